@@ -1,0 +1,87 @@
+"""A database to measure on, and how to repeat a measurement."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID, uuid4
+
+import psycopg
+import sqlalchemy as sa
+from celery import Celery
+
+from celery_durable import Durable, Workflow
+from celery_durable.testing.embedded import EmbeddedPostgres
+
+Rate = float
+"""Units per second."""
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """The URL of a fresh database: on the server of DATABASE_URL, or on an embedded one."""
+    given = os.environ.get("DATABASE_URL")
+    if given is None:
+        with EmbeddedPostgres() as postgres:
+            postgres.create_database("bench")
+            yield postgres.url("bench")
+        return
+    url, name = sa.make_url(given), f"bench_{uuid4().hex[:8]}"
+    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    try:
+        yield url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        with admin.connect() as connection:
+            connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        admin.dispose()
+
+
+def durable_on(url: str) -> Durable:
+    """The engine on this database, without a broker: what is measured are steps, not messages."""
+    app = Celery("benchmarks", broker="memory://", set_as_current=False)
+    app.conf.durable_database_url = url
+    app.conf.durable_inline_steps = 1_000_000
+    app.conf.durable_inline_seconds = 3600
+    durable = Durable(app)
+    durable.migrate()
+    return durable
+
+
+def workflow_of(durable: Durable, name: str, steps: int) -> Workflow:
+    """A workflow of steps that do nothing and return a small result."""
+    workflow = durable.workflow(name)
+    for number in range(steps):
+        workflow.step(lambda ctx: {"ok": True}, name=f"step_{number}")  # noqa: ARG005
+    return workflow
+
+
+def waiting_tokens(connection: psycopg.Connection) -> list[UUID]:
+    """The tokens of unfinished runs."""
+    return [row[0] for row in connection.execute("SELECT id FROM durable_token").fetchall()]
+
+
+def plain(url: str) -> psycopg.Connection:
+    """A psycopg connection that commits every statement."""
+    dsn = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def rate(count: int, work: Callable[[], None]) -> Rate:
+    """How many of `count` units `work` does per second."""
+    began = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - began)
+
+
+def interleaved(rounds: int, *works: Callable[[], Rate]) -> list[Rate]:
+    """The median rate of each work; they take turns, so that a busy machine hurts all alike."""
+    rates: list[list[Rate]] = [[] for _ in works]
+    for _ in range(rounds):
+        for measured, work in zip(rates, works, strict=True):
+            measured.append(work())
+    return [statistics.median(measured) for measured in rates]

@@ -1,0 +1,97 @@
+"""Durable, crash-resumable workflows for people who already run Celery.
+
+The database is the truth; a broker message is only a hint.
+
+The public names are here and nothing else. Each is imported when it is first used (PEP 562): Celery
+imports this package at every `celery ...` command, for the sake of the command line's entry point.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celery_durable.core.failure import ErrorRecord
+    from celery_durable.core.retry import RetryPolicy
+    from celery_durable.core.status import Status
+    from celery_durable.durable import Durable
+    from celery_durable.errors import (
+        ConfigurationError,
+        DatabaseUnavailable,
+        DuplicateWorkflow,
+        DurableError,
+        GiveUp,
+        InvalidWorkflow,
+        NotSerializable,
+        PayloadError,
+        PayloadTooLarge,
+        ResultTimeout,
+        RetryLater,
+        RunCancelled,
+        RunError,
+        RunFailed,
+        RunNotFound,
+        SchemaOutOfDate,
+        UnknownWorkflow,
+        WorkerLost,
+    )
+    from celery_durable.run import Run
+    from celery_durable.store.tables import include_name
+    from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
+    from celery_durable.workflow.builder import Workflow
+    from celery_durable.workflow.context import Context
+    from celery_durable.workflow.step import Step
+
+_HOME = {
+    "Context": "workflow.context",
+    "Durable": "durable",
+    "ErrorRecord": "core.failure",
+    "JournalEntry": "store.views",
+    "RetryPolicy": "core.retry",
+    "Run": "run",
+    "RunSnapshot": "store.views",
+    "RunSummary": "store.views",
+    "Status": "core.status",
+    "Step": "workflow.step",
+    "Workflow": "workflow.builder",
+    "include_name": "store.tables",
+}
+"""Where a public name lives; every other one is an error."""
+
+__all__ = [
+    "ConfigurationError",
+    "Context",
+    "DatabaseUnavailable",
+    "DuplicateWorkflow",
+    "Durable",
+    "DurableError",
+    "ErrorRecord",
+    "GiveUp",
+    "InvalidWorkflow",
+    "JournalEntry",
+    "NotSerializable",
+    "PayloadError",
+    "PayloadTooLarge",
+    "ResultTimeout",
+    "RetryLater",
+    "RetryPolicy",
+    "Run",
+    "RunCancelled",
+    "RunError",
+    "RunFailed",
+    "RunNotFound",
+    "RunSnapshot",
+    "RunSummary",
+    "SchemaOutOfDate",
+    "Status",
+    "Step",
+    "UnknownWorkflow",
+    "WorkerLost",
+    "Workflow",
+    "include_name",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)

@@ -1,0 +1,77 @@
+"""`durable list`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import click
+from rich.text import Text
+
+from celery_durable.cli.application import durable_of, json_option, tag_option
+from celery_durable.cli.output import Column, Form, Output, Row, status_text, workflow_text
+from celery_durable.cli.phrases import coarse, one_line
+from celery_durable.cli.picture import elapsed
+from celery_durable.core.status import Status
+from celery_durable.store.views import RunSummary
+
+COLUMNS = (
+    Column("run"),
+    Column("workflow", fixed=False),
+    Column("status"),
+    Column("key", fixed=False),
+    Column("age", right=True),
+    Column("took", right=True),
+)
+
+
+@click.command("list")
+@click.option("--status", type=click.Choice([status.value for status in Status]))
+@click.option("--workflow", help="The runs of this workflow.")
+@tag_option
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--before", type=click.UUID, metavar="RUN", help="The last run of the page before.")
+@json_option
+@click.pass_context
+def list_runs(
+    ctx: click.Context,
+    /,
+    *,
+    status: str | None,
+    workflow: str | None,
+    tags: dict[str, str],
+    limit: int,
+    before: UUID | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first."""
+    output = Output.of(ctx, as_json=as_json)
+    runs = durable_of(ctx).list(
+        status=status, workflow=workflow, tags=tags or None, limit=limit, before=before
+    )
+    if output.form is Form.JSON:
+        output.document(runs)
+        return
+    _print(output, runs)
+    if output.form is Form.TERMINAL and len(runs) == limit:
+        output.lines(Text(f"There may be more: --before {runs[-1].run_id}", "dim"))
+
+
+def _print(output: Output, runs: Sequence[RunSummary]) -> None:
+    if output.form is Form.TERMINAL and not runs:
+        output.lines(Text("No runs.", "dim"))
+        return
+    now = datetime.now(UTC)
+    output.table(COLUMNS, [_row(run, now) for run in runs])
+
+
+def _row(run: RunSummary, now: datetime) -> Row:
+    return (
+        Text(str(run.run_id)),
+        workflow_text(run.workflow, run.version),
+        status_text(run.status),
+        Text(one_line(run.key or "")),
+        Text(coarse(now - run.created_at), "dim"),
+        Text(elapsed(run.started_at, run.finished_at, now)),
+    )

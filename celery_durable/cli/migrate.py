@@ -1,0 +1,53 @@
+"""`durable migrate`."""
+
+from __future__ import annotations
+
+import click
+from alembic.util import CommandError
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError
+
+from celery_durable.cli.application import durable_of, json_option
+from celery_durable.cli.exits import Exit, Refused
+from celery_durable.cli.output import Form, Output
+from celery_durable.durable import Durable
+from celery_durable.store import schema
+from celery_durable.store.connection import raise_known
+
+
+@click.command()
+@json_option
+@click.pass_context
+def migrate(ctx: click.Context, /, *, as_json: bool) -> None:
+    """Create the tables, or bring them to this release.
+
+    Runs in one transaction; harmless when there is nothing to do, and when several run at once.
+    """
+    durable = durable_of(ctx)
+    output = Output.of(ctx, as_json=as_json)
+    found, name = revision(durable), durable.settings.schema
+    try:
+        durable.migrate()
+    except CommandError as error:
+        raise Refused(
+            f"The schema {name!r} is at revision {found}, which this release does not know."
+            " A newer release made it; install that one.",
+            Exit.UNAVAILABLE,
+        ) from error
+    reached = revision(durable)
+    if output.form is Form.JSON:
+        output.document({"schema": name, "from": found, "to": reached})
+    elif found == reached:
+        output.lines(Text(f"Schema {name!r} is at revision {reached} already."))
+    else:
+        output.lines(Text(f"Schema {name!r} migrated: {found or 'nothing'} -> {reached}", "green"))
+
+
+def revision(durable: Durable) -> str | None:
+    """The revision of the tables; None where there are none."""
+    try:
+        with durable.database.engine.connect() as connection:
+            return schema.current(connection, durable.settings.schema)
+    except DBAPIError as error:
+        raise_known(error.orig, durable.settings.schema)
+        raise

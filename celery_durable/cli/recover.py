@@ -1,0 +1,28 @@
+"""`durable recover`."""
+
+from __future__ import annotations
+
+import click
+from rich.text import Text
+
+from celery_durable.cli.application import durable_of, json_option
+from celery_durable.cli.output import Form, Output
+
+
+@click.command()
+@json_option
+@click.pass_context
+def recover(ctx: click.Context, /, *, as_json: bool) -> None:
+    """Free what dead workers had claimed and send lost hints again.
+
+    Prints how many tokens were moved on. Harmless at any time; relays and beat do it too.
+    """
+    durable = durable_of(ctx)
+    output = Output.of(ctx, as_json=as_json)
+    moved = durable.recover()
+    if output.form is Form.JSON:
+        output.document({"moved": moved})
+    elif output.form is Form.PIPE:
+        output.lines(Text(str(moved)))
+    else:
+        output.lines(Text(f"{moved} token{'' if moved == 1 else 's'} moved on."))

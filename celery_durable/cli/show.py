@@ -1,0 +1,45 @@
+"""`durable show`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from celery_durable.cli.application import durable_of, json_option, run_named, run_options
+from celery_durable.cli.follow import document_of, exit_of, follow
+from celery_durable.cli.output import Form, Output
+from celery_durable.cli.picture import drawn, look, written
+
+
+@click.command()
+@run_options
+@click.option(
+    "--follow",
+    "is_followed",
+    is_flag=True,
+    help="Show it as it moves until it ends; exit code 1 unless it completed.",
+)
+@json_option
+@click.pass_context
+def show(ctx: click.Context, /, *, is_followed: bool, as_json: bool, **name: Any) -> None:
+    """Show how a run stands, step by step.
+
+    With --follow it is drawn anew as it moves; piped, each change is a line; with --json, each
+    change is a document on a line of its own.
+    """
+    durable = durable_of(ctx)
+    output = Output.of(ctx, as_json=as_json)
+    run = run_named(durable, **name)
+    if is_followed:
+        ctx.exit(exit_of(follow(durable, run, output)))
+    seen, now = look(durable, run), datetime.now(UTC)
+    match output.form:
+        case Form.TERMINAL:
+            output.draw(drawn(output, seen, now))
+        case Form.PIPE:
+            output.lines(Text(written(output, seen, now)))
+        case Form.JSON:
+            output.document(document_of(seen))

@@ -1,0 +1,262 @@
+"""What anybody may ask of runs, with or without the workflows' code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+from celery_durable import recovery
+from celery_durable.checks import (
+    LONGEST_KEY,
+    LONGEST_PAGE,
+    LONGEST_REASON,
+    Seconds,
+    StartOptions,
+    checked_status,
+    checked_tags,
+    seconds,
+    text,
+    whole,
+)
+from celery_durable.core.names import HIGHEST_VERSION, MAX_LENGTH
+from celery_durable.core.plan import Outline, Placement
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.errors import (
+    ConfigurationError,
+    ResultTimeout,
+    RunCancelled,
+    RunFailed,
+    RunNotFound,
+    UnknownWorkflow,
+)
+from celery_durable.ids import uuid7
+from celery_durable.settings import Settings
+from celery_durable.store import codec, definitions, inbox, runs, views
+from celery_durable.store.connection import Connection, joined
+from celery_durable.store.database import Database
+from celery_durable.store.notify import Notifier
+from celery_durable.store.runs import NewRun
+from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
+from celery_durable.workflow.builder import Workflow, checked_input
+from celery_durable.workflow.registry import Registry
+
+BULK = 1000
+"""Runs that one statement of `start_many` writes."""
+
+FIRST_LOOK, LAST_LOOK = 0.01, 0.5
+"""Seconds between looks at a run that is waited for; each wait is half as long again."""
+
+
+class Client:
+    """The engine seen from outside of a worker."""
+
+    def __init__(
+        self, database: Database, registry: Registry, settings: Settings, notify: Notifier
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._settings = settings
+        self._notify = notify
+        self._stored: set[tuple[str, int]] = set()
+
+    def start(
+        self,
+        workflow: Workflow | str,
+        input: object,
+        *,
+        key: str | None,
+        version: int | None,
+        session: object,
+        options: StartOptions,
+    ) -> tuple[UUID, bool]:
+        """Write a run and its first hint in one statement; the run, and whether it is new."""
+        if key is not None:
+            text("key", key, LONGEST_KEY)
+        outline = self._outline(workflow, version)
+        new = self._new_run(outline, input, key, options)
+        with self._writing(session) as connection:
+            if not runs.start(connection, [new], options.delay) and key is not None:
+                existing = runs.with_key(connection, outline.workflow, key)
+                if existing is None:
+                    raise ConfigurationError(
+                        f"A run of {outline.workflow!r} with key {key!r} exists, but this"
+                        " transaction cannot see it; use READ COMMITTED, or a new transaction."
+                    )
+                return existing, False
+        return new.id, True
+
+    def start_many(
+        self,
+        workflow: Workflow | str,
+        inputs: Sequence[object],
+        *,
+        version: int | None,
+        session: object,
+        options: StartOptions,
+    ) -> list[UUID]:
+        """Write a run for each input, all or none."""
+        if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
+            raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r}.")
+        outline = self._outline(workflow, version)
+        new = [self._new_run(outline, one, None, options) for one in inputs]
+        with self._writing(session) as connection:
+            for first in range(0, len(new), BULK):
+                runs.start(connection, new[first : first + BULK], options.delay)
+        return [run.id for run in new]
+
+    def _new_run(
+        self,
+        outline: Outline,
+        input: object,
+        key: str | None,
+        options: StartOptions,
+    ) -> NewRun:
+        known = self._registry.find(outline.workflow, outline.version)
+        checked = input if known is None else checked_input(known, input)
+        limit = self._settings.max_payload_bytes
+        first: Placement = outline.first
+        return NewRun(
+            id=uuid7(),
+            token_id=uuid4(),
+            fence=uuid4(),
+            workflow=outline.workflow,
+            version=outline.version,
+            first_node=outline.names[0],
+            queue=first.queue or self._settings.queue,
+            input=codec.dumps(checked, what=f"the input of {outline.workflow}", limit=limit),
+            key=key,
+            priority=options.priority,
+            token_priority=options.priority if first.priority is None else first.priority,
+            tags=options.tags,
+        )
+
+    def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
+        """What starting needs to know: from the code, else from what workers have stored.
+
+        Plans are stored beside the caller's transaction, not in it: there they would lock out
+        others.
+        """
+        if version is not None:
+            whole("version", version, 1, HIGHEST_VERSION)
+        if isinstance(workflow, Workflow):
+            name, version = workflow.name, version or workflow.version
+        else:
+            name = text("workflow", workflow, MAX_LENGTH)
+        known = self._registry.find(name, version)
+        if known is not None and (name, known.version) in self._stored:
+            return Outline.of(known.plan.as_data())
+        with self._database.autocommit() as connection:
+            if known is not None:
+                definitions.reconcile(connection, known.plan)
+                self._stored.add((name, known.version))
+                return Outline.of(known.plan.as_data())
+            stored = definitions.find(connection, name, version)
+            if stored is None:
+                names = {*self._registry.names(), *definitions.names(connection)}
+                raise UnknownWorkflow(name, version, names)
+        return stored
+
+    def run_with_key(self, workflow: str, key: str) -> UUID | None:
+        """The run of the workflow that has this key."""
+        with self._database.autocommit() as connection:
+            return runs.with_key(connection, workflow, key)
+
+    def status(self, run_id: UUID) -> RunSnapshot:
+        """How the run stands now."""
+        with self._database.autocommit() as connection:
+            found = views.snapshot(connection, run_id)
+        if found is None:
+            raise RunNotFound(run_id)
+        return found
+
+    def list(
+        self,
+        *,
+        status: str | None,
+        workflow: str | None,
+        parent: UUID | None,
+        tags: Mapping[str, str] | None,
+        limit: int,
+        before: UUID | None,
+    ) -> Sequence[RunSummary]:
+        """Runs, newest first."""
+        with self._database.autocommit() as connection:
+            return views.list_runs(
+                connection,
+                status=checked_status(status),
+                workflow=None if workflow is None else text("workflow", workflow, MAX_LENGTH),
+                parent=parent,
+                tags=checked_tags(tags),
+                limit=whole("limit", limit, 1, LONGEST_PAGE),
+                before=before,
+            )
+
+    def history(self, run_id: UUID) -> Sequence[JournalEntry]:
+        """The units that ended."""
+        with self._database.autocommit() as connection:
+            entries = views.history(connection, run_id)
+            if not entries and not views.exists(connection, run_id):
+                raise RunNotFound(run_id)
+        return entries
+
+    def result(self, run_id: UUID, timeout: Seconds | None) -> Any:
+        """Wait for the run to end and give its result."""
+        limit = seconds("timeout", timeout)
+        until = None if limit is None else time.monotonic() + limit
+        wait = FIRST_LOOK
+        while True:
+            with self._database.autocommit() as connection:
+                found = views.status_of(connection, run_id)
+            if found is None:
+                raise RunNotFound(run_id)
+            status, error = found
+            if status in FINISHED:
+                break
+            if until is not None and limit is not None and time.monotonic() + wait > until:
+                raise ResultTimeout(run_id, limit, status)
+            time.sleep(wait)
+            wait = min(1.5 * wait, LAST_LOOK)
+        if status is Status.FAILED:
+            raise RunFailed(run_id, error)
+        if status is Status.CANCELLED:
+            raise RunCancelled(run_id, (error.message or None) if error else None)
+        return self.status(run_id).result
+
+    def cancel(
+        self, run_id: UUID, *, compensate: bool, reason: str | None, session: object
+    ) -> None:
+        """Ask the run to end. A run that has ended already stays as it is."""
+        if reason is not None:
+            text("reason", reason, LONGEST_REASON)
+        command = inbox.Cancel(compensate=bool(compensate), reason=reason)
+        with self._writing(session) as connection:
+            found = views.status_of(connection, run_id)
+            if found is None:
+                raise RunNotFound(run_id)
+            if found[0] in FINISHED:
+                return
+            inbox.send(connection, run_id, command)
+            inbox.put_hint(connection, run_id)
+        if session is None:
+            recovery.apply_commands(self._database, run_id)
+            self._notify()
+
+    def recover(self) -> int:
+        """Free what the dead had claimed and send lost hints again."""
+        moved = recovery.recover(self._database)
+        if moved:
+            self._notify()
+        return moved
+
+    @contextmanager
+    def _writing(self, session: object) -> Iterator[Connection]:
+        """The caller's transaction, or one of our own that commits with the block."""
+        if session is not None:
+            yield joined(session, self._settings.schema)
+            return
+        with self._database.transaction() as connection:
+            yield connection
+        self._notify()

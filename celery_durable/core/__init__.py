@@ -1,0 +1,17 @@
+"""The pure core: what a run is and how it changes.
+
+Rules of this room: no clock, no randomness, no I/O, no logging, no SQLAlchemy, no Celery. Time and
+chance come in as arguments, every value is frozen, and `decide` is the only place where a run
+changes. `tests/unit/test_core_is_pure.py` holds the room to it.
+
+    names        what a workflow, node or branch may be called; the grammar of units
+    status       the statuses of a run and the legal changes between them
+    retry        when and how long after a failure to try again
+    failure      a failure as it is recorded
+    plan         a workflow without its callables
+    token        where a run stands
+    claim        what a worker holds while it executes a unit
+    event        what happened to a token
+    decision     what shall become of it
+    decide       plan, token, event -> decision
+"""

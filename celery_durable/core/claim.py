@@ -1,0 +1,50 @@
+"""What a worker holds while it executes a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.status import Status
+from celery_durable.core.token import Token
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a unit needs to know of its run. `input` is JSON text."""
+
+    id: UUID
+    workflow: str
+    version: int
+    status: Status
+    key: str | None
+    priority: int | None
+    tags: Mapping[str, str]
+    input: str
+    error: ErrorRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The exclusive right of `worker` to execute `token`, proven by `fence`.
+
+    `queue` and `priority` are where the token's message went. `seen_at` is the database's time of
+    the claim, or of the commit that went straight on. `due_in` is how many seconds the token would
+    have waited, had no flag been raised; `waited` for how many it had not been touched. `draining`:
+    the worker was told to stop. `has_commands`: a cancel has arrived that is not applied yet.
+    """
+
+    token: Token
+    run: RunFacts
+    fence: UUID
+    worker: UUID
+    queue: str
+    priority: int | None
+    seen_at: datetime
+    due_in: float = 0.0
+    waited: float = 0.0
+    draining: bool = False
+    has_commands: bool = False

@@ -1,0 +1,38 @@
+"""A failure as it is recorded: plain data, no exception objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+KEPT_ATTEMPTS = 20
+"""How many failed attempts of one unit are kept: the first, and the last ones after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """Why a unit, an attempt or a run failed. `traceback` is text, empty where there is none."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One try of a unit that failed and was followed by another."""
+
+    attempt: int
+    error: ErrorRecord
+    started_at: datetime
+    failed_at: datetime
+
+
+def with_attempt(
+    failures: tuple[FailedAttempt, ...], failed: FailedAttempt
+) -> tuple[FailedAttempt, ...]:
+    """`failures` and `failed`, bounded; the first stays, since it says when the trying began."""
+    if len(failures) < KEPT_ATTEMPTS:
+        return (*failures, failed)
+    return (failures[0], *failures[2:], failed)

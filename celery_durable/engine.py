@@ -1,0 +1,250 @@
+"""The engine: claim a token, execute its unit, decide, commit.
+
+One message walks through here. `advance` claims the token that a hint names; then, for as long as
+the commit leaves the claim with us, it executes the unit in hand and settles what becomes of the
+token. A message may be lost, doubled or late: a claim that is not to be had ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import Crashed, Flagged, Succeeded
+from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.names import RETURNS
+from celery_durable.core.status import Status
+from celery_durable.core.token import Flags, Token
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.liveness import Liveness
+from celery_durable.recovery import apply_commands
+from celery_durable.settings import Settings
+from celery_durable.settle import Budget, Settler, Turn
+from celery_durable.store import codec, definitions, runs, tokens
+from celery_durable.store.database import Database
+from celery_durable.store.past import Past
+from celery_durable.store.tokens import Refusal
+from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import Execution, execute, failure_of
+from celery_durable.workflow.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+HAND_OVER_AFTER = 0.1
+"""Seconds until the run of a worker that stops is offered to others: it may still be listening."""
+
+BILLIARD_EXIT = 256
+
+PUT_BACK_FIRST, PUT_BACK_MAXIMUM = 1.0, 30.0
+"""Seconds until a run that this worker cannot go on with is offered to another; then twice that."""
+
+
+class Engine:
+    """Executes units. One per process; its threads share it."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        settings: Settings,
+        liveness: Liveness,
+        notify: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._settings = settings
+        self._liveness = liveness
+        self._settler = Settler(database, settings, notify)
+        self._parked: dict[tuple[str, int], frozenset[str]] = {}
+        self._warned: set[tuple[str, int, str]] = set()
+
+    def advance(self, token_id: UUID) -> None:
+        """Follow a hint as far as it goes. A race that was lost is not an error."""
+        try:
+            with self._liveness.working_on(token_id):
+                claim = self._claim(token_id)
+                if claim is not None:
+                    self._go_on(claim)
+        except DatabaseUnavailable as error:
+            logger.warning("Token %s is left to recovery: %s", token_id, error)
+
+    def _go_on(self, claim: Claim) -> None:
+        """Unit after unit, for as long as the claim is ours and the budget lasts."""
+        budget = Budget(
+            self._settings.inline_steps, time.monotonic() + self._settings.inline_seconds
+        )
+        in_hand: Claim | None = claim
+        try:
+            while in_hand is not None:
+                budget = budget.after_one()
+                in_hand = self._take_turn(in_hand, budget)
+        except DatabaseUnavailable:
+            raise
+        except BaseException as error:
+            # Not the handler's failure (that is an event): ours, or the process has to exit.
+            self._settler.let_go(claim, counts=not is_told_to_exit(error))
+            raise
+
+    def _claim(self, token_id: UUID) -> Claim | None:
+        worker = self._liveness.worker_id()
+        with self._database.autocommit() as connection:
+            claim = tokens.claim(connection, token_id, worker, uuid4())
+            if claim is not None:
+                return claim
+            refusal = tokens.refusal(connection, token_id, worker)
+        return self._claim_again(token_id, worker, refusal)
+
+    def _claim_again(self, token_id: UUID, worker: UUID, refusal: Refusal) -> Claim | None:
+        """A hint may be for a command, and a worker may have been declared dead meanwhile."""
+        run_id = refusal.run_with_commands
+        is_worth_it = run_id is not None and apply_commands(self._database, run_id)
+        if refusal.worker_ended:
+            self._liveness.renounce(worker)
+            is_worth_it = True
+        if not is_worth_it:
+            return None
+        worker = self._liveness.worker_id()
+        with self._database.autocommit() as connection:
+            return tokens.claim(connection, token_id, worker, uuid4())
+
+    def _with_commands_applied(self, claim: Claim) -> Claim | None:
+        """Once a cancel has committed no further unit begins: apply it before executing any."""
+        if not claim.has_commands:
+            return claim
+        apply_commands(self._database, claim.run.id)
+        with self._database.autocommit() as connection:
+            standing = tokens.read(connection, claim.token.id)
+        if standing is None or standing.fence != claim.fence:
+            return None
+        token = replace(claim.token, flags=standing.flags)
+        return replace(claim, token=token, has_commands=False)
+
+    def _take_turn(self, claimed: Claim, budget: Budget) -> Claim | None:
+        """Execute what is in hand, or give it back; the claim again if we go straight on."""
+        claim = self._with_commands_applied(claimed)
+        if claim is None:
+            return None
+        workflow = self._registry.find(claim.run.workflow, claim.run.version)
+        if workflow is None or not self._can_go_on(workflow, claim.token):
+            self._warn_unknown(claim, workflow)
+            delay = min(max(2 * claim.waited, PUT_BACK_FIRST), PUT_BACK_MAXIMUM)
+            self._settler.put_back(claim, delay)
+            return None
+        if claim.draining:
+            self._settler.put_back(claim, HAND_OVER_AFTER)
+            return None
+        self._begin(claim)
+        return self._do(Turn(workflow, claim, budget))
+
+    def _begin(self, claim: Claim) -> None:
+        """Note that a delayed run has begun; one that is cancelled before it begins never does."""
+        if claim.run.status is Status.PENDING and claim.token.flags is Flags.NONE:
+            with self._database.autocommit() as connection:
+                runs.begin(connection, claim.run.id)
+
+    def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
+        """Whether this process's definition fits where the token stands (P10)."""
+        key = (workflow.name, workflow.version)
+        if key not in self._parked:
+            with self._database.autocommit() as connection:
+                self._parked[key] = definitions.reconcile(connection, workflow.plan)
+        return knows(workflow, token) and token.node not in self._parked[key]
+
+    def _do(self, turn: Turn) -> Claim | None:
+        token = turn.claim.token
+        if token.flags is not Flags.NONE:
+            return self._settler.settle(turn, Execution(Flagged(turn.claim.due_in)))
+        if token.crashes >= self._settings.max_crashes:
+            return self._settler.settle(turn, Execution(worker_lost(turn.claim)))
+        if is_transactional(turn.workflow, token):
+            return self._do_in_transaction(turn)
+        context = Context(turn.claim, Past(self._database, turn.claim.run.id))
+        return self._settler.settle(turn, execute(turn.workflow, turn.claim, context, self._encode))
+
+    def _do_in_transaction(self, turn: Turn) -> Claim | None:
+        """The step's own SQL, its journal entry and the next enqueue are one transaction (P6)."""
+        settler, written = self._settler, None
+        with self._database.session() as (session, connection):
+            context = Context(turn.claim, Past(self._database, turn.claim.run.id), session)
+            execution = execute(turn.workflow, turn.claim, context, self._encode)
+            if isinstance(execution.event, Succeeded):
+                try:
+                    session.commit()  # ends the savepoint the handler worked in
+                    written = settler.write(connection, turn, execution.event, in_transaction=True)
+                    if written is not None:
+                        connection.commit()
+                except DatabaseUnavailable:
+                    # Committed or not? Either way the token is looked at again where it stands.
+                    settler.let_go(turn.claim)
+                    return None
+                except Exception as error:  # noqa: BLE001 - a deferred constraint speaks at COMMIT
+                    written = None
+                    execution = Execution(failure_of(turn.workflow, turn.claim, error), error)
+                else:
+                    # What was not committed is rolled back: as if nothing had been executed.
+                    execution = execution if written else Execution(Flagged(turn.claim.due_in))
+        if written is not None:
+            return settler.after(turn, execution, written)
+        return settler.settle(turn, execution)
+
+    def _encode(self, value: object, what: str) -> str:
+        return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
+
+    def _warn_unknown(self, claim: Claim, workflow: Workflow | None) -> None:
+        run = claim.run
+        key = (run.workflow, run.version, claim.token.node)
+        if key in self._warned:
+            return
+        self._warned.add(key)
+        known = ", ".join(map(str, self._registry.versions(run.workflow))) or "none"
+        what = (
+            f"workflow {run.workflow!r} version {run.version} is not known to this worker"
+            f" (versions known: {known})"
+            if workflow is None
+            else f"workflow {run.workflow!r} version {run.version} was changed here at or before"
+            f" {claim.token.node!r}, where the run stands"
+        )
+        logger.warning("Run %s is left to other workers: %s", run.id, what)
+
+
+def is_told_to_exit(error: BaseException) -> bool:
+    """Whether a signal told this process to exit, rather than the step's own function.
+
+    A child of Celery's pool then ends with SystemExit(signal - 256): `_shutdown_cleanup` in
+    billiard/common.py.
+    """
+    code = error.code if isinstance(error, SystemExit) else None
+    return isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG
+
+
+def knows(workflow: Workflow, token: Token) -> bool:
+    """Whether this worker's definition still has what the token stands at (P10)."""
+    if token.unit == RETURNS:
+        return workflow.plan.returns
+    node = workflow.plan.find(token.node)
+    return node is not None and (token.rollback is None or node.compensator is not None)
+
+
+def is_transactional(workflow: Workflow, token: Token) -> bool:
+    """Whether the unit in hand commits together with its own SQL."""
+    node = workflow.plan.find(token.node)
+    if node is None:
+        return False
+    if token.rollback is not None:
+        return node.compensator is not None and node.compensator.transactional
+    return node.transactional
+
+
+def worker_lost(claim: Claim) -> Crashed:
+    """The event of a unit that has killed, or survived, too many workers."""
+    token = claim.token
+    message = (
+        f"{token.crashes} workers died while they executed {token.unit}; it is not tried again"
+    )
+    return Crashed(ErrorRecord("WorkerLost", message, unit=token.unit), claim.seen_at)

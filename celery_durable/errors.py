@@ -1,0 +1,211 @@
+"""Every error of celery_durable.
+
+    DurableError
+    ├── ConfigurationError        the app, a setting or a definition is wrong
+    │   ├── InvalidWorkflow
+    │   ├── DuplicateWorkflow
+    │   ├── UnknownWorkflow
+    │   └── SchemaOutOfDate
+    ├── DatabaseUnavailable       Postgres does not answer
+    ├── BrokerUnavailable         the broker does not answer; the outbox keeps what it would get
+    ├── RunError                  about one run
+    │   ├── RunNotFound
+    │   ├── RunFailed
+    │   ├── RunCancelled
+    │   └── ResultTimeout
+    ├── PayloadError              an input or a result cannot be stored
+    │   ├── NotSerializable
+    │   └── PayloadTooLarge
+    ├── GiveUp                    raised by handlers
+    ├── RetryLater                raised by handlers
+    └── WorkerLost                recorded by the engine
+
+The message of each says what happened, to which thing, and what to do next; the same facts are
+attributes, so that a caller never parses a message.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import math
+from collections.abc import Iterable
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from celery_durable.core.failure import ErrorRecord
+
+
+class DurableError(Exception):
+    """The root of every error of this library."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled as a call with their message, which is not what `__init__` takes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the closest known name, or nothing when none is close."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class ConfigurationError(DurableError):
+    """The app, a setting or a definition is wrong; nothing was started."""
+
+
+class InvalidWorkflow(ConfigurationError):
+    """A workflow definition breaks a rule of the builder."""
+
+
+class DuplicateWorkflow(ConfigurationError):
+    """Two different definitions claim the same workflow name and version."""
+
+
+class UnknownWorkflow(ConfigurationError):
+    """Neither this process nor the database knows the workflow, or that version of it."""
+
+    def __init__(self, workflow: str, version: int | None, known: Iterable[str]) -> None:
+        self.workflow = workflow
+        self.version = version
+        names = sorted(known)
+        which = f"{workflow!r}" if version is None else f"{workflow!r} version {version}"
+        listed = ", ".join(names) if names else "none"
+        super().__init__(
+            f"Unknown workflow {which}; known here: {listed}.{nearest(workflow, names)}"
+            " Import the module that defines it, or start a worker that does."
+        )
+
+
+class SchemaOutOfDate(ConfigurationError):
+    """The tables are missing, or not of this release."""
+
+    def __init__(self, schema: str, found: str | None, expected: str) -> None:
+        self.schema = schema
+        self.found = found
+        self.expected = expected
+        state = f"is at revision {found}" if found else "does not exist"
+        super().__init__(
+            f"The durable schema in {schema!r} {state}; this release needs {expected}."
+            " Run: celery -A <your app> durable migrate"
+        )
+
+
+class DatabaseUnavailable(DurableError):
+    """Postgres could not be reached, or dropped the connection; nothing is known to be lost."""
+
+
+class BrokerUnavailable(DurableError):
+    """The broker did not answer or confirm; `sent` are the outbox rows it did take."""
+
+    def __init__(self, sent: Iterable[int], why: object) -> None:
+        self.sent = tuple(sent)
+        super().__init__(f"The broker is not available: {why}")
+
+
+class RunError(DurableError):
+    """Something about one run; `run_id` is None where it could not be found by its key."""
+
+    def __init__(self, run_id: UUID | None, message: str) -> None:
+        self.run_id = run_id
+        super().__init__(message)
+
+
+class RunNotFound(RunError):
+    """No run has this id."""
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(
+            run_id,
+            f"No run {run_id}. It was never committed, or it has been pruned;"
+            " `celery -A <your app> durable list` shows what there is.",
+        )
+
+
+class RunFailed(RunError):
+    """The run ended `failed`; `error` says why, as recorded by the engine."""
+
+    def __init__(self, run_id: UUID, error: ErrorRecord | None) -> None:
+        self.error = error
+        why = f" at {error.unit}: {error.type}: {error.message}" if error else ""
+        super().__init__(run_id, f"Run {run_id} failed{why}")
+
+
+class RunCancelled(RunError):
+    """The run ended `cancelled`."""
+
+    def __init__(self, run_id: UUID, reason: str | None = None) -> None:
+        self.reason = reason
+        super().__init__(run_id, f"Run {run_id} was cancelled" + (f": {reason}" if reason else ""))
+
+
+class ResultTimeout(RunError):
+    """The run had not ended within the time the caller was ready to wait; it goes on."""
+
+    def __init__(self, run_id: UUID, timeout: float, status: str) -> None:
+        self.timeout = timeout
+        self.status = status
+        super().__init__(
+            run_id, f"Run {run_id} is still {status} after {timeout:g} s; it goes on by itself"
+        )
+
+
+class PayloadError(DurableError):
+    """An input or a result cannot be stored; nothing was committed."""
+
+
+class NotSerializable(PayloadError):
+    """A value has no JSON form; `path` says where it is, `type_name` what it is."""
+
+    def __init__(self, path: str, type_name: str, why: str) -> None:
+        self.path = path
+        self.type_name = type_name
+        self.why = why
+        super().__init__(
+            f"{path} ({type_name}) cannot be stored: {why}. Return JSON, datetime, date, time,"
+            " timedelta, Decimal, UUID, dataclasses or pydantic models."
+        )
+
+
+class PayloadTooLarge(PayloadError):
+    """A value is longer than `durable_max_payload_bytes`; store a reference to it instead."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.what = what
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"{what} is {size} bytes of JSON, the limit is {limit} (durable_max_payload_bytes)."
+            " Store it elsewhere and pass a reference."
+        )
+
+
+class GiveUp(DurableError):
+    """Raised by a handler: this attempt failed and no other shall be made."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class RetryLater(DurableError):
+    """Raised by a handler: try again in `delay` seconds.
+
+    With `counts=False` the attempt does not count against the policy's `max_attempts`.
+    """
+
+    def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
+        if isinstance(delay, timedelta):
+            delay = delay.total_seconds()
+        if not 0 <= delay < math.inf:
+            raise ValueError(f"RetryLater takes a delay in seconds, not negative: {delay}")
+        self.delay = float(delay)
+        self.counts = counts
+        self.reason = reason
+        super().__init__(reason or f"retry in {delay:g} s")
+
+
+class WorkerLost(DurableError):
+    """Recorded for a unit whose worker died `durable_max_crashes` times while it executed."""

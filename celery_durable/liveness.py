@@ -1,0 +1,246 @@
+"""The life of a worker process as Postgres sees it.
+
+A worker is registered when it first follows a hint. From then on a thread of its own holds the
+worker's advisory lock, renews its row, takes the lock again when its connection is lost, and
+audits: a claim in Postgres that this process is not working on is given back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.outage import Outage
+from celery_durable.store import workers
+from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.database import Database
+from celery_durable.store.workers import WorkerFacts
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_TTL = 3
+RETAKE_AT_MOST_AFTER = 0.5
+"""Seconds between tries to take a lost lock again, or to renew while Postgres is away."""
+
+LOCK_TRIES = 100
+"""Numbers tried for a worker's lock; the next one is free unless the sequence was reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a worker says of itself.
+
+    `node_id` is shared by the processes of one Celery worker, which are told to stop together.
+    """
+
+    hostname: str
+    pool: str
+    queues: tuple[str, ...]
+    node_id: UUID
+
+
+class Ended(Exception):
+    """This worker has been declared dead; it needs a new id."""
+
+
+class Liveness:
+    """What this process works on, and its registration. Forked children make their own."""
+
+    def __init__(
+        self, database: Database, ttl: float, surroundings: Callable[[], Surroundings]
+    ) -> None:
+        self._database = database
+        self._ttl = ttl
+        self._surroundings = surroundings
+        self._lock = threading.Lock()
+        self._tokens: Counter[UUID] = Counter()
+        self._registration: Registration | None = None
+        self._pid = os.getpid()
+
+    @contextmanager
+    def working_on(self, token_id: UUID) -> Iterator[None]:
+        """Says so from before the claim until it is given back: the audit leaves it alone."""
+        with self._lock:
+            self._tokens[token_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tokens[token_id] -= 1
+                if not self._tokens[token_id]:
+                    del self._tokens[token_id]
+
+    def worker_id(self) -> UUID:
+        """The id to claim with; registers this process if need be."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._registration, self._pid = None, os.getpid()
+            if self._registration is None or not self._registration.is_live:
+                self._registration = Registration(
+                    self._database, self._ttl, self._surroundings(), self._is_working_on
+                )
+            return self._registration.id
+
+    def renounce(self, worker_id: UUID) -> None:
+        """The worker was found ended: claim with a new id from now on."""
+        registration = self._registration
+        if registration is not None and registration.id == worker_id:
+            registration.end()
+
+    def leave(self) -> None:
+        """End the worker in good order."""
+        with self._lock:
+            registration, self._registration = self._registration, None
+        if registration is not None and self._pid == os.getpid():
+            registration.leave()
+
+    def _is_working_on(self, token_id: UUID) -> bool:
+        with self._lock:
+            return token_id in self._tokens
+
+
+class Registration:
+    """One id in `durable_worker`, kept alive by a thread until it is left or declared dead."""
+
+    def __init__(
+        self,
+        database: Database,
+        ttl: float,
+        surroundings: Surroundings,
+        is_working_on: Callable[[UUID], bool],
+    ) -> None:
+        self.id = uuid4()
+        self.is_live = True
+        self._database = database
+        self._ttl = ttl
+        self._is_working_on = is_working_on
+        self._suspects: frozenset[UUID] = frozenset()
+        self._outage = Outage(logger, f"Worker {self.id}", maximum=RETAKE_AT_MOST_AFTER)
+        self._bell, self._bell_rope = socket.socketpair()
+        self._raw, self._number = self._take_new_lock()
+        self._register(surroundings)
+        threading.Thread(target=self._keep, name="durable-liveness", daemon=True).start()
+
+    def _take_new_lock(self) -> tuple[psycopg.Connection[Any] | None, int | None]:
+        """A lock of the worker's own; none behind a pooler, where sessions are shared."""
+        raw = self._database.dedicated()
+        connection = PsycopgConnection(raw, self._database.schema)
+        if not workers.is_direct(connection):
+            raw.close()
+            logger.warning(
+                "Postgres is behind a transaction pooler: a worker's death is noticed after %g s"
+                " only. Set durable_direct_database_url to a URL past the pooler.",
+                self._ttl,
+            )
+            return None, None
+        for _ in range(LOCK_TRIES):
+            number = workers.new_lock_number(connection)
+            if workers.take_lock(connection, number):
+                return raw, number
+        raise AssertionError(f"{LOCK_TRIES} worker locks in a row were taken")
+
+    def _register(self, surroundings: Surroundings) -> None:
+        facts = WorkerFacts(
+            id=self.id,
+            node_id=surroundings.node_id,
+            hostname=surroundings.hostname,
+            pid=os.getpid(),
+            pool=surroundings.pool,
+            queues=surroundings.queues,
+            lock_number=self._number,
+        )
+        with self._database.autocommit() as connection:
+            workers.register(connection, facts, self._ttl)
+        logger.info("Worker %s is registered (pid %d)", self.id, facts.pid)
+
+    def end(self) -> None:
+        """Claim nothing more under this id."""
+        self.is_live = False
+        self._bell_rope.send(b".")
+
+    def leave(self) -> None:
+        """Say goodbye, best effort: a worker that could not is found dead by its lock."""
+        self.end()
+        try:
+            with self._database.autocommit() as connection:
+                workers.end(connection, self.id)
+        except DatabaseUnavailable as error:
+            logger.warning("Worker %s could not say goodbye: %s", self.id, error)
+
+    def _keep(self) -> None:
+        """The thread. Whatever happens it goes on, or no hint could be followed any more."""
+        pause = self._ttl / RENEWALS_PER_TTL
+        while self.is_live:
+            lock_lost = self._wait(pause)
+            try:
+                if self.is_live:
+                    self._keep_once(lock_lost=lock_lost)
+                self._outage.is_over()
+                pause = self._ttl / RENEWALS_PER_TTL
+            except Ended:
+                self.is_live = False
+                logger.warning("Worker %s was declared dead; it takes a new id", self.id)
+            except Exception as error:  # noqa: BLE001 - a background loop
+                is_expected = isinstance(error, DatabaseUnavailable)
+                pause = self._outage.goes_on(error, is_expected=is_expected)
+        if self._raw is not None:
+            self._raw.close()
+
+    def _keep_once(self, *, lock_lost: bool) -> None:
+        if lock_lost:
+            self._retake()
+        with self._database.autocommit() as connection:
+            if not workers.renew(connection, self.id, self._ttl):
+                raise Ended
+            self._audit(PsycopgConnection(connection.raw, connection.schema))
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, not past the bell; True when the connection that holds the lock has been lost."""
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        has_lock = self._raw is not None and not self._raw.closed
+        lock_fd = self._raw.fileno() if self._raw is not None and has_lock else None
+        if lock_fd is not None:
+            poll.register(lock_fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(1000 * seconds)}
+        return self._number is not None and (not has_lock or lock_fd in ready)
+
+    def _retake(self) -> None:
+        """Take the lock again on a new connection, before somebody finds it free twice."""
+        assert self._number is not None
+        if self._raw is not None:
+            self._raw.close()
+        raw = self._database.dedicated()
+        connection = PsycopgConnection(raw, self._database.schema)
+        if not workers.take_lock(connection, self._number):
+            raw.close()
+            raise DatabaseUnavailable("the old connection still holds the worker's lock")
+        workers.lock_is_here(connection, self.id)
+        self._raw = raw
+        logger.info("Worker %s has taken its lock again", self.id)
+
+    def _audit(self, connection: PsycopgConnection) -> None:
+        """Give back what is claimed in our name and not worked on, seen at two renewals in a row.
+
+        That is a claim whose answer was lost on the way, or that was still on its way.
+        """
+        claimed = workers.claimed_by(connection, self.id)
+        idle = [one for one in claimed if not self._is_working_on(one.token_id)]
+        before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
+        for one in idle:
+            if one.fence in before and workers.free(connection, one, uuid4()):
+                logger.warning(
+                    "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
+                )

@@ -1,0 +1,69 @@
+"""A handle on one run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+    from celery_durable.store.views import JournalEntry, RunSnapshot
+
+
+class Run:
+    """A run, by its id. `created` is False when `start` found a run with the same key."""
+
+    __slots__ = ("_durable", "created", "id")
+
+    def __init__(self, durable: Durable, run_id: UUID, *, created: bool = False) -> None:
+        self._durable = durable
+        self.id = run_id
+        self.created = created
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def status(self) -> RunSnapshot:
+        """How the run stands now. Raises `RunNotFound`."""
+        return self._durable.status(self.id)
+
+    def history(self) -> Sequence[JournalEntry]:
+        """The units that ended, in order of completion. Raises `RunNotFound`."""
+        return self._durable.history(self.id)
+
+    def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait for the end, at most `timeout` seconds, and return the run's result.
+
+        The mapping of its nodes' results, or what `.returns` made. Raises `RunFailed`,
+        `RunCancelled`, `ResultTimeout` or `RunNotFound`.
+        """
+        return self._durable.client.result(self.id, timeout)
+
+    def cancel(self, **options: Any) -> None:
+        """Ask the run to end; see `Durable.cancel`."""
+        self._durable.cancel(self.id, **options)
+
+    async def astatus(self) -> RunSnapshot:
+        """`status`."""
+        return await self._durable.astatus(self.id)
+
+    async def ahistory(self) -> Sequence[JournalEntry]:
+        """`history`."""
+        return await self._durable.ahistory(self.id)
+
+    async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
+        """`result`."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    async def acancel(self, **options: Any) -> None:
+        """`cancel`; `session` may be an AsyncSession too."""
+        await self._durable.acancel(self.id, **options)

@@ -1,0 +1,153 @@
+"""The `durable_*` settings of a Celery app: read once, checked, frozen.
+
+Under Django with `namespace="CELERY"` they are written `CELERY_DURABLE_...`. A `durable_` setting
+that does not exist is refused with the nearest name that does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from celery_durable.core.retry import LONGEST, STEP_RETRY, RetryPolicy
+from celery_durable.errors import ConfigurationError, nearest
+
+PREFIX = "durable_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One attribute per setting, without the `durable_` prefix. Durations are seconds."""
+
+    database_url: str
+    """SQLAlchemy URL of the Postgres database; also from the environment, `DURABLE_DATABASE_URL`.
+    """
+
+    direct_database_url: str | None = None
+    """The same database past a transaction pooler, for worker locks and LISTEN."""
+
+    schema: str = "public"
+    """Postgres schema of the tables. One schema belongs to one Celery app."""
+
+    queue: str = "durable"
+    """Celery queue of steps that name none."""
+
+    relay_batch: int = 200
+    """Most outbox rows published in one transaction of the relay."""
+
+    poll_interval: float = 0.5
+    """Longest wait of an idle relay before it looks at the outbox without having been notified."""
+
+    inline_steps: int = 100
+    """Most steps one message may execute before the run is handed back to the broker."""
+
+    inline_seconds: float = 10.0
+    """A message older than this begins no further step."""
+
+    worker_ttl: float = 30.0
+    """A worker that has not renewed for so long is dead, whatever its lock says."""
+
+    max_crashes: int = 3
+    """A unit whose worker died so often is failed with `WorkerLost`."""
+
+    max_payload_bytes: int = 1024 * 1024
+    """Longest JSON of one input or result."""
+
+    default_retry: RetryPolicy = STEP_RETRY
+    """The retry policy of steps that name none."""
+
+
+def read_settings(conf: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in a Celery app's `conf`; `ConfigurationError` names what is wrong."""
+    known = {field.name for field in fields(Settings)}
+    _refuse_unknown(conf, known)
+    values: dict[str, Any] = {}
+    for name in known:
+        value = conf.get(PREFIX + name)
+        if value is not None:
+            values[name] = _checked(name, value)
+    values.setdefault("database_url", environment.get("DURABLE_DATABASE_URL"))
+    if not values["database_url"]:
+        raise ConfigurationError(
+            "durable_database_url is not set. Set it in the Celery configuration, or the"
+            " environment variable DURABLE_DATABASE_URL, to an SQLAlchemy URL such as"
+            " postgresql+psycopg://user@host/database."
+        )
+    for name in ("database_url", "direct_database_url"):
+        if values.get(name):
+            values[name] = _postgres_url(name, str(values[name]))
+    return Settings(**values)
+
+
+def default_retry(conf: Mapping[str, Any]) -> RetryPolicy:
+    """`durable_default_retry` alone: what freezing a workflow needs, with or without a database."""
+    value = conf.get(PREFIX + "default_retry")
+    policy: RetryPolicy = STEP_RETRY if value is None else _checked("default_retry", value)
+    return policy
+
+
+def _refuse_unknown(conf: Mapping[str, Any], known: set[str]) -> None:
+    for key in conf:
+        if key.startswith(PREFIX) and (name := key.removeprefix(PREFIX)) not in known:
+            close = nearest(name, known).replace("'", f"'{PREFIX}", 1)
+            raise ConfigurationError(f"Unknown setting {key!r}.{close}")
+
+
+def _postgres_url(name: str, url: str) -> str:
+    """`url` with psycopg 3 as its driver; any other database is refused."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg"):
+        return f"postgresql+psycopg://{rest}"
+    raise ConfigurationError(
+        f"{PREFIX}{name} must be a Postgres URL for psycopg 3, postgresql+psycopg://...;"
+        f" its scheme is {scheme if separator else url.split(':', maxsplit=1)[0]!r}."
+    )
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _positive(value: Any) -> float | None:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value <= LONGEST else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _policy(value: Any) -> RetryPolicy | None:
+    if isinstance(value, Mapping):
+        known = {field.name for field in fields(RetryPolicy)}
+        for name in value:
+            if name not in known:
+                raise ConfigurationError(
+                    f"{PREFIX}default_retry: RetryPolicy has no argument {name!r}."
+                    f"{nearest(str(name), known)}"
+                )
+        return RetryPolicy(**value)
+    return value if isinstance(value, RetryPolicy) else None
+
+
+_CHECKS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "str": ("a string", _string),
+    "str | None": ("a string", _string),
+    "float": ("a number of seconds above 0", _positive),
+    "int": ("a whole number above 0", _count),
+    "RetryPolicy": ("a RetryPolicy, or a mapping of its arguments", _policy),
+}
+
+
+def _checked(name: str, value: Any) -> Any:
+    kinds = {field.name: str(field.type) for field in fields(Settings)}
+    expected, check = _CHECKS[kinds[name]]
+    checked = check(value)
+    if checked is None:
+        raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {value!r}.")
+    return checked

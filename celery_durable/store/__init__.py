@@ -1,0 +1,23 @@
+"""Postgres: the only room that imports SQLAlchemy and psycopg freely.
+
+Rules of this room: a function takes a `Connection` first, executes one statement (its SQL stands
+above it as a `Statement`), and never commits. Whoever calls decides what a transaction is; a
+connection of `Database.autocommit()` commits each statement by itself. All times are the
+database's.
+
+    connection   statements that run through whatever connection they are handed
+    database     the process's own connections
+    tables       the schema, as SQLAlchemy tables
+    schema       migrating it, and checking that it is current
+    codec        values <-> JSON text
+    rows         rows -> values of the core
+    tokens       claiming a token: a hot statement
+    commits      what became of a unit: the hot statement
+    journal      reading what has been recorded
+    outbox       messages to publish
+    inbox        commands that wait to be applied
+    workers      who is alive; freeing what the dead had claimed
+    runs         starting runs
+    definitions  stored plans
+    views        what users see of runs
+"""

@@ -1,0 +1,192 @@
+"""The process's own connections.
+
+Made when they are first needed, never at import, and never shared across a fork: a forked child
+forgets its parent's pool without closing it. `DatabaseUnavailable` is what callers get when
+Postgres is away.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection
+
+from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.store.connection import (
+    OwnTransaction,
+    PsycopgConnection,
+    raise_known,
+)
+
+KEPT_CONNECTIONS = 32
+"""Most idle connections kept by one process; it uses one per thread that is in a statement."""
+
+CONNECTING: Mapping[str, Any] = {
+    "application_name": "celery_durable",
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
+
+
+class Database:
+    """One process's way to Postgres."""
+
+    def __init__(self, url: str, *, direct_url: str | None = None, schema: str = "public") -> None:
+        self.schema = schema
+        self._url = _parsed(url)
+        self._direct_url = _parsed(direct_url) if direct_url else self._url
+        self._engine: sa.Engine | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The SQLAlchemy engine of this process; its connections commit every statement."""
+        if self._engine is None or self._pid != os.getpid():
+            with self._lock:
+                self._forget_parent()
+                if self._engine is None:
+                    self._engine = self._new_engine()
+        return self._engine
+
+    def _forget_parent(self) -> None:
+        if self._pid != os.getpid():
+            if self._engine is not None:
+                # The sockets are the parent's: they must not be closed here, only forgotten.
+                self._engine.dispose(close=False)
+            self._engine, self._pid = None, os.getpid()
+
+    def _new_engine(self) -> sa.Engine:
+        engine = sa.create_engine(
+            self._url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=KEPT_CONNECTIONS,
+            max_overflow=-1,
+            connect_args=self._connect_args(),
+        )
+        event.listen(engine, "connect", _settle_in)
+        event.listen(engine, "checkout", _refuse_a_dead_connection)
+        return engine
+
+    def _connect_args(self) -> dict[str, Any]:
+        return {name: value for name, value in CONNECTING.items() if name not in self._url.query}
+
+    @contextmanager
+    def autocommit(self) -> Iterator[PsycopgConnection]:
+        """A connection on which every statement is its own transaction."""
+        pooled = self._checked_out()
+        try:
+            yield PsycopgConnection(
+                cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
+            )
+        except DatabaseUnavailable:
+            pooled.invalidate()
+            raise
+        finally:
+            pooled.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[PsycopgConnection]:
+        """A connection in a transaction that commits when the block ends well."""
+        with self.autocommit() as connection:
+            try:
+                with connection.raw.transaction():
+                    yield connection
+            except psycopg.Error as error:
+                raise_known(error, self.schema)
+                raise
+
+    @contextmanager
+    def session(self) -> Iterator[tuple[Session, OwnTransaction]]:
+        """A session in a transaction; it is rolled back unless the block commits it by the second
+        value.
+
+        A handler that commits or rolls back the session itself ends a savepoint: the transaction is
+        not the handler's.
+        """
+        try:
+            with self.engine.connect() as connection:
+                connection.execution_options(isolation_level="READ COMMITTED")
+                own = OwnTransaction(connection, self.schema)
+                with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                    yield session, own
+        except DBAPIError as error:
+            raise_known(error.orig, self.schema)
+            raise
+
+    def dedicated(self) -> psycopg.Connection[Any]:
+        """A new connection past any pooler, for what belongs to a session: locks and LISTEN."""
+        _, arguments = self.engine.dialect.create_connect_args(self._direct_url)
+        try:
+            raw = psycopg.connect(**{**self._connect_args(), **arguments}, autocommit=True)
+            _settle_in(raw)
+        except psycopg.Error as error:
+            raise_known(error, self.schema)
+            raise
+        return raw
+
+    def _checked_out(self) -> PoolProxiedConnection:
+        try:
+            return self.engine.raw_connection()
+        except (psycopg.Error, DBAPIError) as error:
+            raise_known(getattr(error, "orig", error), self.schema)
+            raise
+
+    def close(self) -> None:
+        """Close the idle connections of this process."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+
+
+def _settle_in(raw: psycopg.Connection[Any], _record: object = None) -> None:
+    """Pool hook, for a new connection: no prepared statements behind a pooler, READ COMMITTED.
+
+    A transaction pooler hands every statement to another server process, which has not prepared it:
+    https://www.psycopg.org/psycopg3/docs/advanced/prepare.html. And what happens when two
+    statements meet at one row is thought out for READ COMMITTED.
+    """
+    raw.autocommit = True
+    row = raw.execute(
+        "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"
+    ).fetchone()
+    assert row is not None
+    pid, isolation = row
+    if pid != raw.info.backend_pid:
+        raw.prepare_threshold = None
+    elif isolation != "read committed":
+        raw.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+def _refuse_a_dead_connection(raw: Any, _record: object, _proxy: object) -> None:
+    """Pool hook: a connection whose server went away is replaced, without a round trip to find out.
+
+    Nothing arrives on an idle connection but a notice, or its end.
+    """
+    poll = select.poll()
+    poll.register(raw.fileno(), select.POLLIN)
+    if poll.poll(0):
+        try:
+            raw.execute("")
+        except psycopg.Error as error:
+            raise DisconnectionError from error
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(f"durable_database_url cannot be read: {error}") from error

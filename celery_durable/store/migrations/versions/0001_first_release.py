@@ -1,0 +1,330 @@
+"""The tables of the first release."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.execute(
+        sa.schema.CreateSequence(
+            sa.Sequence(
+                "durable_lock_number",
+                start=1,
+                maxvalue=2**31 - 1,
+                cycle=True,
+                data_type=sa.Integer,
+                schema="durable",
+            )
+        )
+    )
+    op.create_table(
+        "durable_definition",
+        sa.Column("workflow", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("plan", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "stored_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("workflow", "version", name=op.f("durable_definition_pkey")),
+        schema="durable",
+    )
+    op.create_table(
+        "durable_inbox",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=True),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.Column("consumed_by", sa.Uuid(), nullable=True),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint("kind IN ('signal', 'command')", name=op.f("durable_inbox_kind")),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_inbox_pkey")),
+        sa.UniqueConstraint(
+            "run_id", "name", "key", name=op.f("durable_inbox_run_id_name_key_key")
+        ),
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_inbox_run_id_kind_idx"),
+        "durable_inbox",
+        ["run_id", "kind"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("consumed_by IS NULL"),
+    )
+    op.create_table(
+        "durable_journal",
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("undoable", sa.Boolean(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("failures", sa.JSON(), nullable=True),
+        sa.Column("worker", sa.Uuid(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "finished_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint(
+            "outcome <> 'failed' OR error IS NOT NULL",
+            name=op.f("durable_journal_failed_has_an_error"),
+        ),
+        sa.CheckConstraint(
+            "outcome = 'completed' OR NOT undoable",
+            name=op.f("durable_journal_undoable_is_completed"),
+        ),
+        sa.CheckConstraint(
+            "outcome = 'completed' OR result IS NULL",
+            name=op.f("durable_journal_result_of_completed"),
+        ),
+        sa.CheckConstraint(
+            "outcome IN ('completed', 'failed', 'cancelled')", name=op.f("durable_journal_outcome")
+        ),
+        sa.PrimaryKeyConstraint("run_id", "unit", name=op.f("durable_journal_pkey")),
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_journal_run_id_seq_idx"),
+        "durable_journal",
+        ["run_id", "seq"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("undoable"),
+    )
+    op.create_table(
+        "durable_outbox",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column(
+            "available_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("args", sa.JSON(), nullable=False),
+        sa.Column("kwargs", sa.JSON(), server_default="{}", nullable=False),
+        sa.Column("options", sa.JSON(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("token_id", sa.Uuid(), nullable=True),
+        sa.Column("fence", sa.Uuid(), nullable=True),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.CheckConstraint(
+            "(token_id IS NULL) = (fence IS NULL)", name=op.f("durable_outbox_hint_has_a_fence")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_outbox_pkey")),
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_outbox_available_at_id_idx"),
+        "durable_outbox",
+        ["available_at", "id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_outbox_token_id_idx"),
+        "durable_outbox",
+        ["token_id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_table(
+        "durable_run",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("workflow", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=True),
+        sa.Column("priority", sa.SmallInteger(), nullable=True),
+        sa.Column("input", sa.JSON(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("cancel_reason", sa.Text(), nullable=True),
+        sa.Column(
+            "tags", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
+        sa.Column("parent_run_id", sa.Uuid(), nullable=True),
+        sa.Column("forked_from", sa.Uuid(), nullable=True),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "updated_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(finished_at IS NOT NULL) = (status IN ('completed', 'failed', 'cancelled'))",
+            name=op.f("durable_run_finished_has_a_time"),
+        ),
+        sa.CheckConstraint(
+            "status <> 'failed' OR error IS NOT NULL", name=op.f("durable_run_failed_has_an_error")
+        ),
+        sa.CheckConstraint(
+            "status IN ('pending', 'running', 'compensating', 'completed', 'failed', 'cancelled')",
+            name=op.f("durable_run_status"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_run_pkey")),
+        sa.UniqueConstraint("workflow", "key", name=op.f("durable_run_workflow_key_key")),
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_run_status_id_idx"),
+        "durable_run",
+        ["status", "id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_run_tags_idx"),
+        "durable_run",
+        ["tags"],
+        unique=False,
+        schema="durable",
+        postgresql_using="gin",
+    )
+    op.create_index(
+        op.f("durable_run_workflow_id_idx"),
+        "durable_run",
+        ["workflow", "id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_table(
+        "durable_token",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("attempt", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("flags", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("rollback", sa.Text(), nullable=True),
+        sa.Column("failures", sa.JSON(), nullable=True),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=True),
+        sa.Column("fence", sa.Uuid(), nullable=False),
+        sa.Column("claimed_by", sa.Uuid(), nullable=True),
+        sa.Column(
+            "wake_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "hinted_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("hints", sa.Integer(), server_default="0", nullable=False),
+        sa.CheckConstraint(
+            "rollback IN ('failed', 'cancelled')", name=op.f("durable_token_rollback")
+        ),
+        sa.CheckConstraint(
+            "attempt >= 1 AND crashes >= 0 AND hints >= 0", name=op.f("durable_token_counts")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_token_pkey")),
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_token_claimed_by_idx"),
+        "durable_token",
+        ["claimed_by"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    )
+    op.create_index(
+        op.f("durable_token_run_id_idx"),
+        "durable_token",
+        ["run_id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_table(
+        "durable_worker",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("node_id", sa.Uuid(), nullable=False),
+        sa.Column("hostname", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("queues", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("lock_number", sa.Integer(), nullable=True),
+        sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_worker_pkey")),
+        schema="durable",
+    )
+    op.create_index(
+        "durable_worker_live_idx",
+        "durable_worker",
+        ["id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    # Room for the next row version on the same page, so that a step is a HOT update.
+    set_storage("durable_token", "fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02")
+    # The head of the outbox is deleted all the time; dead index entries there slow every look.
+    set_storage(
+        "durable_outbox",
+        "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,"
+        " autovacuum_vacuum_cost_delay = 0",
+    )
+
+
+def set_storage(table: str, parameters: str) -> None:
+    """Set storage parameters; no Alembic operation or SQLAlchemy 2.0 construct does."""
+    schema = op.get_context().opts["version_table_schema"]
+    quote = op.get_bind().dialect.identifier_preparer.quote
+    op.execute(f"ALTER TABLE {quote(schema)}.{quote(table)} SET ({parameters})")
+
+
+def downgrade() -> None:
+    for table in (
+        "durable_definition",
+        "durable_inbox",
+        "durable_journal",
+        "durable_outbox",
+        "durable_run",
+        "durable_token",
+        "durable_worker",
+    ):
+        op.drop_table(table, schema="durable")
+    op.execute(sa.schema.DropSequence(sa.Sequence("durable_lock_number", schema="durable")))

@@ -1,0 +1,83 @@
+"""Rows -> values of the core, and those values as JSON text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from celery_durable.core.claim import Claim, RunFacts
+from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.status import Status
+from celery_durable.core.token import Flags, Token
+from celery_durable.store.connection import Row
+
+
+def error_text(error: ErrorRecord | None) -> str | None:
+    """JSON text of an error."""
+    return None if error is None else json.dumps(asdict(error))
+
+
+def error_of(text: str | None) -> ErrorRecord | None:
+    """The error that `error_text` wrote."""
+    return None if text is None else ErrorRecord(**json.loads(text))
+
+
+def failures_text(failures: tuple[FailedAttempt, ...]) -> str | None:
+    """JSON text of failed attempts; None for none, so that the hot row stays small."""
+    return (
+        json.dumps([asdict(f) for f in failures], default=datetime.isoformat) if failures else None
+    )
+
+
+def failures_of(text: str | None) -> tuple[FailedAttempt, ...]:
+    """The failed attempts that `failures_text` wrote."""
+    return tuple(map(_failure, json.loads(text))) if text else ()
+
+
+def _failure(stored: dict[str, Any]) -> FailedAttempt:
+    return FailedAttempt(
+        attempt=stored["attempt"],
+        error=ErrorRecord(**stored["error"]),
+        started_at=datetime.fromisoformat(stored["started_at"]),
+        failed_at=datetime.fromisoformat(stored["failed_at"]),
+    )
+
+
+def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
+    """The claim that a row of the claim statement describes."""
+    return Claim(
+        token=Token(
+            id=row["id"],
+            run_id=row["run_id"],
+            node=row["node"],
+            unit=row["unit"],
+            attempt=row["attempt"],
+            crashes=row["crashes"],
+            flags=Flags(row["flags"]),
+            rollback=Status(row["rollback"]) if row["rollback"] else None,
+            failures=failures_of(row["failures"]),
+        ),
+        run=RunFacts(
+            id=row["run_id"],
+            workflow=row["workflow"],
+            version=row["version"],
+            status=Status(row["status"]),
+            key=row["key"],
+            priority=row["priority"],
+            tags=row["tags"],
+            input=row["input"],
+            error=error_of(row["error"]),
+        ),
+        fence=fence,
+        worker=worker,
+        queue=row["queue"],
+        priority=row["token_priority"],
+        seen_at=row["now"],
+        due_in=float(row["due_in"]),
+        waited=float(row["waited"]),
+        draining=row["draining"],
+        has_commands=row["has_commands"],
+    )

@@ -1,0 +1,183 @@
+"""Starting runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from celery_durable.core.status import Status
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.outbox import hint_of, insert_hints
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that shall start. `input` is JSON text; `delay` is seconds."""
+
+    id: UUID
+    token_id: UUID
+    fence: UUID
+    workflow: str
+    version: int
+    first_node: str
+    queue: str
+    input: str
+    key: str | None = None
+    priority: int | None = None
+    token_priority: int | None = None
+    tags: Mapping[str, str] | None = None
+    delay: float = 0.0
+
+
+_recordset: Any = (
+    sa.func.json_to_recordset(sql.json("runs"))
+    .table_valued(
+        sa.column("id", sa.Uuid),
+        sa.column("token_id", sa.Uuid),
+        sa.column("fence", sa.Uuid),
+        sa.column("workflow", sa.Text),
+        sa.column("version", sa.Integer),
+        sa.column("first_node", sa.Text),
+        sa.column("queue", sa.Text),
+        sa.column("input", sa.JSON),
+        sa.column("key", sa.Text),
+        sa.column("priority", sa.SmallInteger),
+        sa.column("token_priority", sa.SmallInteger),
+        sa.column("tags", JSONB),
+        name="recordset",
+    )
+    .render_derived(with_types=True)
+)
+
+_asked = sa.select(*_recordset.c).cte("asked")
+
+_is_delayed = sql.interval("delay") > sa.literal_column("interval '0'")
+
+_new = {
+    "id": _asked.c.id,
+    "workflow": _asked.c.workflow,
+    "version": _asked.c.version,
+    "status": sa.case(
+        (_is_delayed, sa.literal_column(f"'{Status.PENDING}'")),
+        else_=sa.literal_column(f"'{Status.RUNNING}'"),
+    ),
+    "key": _asked.c.key,
+    "priority": _asked.c.priority,
+    # JSON null is an input; json_to_recordset makes SQL NULL of it.
+    "input": sa.func.coalesce(_asked.c.input, sa.cast(sa.literal_column("'null'"), sa.JSON())),
+    "tags": sa.func.coalesce(_asked.c.tags, sa.cast(sa.literal_column("'{}'"), JSONB)),
+    "created_at": sql.clock,
+    "started_at": sa.case((_is_delayed, sa.null()), else_=sql.clock),
+}
+
+_started = (
+    upsert(t.run)
+    .from_select(list(_new), sa.select(*_new.values()))
+    .on_conflict_do_nothing(index_elements=["workflow", "key"])
+    .returning(t.run.c.id, t.run.c.workflow, t.run.c.created_at)
+    .cte("started")
+)
+
+_token = {
+    "id": _asked.c.token_id,
+    "run_id": _started.c.id,
+    "node": _asked.c.first_node,
+    "unit": _asked.c.first_node,
+    "queue": _asked.c.queue,
+    "priority": _asked.c.token_priority,
+    "fence": _asked.c.fence,
+    "wake_at": sql.clock + sql.interval("delay"),
+}
+
+_placed = (
+    sa.insert(t.token)
+    .from_select(
+        list(_token),
+        sa.select(*_token.values()).join_from(_started, _asked, _asked.c.id == _started.c.id),
+    )
+    .returning(*t.token.c)
+    .cte("placed")
+)
+
+_hinted = insert_hints(
+    sa.select(*hint_of(_placed, _started.c.workflow)).join_from(
+        _placed, _started, _started.c.id == _placed.c.run_id
+    )
+).cte("hinted")
+
+_START = Statement(sa.select(_started.c.id).add_cte(_hinted))
+
+
+def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[UUID]:
+    """Write runs, their tokens and their first hints in one statement; returns the ids that are
+    new.
+
+    A run whose workflow and key exist already is left out; a caller that is just committing the
+    same key is waited for.
+    """
+    rows = [_row(run) for run in runs]
+    parameters = {"runs": "[" + ",".join(rows) + "]", "delay": timedelta(seconds=delay)}
+    return {row["id"] for row in connection.rows(_START, parameters)}
+
+
+def _row(run: NewRun) -> str:
+    """The run as JSON text; its input is JSON text already and is not parsed again."""
+    fields = {
+        "id": str(run.id),
+        "token_id": str(run.token_id),
+        "fence": str(run.fence),
+        "workflow": run.workflow,
+        "version": run.version,
+        "first_node": run.first_node,
+        "queue": run.queue,
+        "key": run.key,
+        "priority": run.priority,
+        "token_priority": run.token_priority,
+        "tags": run.tags,
+    }
+    return f'{json.dumps(fields)[:-1]},"input":{run.input}}}'
+
+
+_WITH_KEY = Statement(
+    sa.select(t.run.c.id).where(
+        t.run.c.workflow == sql.text("workflow"), t.run.c.key == sql.text("key")
+    )
+)
+
+
+def with_key(connection: Connection, workflow: str, key: str) -> UUID | None:
+    """The run of the workflow that has this key.
+
+    A statement of its own: the one that found the conflict cannot see the row it conflicted with.
+    """
+    row = one(connection, _WITH_KEY, {"workflow": workflow, "key": key})
+    return row["id"] if row else None
+
+
+_BEGIN = Statement(
+    sa.update(t.run)
+    .where(
+        t.run.c.id == sql.uuid("run_id"),
+        t.run.c.status == sa.literal_column(f"'{Status.PENDING}'"),
+    )
+    .values(
+        status=sa.literal_column(f"'{Status.RUNNING}'"),
+        started_at=sql.clock,
+        updated_at=sql.clock,
+    )
+)
+
+
+def begin(connection: Connection, run_id: UUID) -> None:
+    """A delayed run has been claimed for the first time."""
+    connection.rows(_BEGIN, {"run_id": run_id})

@@ -1,0 +1,76 @@
+"""Migrating the schema, and checking that it is current.
+
+The migrations run beside a user's own: their version table is `durable_alembic_version`, in the
+same schema as the tables.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from celery_durable.errors import SchemaOutOfDate
+from celery_durable.store.connection import SCHEMA, raise_known
+
+VERSION_TABLE = "durable_alembic_version"
+
+MIGRATION_LOCK = 0x64757261
+"""Key of the advisory lock ("dura") under which one process at a time migrates."""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "celery_durable.store:migrations")
+    return config
+
+
+@lru_cache(maxsize=1)
+def head() -> str:
+    """The revision this release needs."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def migrate(engine: sa.Engine, schema: str) -> None:
+    """Bring the tables to this release, in one transaction; harmless when they are current."""
+    config = _config()
+    try:
+        with engine.begin() as connection:
+            connection.execution_options(schema_translate_map={SCHEMA: schema})
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+            config.attributes["connection"] = connection
+            config.attributes["schema"] = schema
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise_known(error.orig, schema)
+        raise
+
+
+_versions = sa.Table(VERSION_TABLE, sa.MetaData(schema=SCHEMA), sa.Column("version_num", sa.Text))
+
+
+def current(connection: sa.Connection, schema: str) -> str | None:
+    """The revision of the tables, None where there are none."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    translated = connection.execution_options(schema_translate_map={SCHEMA: schema})
+    return translated.execute(sa.select(_versions.c.version_num)).scalar()
+
+
+def check(engine: sa.Engine, schema: str) -> None:
+    """Raise `SchemaOutOfDate` unless the tables are of this release."""
+    try:
+        with engine.connect() as connection:
+            found = current(connection, schema)
+    except DBAPIError as error:
+        raise_known(error.orig, schema)
+        raise
+    if found != head():
+        raise SchemaOutOfDate(schema, found, head())

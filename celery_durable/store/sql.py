@@ -1,0 +1,78 @@
+"""Small pieces that statements are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import INTERVAL
+
+from celery_durable.store import tables as t
+from celery_durable.store.connection import parameter
+
+clock: sa.ColumnElement[Any] = sa.func.clock_timestamp()
+"""The database's time now; `now()` would lag behind in a long transaction."""
+
+
+def uuid(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is a UUID."""
+    return parameter(name, type_=sa.Uuid())
+
+
+def text(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is text."""
+    return parameter(name, type_=sa.Text())
+
+
+def integer(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is a whole number."""
+    return parameter(name, type_=sa.Integer())
+
+
+def big(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is a whole number of 64 bits."""
+    return parameter(name, type_=sa.BigInteger())
+
+
+def number(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is a floating-point number."""
+    return parameter(name, type_=sa.Double())
+
+
+def boolean(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is true or false."""
+    return parameter(name, type_=sa.Boolean())
+
+
+def time(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is an aware datetime."""
+    return parameter(name, type_=sa.DateTime(timezone=True))
+
+
+def interval(name: str) -> sa.BindParameter[Any]:
+    """A parameter that is a timedelta."""
+    return parameter(name, type_=INTERVAL())
+
+
+def json(name: str) -> sa.ColumnElement[Any]:
+    """A parameter that is JSON text; no driver parses or prints it."""
+    return sa.cast(text(name), sa.JSON())
+
+
+def json_text(column: sa.ColumnElement[Any], name: str | None = None) -> sa.Label[Any]:
+    """A JSON column as text, whatever the driver would make of it."""
+    return sa.cast(column, sa.Text()).label(name or getattr(column, "name", ""))
+
+
+def seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """An interval as a number of seconds."""
+    return sa.extract("epoch", interval)
+
+
+def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a command for the run waits to be applied."""
+    return sa.exists().where(
+        t.inbox.c.run_id == run_id,
+        t.inbox.c.kind == sa.literal_column("'command'"),
+        t.inbox.c.consumed_by.is_(None),
+    )

@@ -1,0 +1,197 @@
+"""The tables. The migrations create them; a test holds the two equal.
+
+CHECK constraints state the law. Payloads are `json`, not `jsonb`: they come back exactly as they
+were written (key order, 1.0 and 1e16 as floats) and cost no parsing on the way in; see ADR 0002.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from celery_durable.core.decision import Outcome
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.store.connection import SCHEMA
+
+metadata = sa.MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    },
+)
+
+
+def include_name(name: str | None, type_: str, _parents: object = None) -> bool:
+    """For a user's Alembic `context.configure(include_name=...)`: leaves our tables alone."""
+    return not (type_ == "table" and name is not None and name.startswith("durable_"))
+
+
+def _one_of(column: str, values: type[StrEnum], name: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def _time(name: str, *, nullable: bool = False, default: bool = False) -> sa.Column[object]:
+    clock = sa.text("clock_timestamp()") if default else None
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=clock)
+
+
+_FINISHED = ", ".join(f"'{status}'" for status in Status if status in FINISHED)
+
+run = sa.Table(
+    "durable_run",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("priority", sa.SmallInteger),
+    sa.Column("input", sa.JSON, nullable=False),
+    sa.Column("result", sa.JSON),
+    sa.Column("error", sa.JSON),
+    sa.Column("cancel_reason", sa.Text),
+    sa.Column("tags", JSONB, nullable=False, server_default="{}"),
+    sa.Column("parent_run_id", sa.Uuid),
+    sa.Column("forked_from", sa.Uuid),
+    _time("created_at", default=True),
+    _time("started_at", nullable=True),
+    _time("updated_at", default=True),
+    _time("finished_at", nullable=True),
+    sa.UniqueConstraint("workflow", "key"),
+    _one_of("status", Status, "status"),
+    sa.CheckConstraint(
+        f"(finished_at IS NOT NULL) = (status IN ({_FINISHED}))", name="finished_has_a_time"
+    ),
+    sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed_has_an_error"),
+    sa.Index(None, "status", "id"),
+    sa.Index(None, "workflow", "id"),
+    sa.Index(None, "tags", postgresql_using="gin"),
+)
+
+token = sa.Table(
+    "durable_token",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("run_id", sa.Uuid, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("unit", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("flags", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("rollback", sa.Text),
+    sa.Column("failures", sa.JSON),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("priority", sa.SmallInteger),
+    sa.Column("fence", sa.Uuid, nullable=False),
+    sa.Column("claimed_by", sa.Uuid),
+    _time("wake_at", default=True),
+    _time("hinted_at", default=True),
+    sa.Column("hints", sa.Integer, nullable=False, server_default="0"),
+    sa.CheckConstraint("attempt >= 1 AND crashes >= 0 AND hints >= 0", name="counts"),
+    sa.CheckConstraint("rollback IN ('failed', 'cancelled')", name="rollback"),
+    sa.Index(None, "run_id"),
+    sa.Index(None, "claimed_by", postgresql_where=sa.text("claimed_by IS NOT NULL")),
+)
+
+journal = sa.Table(
+    "durable_journal",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, sa.Identity(), nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("undoable", sa.Boolean, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("result", sa.JSON),
+    sa.Column("error", sa.JSON),
+    sa.Column("failures", sa.JSON),
+    sa.Column("worker", sa.Uuid, nullable=False),
+    _time("started_at"),
+    _time("finished_at", default=True),
+    _one_of("outcome", Outcome, "outcome"),
+    sa.CheckConstraint("outcome <> 'failed' OR error IS NOT NULL", name="failed_has_an_error"),
+    sa.CheckConstraint("outcome = 'completed' OR result IS NULL", name="result_of_completed"),
+    sa.CheckConstraint("outcome = 'completed' OR NOT undoable", name="undoable_is_completed"),
+    # The order of completion of what can be undone; the hot path pays for it only where it is
+    # needed.
+    sa.Index(None, "run_id", "seq", postgresql_where=sa.text("undoable")),
+)
+
+outbox = sa.Table(
+    "durable_outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    _time("available_at", default=True),
+    sa.Column("task", sa.Text, nullable=False),
+    sa.Column("args", sa.JSON, nullable=False),
+    sa.Column("kwargs", sa.JSON, nullable=False, server_default="{}"),
+    sa.Column("options", sa.JSON, nullable=False),
+    sa.Column("run_id", sa.Uuid),
+    sa.Column("token_id", sa.Uuid),
+    sa.Column("fence", sa.Uuid),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("last_error", sa.Text),
+    sa.CheckConstraint("(token_id IS NULL) = (fence IS NULL)", name="hint_has_a_fence"),
+    sa.Index(None, "available_at", "id"),
+    sa.Index(None, "token_id"),
+)
+
+inbox = sa.Table(
+    "durable_inbox",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("run_id", sa.Uuid, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("payload", sa.JSON),
+    sa.Column("key", sa.Text),
+    sa.Column("consumed_by", sa.Uuid),
+    _time("created_at", default=True),
+    sa.UniqueConstraint("run_id", "name", "key"),
+    sa.CheckConstraint("kind IN ('signal', 'command')", name="kind"),
+    sa.Index(None, "run_id", "kind", postgresql_where=sa.text("consumed_by IS NULL")),
+)
+
+worker = sa.Table(
+    "durable_worker",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("node_id", sa.Uuid, nullable=False),
+    sa.Column("hostname", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("pool", sa.Text, nullable=False),
+    sa.Column("queues", JSONB, nullable=False),
+    sa.Column("lock_number", sa.Integer),
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    _time("server_started_at"),
+    _time("started_at", default=True),
+    _time("expires_at"),
+    _time("ended_at", nullable=True),
+    sa.Index("durable_worker_live_idx", "id", postgresql_where=sa.text("ended_at IS NULL")),
+)
+
+definition = sa.Table(
+    "durable_definition",
+    metadata,
+    sa.Column("workflow", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("plan", JSONB, nullable=False),
+    _time("stored_at", default=True),
+)
+
+lock_numbers = sa.Sequence(
+    "durable_lock_number",
+    metadata=metadata,
+    start=1,
+    cycle=True,
+    maxvalue=2**31 - 1,
+    data_type=sa.Integer,
+)
+"""Numbers of worker locks; two live workers never share one."""

@@ -1,0 +1,142 @@
+"""Claiming a token, and reading where one stands without claiming it.
+
+A claim writes a fresh nonce, the fence, into the token's row; whatever is committed later must name
+it (`commits`). So a worker that was declared dead cannot commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.token import Flags, Token
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.rows import claim_of
+
+IS_DRAINING = (
+    sa.select(t.worker.c.draining).where(t.worker.c.id == sql.uuid("worker")).scalar_subquery()
+)
+
+# Losing a claim in a database crash is harmless, so the claim need not wait for the disk.
+# set_config inside the statement makes this one statement asynchronous, and no other.
+_quiet = sa.select(
+    sa.func.set_config(
+        sa.literal_column("'synchronous_commit'"), sa.literal_column("'off'"), sa.true()
+    ).label("value")
+).cte("quiet")
+
+_CLAIM = Statement(
+    sa.update(t.token)
+    .values(claimed_by=sql.uuid("worker"), fence=sql.uuid("new_fence"))
+    .where(
+        t.token.c.id == sql.uuid("token_id"),
+        t.token.c.run_id == t.run.c.id,
+        t.token.c.claimed_by.is_(None),
+        sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock),
+        sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None)),
+        _quiet.c.value == sa.literal_column("'off'"),
+    )
+    .returning(
+        t.token.c.id,
+        t.token.c.run_id,
+        t.token.c.node,
+        t.token.c.unit,
+        t.token.c.attempt,
+        t.token.c.crashes,
+        t.token.c.flags,
+        t.token.c.rollback,
+        sql.json_text(t.token.c.failures),
+        t.token.c.queue,
+        t.token.c.priority.label("token_priority"),
+        t.run.c.workflow,
+        t.run.c.version,
+        t.run.c.status,
+        t.run.c.key,
+        t.run.c.priority,
+        t.run.c.tags,
+        sql.json_text(t.run.c.input),
+        sql.json_text(t.run.c.error),
+        sql.clock.label("now"),
+        sa.func.greatest(sql.seconds(t.token.c.wake_at - sql.clock), 0).label("due_in"),
+        sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),
+        IS_DRAINING.label("draining"),
+        sql.has_commands(t.token.c.run_id).label("has_commands"),
+    )
+)
+
+
+def claim(connection: Connection, token_id: UUID, worker: UUID, fence: UUID) -> Claim | None:
+    """Take the token for `worker`, or None when it is not claimable now.
+
+    It is claimable when nobody has claimed it, the worker has not ended, and it is flagged or due.
+    """
+    parameters = {"token_id": token_id, "worker": worker, "new_fence": fence}
+    row = one(connection, _CLAIM, parameters)
+    return claim_of(row, fence, worker) if row else None
+
+
+_REFUSAL = Statement(
+    sa.select(
+        sa.select(t.token.c.run_id)
+        .where(t.token.c.id == sql.uuid("token_id"), sql.has_commands(t.token.c.run_id))
+        .scalar_subquery()
+        .label("run_with_commands"),
+        sa.not_(
+            sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None))
+        ).label("worker_ended"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What may be behind a claim that was not to be had, besides a race that was lost."""
+
+    run_with_commands: UUID | None
+    worker_ended: bool
+
+
+def refusal(connection: Connection, token_id: UUID, worker: UUID) -> Refusal:
+    """Whether the claim may be had once the run's commands are applied, or by a new worker id."""
+    row = one(connection, _REFUSAL, {"token_id": token_id, "worker": worker})
+    assert row is not None
+    return Refusal(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A token as it is in its row, without claiming it."""
+
+    run_id: UUID
+    unit: str
+    attempt: int
+    flags: Flags
+    fence: UUID
+    is_claimed: bool
+
+    def is_where(self, token: Token) -> bool:
+        """Whether the row stands at the same try of the same unit as `token`, claimed."""
+        return self.is_claimed and (self.unit, self.attempt) == (token.unit, token.attempt)
+
+
+_READ = Statement(
+    sa.select(
+        t.token.c.run_id,
+        t.token.c.unit,
+        t.token.c.attempt,
+        t.token.c.flags,
+        t.token.c.fence,
+        t.token.c.claimed_by.is_not(None).label("is_claimed"),
+    ).where(t.token.c.id == sql.uuid("token_id"))
+)
+
+
+def read(connection: Connection, token_id: UUID) -> Standing | None:
+    """Where the token stands; None when it has ended."""
+    row = one(connection, _READ, {"token_id": token_id})
+    return Standing(**{**row, "flags": Flags(row["flags"])}) if row else None

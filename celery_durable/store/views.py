@@ -1,0 +1,278 @@
+"""What users see of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from celery_durable.core.decision import Outcome
+from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.status import Status
+from celery_durable.store import codec, sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Row, Statement, one
+from celery_durable.store.rows import error_of, failures_of
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One unit that ended. `result` is None unless it completed; times are the database's."""
+
+    unit: str
+    node: str
+    outcome: Outcome
+    attempt: int
+    result: Any
+    error: ErrorRecord | None
+    failures: tuple[FailedAttempt, ...]
+    worker: UUID
+    started_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs."""
+
+    run_id: UUID
+    workflow: str
+    version: int
+    status: Status
+    key: str | None
+    tags: Mapping[str, str]
+    parent_run_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A run as it stood when it was asked for.
+
+    `steps` are the plan's nodes, in order. `results` holds the results of completed nodes; `result`
+    is the run's, once it completed. `attempt` is the try the unit in hand is at. `wake_at` is when
+    a unit that waits between tries goes on.
+    """
+
+    run_id: UUID
+    workflow: str
+    version: int
+    status: Status
+    steps: tuple[str, ...]
+    current: tuple[str, ...]
+    total_steps: int
+    completed_steps: int
+    results: Mapping[str, Any]
+    result: Any
+    error: ErrorRecord | None
+    compensation_errors: Mapping[str, ErrorRecord]
+    attempt: int
+    wake_at: datetime | None
+    key: str | None
+    tags: Mapping[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    awaiting_signal: str | None = None
+    awaiting: tuple[str, ...] = ()
+    parent_run_id: UUID | None = None
+    forked_from: UUID | None = None
+    children: tuple[RunSummary, ...] = field(default_factory=tuple)
+
+
+_summary_columns = (
+    t.run.c.id.label("run_id"),
+    t.run.c.workflow,
+    t.run.c.version,
+    t.run.c.status,
+    t.run.c.key,
+    t.run.c.tags,
+    t.run.c.parent_run_id,
+    t.run.c.created_at,
+    t.run.c.started_at,
+    t.run.c.updated_at,
+    t.run.c.finished_at,
+)
+
+_LIST = Statement(
+    sa.select(*_summary_columns)
+    .where(
+        sa.or_(sql.text("status").is_(None), t.run.c.status == sql.text("status")),
+        sa.or_(sql.text("workflow").is_(None), t.run.c.workflow == sql.text("workflow")),
+        sa.or_(sql.uuid("parent").is_(None), t.run.c.parent_run_id == sql.uuid("parent")),
+        sa.or_(sql.text("tags").is_(None), t.run.c.tags.contains(sa.cast(sql.text("tags"), JSONB))),
+        sa.or_(sql.uuid("before").is_(None), t.run.c.id < sql.uuid("before")),
+    )
+    .order_by(t.run.c.id.desc())
+    .limit(sql.integer("limit"))
+)
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    status: Status | None,
+    workflow: str | None,
+    parent: UUID | None,
+    tags: Mapping[str, str] | None,
+    limit: int,
+    before: UUID | None,
+) -> Sequence[RunSummary]:
+    """The newest runs first, in one query; `before` is the last run id of the page before."""
+    parameters = {
+        "status": status,
+        "workflow": workflow,
+        "parent": parent,
+        "tags": json.dumps(dict(tags)) if tags else None,
+        "limit": limit,
+        "before": before,
+    }
+    return [_summary(row) for row in connection.rows(_LIST, parameters)]
+
+
+def _summary(row: Row) -> RunSummary:
+    return RunSummary(**{**row, "status": Status(row["status"])})
+
+
+_JOURNAL = Statement(
+    sa.select(
+        t.journal.c.unit,
+        t.journal.c.node,
+        t.journal.c.outcome,
+        t.journal.c.attempt,
+        sql.json_text(t.journal.c.result),
+        sql.json_text(t.journal.c.error),
+        sql.json_text(t.journal.c.failures),
+        t.journal.c.worker,
+        t.journal.c.started_at,
+        t.journal.c.finished_at,
+    )
+    .where(t.journal.c.run_id == sql.uuid("run_id"))
+    .order_by(t.journal.c.seq)
+)
+
+
+def history(connection: Connection, run_id: UUID) -> Sequence[JournalEntry]:
+    """The units of the run that ended, in order of completion."""
+    return [_entry(row) for row in connection.rows(_JOURNAL, {"run_id": run_id})]
+
+
+def _entry(row: Row) -> JournalEntry:
+    return JournalEntry(
+        unit=row["unit"],
+        node=row["node"],
+        outcome=Outcome(row["outcome"]),
+        attempt=row["attempt"],
+        result=codec.loads(row["result"]),
+        error=error_of(row["error"]),
+        failures=failures_of(row["failures"]),
+        worker=row["worker"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+_STATUS = Statement(
+    sa.select(
+        *_summary_columns,
+        sql.json_text(t.run.c.result),
+        sql.json_text(t.run.c.error),
+        t.run.c.cancel_reason,
+        t.run.c.forked_from,
+        sql.json_text(t.definition.c.plan),
+        t.token.c.node,
+        t.token.c.attempt,
+        t.token.c.rollback,
+        sa.case((t.token.c.wake_at > sql.clock, t.token.c.wake_at)).label("wake_at"),
+    )
+    .select_from(t.run)
+    .join(t.token, t.token.c.run_id == t.run.c.id, isouter=True)
+    .join(
+        t.definition,
+        sa.and_(
+            t.definition.c.workflow == t.run.c.workflow, t.definition.c.version == t.run.c.version
+        ),
+        isouter=True,
+    )
+    .where(t.run.c.id == sql.uuid("run_id"))
+)
+
+
+def snapshot(connection: Connection, run_id: UUID) -> RunSnapshot | None:
+    """How the run stands; None when there is no such run."""
+    row = one(connection, _STATUS, {"run_id": run_id})
+    if row is None:
+        return None
+    entries = history(connection, run_id)
+    results = {e.node: e.result for e in entries if _is_completed_node(e)}
+    summary = {column.key: row[column.key] for column in _summary_columns}
+    status = Status(row["status"])
+    plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
+    # What `.returns` made is stored, None as JSON null; where it is not, the result is assembled.
+    made = results if row["result"] is None else codec.loads(row["result"])
+    return RunSnapshot(
+        **{**summary, "status": status},
+        steps=tuple(node["name"] for node in plan["nodes"]),
+        current=(row["node"],) if row["node"] else (),
+        total_steps=len(plan["nodes"]),
+        completed_steps=len(results),
+        results=results,
+        result=made if status is Status.COMPLETED else None,
+        error=_error(row, status),
+        compensation_errors=_compensation_errors(entries),
+        attempt=row["attempt"] or 1,
+        wake_at=row["wake_at"],
+        forked_from=row["forked_from"],
+    )
+
+
+def _is_completed_node(entry: JournalEntry) -> bool:
+    return entry.outcome is Outcome.COMPLETED and entry.unit == entry.node
+
+
+def _error(row: Row, status: Status) -> ErrorRecord | None:
+    if status is Status.CANCELLED and row["error"] is None:
+        return ErrorRecord("RunCancelled", row["cancel_reason"] or "")
+    return error_of(row["error"])
+
+
+def _compensation_errors(entries: Sequence[JournalEntry]) -> Mapping[str, ErrorRecord]:
+    return {
+        entry.unit: entry.error
+        for entry in entries
+        if entry.unit != entry.node and entry.error is not None
+    }
+
+
+_ID_OF = Statement(sa.select(t.run.c.id).where(t.run.c.id == sql.uuid("run_id")))
+
+
+def exists(connection: Connection, run_id: UUID) -> bool:
+    """Whether there is such a run."""
+    return one(connection, _ID_OF, {"run_id": run_id}) is not None
+
+
+_ENDING = Statement(
+    sa.select(t.run.c.status, sql.json_text(t.run.c.error), t.run.c.cancel_reason).where(
+        t.run.c.id == sql.uuid("run_id")
+    )
+)
+
+
+def status_of(connection: Connection, run_id: UUID) -> tuple[Status, ErrorRecord | None] | None:
+    """The run's status and error alone: what waiting for its end reads again and again."""
+    row = one(connection, _ENDING, {"run_id": run_id})
+    if row is None:
+        return None
+    status = Status(row["status"])
+    return status, _error(row, status)

@@ -1,0 +1,6 @@
+"""What users' tests, this library's own tests and the demo share.
+
+Nothing here is needed to run workflows, and nothing outside this package, `tests` and `examples`
+imports it. A module may need an extra (`pip install "celery-durable[demo]"`); each says so in a
+`ConfigurationError` when it is used, not when it is imported.
+"""

@@ -1,0 +1,123 @@
+"""What a Celery worker starts and stops besides its own parts."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+
+from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.relay import Relay
+from celery_durable.store import definitions, schema
+from celery_durable.worker.publisher import KombuPublisher
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+
+logger = logging.getLogger(__name__)
+
+STOP_WITHIN = 15.0
+"""Seconds a worker that shuts down waits for its relay."""
+
+
+def consumes_durable(durable: Durable, app: Any) -> bool:
+    """Whether this worker takes messages of durable runs."""
+    queues = {durable.settings.queue, *durable.registry.queues()}
+    return not queues.isdisjoint(app.amqp.queues.consume_from)
+
+
+def refuse_unsupported(worker: Any) -> None:
+    """`ConfigurationError` for a pool or platform that this library does not run on."""
+    pool = worker.pool_cls.__module__
+    if "eventlet" in pool:
+        raise ConfigurationError(
+            "durable workers do not run on the eventlet pool: psycopg blocks its hub."
+            " Use prefork, threads, solo or gevent."
+        )
+    if sys.platform == "win32":
+        raise ConfigurationError(
+            "durable workers do not run on Windows, which Celery does not support either."
+            " Run them on Linux or macOS; clients may run anywhere."
+        )
+
+
+def relay_step(durable: Durable) -> type[bootsteps.StartStopStep]:
+    """The boot step of `durable`'s app. A class each, since Celery takes classes and an app is
+    one's own.
+    """
+
+    class DurableRelay(bootsteps.StartStopStep):
+        """Checks the schema, then publishes the outbox in a thread for as long as the worker runs.
+
+        A worker step, not a consumer step: those are restarted with every broker reconnect.
+        """
+
+        # Started after the pool's first fork; between unrelated steps the order would be a set's.
+        requires = ("celery.worker.components:Pool",)
+
+        def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
+            self.enabled = consumes_durable(durable, worker.app)
+            self.relays = durable_relay
+            self.relay: Relay | None = None
+            self.thread: threading.Thread | None = None
+
+        def start(self, parent: Any) -> None:
+            refuse_unsupported(parent)
+            check_schema(durable)
+            store_plans(durable)
+            if self.relays:
+                publisher = KombuPublisher(parent.app)
+                self.relay = Relay(durable.database, publisher, durable.settings)
+                self.thread = threading.Thread(
+                    target=self.relay.run, name="durable-relay", daemon=True
+                )
+                self.thread.start()
+                atexit.register(self.finish)
+
+        def stop(self, parent: Any) -> None:
+            """Nothing yet: the pool still drains, and what it commits wants publishing."""
+
+        def finish(self) -> None:
+            """The pool is done: publish what it left, and end."""
+            if self.relay is not None and self.thread is not None:
+                self.relay.stop()
+                self.thread.join(STOP_WITHIN)
+                self.relay = self.thread = None
+
+        def terminate(self, parent: Any) -> None:
+            if self.relay is not None:
+                self.relay.stop()
+
+        def info(self, obj: Any) -> Any:
+            published = self.relay.published if self.relay else None
+            return {"durable_relay": {"running": self.relay is not None, "published": published}}
+
+    return DurableRelay
+
+
+def check_schema(durable: Durable) -> None:
+    """Refuse to start on a missing or old schema; a database that is away is waited for later."""
+    try:
+        schema.check(durable.database.engine, durable.settings.schema)
+    except DatabaseUnavailable as error:
+        logger.warning("The schema could not be checked: %s", error)
+
+
+def store_plans(durable: Durable) -> None:
+    """Let processes that do not import the app know its workflows; name runs left alone."""
+    try:
+        with durable.database.autocommit() as connection:
+            for workflow in durable.registry:
+                for node in definitions.reconcile(connection, workflow.plan):
+                    logger.warning(
+                        "%r was changed at or before %r, where runs stand; they are left to"
+                        " workers that have it as it was",
+                        workflow,
+                        node,
+                    )
+    except DatabaseUnavailable as error:
+        logger.warning("The plans could not be stored: %s", error)

@@ -1,0 +1,72 @@
+"""Joining a Celery app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from celery import Celery
+
+from celery_durable.errors import ConfigurationError
+from celery_durable.worker import tasks
+from celery_durable.worker.bootsteps import relay_step
+from celery_durable.worker.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+
+
+def install(durable: Durable, app: Any) -> None:
+    """Tasks, boot step, routes, signals and the worker's command-line option."""
+    if getattr(app, "durable", None) is not None:
+        raise ConfigurationError(
+            f"The Celery app {app.main!r} has a Durable already; one app has one."
+        )
+    app.durable = durable
+    tasks.register(durable, app)
+    app.steps["worker"].add(relay_step(durable))
+    _add_worker_option(app)
+    app.on_after_configure.connect(_route, weak=False)
+    app.on_after_finalize.connect(_freezer(durable), weak=False)
+    Lifecycle(durable, app).connect()
+
+
+def refuse_eager(app: Celery) -> None:
+    """`ConfigurationError` when tasks would run inside of their caller."""
+    if app.conf.task_always_eager:
+        raise ConfigurationError(
+            "task_always_eager runs tasks inside their caller, before it commits; durable runs need"
+            " a worker. Turn it off; celery_durable.testing has a Postgres to test on."
+        )
+
+
+def _add_worker_option(app: Any) -> None:
+    app.user_options["worker"].add(
+        click.Option(
+            ("--durable-relay/--no-durable-relay",),
+            default=True,
+            help="Publish the outbox of durable runs from this worker.",
+        )
+    )
+
+
+def _route(sender: Any, **_: Any) -> None:
+    """Our tasks go to our queue, unless the user routes them elsewhere: the first match wins."""
+    routes = sender.conf.task_routes
+    if not routes:
+        theirs = []
+    elif isinstance(routes, list | tuple):
+        theirs = list(routes)
+    else:
+        theirs = [routes]
+    queue = sender.conf.get("durable_queue") or "durable"
+    sender.conf.task_routes = [*theirs, {"durable.*": {"queue": queue}}]
+
+
+def _freezer(durable: Durable) -> Any:
+    def freeze(sender: Any, **_: Any) -> None:
+        """Every workflow that is known by now is checked, so that a mistake shows at start."""
+        for _workflow in durable.registry:
+            pass
+
+    return freeze

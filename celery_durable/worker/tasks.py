@@ -1,0 +1,87 @@
+"""The Celery tasks. Messages are JSON and carry ids only; results are ignored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery import Celery, Task
+
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.errors import ConfigurationError
+from celery_durable.store.outbox import ADVANCE, COMPENSATE
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+
+RECOVER = "durable.recover"
+START = "durable.start"
+
+SCHEDULE_TAG = "schedule"
+"""The tag by which the runs of one schedule know each other."""
+
+# Acknowledged late, and given back when the process dies: a message is never lost with its worker.
+# `reject_on_worker_lost` is needed for that: without it Celery acknowledges the message of a killed
+# child.
+_OPTIONS: dict[str, Any] = {
+    "shared": False,
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "ignore_result": True,
+    "max_retries": None,
+    "serializer": "json",
+}
+
+
+def register(durable: Durable, app: Celery) -> None:
+    """Define the tasks in `app`."""
+
+    @app.task(name=ADVANCE, **_OPTIONS)
+    def advance(token_id: str, *more: str) -> None:
+        """Look at a token, and at each of `more`."""
+        for one in (token_id, *more):
+            durable.engine.advance(UUID(one))
+
+    @app.task(name=COMPENSATE, **_OPTIONS)
+    def compensate(token_id: str) -> None:
+        """Look at a token of a run that is rolled back: the same work under a telling name."""
+        durable.engine.advance(UUID(token_id))
+
+    @app.task(name=RECOVER, **_OPTIONS)
+    def recover() -> None:
+        """Free what dead workers had claimed and send lost hints again."""
+        durable.recover()
+
+    @app.task(name=START, bind=True, **{**_OPTIONS, "ignore_result": False})
+    def start(
+        task: Task,
+        input: Any = None,
+        *,
+        workflow: str,
+        key: str | None = None,
+        schedule: str | None = None,
+        overlap: str = "allow",
+    ) -> str | None:
+        """Start a run, so that beat and ordinary canvases can; its id, or None when it was skipped.
+
+        A message that is delivered twice starts one run. With a `schedule` name and
+        `overlap="skip"` nothing is started while a run of that schedule is unfinished.
+        """
+        if overlap not in ("allow", "skip"):
+            raise ConfigurationError(f"overlap= takes 'allow' or 'skip', not {overlap!r}.")
+        if overlap == "skip" and schedule is None:
+            raise ConfigurationError("overlap='skip' needs a schedule= name to know its runs by.")
+        if overlap == "skip" and schedule and is_unfinished(durable, workflow, schedule):
+            return None
+        tags = {SCHEDULE_TAG: schedule} if schedule else None
+        key = key or f"message-{task.request.id}"
+        return str(durable.start(workflow, input, key=key, tags=tags).id)
+
+
+def is_unfinished(durable: Durable, workflow: str, schedule: str) -> bool:
+    """Whether a run that this schedule started has not ended."""
+    return any(
+        durable.list(workflow=workflow, status=status, tags={SCHEDULE_TAG: schedule}, limit=1)
+        for status in Status
+        if status not in FINISHED
+    )

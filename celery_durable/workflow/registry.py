@@ -1,0 +1,73 @@
+"""The workflows a process knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from celery_durable.errors import DuplicateWorkflow
+from celery_durable.workflow.builder import Workflow
+
+
+class Registry:
+    """Workflows by name and version. Importing the same definition twice is fine."""
+
+    def __init__(self) -> None:
+        self._defined: dict[tuple[str, int], list[Workflow]] = {}
+
+    def add(self, workflow: Workflow) -> None:
+        """Note a workflow that is still being built; twins are compared when it is asked for."""
+        self._defined.setdefault((workflow.name, workflow.version), []).append(workflow)
+
+    def find(self, name: str, version: int | None = None) -> Workflow | None:
+        """The workflow of this version, by default of the highest; None when unknown here."""
+        if version is None:
+            version = max(self.versions(name), default=0)
+        twins = self._defined.get((name, version))
+        if twins is None:
+            return None
+        if len(twins) > 1:
+            twins[:] = [_same(twins)]
+        return twins[0]
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions of `name` that are known here."""
+        return tuple(sorted(v for n, v in self._defined if n == name))
+
+    def names(self) -> tuple[str, ...]:
+        """The names that are known here."""
+        return tuple(sorted({name for name, _ in self._defined}))
+
+    def __iter__(self) -> Iterator[Workflow]:
+        """Every workflow, each checked and frozen."""
+        for name, version in tuple(self._defined):
+            workflow = self.find(name, version)
+            assert workflow is not None
+            _ = workflow.plan
+            yield workflow
+
+    def queues(self) -> frozenset[str]:
+        """The queues that steps name themselves."""
+        return frozenset(
+            queue
+            for workflow in self
+            for node in workflow.plan.nodes
+            for queue in (
+                node.placement.queue,
+                node.compensator and node.compensator.placement.queue,
+            )
+            if queue
+        )
+
+
+def _same(twins: list[Workflow]) -> Workflow:
+    """The last of several definitions that must be equal."""
+    last = twins[-1]
+    for other in twins[:-1]:
+        # By their words: exception classes of a module that was imported twice are not equal.
+        if repr(other.plan) != repr(last.plan):
+            raise DuplicateWorkflow(
+                f"Two different workflows are called {last.name!r} version {last.version}:"
+                f" {' -> '.join(other.steps)} and {' -> '.join(last.steps)}."
+                " Give one another name, or the next version."
+            )
+    return last

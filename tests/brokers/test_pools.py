@@ -1,0 +1,71 @@
+"""Workers of each pool, and processes that fork (connections are never shared across a fork)."""
+
+from typing import Any
+
+import pytest
+
+from tests.brokers.shop import Shop
+
+pytestmark = pytest.mark.usefixtures("shift")
+
+FORKING = "tests.apps.forking:app"
+
+
+@pytest.mark.parametrize(("pool", "concurrency"), [("threads", 4), ("solo", 1), ("gevent", 4)])
+def test_runs_complete_on_pools_that_do_not_fork(shop: Shop, pool: str, concurrency: int) -> None:
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    worker = shop.worker(pool=pool, concurrency=concurrency)
+    runs = shop.durable.start_many("order", [{}] * 20, version=1)
+    for run in runs:
+        run.result(timeout=60)
+        assert len(shop.ledger(run)) == 6
+    assert pools_of(shop, worker.hostname()) == {pool.removesuffix("s")}
+    assert "Traceback" not in worker.logs()
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_children_forked_from_a_process_that_uses_the_database_share_no_connection(
+    shop: Shop,
+) -> None:
+    """The app starts runs at import, and its children are replaced after every second message."""
+    worker = shop.worker(FORKING, concurrency=2, options=["--max-tasks-per-child", "2"])
+    runs = shop.durable.start_many("order", [{}] * 30, version=1)
+    at_import = shop.durable.list(tags={"started": "at import"})
+    assert len(at_import) == 3
+    for run in (*runs, *(shop.durable.run(summary.run_id) for summary in at_import)):
+        run.result(timeout=60)
+        assert len(shop.ledger(run)) == 6
+    pids = {entry.pid for run in runs for entry in shop.ledger(run)}
+    assert len(pids) > 10
+    assert worker.pid not in pids
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.logs()
+    assert crashes(shop) == 0
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_two_pools_share_one_queue(shop: Shop) -> None:
+    one_each = ["--prefetch-multiplier", "1"]
+    first = shop.worker(pool="prefork", concurrency=1, options=one_each, ready=False)
+    second = shop.worker(pool="threads", concurrency=2, options=one_each, ready=False)
+    shop.cluster.wait_ready()
+    held = [shop.start(charge="hold") for _ in range(3)]
+    pids = {shop.wait_for(run, "charge").pid for run in held}
+    assert pids == {*first.children(), second.pid}
+    shop.open_gate(*held)
+    for run in held:
+        run.result(timeout=30)
+
+
+def pools_of(shop: Shop, hostname: str) -> set[Any]:
+    rows = shop.query("SELECT pool FROM durable_worker WHERE hostname = %s", hostname)
+    return {row[0] for row in rows}
+
+
+def crashes(shop: Shop) -> int:
+    """Workers that were found dead and had not said that they would stop."""
+    ((found,),) = shop.query(
+        "SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL AND NOT draining"
+    )
+    return int(found)

@@ -1,0 +1,48 @@
+"""Steps run where they are placed, and relays where they are wanted."""
+
+import pytest
+
+from tests.brokers.shop import Shop
+
+PAYMENTS = "payments"
+"""`charge` has a queue of its own here."""
+
+pytestmark = pytest.mark.usefixtures("shift")
+
+
+def test_a_step_with_a_queue_runs_on_the_worker_of_that_queue_only(shop: Shop) -> None:
+    orders = shop.worker(concurrency=1, ready=False)
+    paying = shop.worker(concurrency=1, queues=shop.payments, ready=False)
+    shop.cluster.wait_ready()
+    for run in shop.durable.start_many("order", [{}] * 5, version=1):
+        run.result(timeout=30)
+        assert {entry.pid for entry in shop.ledger(run, "charge")} == {*paying.children()}
+        assert {entry.pid for entry in shop.ledger(run, "ship")} == {*orders.children()}
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_a_worker_of_other_queues_runs_no_relay(shop: Shop) -> None:
+    other = shop.worker(concurrency=1, queues=shop.broker.queue("other"))
+    run = shop.start()
+    relay = shop.app.control.inspect([other.hostname()], timeout=20, limit=1).stats()
+    assert "durable_relay" not in relay[other.hostname()]
+    assert shop.query("SELECT count(*) FROM durable_outbox") == [(1,)]
+    serving = shop.worker(queues=f"{shop.broker.queue()},{shop.payments}")
+    run.result(timeout=30)
+    relay = shop.app.control.inspect([serving.hostname()], timeout=20, limit=1).stats()
+    assert relay[serving.hostname()]["durable_relay"]["running"]
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_a_relay_of_its_own_serves_workers_without_one(shop: Shop) -> None:
+    worker = shop.worker(
+        queues=f"{shop.broker.queue()},{shop.payments}", options=["--no-durable-relay"]
+    )
+    run = shop.start()
+    stats = shop.app.control.inspect([worker.hostname()], timeout=20, limit=1).stats()
+    assert not stats[worker.hostname()]["durable_relay"]["running"]
+    assert shop.query("SELECT count(*) FROM durable_outbox") == [(1,)]
+    relay = shop.relay()
+    run.result(timeout=30)
+    assert relay.stop() == 0
+    assert "Traceback" not in relay.logs()

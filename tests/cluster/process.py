@@ -1,0 +1,162 @@
+"""One local process with the face of a Docker container.
+
+pytest-celery talks to `docker.models.containers.Container`: `id`, `name`, `status`, `attrs`,
+`logs`, `kill`, `restart`, `reload`. `LocalProcess` answers these for a process of this machine, so
+that pytest-celery's nodes and clusters work where there is no Docker.
+
+Every process leads a process group of its own (Ctrl-C in a terminal does not reach it by itself)
+and dies with the test run: by `end` in a fixture, at interpreter exit, and on Linux also when the
+test run is killed with SIGKILL (`launch`).
+"""
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = Path(__file__).with_name("launch.py")
+
+_living: "weakref.WeakSet[LocalProcess]" = weakref.WeakSet()
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our own environment for a child that imports `tests` and the library from `ROOT`."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+class LocalProcess:
+    """A command that can be started, killed and started again.
+
+    Call `start` from a thread that outlives it: on Linux the process dies with that thread.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        name: str,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.name = name
+        self.command = list(command)
+        self.env = environment(env)
+        self.lives = 0
+        self._directory = directory
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the command; what it prints goes to a new log file, one per life."""
+        self.lives += 1
+        launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *self.command]
+        with self.log_file.open("wb") as log:
+            self._popen = subprocess.Popen(
+                launch,
+                cwd=ROOT,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _living.add(self)
+
+    @property
+    def pid(self) -> int:
+        """The id of the present, or of the last, life."""
+        assert self._popen is not None, f"{self.name} was never started"
+        return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative is the signal that ended it."""
+        return self._popen.poll() if self._popen else None
+
+    @property
+    def is_running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def children(self) -> list[int]:
+        """The ids of its direct child processes, oldest first."""
+        try:
+            found = psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+        return [child.pid for child in sorted(found, key=psutil.Process.create_time)]
+
+    @property
+    def log_file(self) -> Path:
+        return self._directory / f"{self.name}.{self.lives}.log"
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Wait for the end of the process and return its exit code."""
+        wait_until(lambda: not self.is_running, timeout=timeout, message=f"{self.name} to exit")
+        code = self.exit_code
+        assert code is not None
+        return code
+
+    def end(self) -> None:
+        """Kill the whole process group, at once and without asking. Safe to call twice."""
+        if self._popen is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        _living.discard(self)
+
+    # The face of docker.models.containers.Container.
+
+    @property
+    def status(self) -> str:
+        if self._popen is None:
+            return "created"
+        return "running" if self.is_running else "exited"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        listed = [f"{key}={value}" for key, value in self.env.items()]
+        return {"Config": {"Hostname": "127.0.0.1", "Env": listed}}
+
+    def logs(self) -> bytes:
+        """What the present life has printed. A restart begins anew, unlike Docker, so that a log
+        line waited for after a restart is not one from before it."""
+        return self.log_file.read_bytes() if self.lives else b""
+
+    def kill(self, sent: str | int | None = None) -> None:
+        """Send a signal (default SIGKILL) to the main process; after SIGKILL wait for its end."""
+        number = signal.Signals[sent] if isinstance(sent, str) else sent or signal.SIGKILL
+        os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            self.wait()
+
+    def restart(self, timeout: float = 10.0) -> None:
+        """Start again; a living process is asked to stop first, and killed after ``timeout``."""
+        if self.is_running:
+            self.kill("SIGTERM")
+            with suppress(AssertionError):
+                self.wait(timeout)
+        self.end()
+        self.start()
+
+    def reload(self) -> None:
+        """Docker reads its state anew here; ours is always fresh."""
+
+
+@atexit.register
+def _end_all() -> None:
+    for process in list(_living):
+        process.end()

@@ -1,0 +1,141 @@
+"""Fixtures for all tests. What they hand out is described where it is made:
+
+postgres, empty_database_url, database_url    `tests.services`
+redis_server, rabbitmq                        `tests.services`
+broker                                        `tests.transports`
+cluster                                       `tests.cluster`
+"""
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from pluggy import Result
+
+from celery_durable.errors import ConfigurationError
+from celery_durable.testing.embedded import install_pgmq
+from tests import services
+from tests.cluster import Cluster, RedisNode
+from tests.services import PostgresServer
+from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
+
+LOG_TAIL_LINES = 60
+XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-services",
+        action="store_true",
+        help="fail, instead of skip, a test whose service (Postgres, Redis, RabbitMQ) is missing",
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, Result[pytest.TestReport], None]:
+    """Show the logs of the processes of a failed test."""
+    report = (yield).get_result()
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, Cluster):
+        for node in cluster.nodes:
+            tail = node.logs().splitlines()[-LOG_TAIL_LINES:]
+            report.sections.append((f"log of {node.name()}", "\n".join(tail)))
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A Postgres server: ``DATABASE_URL``, else an embedded one."""
+    with ExitStack() as stack:
+        if url := os.environ.get("DATABASE_URL"):
+            server = PostgresServer(url)
+        else:
+            try:
+                server = stack.enter_context(services.embedded_postgres())
+            except ConfigurationError as error:
+                services.missing(request.config, "Postgres", f"set DATABASE_URL, or: {error}")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database that tests copy and never connect to."""
+    with postgres.database(f"durable_test_template_{XDIST_WORKER}") as name:
+        services.migrate(postgres.url(name))
+        yield name
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer, template_database: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a database of this test's own, migrated and empty."""
+    with postgres.database(f"durable_test_{XDIST_WORKER}", template_database) as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def empty_database_url(postgres: PostgresServer) -> Iterator[str]:
+    """The same without the library's schema."""
+    with postgres.database(f"durable_test_{XDIST_WORKER}") as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisNode | str]:
+    """The URL in ``REDIS_URL``, else a redis-server of our own: a node that tests may kill."""
+    if url := os.environ.get("REDIS_URL"):
+        yield url
+        return
+    if shutil.which("redis-server") is None:
+        services.missing(request.config, "Redis", "install redis-server, or set REDIS_URL")
+    with services.own_redis(tmp_path_factory.mktemp("redis")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(request: pytest.FixtureRequest) -> str:
+    """The URL of a RabbitMQ server."""
+    remedy = f"start one at {services.RABBITMQ_DEFAULT}, or set AMQP_URL"
+    return services.rabbitmq_url() or services.missing(request.config, "RabbitMQ", remedy)
+
+
+@pytest.fixture
+def redis_broker(redis_server: RedisNode | str) -> Iterator[RedisBroker]:
+    url, node = (
+        (redis_server, None) if isinstance(redis_server, str) else (redis_server.url, redis_server)
+    )
+    with closing(RedisBroker(url, node)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def rabbitmq_broker(rabbitmq: str) -> Iterator[RabbitMQBroker]:
+    with closing(RabbitMQBroker(rabbitmq)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def pgmq_broker(database_url: str) -> PgmqBroker:
+    install_pgmq(database_url)
+    return PgmqBroker(database_url)
+
+
+@pytest.fixture(params=["redis", "rabbitmq", "pgmq"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each broker in turn. A test of one broker asks for `redis_broker` and the like instead, or
+    narrows this one: ``@pytest.mark.parametrize("broker", ["redis"], indirect=True)``."""
+    chosen: Broker = request.getfixturevalue(f"{request.param}_broker")
+    return chosen
+
+
+@pytest.fixture
+def cluster(broker: Broker, database_url: str, tmp_path: Path) -> Iterator[Cluster]:
+    """Worker processes on the broker and the database of the test; all are gone after it."""
+    env = {**broker.env(), "DURABLE_DATABASE_URL": database_url}
+    with Cluster(tmp_path, env, broker.node) as started:
+        yield started

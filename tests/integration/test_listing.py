@@ -1,0 +1,99 @@
+"""`list`: pages and filters, in one query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.store.connection import PsycopgConnection
+from tests.integration.driving import World, noting
+
+
+def define(durable: Durable) -> None:
+    for name in ("v", "w"):
+        durable.workflow(name).step(noting([], "a"))
+
+
+@pytest.fixture
+def durable(world: World) -> Durable:
+    return world.worker(define)
+
+
+def test_the_newest_runs_come_first_page_by_page(durable: Durable) -> None:
+    runs = [durable.start("w", {}) for _ in range(7)]
+    expected = sorted((run.id for run in runs), reverse=True)
+
+    pages: list[Any] = []
+    before = None
+    while page := durable.list(limit=3, before=before):
+        pages.append([one.run_id for one in page])
+        before = page[-1].run_id
+
+    assert pages == [expected[:3], expected[3:6], expected[6:]]
+
+
+def test_a_list_is_filtered(world: World, durable: Durable) -> None:
+    done = durable.start("w", {}, tags={"shop": "north", "lane": "1"})
+    world.drain(durable)
+    running = durable.start("w", {}, tags={"shop": "north", "lane": "2"})
+    other = durable.start("v", {}, tags={"shop": "south"})
+    later = durable.start("v", {}, delay=60)
+
+    def found(**filters: Any) -> set[Any]:
+        return {one.run_id for one in durable.list(**filters)}
+
+    assert found() == {done.id, running.id, other.id, later.id}
+    assert found(status="completed") == {done.id}
+    assert found(status="pending") == {later.id}
+    assert found(workflow="w") == {done.id, running.id}
+    assert found(workflow="w", status="running") == {running.id}
+    assert found(tags={"shop": "north"}) == {done.id, running.id}
+    assert found(tags={"shop": "north", "lane": "2"}) == {running.id}
+    assert found(tags={"shop": "west"}) == set()
+    assert found(tags={}) == found()
+    assert found(parent=done.id) == set()
+    assert found(workflow="nobody") == set()
+
+
+def test_a_summary_has_the_facts_of_its_run(world: World, durable: Durable) -> None:
+    run = durable.start("w", {}, key="k", tags={"a": "b"})
+    world.drain(durable)
+    (summary,) = durable.list()
+    snapshot = run.status()
+    for fact in (
+        *("run_id", "workflow", "version", "status", "key", "tags", "parent_run_id"),
+        *("created_at", "started_at", "updated_at", "finished_at"),
+    ):
+        assert getattr(summary, fact) == getattr(snapshot, fact), fact
+
+
+def test_a_list_is_one_query_however_long(
+    world: World, durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable.start_many("w", [{}] * 50)
+    statements: list[object] = []
+    execute = PsycopgConnection.rows
+
+    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
+        statements.append(statement)
+        return execute(self, statement, *parameters)
+
+    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    assert len(durable.list(limit=50)) == 50
+    assert len(statements) == 1
+
+
+def test_a_list_has_a_hundred_runs_unless_told_otherwise(durable: Durable) -> None:
+    durable.start_many("w", [{}] * 120)
+    assert len(durable.list()) == 100
+    assert len(durable.list(limit=1000)) == 120
+
+
+def test_a_list_is_there_for_a_process_that_imports_no_workflow(
+    world: World, durable: Durable
+) -> None:
+    run = durable.start("w", {})
+    (found,) = world.worker().list(workflow="w", status="running", before=None)
+    assert found.run_id == run.id

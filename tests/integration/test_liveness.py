@@ -1,0 +1,261 @@
+"""P5: how a worker stays alive, and what it does when it is not taken for alive any more."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.store import tokens
+from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.waiting import wait_until
+
+
+def cut_lock_connection(world: World, worker: Durable) -> None:
+    world.rows("SELECT pg_terminate_backend(%s)", world.lock_holder(worker))
+
+
+def test_a_worker_says_who_it_is_and_holds_its_lock(world: World) -> None:
+    """P5"""
+    worker = world.worker()
+    me = worker_id(worker)
+
+    (row,) = world.rows("SELECT * FROM durable_worker")
+    assert row["id"] == me
+    assert world.lock_holder(worker)
+    assert row["ended_at"] is None
+    assert not row["draining"]
+    assert row["expires_at"] > row["started_at"]
+    assert row["server_started_at"] == world.one("SELECT pg_postmaster_start_time()")
+
+
+def test_every_worker_has_a_lock_of_its_own(world: World) -> None:
+    """P5"""
+    workers = [world.worker() for _ in range(3)]
+    for worker in workers:
+        worker.liveness.worker_id()
+    assert len({world.lock_holder(worker) for worker in workers} - {None}) == 3
+
+
+def test_a_worker_renews(world: World) -> None:
+    """P5"""
+    worker = world.worker(worker_ttl=0.6)
+    me = worker_id(worker)
+
+    def expires_at() -> Any:
+        return world.one("SELECT expires_at FROM durable_worker WHERE id = %s", me)
+
+    first = expires_at()
+    wait_until(lambda: expires_at() > first, message="a renewal")
+
+
+def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None:
+    """P5: and the unit it executes meanwhile runs once."""
+    log: list[str] = []
+    gate = Gate()
+
+    def slow(ctx: Any) -> None:
+        log.append("slow")
+        gate()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(slow).step(noting(log, "b"))
+
+    worker, other = world.worker(define), world.worker(define)
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    at_work = spawn(worker.engine.advance, token_id)
+    gate.wait_until_reached()
+    before = world.lock_holder(worker)
+
+    cut_lock_connection(world, worker)
+    wait_until(
+        lambda: world.lock_holder(worker) not in (None, before),
+        timeout=5,
+        message="the lock to be retaken",
+    )
+
+    assert world.reap(other) == 0
+    gate.open()
+    at_work.result(20)
+    assert log == ["slow", "b"]
+    assert run.status().status == "completed"
+
+
+def test_a_lock_that_cannot_be_taken_at_once_is_tried_for_again_soon(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: the server holds on to the old session for a while."""
+    worker = world.worker()
+    worker_id(worker)
+    key = world.rows(
+        "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
+        " AND pid = %s",
+        world.lock_holder(worker),
+    )[0]
+    take = f"SELECT pg_advisory_lock({key['classid']}::bit(32)::integer, {key['objid']})"
+    with world.connect() as old_session:
+        waiting = spawn(old_session.execute, take)
+        blocked = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+        ours = old_session.info.backend_pid
+        wait_until(lambda: world.one(blocked, ours), message="the other session to wait")
+        cut_lock_connection(world, worker)
+        waiting.result(20)
+        wait_until(lambda: "still holds the worker's lock" in caplog.text, message="a try in vain")
+        assert world.lock_holder(worker) == ours
+
+    # Far below a third of the TTL, when it would renew anyway.
+    wait_until(lambda: world.lock_holder(worker), timeout=5, message="the lock to be retaken")
+
+
+def test_a_worker_that_was_declared_dead_takes_a_new_id(world: World) -> None:
+    """P5: renewing cannot revive it."""
+    log: list[str] = []
+    worker = world.worker(defining(log, "a"), worker_ttl=0.6)
+    first = worker_id(worker)
+    world.rows("UPDATE durable_worker SET ended_at = now()")
+
+    wait_until(lambda: worker.liveness.worker_id() != first, message="a new id")
+    run = worker.start("w", {})
+    world.drain(worker)
+
+    assert run.status().status == "completed"
+    assert run.history()[0].worker == worker_id(worker)
+    ended = "SELECT ended_at IS NOT NULL FROM durable_worker WHERE id = %s"
+    assert world.one(ended, first), "the old id stays ended"
+
+
+def test_a_worker_that_has_ended_can_claim_nothing(world: World) -> None:
+    """P5: not even before it knows."""
+    worker = world.worker(defining([], "a"))
+    run = worker.start("w", {})
+    me = worker_id(worker)
+    world.rows("UPDATE durable_worker SET ended_at = now()")
+
+    with worker.database.autocommit() as connection:
+        assert tokens.claim(connection, world.token_id(run), me, uuid4()) is None
+
+
+def test_a_worker_that_finds_itself_ended_follows_the_hint_under_a_new_id(world: World) -> None:
+    """P5: at once, not when it would have renewed."""
+    log: list[str] = []
+    worker = world.worker(defining(log, "a"))
+    run = worker.start("w", {})
+    first = worker_id(worker)
+    world.rows("UPDATE durable_worker SET ended_at = now()")
+
+    world.drain(worker)
+
+    assert log == ["a"]
+    assert run.history()[0].worker == worker_id(worker) != first
+
+
+def test_a_claim_that_nobody_executes_is_given_back_by_its_worker(world: World) -> None:
+    """P5: its answer was lost on the way. No crash is counted."""
+    log: list[str] = []
+    worker = world.worker(defining(log, "a"), worker_ttl=0.6)
+    run = worker.start("w", {})
+    world.lose_hints()
+    me = worker.liveness.worker_id()
+    with worker.database.autocommit() as connection:
+        assert tokens.claim(connection, world.token_id(run), me, uuid4())
+
+    wait_until(world.hints, timeout=5, message="the claim to be given back")
+    token = world.token(run)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"]) == (None, 0)
+    world.drain(worker)
+    assert log == ["a"]
+
+
+def test_a_unit_that_takes_many_renewals_is_not_given_back(world: World) -> None:
+    """P4, P5"""
+    log: list[str] = []
+    gate = Gate()
+
+    def slow(ctx: Any) -> None:
+        log.append("slow")
+        gate()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(slow)
+
+    worker = world.worker(define, worker_ttl=0.3)
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    at_work = spawn(worker.engine.advance, token_id)
+    gate.wait_until_reached()
+    me = worker_id(worker)
+    query = "SELECT expires_at - started_at > interval '1 second' FROM durable_worker WHERE id = %s"
+    wait_until(lambda: world.one(query, me), message="several renewals")
+
+    assert world.hints() == 0
+    gate.open()
+    at_work.result(20)
+    assert log == ["slow"]
+    assert run.status().status == "completed"
+
+
+def test_a_renewal_that_fails_for_any_reason_does_not_end_the_renewing(world: World) -> None:
+    """P5: a full disk, a server that is read-only for a while after a failover."""
+    worker = world.worker(worker_ttl=0.6)
+    me = worker_id(worker)
+    world.rows(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE 'read-only for a while' USING ERRCODE = '25006'; END $$"
+    )
+    world.rows(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON durable_worker"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    expired = "SELECT expires_at < clock_timestamp() FROM durable_worker WHERE id = %s"
+    wait_until(lambda: world.one(expired, me), message="the worker to expire")
+    world.rows("DROP TRIGGER refuse ON durable_worker")
+
+    wait_until(lambda: not world.one(expired, me), timeout=5, message="the worker to renew again")
+
+
+def test_a_worker_that_leaves_says_so_and_frees_its_lock(world: World) -> None:
+    """P5"""
+    worker = world.worker()
+    me = worker_id(worker)
+    number = world.one("SELECT lock_number FROM durable_worker")
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+    assert world.one(locks, number) == 1
+
+    worker.liveness.leave()
+
+    (row,) = world.rows("SELECT draining, ended_at FROM durable_worker WHERE id = %s", me)
+    assert row["draining"]
+    assert row["ended_at"] is not None
+    wait_until(lambda: not world.one(locks, number), message="the lock to be free")
+
+
+def test_workers_that_ended_long_ago_are_forgotten(world: World) -> None:
+    """P5"""
+    worker = world.worker()
+    old = worker_id(worker)
+    worker.liveness.leave()
+    world.rows("UPDATE durable_worker SET ended_at = now() - interval '25 hours'")
+    recent = worker_id(worker)
+
+    worker.recover()
+
+    assert world.rows("SELECT id FROM durable_worker") == [{"id": recent}]
+    assert old != recent
+
+
+def test_workers_of_two_schemas_share_no_lock(world: World) -> None:
+    """P5: their lock numbers are counted apart."""
+    here, there = world.worker(), world.worker(schema="elsewhere")
+    there.migrate()
+    worker_id(here)
+    worker_id(there)
+    world.rows("UPDATE durable_worker SET lock_number = 1")
+    world.rows("UPDATE elsewhere.durable_worker SET lock_number = 1")
+    keys = "SELECT count(DISTINCT classid) FROM pg_locks WHERE locktype = 'advisory'"
+    assert world.one(keys) == 2
+    there.liveness.leave()
+    world.rows("DROP SCHEMA elsewhere CASCADE")

@@ -1,0 +1,147 @@
+"""The relay as it runs: it wakes, it outlives outages, and it looks after the dead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable import Durable, relay
+from celery_durable.errors import BrokerUnavailable
+from celery_durable.relay import Published
+from celery_durable.store.outbox import Message
+from tests.integration.driving import Gate, World, defining, spawn
+from tests.integration.relaying import Recorder, Relays, all_of
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def durable(world: World) -> Durable:
+    return world.worker(defining([], "a"), poll_interval=0.2)
+
+
+def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
+    world: World, durable: Durable, relays: Relays, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P2: with one line in the log when it begins and one when it is over."""
+    tries = []
+
+    def away_at_first(messages: Sequence[Message]) -> Published:
+        tries.append(len(messages))
+        if len(tries) <= 3:
+            raise BrokerUnavailable((), "connection refused")
+        return all_of(messages)
+
+    recorder = Recorder(away_at_first)
+    with caplog.at_level(logging.WARNING, logger="celery_durable.relay"):
+        relays.run(durable, recorder)
+        durable.start("w", {})
+        wait_until(lambda: recorder.taken, message="the message to be published")
+        wait_until(lambda: "goes on" in caplog.text, message="the end of the outage to be logged")
+    assert caplog.text.count("connection refused") == 1
+    assert recorder.closed >= 3, "a connection that failed is not used again"
+
+
+def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
+    """Long before it would look by itself."""
+    durable = world.worker(defining([], "a"), poll_interval=600)
+    relay_of_long_naps = pytest.MonkeyPatch()
+    relay_of_long_naps.setattr(relay, "REAP_EVERY", 600.0)
+    try:
+        recorder = Recorder()
+        relays.run(durable, recorder)
+        listening = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND query LIKE 'LISTEN%' AND state = 'idle'"
+        )
+        wait_until(lambda: world.one(listening), message="the relay to listen")
+        for n in range(1, 4):
+            durable.start("w", {})
+            wait_until(lambda n=n: len(recorder.taken) == n, message="the relay to wake")  # type: ignore[misc]
+        durable.notify._last = 0.0
+        relays.made[0].stop()
+        durable.notify()
+    finally:
+        relay_of_long_naps.undo()
+
+
+def test_a_row_that_nobody_spoke_of_is_found_by_polling(
+    world: World, durable: Durable, relays: Relays
+) -> None:
+    """P7: a caller who joined a transaction of his own sends no notification."""
+    recorder = Recorder()
+    relays.run(durable, recorder)
+    with world.connect() as connection, connection.transaction():
+        durable.start("w", {}, session=connection)
+    wait_until(lambda: recorder.taken, message="the relay to look")
+
+
+def test_a_relay_comes_back_when_its_connections_were_cut(
+    world: World, durable: Durable, relays: Relays
+) -> None:
+    """P2"""
+    url = sa.make_url(world.url).update_query_dict({"application_name": "relay"})
+    of_the_relay = world.worker(database_url=url.render_as_string(hide_password=False))
+    recorder = Recorder()
+    relays.run(of_the_relay, recorder)
+    for n in range(1, 5):
+        durable.start("w", {})
+        wait_until(lambda n=n: len(recorder.taken) >= n, message="the message")  # type: ignore[misc]
+        cut = world.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'relay' AND datname = current_database()"
+        )
+        assert cut
+
+
+def test_a_relay_that_is_told_to_stop_publishes_what_is_due(
+    world: World, durable: Durable, relays: Relays
+) -> None:
+    """P2"""
+    recorder = Recorder()
+    one = relays.make(durable, recorder)
+    durable.start_many("w", [{}] * 3)
+    one.stop()
+    one.run()
+    assert len(recorder.taken) == 3
+    assert recorder.closed == 1
+
+
+def test_a_relay_frees_what_the_dead_had_claimed(
+    world: World, durable: Durable, relays: Relays
+) -> None:
+    """P5"""
+    gate = Gate()
+
+    def slow(ctx: Any) -> None:
+        gate()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("slow").step(slow)
+
+    victim = world.worker(define)
+    victim.start("slow", {})
+    (token_id,) = world.publish()
+    at_work = spawn(victim.engine.advance, token_id)
+    gate.wait_until_reached()
+    recorder = Recorder()
+    relays.run(durable, recorder)
+    world.kill(victim)
+
+    wait_until(lambda: token_id in recorder.tokens(), message="the hint to another worker")
+    gate.open()
+    at_work.result(20)
+
+
+def test_a_relay_sends_lost_hints_again(world: World, durable: Durable, relays: Relays) -> None:
+    """P2"""
+    run = durable.start("w", {})
+    world.lose_hints()
+    world.let_time_pass(60)
+    recorder = Recorder()
+    relays.run(durable, recorder)
+    wait_until(lambda: recorder.taken, message="the hint")
+    assert recorder.tokens() == [world.token_id(run)]

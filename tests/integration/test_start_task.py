@@ -1,0 +1,92 @@
+"""The Celery task `durable.start`: how beat and ordinary canvases start runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.errors import ConfigurationError, UnknownWorkflow
+from tests.integration.driving import World, defining
+
+
+def deliver(durable: Durable, *, message: str = "", **options: Any) -> Any:
+    """A worker takes the message; what the task returned."""
+    task = durable.app.tasks["durable.start"]
+    result = task.apply(kwargs=options, task_id=message or None, throw=True)
+    return result.get()
+
+
+def test_a_message_starts_a_run(world: World) -> None:
+    log: list[str] = []
+    durable = world.worker(defining(log, "a"))
+    run_id = deliver(durable, input={"n": 1}, workflow="w")
+    world.drain(durable)
+    assert durable.status(run_id).status == "completed"
+    assert world.one("SELECT input FROM durable_run") == {"n": 1}
+
+
+def test_a_message_that_is_delivered_twice_starts_one_run(world: World) -> None:
+    durable = world.worker(defining([], "a"))
+    first = deliver(durable, message="m1", workflow="w")
+    again = deliver(durable, message="m1", workflow="w")
+    other = deliver(durable, message="m2", workflow="w")
+    assert first == again != other
+    assert world.counts()["run"] == 2
+
+
+def test_a_key_of_ones_own_counts(world: World) -> None:
+    durable = world.worker(defining([], "a"))
+    first = deliver(durable, workflow="w", key="k")
+    assert first == deliver(durable, workflow="w", key="k")
+    assert str(durable.run(workflow="w", key="k").id) == first
+
+
+def test_a_schedule_may_skip_while_its_last_run_is_unfinished(world: World) -> None:
+    durable = world.worker(defining([], "a"))
+    nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
+    first = deliver(durable, **nightly)
+    assert first is not None
+    assert deliver(durable, **nightly) is None
+    assert deliver(durable, **{**nightly, "schedule": "hourly"}) is not None
+    assert deliver(durable, **{**nightly, "overlap": "allow"}) is not None
+
+    world.drain(durable)
+    assert deliver(durable, **nightly) is not None
+    assert durable.status(first).tags == {"schedule": "nightly"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"overlap": "never"}, ConfigurationError),
+        ({"overlap": "skip"}, ConfigurationError),
+        ({"workflow": "v"}, UnknownWorkflow),
+    ],
+)
+def test_a_message_that_makes_no_sense_starts_nothing(
+    world: World, options: dict[str, Any], error: type[Exception]
+) -> None:
+    """P12"""
+    durable = world.worker(defining([], "a"))
+    with pytest.raises(error):
+        deliver(durable, **{"workflow": "w", **options})
+    assert world.counts()["run"] == 0
+
+
+def test_the_other_tasks_do_what_they_are_called(world: World) -> None:
+    log: list[str] = []
+    durable = world.worker(defining(log, "a"))
+    runs = durable.start_many("w", [{}, {}])
+    ids = [str(world.token_id(run)) for run in runs]
+    world.lose_hints()
+    world.let_time_pass(60)
+
+    durable.app.tasks["durable.recover"].apply(throw=True)
+    assert world.hints() == 2
+    durable.app.tasks["durable.advance"].apply(args=ids, throw=True)
+    durable.app.tasks["durable.compensate"].apply(args=[ids[0]], throw=True)
+
+    assert log == ["a", "a"]
+    assert [run.status().status for run in runs] == ["completed", "completed"]

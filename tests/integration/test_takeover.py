@@ -1,0 +1,282 @@
+"""P5: the units of a dead worker run elsewhere, and its crash is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable, recovery
+from celery_durable.recovery import Reaper
+from celery_durable.store import workers
+from tests.integration.driving import (
+    Define,
+    Gate,
+    World,
+    defining,
+    noting,
+    spawn,
+    worker_id,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that is found free is a death at once; one test here is about the grace."""
+    monkeypatch.setattr(recovery, "GRACE", 0.0)
+
+
+class Scene:
+    """A worker that hangs in the step `a` of its run, and another that could take over."""
+
+    def __init__(self, world: World, **settings: Any) -> None:
+        self.world = world
+        self.log: list[str] = []
+        self.gate = Gate()
+        define = self.define()
+        self.hung = world.worker(define, **settings)
+        self.other = world.worker(define, **settings)
+        self.run = self.hung.start("w", {})
+        (token_id,) = world.publish()
+        self.at_work = spawn(self.hung.engine.advance, token_id)
+        self.gate.wait_until_reached()
+
+    def define(self) -> Define:
+        def a(ctx: Any) -> None:
+            self.log.append("a")
+            if self.log == ["a"]:
+                self.gate()
+
+        def define(durable: Durable) -> None:
+            durable.workflow("w").step(a).step(noting(self.log, "b"))
+
+        return define
+
+    def reap(self) -> int:
+        return self.world.reap(self.other)
+
+    def let_go(self) -> None:
+        self.gate.open()
+        self.at_work.result(20)
+
+    def crashes(self) -> int:
+        token = self.world.token(self.run)
+        assert token is not None
+        return int(token["crashes"])
+
+
+def test_a_worker_whose_lock_is_free_is_reaped_at_once(world: World) -> None:
+    """P5: long before its TTL; and its crash is counted."""
+    scene = Scene(world)
+    world.kill(scene.hung)
+
+    assert scene.reap() == 1
+    assert scene.crashes() == 1
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 1
+    world.drain(scene.other)
+    assert scene.log == ["a", "a", "b"]
+    assert scene.run.status().status == "completed"
+    scene.let_go()
+
+
+def test_a_living_worker_is_left_alone(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+
+    assert [scene.reap() for _ in range(3)] == [0, 0, 0]
+
+    scene.let_go()
+    assert scene.log == ["a", "b"]
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
+
+
+def test_reaping_twice_counts_one_crash_and_puts_one_hint(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+    world.kill(scene.hung)
+
+    assert [scene.reap() for _ in range(3)] == [1, 0, 0]
+    assert scene.crashes() == 1
+    assert world.hints() == 1
+    scene.let_go()
+
+
+def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
+    """P5: the worker was declared dead, and the one who did it died before it freed the token."""
+    scene = Scene(world)
+    worker_id_of_the_dead = worker_id(scene.hung)
+    world.kill(scene.hung)
+    with scene.other.database.autocommit() as connection:
+        assert len(workers.declare_dead(connection, [worker_id_of_the_dead])) == 1
+
+    assert scene.reap() == 1
+    world.drain(scene.other)
+    assert scene.run.status().status == "completed"
+    scene.let_go()
+
+
+def test_a_claim_of_a_worker_that_is_in_no_table_is_freed(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+    world.rows("DELETE FROM durable_worker")
+
+    assert scene.reap() == 1
+    assert scene.crashes() == 1
+    scene.let_go()
+
+
+def test_a_worker_that_was_stopping_counts_no_crash(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+    world.rows("UPDATE durable_worker SET draining = true")
+    world.kill(scene.hung)
+
+    assert scene.reap() == 1
+    assert scene.crashes() == 0
+    scene.let_go()
+
+
+def test_a_worker_that_left_in_good_order_counts_no_crash(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+    scene.hung.liveness.leave()
+
+    assert scene.reap() == 1
+    assert scene.crashes() == 0
+    scene.let_go()
+
+
+def test_a_worker_that_stopped_renewing_is_dead_though_it_holds_its_lock(world: World) -> None:
+    """P5: it hangs."""
+    scene = Scene(world)
+    world.expire(scene.hung)
+
+    assert scene.reap() == 1
+    world.drain(scene.other)
+    assert scene.log == ["a", "a", "b"]
+    scene.let_go()
+    assert world.units(scene.run) == ["a completed", "b completed"]
+
+
+def test_a_worker_without_a_lock_is_dead_only_when_it_expired(world: World) -> None:
+    """P5: behind a transaction pooler."""
+    scene = Scene(world)
+    world.rows("UPDATE durable_worker SET lock_number = NULL")
+    assert scene.reap() == 0
+
+    world.expire(scene.hung)
+    assert scene.reap() == 1
+    scene.let_go()
+
+
+def test_a_restart_of_the_server_is_not_taken_for_death(world: World) -> None:
+    """P5: after it every lock is free though the workers live."""
+    scene = Scene(world)
+    world.rows("UPDATE durable_worker SET server_started_at = server_started_at - interval '1 day'")
+    world.kill(scene.hung)
+
+    assert scene.reap() == 0, "its lock is free, but the server has restarted since"
+    world.expire(scene.hung)
+    assert scene.reap() == 1
+    scene.let_go()
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_unit_that_kills_its_workers_fails_in_the_end(world: World, limit: int) -> None:
+    """P5: and what completed before it is undone."""
+    log: list[str] = []
+    gates: list[Gate] = []
+
+    def deadly(ctx: Any) -> None:
+        log.append("deadly")
+        gates[-1]()
+
+    def define(durable: Durable) -> None:
+        a = durable.step(noting(log, "a"))
+        a.compensate(noting(log, "undo a"))
+        durable.workflow("w").step(a).step(deadly)
+
+    living = world.worker(define, max_crashes=limit)
+    run = living.start("w", {})
+    for _ in range(limit):
+        victim = world.worker(define, max_crashes=limit)
+        gates.append(Gate())
+        (token_id,) = world.publish()
+        at_work = spawn(victim.engine.advance, token_id)
+        gates[-1].wait_until_reached()
+        world.kill(victim)
+        living.recover()
+        gates[-1].open()
+        at_work.result(20)
+
+    world.drain(living)
+
+    assert log == ["a", *["deadly"] * limit, "undo a"]
+    snapshot = run.status()
+    assert snapshot.status == "failed"
+    assert snapshot.error is not None
+    assert (snapshot.error.type, snapshot.error.unit) == ("WorkerLost", "deadly")
+    assert f"{limit} workers died" in snapshot.error.message
+    assert world.units(run) == ["a completed", "deadly failed", "a#compensate completed"]
+
+
+def test_a_step_that_completes_forgets_the_crashes_before_it(world: World) -> None:
+    """P5: crashes are counted per unit."""
+    scene = Scene(world, inline_steps=1)
+    world.kill(scene.hung)
+    scene.reap()
+    (token_id,) = world.publish()
+    scene.other.engine.advance(token_id)
+
+    token = world.token(scene.run)
+    assert token is not None
+    assert (token["unit"], token["crashes"]) == ("b", 0)
+    scene.let_go()
+
+
+def test_a_worker_that_was_told_to_stop_begins_nothing(world: World) -> None:
+    """P5"""
+    log: list[str] = []
+    define = defining(log, "a", "b")
+    stopping, other = world.worker(define), world.worker(define)
+    run = stopping.start("w", {})
+    world.rows("UPDATE durable_worker SET draining = true WHERE id = %s", worker_id(stopping))
+    (token_id,) = world.publish()
+
+    stopping.engine.advance(token_id)
+    assert log == []
+    assert world.hints(run) == 1
+
+    world.let_time_pass(1)
+    world.drain(other)
+    assert log == ["a", "b"]
+
+
+def test_a_worker_that_is_told_to_stop_ends_its_unit_and_hands_the_run_on(world: World) -> None:
+    """P5"""
+    scene = Scene(world)
+    world.rows("UPDATE durable_worker SET draining = true")
+    scene.let_go()
+
+    assert scene.log == ["a"]
+    world.let_time_pass(1)
+    world.drain(scene.other)
+    assert scene.log == ["a", "b"]
+    token = world.token(scene.run)
+    assert token is None
+
+
+def test_a_lock_that_is_free_for_a_moment_is_no_death(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: its worker may just be taking it again."""
+    monkeypatch.setattr(recovery, "GRACE", 1000.0)
+    scene = Scene(world)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert reaper.reap(connection) == 0
+        world.kill(scene.hung)
+        assert [reaper.reap(connection) for _ in range(3)] == [0, 0, 0]
+        monkeypatch.setattr(recovery, "GRACE", 0.0)
+        assert reaper.reap(connection) == 1
+    scene.let_go()

@@ -1,0 +1,89 @@
+"""``python -m tests.mutants [-k NAME] [--jobs N] [--list]``: exit 1 unless all are killed."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from tests import services
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
+from tests.mutants.report import console, progress, show_catalogue, show_trials
+from tests.mutants.runner import Project, Trial, check_unmutated, run_trials
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    arguments = parse()
+    shown = console()
+    chosen = [mutant for mutant in MUTANTS if arguments.k in mutant.name]
+    if arguments.list:
+        show_catalogue(shown, chosen)
+        return 0
+    if not chosen:
+        shown.print(
+            f"no mutant is called {arguments.k!r}"
+            if arguments.k
+            else "the catalogue holds no mutant"
+        )
+        return 1
+    with database() as env:
+        return try_all(shown, Project(ROOT, env=env), chosen, arguments.jobs)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description="Prove that the tests can fail."
+    )
+    parser.add_argument(
+        "-k", metavar="NAME", default="", help="only mutants with this in their name"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="how many at a time"
+    )
+    parser.add_argument("--list", action="store_true", help="show the mutants and end")
+    return parser.parse_args()
+
+
+@contextmanager
+def database() -> Iterator[Mapping[str, str]]:
+    """One Postgres server for all runs, where the environment names none."""
+    if "DATABASE_URL" in os.environ:
+        yield {}
+        return
+    with services.embedded_postgres() as server:
+        yield {"DATABASE_URL": server.admin_url}
+
+
+def try_all(shown: Console, project: Project, mutants: list[Mutant], jobs: int) -> int:
+    shown.print(f"{len(mutants)} mutants; first their tests on the code as it is")
+    told, output = check_unmutated(project, mutants)
+    if told:
+        shown.print(output)
+        shown.print(
+            "The tests do not all pass on the code as it is, so they can prove nothing:",
+            *told,
+            sep="\n  ",
+        )
+        return 1
+    with progress(shown) as bar:
+        task = bar.add_task("mutants", total=len(mutants))
+
+        def ended(trial: Trial) -> None:
+            bar.advance(task)
+            shown.print(f"{trial.mutant.name}: {trial.verdict.state} in {trial.seconds:.1f} s")
+
+        trials = run_trials(project, mutants, jobs, ended)
+    show_trials(shown, trials)
+    alive = [trial for trial in trials if trial.verdict.state != "killed"]
+    shown.print(f"{len(trials) - len(alive)} of {len(trials)} mutants killed")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,486 @@
+"""The mutants of this library, grouped by promise."""
+
+from tests.mutants.mutant import Mutant
+
+ENGINE = "celery_durable/engine.py"
+SETTLE = "celery_durable/settle.py"
+LIVENESS = "celery_durable/liveness.py"
+RECOVERY = "celery_durable/recovery.py"
+RELAY = "celery_durable/relay.py"
+CLIENT = "celery_durable/client.py"
+EXECUTE = "celery_durable/workflow/execute.py"
+TOKENS = "celery_durable/store/tokens.py"
+COMMITS = "celery_durable/store/commits.py"
+WORKERS = "celery_durable/store/workers.py"
+STALLED = "celery_durable/store/stalled.py"
+JOURNAL = "celery_durable/store/journal.py"
+INBOX = "celery_durable/store/inbox.py"
+OUTBOX = "celery_durable/store/outbox.py"
+RUNS = "celery_durable/store/runs.py"
+DATABASE = "celery_durable/store/database.py"
+
+TESTS = "tests/integration"
+ATOMIC = f"{TESTS}/test_atomic.py"
+LOST = f"{TESTS}/test_nothing_is_lost.py"
+ONE = f"{TESTS}/test_one_at_a_time.py"
+TAKEOVER = f"{TESTS}/test_takeover.py"
+ALIVE = f"{TESTS}/test_liveness.py"
+TRANSACTIONAL = f"{TESTS}/test_transactional.py"
+JOINED = f"{TESTS}/test_joined_transactions.py"
+CANCEL = f"{TESTS}/test_cancel.py"
+COMPENSATION = f"{TESTS}/test_compensation.py"
+DEFINITIONS = f"{TESTS}/test_definitions.py"
+COST = f"{TESTS}/test_flat_cost.py"
+BAD = f"{TESTS}/test_bad_input.py"
+OUTCOME = f"{TESTS}/test_unknown_outcome.py"
+RELAYS = f"{TESTS}/test_relay.py"
+
+ATOMICITY = (
+    Mutant(
+        name="outbox-row-in-the-commit",
+        promise="P1",
+        takes_out="the hint of what comes next",
+        file=COMMITS,
+        old='parts.append(insert_hints(hint).cte("hinted"))',
+        new="_ = insert_hints(hint)",
+        tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
+    ),
+    Mutant(
+        name="journal-entry-in-the-commit",
+        promise="P1",
+        takes_out="the journal entry of a step",
+        file=COMMITS,
+        old='parts.append(_recorded(held).cte("recorded"))',
+        new="_ = _recorded(held)",
+        tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
+    ),
+    Mutant(
+        name="outbox-row-of-a-start",
+        promise="P1",
+        takes_out="the first hint of a run",
+        file=RUNS,
+        old="add_cte(_hinted)",
+        new="add_cte(_placed)",
+        tests=(f"{ATOMIC}::test_a_finished_run_leaves_nothing_but_itself_and_its_journal",),
+    ),
+    Mutant(
+        name="claim-given-back",
+        promise="P1",
+        takes_out="giving the claim back when the engine itself fails",
+        file=ENGINE,
+        old="self._settler.let_go(claim, counts=not is_told_to_exit(error))",
+        new="pass",
+        tests=(f"{ATOMIC}::test_a_commit_that_fails_in_the_middle_leaves_nothing",),
+    ),
+)
+
+LOSS = (
+    Mutant(
+        name="hint-again",
+        promise="P2",
+        takes_out="sending lost hints again",
+        file=RECOVERY,
+        old="moved += stalled.hint_again(connection, BATCH, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)",
+        new="moved += 0",
+        tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
+    ),
+    Mutant(
+        name="patience-with-hints",
+        promise="P2",
+        takes_out="waiting longer each time before a hint is taken for lost",
+        file=STALLED,
+        old='sql.number("first_after") * _doublings',
+        new='sql.number("first_after")',
+        tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
+    ),
+    Mutant(
+        name="hints-that-are-due-already",
+        promise="P2",
+        takes_out="looking whether the outbox still holds the hint",
+        file=STALLED,
+        old="        sa.not_(_hinted_already),\n",
+        new="",
+        tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
+    ),
+    Mutant(
+        name="due-check-of-a-claim",
+        promise="P2",
+        takes_out="looking whether the token is due",
+        file=TOKENS,
+        old="t.token.c.wake_at <= sql.clock),",
+        new="sa.true()),",
+        tests=(
+            f"{LOST}::test_a_delayed_start_is_not_early",
+            f"{LOST}::test_a_retry_waits_for_its_backoff",
+        ),
+    ),
+    Mutant(
+        name="rows-of-one-relay",
+        promise="P2",
+        takes_out="locking the rows that are being published",
+        file=OUTBOX,
+        old="    .with_for_update(skip_locked=True)\n",
+        new="",
+        tests=(f"{RELAYS}::test_two_relays_at_once_publish_no_row_twice",),
+    ),
+    Mutant(
+        name="refused-rows-are-postponed",
+        promise="P2",
+        takes_out="trying a refused row later",
+        file=RELAY,
+        old="outbox.postpone(connection, message.id, why, delay)",
+        new="pass",
+        tests=(f"{RELAYS}::test_a_row_that_is_refused_is_postponed_and_the_others_go",),
+    ),
+)
+
+EXCLUSION = (
+    Mutant(
+        name="fence-in-the-commit",
+        promise="P4",
+        takes_out="the fence",
+        file=COMMITS,
+        old='t.token.c.fence == sql.uuid("held_fence"),',
+        new='sql.uuid("held_fence").is_not(None),',
+        tests=(f"{ONE}::test_a_commit_must_name_the_fence_of_the_claim",),
+    ),
+    Mutant(
+        name="claimed-already",
+        promise="P4",
+        takes_out="looking whether the token is claimed",
+        file=TOKENS,
+        old="t.token.c.claimed_by.is_(None),",
+        new="sa.true(),",
+        tests=(
+            f"{ONE}::test_a_token_that_is_claimed_is_not_to_be_had",
+            f"{ONE}::test_fifty_deliveries_at_once_on_two_workers_execute_a_unit_once",
+        ),
+    ),
+    Mutant(
+        name="journal-conflict",
+        promise="P3",
+        takes_out="telling a unit that is recorded already from a failure",
+        file=COMMITS,
+        old="    except AlreadyRecorded:\n        return Refused()",
+        new="    except AlreadyRecorded:\n        raise",
+        tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again",),
+    ),
+    Mutant(
+        name="a-commit-sent-twice",
+        promise="P3",
+        takes_out="finding the token where the commit left it",
+        file=COMMITS,
+        old='t.token.c.unit == sql.text("held_unit"),',
+        new='sql.text("held_unit").is_not(None),',
+        tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
+    ),
+    Mutant(
+        name="a-commit-sent-again",
+        promise="P3",
+        takes_out="sending a commit again whose connection was lost",
+        file=SETTLE,
+        old="if not may_go_well_later(error) or",
+        new="if True or",
+        tests=(
+            f"{OUTCOME}::test_a_connection_lost_before_the_commit_repeats_the_commit_not_the_unit",
+        ),
+    ),
+)
+
+TAKING_OVER = (
+    Mutant(
+        name="worker-lock-probe",
+        promise="P5",
+        takes_out="trying the lock of a worker",
+        file=WORKERS,
+        old="else_=sa.func.pg_try_advisory_xact_lock(_lock_space, t.worker.c.lock_number),",
+        new='else_=sql.text("lock_space").is_(None),',
+        tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
+    ),
+    Mutant(
+        name="expired-workers",
+        promise="P5",
+        takes_out="the time after which a worker that does not renew is dead",
+        file=WORKERS,
+        old="        (_is_expired, sa.true()),\n",
+        new="",
+        tests=(
+            f"{TAKEOVER}::test_a_worker_that_stopped_renewing_is_dead_though_it_holds_its_lock",
+        ),
+    ),
+    Mutant(
+        name="server-restart",
+        promise="P5",
+        takes_out="looking whether the server has restarted since the lock was taken",
+        file=WORKERS,
+        old="        (t.worker.c.server_started_at != _server_start, sa.false()),\n",
+        new="",
+        tests=(f"{TAKEOVER}::test_a_restart_of_the_server_is_not_taken_for_death",),
+    ),
+    Mutant(
+        name="grace-for-a-lost-lock",
+        promise="P5",
+        takes_out="looking at a free lock twice",
+        file=RECOVERY,
+        old="one.is_expired or now - self._free_since[one.id] >= GRACE",
+        new="one.is_expired or now >= self._free_since[one.id]",
+        tests=(f"{TAKEOVER}::test_a_lock_that_is_free_for_a_moment_is_no_death",),
+    ),
+    Mutant(
+        name="crash-count",
+        promise="P5",
+        takes_out="counting a crash",
+        file=WORKERS,
+        old='crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),',
+        new="crashes=t.token.c.crashes,",
+        tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
+    ),
+    Mutant(
+        name="no-crash-while-draining",
+        promise="P5",
+        takes_out="sparing the units of a worker that was told to stop",
+        file=WORKERS,
+        old="sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true())",
+        new="sa.true()",
+        tests=(f"{TAKEOVER}::test_a_worker_that_was_stopping_counts_no_crash",),
+    ),
+    Mutant(
+        name="max-crashes",
+        promise="P5",
+        takes_out="giving up a unit that kills its workers",
+        file=ENGINE,
+        old="if token.crashes >= self._settings.max_crashes:",
+        new="if token.crashes < 0:",
+        tests=(f"{TAKEOVER}::test_a_unit_that_kills_its_workers_fails_in_the_end[1]",),
+    ),
+    Mutant(
+        name="level-triggered-orphans",
+        promise="P5",
+        takes_out="freeing what a worker had claimed that somebody else declared dead",
+        file=WORKERS,
+        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None)),",
+        new="t.worker.c.id.is_(None),",
+        tests=(f"{TAKEOVER}::test_reaping_looks_at_levels_not_at_edges",),
+    ),
+    Mutant(
+        name="orphans-of-absent-workers",
+        promise="P5",
+        takes_out="freeing what a worker had claimed whose row is gone",
+        file=WORKERS,
+        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None)),",
+        new="t.worker.c.ended_at.is_not(None),",
+        tests=(f"{TAKEOVER}::test_a_claim_of_a_worker_that_is_in_no_table_is_freed",),
+    ),
+    Mutant(
+        name="ended-workers-claim-nothing",
+        promise="P5",
+        takes_out="looking whether the claiming worker has ended",
+        file=TOKENS,
+        old="t.worker.c.ended_at.is_(None)),\n        _quiet",
+        new="sa.true()),\n        _quiet",
+        tests=(f"{ALIVE}::test_a_worker_that_has_ended_can_claim_nothing",),
+    ),
+    Mutant(
+        name="a-new-id-at-once",
+        promise="P5",
+        takes_out="claiming under a new id when the old one has ended",
+        file=ENGINE,
+        old="if refusal.worker_ended:",
+        new="if False:",
+        tests=(f"{ALIVE}::test_a_worker_that_finds_itself_ended_follows_the_hint_under_a_new_id",),
+    ),
+    Mutant(
+        name="lost-locks-are-retaken",
+        promise="P5",
+        takes_out="taking a lost lock again",
+        file=LIVENESS,
+        old="            self._retake()\n",
+        new="            pass\n",
+        tests=(f"{ALIVE}::test_a_lock_lost_while_the_worker_lives_is_taken_again",),
+    ),
+    Mutant(
+        name="self-audit",
+        promise="P5",
+        takes_out="giving back a claim that is not executed",
+        file=LIVENESS,
+        old="self._audit(PsycopgConnection(connection.raw, connection.schema))",
+        new="pass",
+        tests=(f"{ALIVE}::test_a_claim_that_nobody_executes_is_given_back_by_its_worker",),
+    ),
+    Mutant(
+        name="audit-spares-what-is-executed",
+        promise="P4",
+        takes_out="telling an idle claim from one that is executed",
+        file=LIVENESS,
+        old="[one for one in claimed if not self._is_working_on(one.token_id)]",
+        new="list(claimed)",
+        tests=(f"{ALIVE}::test_a_unit_that_takes_many_renewals_is_not_given_back",),
+    ),
+)
+
+TRANSACTIONS = (
+    Mutant(
+        name="handlers-cannot-commit",
+        promise="P6",
+        takes_out="the savepoint that a handler's session works in",
+        file=DATABASE,
+        old='join_transaction_mode="create_savepoint"',
+        new='join_transaction_mode="control_fully"',
+        tests=(f"{TRANSACTIONAL}::test_a_handler_cannot_split_the_transaction[commit]",),
+    ),
+    Mutant(
+        name="one-transaction",
+        promise="P6",
+        takes_out="recording a transactional step in its own transaction",
+        file=ENGINE,
+        old="written = settler.write(connection, turn, execution.event, in_transaction=True)",
+        new=(
+            "written = settler.persistently(\n"
+            "                        lambda other: settler.write(other, turn, execution.event)\n"
+            "                    )"
+        ),
+        tests=(
+            f"{TRANSACTIONAL}::test_a_constraint_that_speaks_at_commit_is_a_failure_of_the_step",
+        ),
+    ),
+    Mutant(
+        name="own-sql-is-committed-only-if-recorded",
+        promise="P6",
+        takes_out="rolling a step's own SQL back when its unit is not recorded",
+        file=SETTLE,
+        old="if in_transaction and not decision.completes(token.unit):",
+        new="if False:",
+        tests=(f"{TRANSACTIONAL}::test_a_cancel_during_the_step_leaves_no_row",),
+    ),
+    Mutant(
+        name="the-callers-transaction",
+        promise="P7",
+        takes_out="joining the transaction that was handed over",
+        file=CLIENT,
+        old="        if session is not None:\n            yield joined",
+        new="        if False:\n            yield joined",
+        tests=(
+            f"{JOINED}::test_a_start_that_is_rolled_back_leaves_nothing[orm_session]",
+            f"{JOINED}::test_a_cancel_joins_too[False-psycopg_connection]",
+        ),
+    ),
+    Mutant(
+        name="the-run-that-has-the-key",
+        promise="P12",
+        takes_out="reading the first run in a second statement",
+        file=CLIENT,
+        old="existing = runs.with_key(connection, outline.workflow, key)",
+        new="existing = None",
+        tests=(f"{BAD}::test_a_second_start_with_a_key_returns_the_first_run",),
+    ),
+)
+
+ENDINGS = (
+    Mutant(
+        name="flags-in-the-commit",
+        promise="P3",
+        takes_out="seeing the cancel that came while a unit was executed",
+        file=COMMITS,
+        old='t.token.c.flags == sql.integer("seen_flags"),',
+        new='sql.integer("seen_flags").is_not(None),',
+        tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
+    ),
+    Mutant(
+        name="commands-before-executing",
+        promise="P3",
+        takes_out="applying commands before a unit begins",
+        file=ENGINE,
+        old="claim = self._with_commands_applied(claimed)",
+        new="claim: Claim | None = claimed",
+        tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
+    ),
+    Mutant(
+        name="commands-of-a-token-that-waits",
+        promise="P2",
+        takes_out="applying commands when the token cannot be claimed",
+        file=ENGINE,
+        old="is_worth_it = run_id is not None and apply_commands(self._database, run_id)",
+        new="is_worth_it = False",
+        tests=(f"{CANCEL}::test_a_cancel_in_the_callers_transaction_is_applied_by_the_hint",),
+    ),
+    Mutant(
+        name="flags-add-up",
+        promise="P8",
+        takes_out="keeping the flags that are up when another is raised",
+        file=INBOX,
+        old='t.token.c.flags.op("|")(sql.integer("flags"))',
+        new='sql.integer("flags")',
+        tests=(f"{CANCEL}::test_a_later_cancel_never_takes_compensation_back",),
+    ),
+    Mutant(
+        name="undo-order",
+        promise="P8",
+        takes_out="undoing the newest first",
+        file=JOURNAL,
+        old=".order_by(t.journal.c.seq.desc())",
+        new=".order_by(t.journal.c.seq)",
+        tests=(f"{COMPENSATION}::test_what_completed_is_undone_in_reverse_order",),
+    ),
+    Mutant(
+        name="undo-goes-on-from-where-it-stands",
+        promise="P8",
+        takes_out="passing over what has been undone already",
+        file=JOURNAL,
+        old="after = compensated_by(token.unit) if token.rollback else None",
+        new="after = None",
+        tests=(f"{COMPENSATION}::test_what_completed_is_undone_in_reverse_order",),
+    ),
+)
+
+AT_THE_DOOR = (
+    Mutant(
+        name="unknown-workflows-are-put-back",
+        promise="P10",
+        takes_out="giving back a run whose workflow is not known here",
+        file=ENGINE,
+        old="self._settler.put_back(claim, delay)",
+        new="_ = delay",
+        tests=(
+            f"{DEFINITIONS}::test_a_worker_that_does_not_know_the_workflow_leaves_its_runs_alone",
+        ),
+    ),
+    Mutant(
+        name="changed-definitions",
+        promise="P10",
+        takes_out="looking whether everything before a run's node is as it was",
+        file=ENGINE,
+        old="return knows(workflow, token) and token.node not in self._parked[key]",
+        new="return knows(workflow, token)",
+        tests=(
+            f"{DEFINITIONS}::test_a_run_that_cannot_find_its_way_is_left_alone_with_one_warning",
+        ),
+    ),
+    Mutant(
+        name="undo-is-looked-up-when-needed",
+        promise="P11",
+        takes_out="leaving the journal alone while all goes well",
+        file=SETTLE,
+        old="if is_smooth or not plan.undoable:",
+        new="if not plan.undoable:",
+        tests=(f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",),
+    ),
+    Mutant(
+        name="results-that-cannot-be-stored",
+        promise="P12",
+        takes_out="failing a step without a second try when its result is not JSON",
+        file=EXECUTE,
+        old="case GiveUp() | PayloadError():",
+        new="case GiveUp():",
+        tests=(f"{BAD}::test_a_result_without_json_fails_the_step_without_a_second_try",),
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (
+    *ATOMICITY,
+    *LOSS,
+    *EXCLUSION,
+    *TAKING_OVER,
+    *TRANSACTIONS,
+    *ENDINGS,
+    *AT_THE_DOOR,
+)

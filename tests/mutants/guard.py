@@ -1,0 +1,49 @@
+"""A pytest plugin that is copied beside each mutant and runs inside its tests.
+
+It refuses to run tests of a package that does not come from the copy (an installed one would pass
+unmutated), and writes the outcome of every test to a file, since pytest's exit code does not tell a
+failed test from a failed fixture.
+It imports nothing of ours: the copy need not hold `tests.mutants`.
+"""
+
+import importlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = "MUTANT_ROOT"
+PACKAGES = "MUTANT_PACKAGES"
+OUTCOMES = "MUTANT_OUTCOMES"
+
+# A test has three reports (setup, call, teardown); the worst word is its outcome.
+SEVERITY = ("passed", "skipped", "failed", "error")
+
+_outcomes: dict[str, str] = {}
+
+
+def pytest_configure() -> None:
+    root = Path(os.environ[ROOT])
+    for name in os.environ[PACKAGES].split(","):
+        origin = importlib.import_module(name).__file__
+        if origin is None or not Path(origin).resolve().is_relative_to(root):
+            raise pytest.UsageError(
+                f"{name} is imported from {origin}, not from the mutated copy in {root}"
+            )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    failed_outside = report.outcome == "failed" and report.when != "call"
+    outcome = (
+        "error" if failed_outside else "skipped" if hasattr(report, "wasxfail") else report.outcome
+    )
+    known = _outcomes.get(report.nodeid, outcome)
+    # A test that failed and then could not be torn down has still failed by itself.
+    _outcomes[report.nodeid] = (
+        known if known == "failed" else max(known, outcome, key=SEVERITY.index)
+    )
+
+
+def pytest_sessionfinish() -> None:
+    Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes), encoding="utf-8")

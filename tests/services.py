@@ -1,0 +1,135 @@
+"""The services that tests talk to: where they come from, and what happens when one is missing.
+
+Postgres is ``DATABASE_URL`` or an embedded server. Redis is ``REDIS_URL`` or a ``redis-server`` of
+our own. RabbitMQ is ``AMQP_URL`` or the local default. Nothing is mocked: a service that is not
+there skips its tests and says how to get it, or fails them under ``--require-services``.
+
+Databases are named ``durable_test_...``, with the worker of pytest-xdist and a random part, so that
+any number of test runs share a server.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+from kombu.connection import Connection
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import NullPool, create_engine, make_url
+
+from celery_durable.store import schema
+from celery_durable.testing.embedded import EmbeddedPostgres
+from tests.cluster import LocalProcess, RedisNode
+from tests.cluster.nodes import LocalRedisContainer
+
+RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+def migrate(url: str) -> None:
+    """Bring an empty database to the newest schema of the library."""
+    engine = create_engine(url, poolclass=NullPool)  # nobody may be connected to a template
+    schema.migrate(engine, schema="public")
+
+
+def missing(config: pytest.Config, service: str, remedy: str) -> NoReturn:
+    """End the test for want of a service: skipped, or failed under ``--require-services``."""
+    told = f"no {service}: {remedy}"
+    if config.getoption("--require-services"):
+        pytest.fail(told, pytrace=False)
+    pytest.skip(told)
+
+
+def unique(prefix: str) -> str:
+    """A name nobody else has, valid as a database, a queue or a key."""
+    return f"{prefix}_{uuid.uuid4().hex[:10]}"
+
+
+def conninfo(url: str) -> str:
+    """The libpq form (``host=... dbname=...``) of a SQLAlchemy URL."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return make_conninfo("", **conninfo_to_dict(plain))
+
+
+class PostgresServer:
+    """A server on which tests create and drop databases of their own."""
+
+    def __init__(self, admin_url: str) -> None:
+        self.admin_url = admin_url
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL (psycopg 3) of a database on this server."""
+        url = make_url(self.admin_url).set(drivername="postgresql+psycopg", database=database)
+        return url.render_as_string(hide_password=False)
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Create a database as a copy of another, which nobody may be connected to."""
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(statement.format(sql.Identifier(database), sql.Identifier(template)))
+
+    def drop(self, database: str) -> None:
+        """Drop a database and whatever is still connected to it."""
+        self._execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+        )
+
+    @contextmanager
+    def database(self, prefix: str, template: str = "template1") -> Iterator[str]:
+        """The name of a new database that is dropped at the end."""
+        name = unique(prefix)
+        self.create(name, template)
+        try:
+            yield name
+        finally:
+            self.drop(name)
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(conninfo(self.admin_url), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def embedded_postgres() -> Iterator[PostgresServer]:
+    """A throw-away server. Raises `ConfigurationError` where the wheel that has it is missing."""
+    with EmbeddedPostgres(durable=False) as server:
+        yield PostgresServer(server.url("postgres"))
+
+
+@contextmanager
+def own_redis(directory: Path) -> Iterator[RedisNode]:
+    """A ``redis-server`` from PATH, on a free port."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+    command += ["--save", "", "--appendonly", "no"]
+    node = RedisNode(
+        LocalRedisContainer(LocalProcess(command, name="redis", directory=directory), port)
+    )
+    try:
+        node.start()
+        yield node
+    finally:
+        node.teardown()
+
+
+def rabbitmq_url() -> str | None:
+    """``AMQP_URL``, else the local default if somebody listens there."""
+    if url := os.environ.get("AMQP_URL"):
+        return url
+    with Connection(RABBITMQ_DEFAULT, connect_timeout=2) as connection:
+        try:
+            connection.connect()
+        except connection.connection_errors:
+            return None
+    return RABBITMQ_DEFAULT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

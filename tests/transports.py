@@ -1,0 +1,155 @@
+"""The brokers as one test sees them: Redis, RabbitMQ and kombu's pgmq, isolated by queue names.
+
+A test names its queues through `Broker.queue`, gives `Broker.env` to its worker processes, and may
+lose messages with `purge`.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from typing import Any
+
+from celery import Celery
+from kombu.connection import Connection
+from pytest_celery import CeleryTestBroker
+from redis import Redis
+
+from tests import apps
+from tests.cluster import RedisNode
+from tests.services import conninfo, unique
+
+
+class Broker(ABC):
+    """A broker with room of its own for one test."""
+
+    name: str
+    node: CeleryTestBroker | None = None
+    """The process that runs it, if it is ours to kill."""
+
+    def __init__(self, url: str, transport_options: dict[str, Any]) -> None:
+        self.url = url
+        self.transport_options = transport_options
+        self._suffix = unique("")
+        self._queues: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    def queue(self, role: str = "durable") -> str:
+        """This test's own queue for a role. It is deleted at the end of the test."""
+        name = role + self._suffix
+        self._queues.add(name)
+        return name
+
+    def env(self) -> dict[str, str]:
+        """What a worker process needs to know; `tests.apps.configure` reads it there."""
+        return {
+            "CELERY_BROKER_URL": self.url,
+            apps.TRANSPORT_OPTIONS: json.dumps(self.transport_options),
+            apps.QUEUE: self.queue(),
+        }
+
+    def configure(self, app: Celery) -> Celery:
+        """Give an app of the test's own process this broker, as its workers get it."""
+        app.conf.broker_url = self.url
+        return apps.configure(app, self.env())
+
+    def connection(self) -> Connection:
+        """A connection of one's own, to look into the broker."""
+        return Connection(self.url, transport_options=self.transport_options)
+
+    def size(self, queue: str) -> int:
+        """How many messages wait in a queue; 0 for a queue that does not exist."""
+        with self.connection() as connection:
+            channel = connection.default_channel
+            try:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:
+                return 0
+
+    @abstractmethod
+    def purge(self, queue: str) -> None:
+        """Lose every message of a queue."""
+
+    def close(self) -> None:
+        """Leave nothing behind in a broker that others use."""
+        with self.connection() as connection:
+            for queue in sorted(self._queues):
+                connection.default_channel.queue_delete(queue)
+
+
+class RedisBroker(Broker):
+    """Redis as kombu sets it up by default."""
+
+    name = "redis"
+
+    def __init__(self, url: str, node: RedisNode | None = None) -> None:
+        super().__init__(url, {})
+        self.node: RedisNode | None = node
+
+    def purge(self, queue: str) -> None:
+        """Lose the messages of a queue, also those that workers hold unacknowledged."""
+        with self.connection() as connection:
+            connection.default_channel.queue_purge(queue)
+        with Redis.from_url(self.url) as client:
+            for tag, held in client.hgetall("unacked").items():
+                _message, _exchange, routing_key = json.loads(held)
+                if routing_key == queue:
+                    client.hdel("unacked", tag)
+                    client.zrem("unacked_index", tag)
+
+    def stop(self) -> None:
+        """Kill the server: every message is lost, clients see the connection break."""
+        self._own().kill()
+
+    def start(self) -> None:
+        """Bring the server back, empty, on the same port."""
+        self._own().start()
+
+    def close(self) -> None:
+        if self.node is not None and not self.node.is_running:
+            self.node.start()
+        for queue in self._queues:
+            self.purge(queue)
+        with Redis.from_url(self.url) as client:
+            for key in client.scan_iter(f"*{self._suffix}*"):
+                client.delete(key)
+
+    def _own(self) -> RedisNode:
+        assert self.node is not None, "a Redis given as REDIS_URL is not ours to stop"
+        return self.node
+
+
+class RabbitMQBroker(Broker):
+    """RabbitMQ with publisher confirms."""
+
+    name = "rabbitmq"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, {"confirm_publish": True})
+
+    def purge(self, queue: str) -> None:
+        """Lose the waiting messages. Those that a consumer holds stay its own while it lives."""
+        with self.connection() as connection:
+            connection.default_channel.queue_purge(queue)
+
+
+class PgmqBroker(Broker):
+    """kombu's Postgres transport in the database of the test, which is dropped with its queues."""
+
+    name = "pgmq"
+
+    def __init__(self, database_url: str) -> None:
+        # The transport's own URL cannot name a socket directory, so the libpq form goes along.
+        # wait_time_seconds is a poll inside the server that blocks the worker's loop: off.
+        options = {"conn_string": conninfo(database_url), "init_extension": False}
+        super().__init__(
+            "pgmq://", {**options, "wait_time_seconds": 0, "polling_interval": 0.02, "pool_size": 2}
+        )
+
+    def purge(self, queue: str) -> None:
+        """Lose the messages of a queue, also those that workers hold unacknowledged."""
+        with self.connection() as connection:
+            connection.default_channel.queue_purge(queue)
+
+    def close(self) -> None:
+        """Leave it to the end of the database."""

@@ -1,0 +1,208 @@
+"""`durable_*` settings: read once, checked by name and type."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from celery_durable.core.retry import STEP_RETRY, RetryPolicy
+from celery_durable.errors import ConfigurationError
+from celery_durable.settings import Settings, default_retry, read_settings
+
+URL = "postgresql+psycopg://user@host/shop"
+
+
+def read(environment: dict[str, str] | None = None, **conf: object) -> Settings:
+    """The settings of an app with these `durable_*` settings, without their prefix."""
+    prefixed = {f"durable_{name}": value for name, value in conf.items()}
+    return read_settings({"task_acks_late": True, **prefixed}, environment or {})
+
+
+def read_named(conf: Mapping[str, object]) -> Settings:
+    return read(None, **conf)
+
+
+def test_only_the_database_url_is_required() -> None:
+    assert read(database_url=URL) == Settings(database_url=URL)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    assert dataclasses.asdict(Settings(URL)) == {
+        "database_url": URL,
+        "direct_database_url": None,
+        "schema": "public",
+        "queue": "durable",
+        "relay_batch": 200,
+        "poll_interval": 0.5,
+        "inline_steps": 100,
+        "inline_seconds": 10.0,
+        "worker_ttl": 30.0,
+        "max_crashes": 3,
+        "max_payload_bytes": 1_048_576,
+        "default_retry": dataclasses.asdict(STEP_RETRY),
+    }
+
+
+def test_settings_are_taken_as_they_are_set() -> None:
+    given: dict[str, Any] = {
+        "database_url": URL,
+        "direct_database_url": "postgresql+psycopg://direct/shop",
+        "schema": "engine",
+        "queue": "orders",
+        "relay_batch": 1,
+        "poll_interval": 0.05,
+        "inline_steps": 7,
+        "inline_seconds": 1.5,
+        "worker_ttl": 60.0,
+        "max_crashes": 1,
+        "max_payload_bytes": 1_000,
+        "default_retry": RetryPolicy(max_attempts=9),
+    }
+    assert given.keys() == {field.name for field in dataclasses.fields(Settings)}
+    assert read_named(given) == Settings(**given)
+
+
+def test_a_duration_may_be_a_timedelta() -> None:
+    settings = read(database_url=URL, worker_ttl=timedelta(minutes=1), poll_interval=1)
+    assert (settings.worker_ttl, settings.poll_interval) == (60.0, 1.0)
+
+
+def test_none_is_as_good_as_not_set() -> None:
+    assert read(database_url=URL, queue=None, max_crashes=None) == Settings(URL)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings(URL).queue = "other"  # type: ignore[misc]
+
+
+def test_without_a_database_url_the_error_names_both_ways_to_set_it() -> None:
+    with pytest.raises(ConfigurationError) as told:
+        read()
+    for part in (
+        "durable_database_url is not set",
+        "DURABLE_DATABASE_URL",
+        "postgresql+psycopg://",
+    ):
+        assert part in str(told.value)
+
+
+def test_the_database_url_may_come_from_the_environment() -> None:
+    assert read({"DURABLE_DATABASE_URL": URL}).database_url == URL
+
+
+def test_what_the_app_sets_goes_before_the_environment() -> None:
+    other = "postgresql+psycopg://elsewhere/shop"
+    assert read({"DURABLE_DATABASE_URL": other}, database_url=URL).database_url == URL
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+@pytest.mark.parametrize("rest", ["user:p%40ss@host:5433/shop?sslmode=require", "/shop?host=/run"])
+def test_a_postgres_url_is_read_with_psycopg_3_as_its_driver(scheme: str, rest: str) -> None:
+    settings = read(database_url=f"{scheme}://{rest}", direct_database_url=f"{scheme}://{rest}")
+    assert settings.database_url == f"postgresql+psycopg://{rest}"
+    assert settings.direct_database_url == settings.database_url
+
+
+@pytest.mark.parametrize("name", ["database_url", "direct_database_url"])
+@pytest.mark.parametrize(
+    ("url", "scheme"),
+    [
+        ("mysql://user:secret@host/shop", "mysql"),
+        ("postgresql+psycopg2://user:secret@host/shop", "postgresql+psycopg2"),
+        ("postgresql+asyncpg://user:secret@host/shop", "postgresql+asyncpg"),
+        ("sqlite:///shop.db", "sqlite"),
+        ("postgresql:shop", "postgresql"),
+        ("user:secret@host/shop", "user"),
+    ],
+)
+def test_another_database_or_driver_is_refused_by_its_scheme(
+    name: str, url: str, scheme: str
+) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        read_named({"database_url": URL, name: url})
+    message = str(told.value)
+    assert message.startswith(f"durable_{name} must be a Postgres URL for psycopg 3")
+    assert message.endswith(f"its scheme is {scheme!r}.")
+    assert "secret" not in message
+
+
+def test_a_wrong_url_in_the_environment_is_refused_too() -> None:
+    with pytest.raises(ConfigurationError, match="its scheme is 'mysql'"):
+        read({"DURABLE_DATABASE_URL": "mysql://host/shop"})
+
+
+@pytest.mark.parametrize(
+    ("unknown", "nearest"),
+    [
+        ("database_ur", " Did you mean 'durable_database_url'?"),
+        ("max_crash", " Did you mean 'durable_max_crashes'?"),
+        ("kaleidoscope", ""),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest_name(unknown: str, nearest: str) -> None:
+    told = re.escape(f"Unknown setting 'durable_{unknown}'.{nearest}")
+    with pytest.raises(ConfigurationError, match=f"^{told}$"):
+        read_named({"database_url": URL, unknown: 1})
+
+
+STRING = "a string"
+SECONDS = "a number of seconds above 0"
+COUNT = "a whole number above 0"
+POLICY = "a RetryPolicy, or a mapping of its arguments"
+
+WRONG: dict[str, tuple[str, list[object]]] = {
+    "database_url": (STRING, [7, b"postgresql://x/y", ["a"]]),
+    "direct_database_url": (STRING, [7, True]),
+    "schema": (STRING, [7, b"public"]),
+    "queue": (STRING, [7, {"name": "durable"}]),
+    "poll_interval": (SECONDS, [0, -1, "1", True, float("nan"), timedelta(0), [1]]),
+    "inline_seconds": (SECONDS, [0, "10"]),
+    "worker_ttl": (SECONDS, [0, "30"]),
+    "relay_batch": (COUNT, [0, -1, 1.5, "200", True]),
+    "inline_steps": (COUNT, [0, 1.0]),
+    "max_crashes": (COUNT, [0, "3"]),
+    "max_payload_bytes": (COUNT, [0, 1e6]),
+    "default_retry": (POLICY, [3, "exponential", ("max_attempts", 3)]),
+}
+
+
+def test_the_wrong_types_below_are_of_every_setting() -> None:
+    assert WRONG.keys() == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "value"),
+    [(name, expected, value) for name, (expected, values) in WRONG.items() for value in values],
+)
+def test_a_wrong_type_is_refused_with_name_and_value(
+    name: str, expected: str, value: object
+) -> None:
+    told = re.escape(f"durable_{name} takes {expected}, not {value!r}.")
+    with pytest.raises(ConfigurationError, match=f"^{told}$"):
+        read_named({"database_url": URL, name: value})
+
+
+def test_the_default_retry_may_be_a_mapping_of_the_arguments_of_retry_policy() -> None:
+    given = {"max_attempts": 9, "backoff": "fixed"}
+    assert read(database_url=URL, default_retry=given).default_retry == RetryPolicy(9, "fixed")
+
+
+def test_a_wrong_value_in_that_mapping_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=re.escape("RetryPolicy(max_attempts=...)")):
+        read(database_url=URL, default_retry={"max_attempts": 0})
+
+
+def test_a_wrong_name_in_that_mapping_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_attempt.*Did you mean 'max_attempts'"):
+        read(database_url=URL, default_retry={"max_attempt": 9})
+
+
+def test_the_default_retry_can_be_read_without_a_database() -> None:
+    assert default_retry({}) is STEP_RETRY
+    assert default_retry({"durable_default_retry": {"max_attempts": 9}}).max_attempts == 9
+    with pytest.raises(ConfigurationError, match="durable_default_retry takes"):
+        default_retry({"durable_default_retry": 3})

@@ -1,0 +1,110 @@
+"""The values that unit tests are made of, each with only what its test is about to say."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from celery_durable.core.claim import Claim, RunFacts
+from celery_durable.core.event import Crashed, Failed, Succeeded
+from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.names import RETURNS, node_of
+from celery_durable.core.plan import Compensator, Placement, Plan, StepNode
+from celery_durable.core.retry import RetryPolicy
+from celery_durable.core.status import Status
+from celery_durable.core.token import Token
+from celery_durable.store import codec
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+BEGAN = NOW - timedelta(seconds=2)
+RUN_ID = UUID("01900000-0000-7000-8000-000000000001")
+TOKEN_ID = UUID("01900000-0000-7000-8000-000000000002")
+FENCE = UUID("01900000-0000-7000-8000-000000000003")
+WORKER = UUID("01900000-0000-7000-8000-000000000004")
+
+DECLINED = ErrorRecord("CardDeclined", "no money", unit="b")
+LOST = ErrorRecord("WorkerLost", "3 workers died", unit="b")
+
+RETRY = RetryPolicy(max_attempts=3, backoff="fixed", initial=10, jitter=False)
+UNDO_RETRY = RetryPolicy(max_attempts=5, backoff="fixed", initial=7, jitter=False)
+
+
+def node(name: str, *, compensated: bool = False, retry: RetryPolicy = RETRY) -> StepNode:
+    """A step on a queue of its own; its compensator, if it has one, on another."""
+    undo = Compensator(UNDO_RETRY, undo_place(name)) if compensated else None
+    return StepNode(name, retry, place(name), compensator=undo)
+
+
+def place(name: str) -> Placement:
+    return Placement(f"queue of {name}", priority=3)
+
+
+def undo_place(name: str) -> Placement:
+    return Placement(f"queue of undoing {name}", priority=4)
+
+
+def plan(*nodes: StepNode | str, returns: bool = False) -> Plan:
+    made = tuple(node(n) if isinstance(n, str) else n for n in nodes)
+    return Plan("order", 1, made, returns=returns)
+
+
+def at(unit: str, **changes: Any) -> Token:
+    """A token whose unit is `unit`; on the way back where `rollback` says so."""
+    name = unit if unit == RETURNS else node_of(unit)
+    return Token(TOKEN_ID, RUN_ID, node=name, unit=unit, **changes)
+
+
+def succeeded(result: str | None = "1", undo: str | None = None) -> Succeeded:
+    return Succeeded(result, BEGAN, undo)
+
+
+def failed(**changes: Any) -> Failed:
+    return Failed(DECLINED, BEGAN, **changes)
+
+
+def crashed(undo: str | None = None) -> Crashed:
+    return Crashed(LOST, BEGAN, undo)
+
+
+def attempt(number: int, began_at: datetime = BEGAN) -> FailedAttempt:
+    return FailedAttempt(number, DECLINED, began_at, NOW)
+
+
+def claim(token: Token, input: object = None, error: ErrorRecord | None = None) -> Claim:
+    """A claim of `token`, in a run with this input and error."""
+    facts = RunFacts(
+        id=token.run_id,
+        workflow="order",
+        version=1,
+        status=Status.RUNNING if token.rollback is None else Status.COMPENSATING,
+        key=None,
+        priority=None,
+        tags={},
+        input=encode(input, "input"),
+        error=error,
+    )
+    return Claim(token, facts, FENCE, WORKER, queue="durable", priority=None, seen_at=NOW)
+
+
+def encode(value: object, what: str) -> str:
+    return codec.dumps(value, what=what, limit=1_000)
+
+
+class FixedJournal:
+    """A past with these results, which notes every question it is asked."""
+
+    def __init__(self, results: Mapping[str, object] | None = None) -> None:
+        self.results = dict(results or {})
+        self.asked: list[str] = []
+
+    def decode(self, text: str) -> Any:
+        self.asked.append("decode")
+        return codec.loads(text)
+
+    def result(self, unit: str) -> tuple[Any] | None:
+        self.asked.append(unit)
+        return (self.results[unit],) if unit in self.results else None
+
+    def completed_nodes(self) -> tuple[str, ...]:
+        self.asked.append("completed nodes")
+        return tuple(self.results)

@@ -1,0 +1,34 @@
+"""Waiting for what another process will do: the one place in the tests that sleeps."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.02
+
+
+def wait_until(
+    condition: Callable[[], T],
+    *,
+    timeout: float = 20.0,
+    message: str | Callable[[], str] = "",
+) -> T:
+    """Ask ``condition`` until it answers something true, and return that answer.
+
+    ``timeout`` is the deadline in seconds, a bound for a broken run and never a measurement: choose
+    it far above what a slow machine needs. Past it an ``AssertionError`` says ``message``; a
+    callable is asked only then, so that it can describe the state that was found.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            told = message() if callable(message) else message
+            raise AssertionError(
+                f"waited {timeout:g} s (last answer: {answer!r}) for {told or repr(condition)}"
+            )
+        time.sleep(POLL_SECONDS)
