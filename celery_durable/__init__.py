@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from celery_durable.core.status import Status
     from celery_durable.durable import Durable
     from celery_durable.errors import (
+        ChildFailed,
         ConfigurationError,
         DatabaseUnavailable,
         DuplicateWorkflow,
         DurableError,
         GiveUp,
         InvalidWorkflow,
+        LoopExhausted,
         NotSerializable,
         PayloadError,
         PayloadTooLarge,
@@ -31,46 +33,61 @@ if TYPE_CHECKING:
         RunFailed,
         RunNotFound,
         SchemaOutOfDate,
+        SignalTimeout,
+        StepTimeout,
+        UnknownRoute,
         UnknownWorkflow,
         WorkerLost,
     )
     from celery_durable.run import Run
+    from celery_durable.store.places import Forked, Progress
+    from celery_durable.store.signals import Delivery
     from celery_durable.store.tables import include_name
     from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
     from celery_durable.workflow.builder import Workflow
     from celery_durable.workflow.context import Context
     from celery_durable.workflow.step import Step
+    from celery_durable.workflow.suspend import Suspend
 
 _HOME = {
     "Context": "workflow.context",
+    "Delivery": "store.signals",
     "Durable": "durable",
     "ErrorRecord": "core.failure",
+    "Forked": "store.places",
     "JournalEntry": "store.views",
+    "Progress": "store.places",
     "RetryPolicy": "core.retry",
     "Run": "run",
     "RunSnapshot": "store.views",
     "RunSummary": "store.views",
     "Status": "core.status",
     "Step": "workflow.step",
+    "Suspend": "workflow.suspend",
     "Workflow": "workflow.builder",
     "include_name": "store.tables",
 }
 """Where a public name lives; every other one is an error."""
 
 __all__ = [
+    "ChildFailed",
     "ConfigurationError",
     "Context",
     "DatabaseUnavailable",
+    "Delivery",
     "DuplicateWorkflow",
     "Durable",
     "DurableError",
     "ErrorRecord",
+    "Forked",
     "GiveUp",
     "InvalidWorkflow",
     "JournalEntry",
+    "LoopExhausted",
     "NotSerializable",
     "PayloadError",
     "PayloadTooLarge",
+    "Progress",
     "ResultTimeout",
     "RetryLater",
     "RetryPolicy",
@@ -82,8 +99,12 @@ __all__ = [
     "RunSnapshot",
     "RunSummary",
     "SchemaOutOfDate",
+    "SignalTimeout",
     "Status",
     "Step",
+    "StepTimeout",
+    "Suspend",
+    "UnknownRoute",
     "UnknownWorkflow",
     "WorkerLost",
     "Workflow",

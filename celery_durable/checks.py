@@ -18,6 +18,7 @@ Seconds = float | timedelta
 LONGEST_KEY = 500
 """Characters; an entry of a Postgres index has room for them in any script."""
 
+LONGEST_SIGNAL = 500
 LONGEST_REASON = 2_000
 LONGEST_PAGE = 10_000
 SHOWN = 60

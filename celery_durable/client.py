@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from celery_durable import recovery
 from celery_durable.checks import (
     LONGEST_KEY,
     LONGEST_PAGE,
     LONGEST_REASON,
+    LONGEST_SIGNAL,
     Seconds,
     StartOptions,
     checked_status,
@@ -22,7 +23,7 @@ from celery_durable.checks import (
     whole,
 )
 from celery_durable.core.names import HIGHEST_VERSION, MAX_LENGTH
-from celery_durable.core.plan import Outline, Placement
+from celery_durable.core.plan import Outline
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.errors import (
     ConfigurationError,
@@ -30,17 +31,16 @@ from celery_durable.errors import (
     RunCancelled,
     RunFailed,
     RunNotFound,
-    UnknownWorkflow,
 )
-from celery_durable.ids import uuid7
+from celery_durable.launching import Given, Launcher
 from celery_durable.settings import Settings
-from celery_durable.store import codec, definitions, inbox, runs, views
+from celery_durable.store import codec, inbox, runs, signals, views
 from celery_durable.store.connection import Connection, joined
 from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
-from celery_durable.store.runs import NewRun
+from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
-from celery_durable.workflow.builder import Workflow, checked_input
+from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 
 BULK = 1000
@@ -60,7 +60,7 @@ class Client:
         self._registry = registry
         self._settings = settings
         self._notify = notify
-        self._stored: set[tuple[str, int]] = set()
+        self._launcher = Launcher(database, registry, settings)
 
     def start(
         self,
@@ -76,7 +76,8 @@ class Client:
         if key is not None:
             text("key", key, LONGEST_KEY)
         outline = self._outline(workflow, version)
-        new = self._new_run(outline, input, key, options)
+        given = Given(key, options.priority, options.tags)
+        new = self._launcher.new_run(outline, input, given)
         with self._writing(session) as connection:
             if not runs.start(connection, [new], options.delay) and key is not None:
                 existing = runs.with_key(connection, outline.workflow, key)
@@ -101,63 +102,20 @@ class Client:
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
             raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r}.")
         outline = self._outline(workflow, version)
-        new = [self._new_run(outline, one, None, options) for one in inputs]
+        given = Given(None, options.priority, options.tags)
+        new = [self._launcher.new_run(outline, one, given) for one in inputs]
         with self._writing(session) as connection:
             for first in range(0, len(new), BULK):
                 runs.start(connection, new[first : first + BULK], options.delay)
         return [run.id for run in new]
 
-    def _new_run(
-        self,
-        outline: Outline,
-        input: object,
-        key: str | None,
-        options: StartOptions,
-    ) -> NewRun:
-        known = self._registry.find(outline.workflow, outline.version)
-        checked = input if known is None else checked_input(known, input)
-        limit = self._settings.max_payload_bytes
-        first: Placement = outline.first
-        return NewRun(
-            id=uuid7(),
-            token_id=uuid4(),
-            fence=uuid4(),
-            workflow=outline.workflow,
-            version=outline.version,
-            first_node=outline.names[0],
-            queue=first.queue or self._settings.queue,
-            input=codec.dumps(checked, what=f"the input of {outline.workflow}", limit=limit),
-            key=key,
-            priority=options.priority,
-            token_priority=options.priority if first.priority is None else first.priority,
-            tags=options.tags,
-        )
-
     def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
-        """What starting needs to know: from the code, else from what workers have stored.
-
-        Plans are stored beside the caller's transaction, not in it: there they would lock out
-        others.
-        """
+        """Where a run of this workflow begins."""
         if version is not None:
             whole("version", version, 1, HIGHEST_VERSION)
         if isinstance(workflow, Workflow):
-            name, version = workflow.name, version or workflow.version
-        else:
-            name = text("workflow", workflow, MAX_LENGTH)
-        known = self._registry.find(name, version)
-        if known is not None and (name, known.version) in self._stored:
-            return Outline.of(known.plan.as_data())
-        with self._database.autocommit() as connection:
-            if known is not None:
-                definitions.reconcile(connection, known.plan)
-                self._stored.add((name, known.version))
-                return Outline.of(known.plan.as_data())
-            stored = definitions.find(connection, name, version)
-            if stored is None:
-                names = {*self._registry.names(), *definitions.names(connection)}
-                raise UnknownWorkflow(name, version, names)
-        return stored
+            return self._launcher.outline(workflow.name, version or workflow.version)
+        return self._launcher.outline(text("workflow", workflow, MAX_LENGTH), version)
 
     def run_with_key(self, workflow: str, key: str) -> UUID | None:
         """The run of the workflow that has this key."""
@@ -243,6 +201,21 @@ class Client:
         if session is None:
             recovery.apply_commands(self._database, run_id)
             self._notify()
+
+    def resume(
+        self, run_id: UUID, signal: str, data: object, *, key: str | None, session: object
+    ) -> Delivery:
+        """Put a signal into the run's inbox."""
+        text("signal", signal, LONGEST_SIGNAL)
+        if key is not None:
+            text("key", key, LONGEST_KEY)
+        limit = self._settings.max_payload_bytes
+        payload = codec.dumps(data, what=f"the data of {signal}", limit=limit)
+        with self._writing(session) as connection:
+            delivery = signals.send(connection, run_id, signal, payload, key)
+            if delivery is None:
+                raise RunNotFound(run_id)
+        return delivery
 
     def recover(self) -> int:
         """Free what the dead had claimed and send lost hints again."""

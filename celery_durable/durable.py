@@ -19,10 +19,11 @@ from celery_durable.engine import Engine
 from celery_durable.errors import ConfigurationError, RunError
 from celery_durable.liveness import Liveness
 from celery_durable.run import Run
-from celery_durable.settings import Settings, default_retry, read_settings
+from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
 from celery_durable.store import schema
 from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
+from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
@@ -72,6 +73,11 @@ class Durable:
         """The retry policy of steps that name none."""
         return default_retry(self._app.conf) if self._app else STEP_RETRY
 
+    @property
+    def default_timeout(self) -> float | None:
+        """Seconds that a step may take that names no `timeout`; None for ever."""
+        return step_timeout(self._app.conf) if self._app else None
+
     @cached_property
     def database(self) -> Database:
         """This process's connections."""
@@ -100,7 +106,14 @@ class Durable:
     @cached_property
     def engine(self) -> Engine:
         """What follows hints."""
-        return Engine(self.database, self.registry, self.settings, self.liveness, self.notify)
+        return Engine(
+            self.database,
+            self.registry,
+            self.settings,
+            self.liveness,
+            self.notify,
+            timeouts=worker.TIMEOUTS,
+        )
 
     @overload
     def step(
@@ -110,9 +123,11 @@ class Durable:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         compensate: Handler | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
         transactional: bool = False,
+        suspends: bool = False,
     ) -> Step: ...
 
     @overload
@@ -123,9 +138,11 @@ class Durable:
         name: str | None = None,
         retry: RetryPolicy | None = None,
         compensate: Handler | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
         transactional: bool = False,
+        suspends: bool = False,
     ) -> Callable[[Handler], Step]: ...
 
     def step(
@@ -138,8 +155,10 @@ class Durable:
     ) -> Step | Callable[[Handler], Step]:
         """Decorator: a function of the context, plain or async, as a step.
 
-        Options: `retry` (a `RetryPolicy`; default `durable_default_retry`), `queue`, `priority`,
-        `transactional` (then `ctx.session` commits together with the step). `compensate` undoes it.
+        Options: `retry` (a `RetryPolicy`; default `durable_default_retry`), `timeout` (seconds or
+        a timedelta; default `durable_step_timeout`), `queue`, `priority`, `transactional` (then
+        `ctx.session` commits together with the step), `suspends` (a result whose `status` is
+        "suspended" then waits for an answer). `compensate` undoes it.
         """
         chosen = Options(**checked_options("step", options, STEP_OPTIONS))
 
@@ -273,6 +292,23 @@ class Durable:
             checked_run_id(run_id), compensate=compensate, reason=reason, session=session
         )
 
+    def resume(
+        self,
+        run_id: UUID | str,
+        signal: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        session: object = None,
+    ) -> Delivery:
+        """Send the run a signal, for a wait or a suspended step. Raises `RunNotFound`.
+
+        It may come before the run waits for it: it is kept until it is consumed or the run ends,
+        signals of one name in the order in which they came. The same `key` under the same name
+        counts once. With `session` it becomes visible, or vanishes, with the caller's transaction.
+        """
+        return self.client.resume(checked_run_id(run_id), signal, data, key=key, session=session)
+
     def recover(self) -> int:
         """Free what dead workers had claimed and send lost hints again; how many tokens were moved
         on.
@@ -317,6 +353,15 @@ class Durable:
         session = options.pop("session", None)
         await joined_or_apart(
             session, lambda joined: self.cancel(run_id, session=joined, **options)
+        )
+
+    async def aresume(
+        self, run_id: UUID | str, signal: str, data: Any = None, **options: Any
+    ) -> Delivery:
+        """`resume`; `session` may be an AsyncSession too."""
+        session = options.pop("session", None)
+        return await joined_or_apart(
+            session, lambda joined: self.resume(run_id, signal, data, session=joined, **options)
         )
 
     async def astatus(self, run_id: UUID | str) -> RunSnapshot:

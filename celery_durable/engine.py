@@ -12,26 +12,33 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Crashed, Flagged, Succeeded
+from celery_durable.core.event import Crashed, Flagged
 from celery_durable.core.failure import ErrorRecord
-from celery_durable.core.names import RETURNS
+from celery_durable.core.names import compensated_by
+from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, Token
+from celery_durable.core.token import Flags
 from celery_durable.errors import DatabaseUnavailable
+from celery_durable.knowledge import Knowledge
+from celery_durable.launching import Given, Launcher, parent_of
 from celery_durable.liveness import Liveness
 from celery_durable.recovery import apply_commands
 from celery_durable.settings import Settings
 from celery_durable.settle import Budget, Settler, Turn
-from celery_durable.store import codec, definitions, runs, tokens
+from celery_durable.store import codec, journal, runs, tokens
+from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
 from celery_durable.store.tokens import Refusal
-from celery_durable.workflow.builder import Workflow
+from celery_durable.waiting import Lookout
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.execute import Execution, execute, failure_of
+from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.failures import failure_of, timed_out
 from celery_durable.workflow.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -44,9 +51,14 @@ BILLIARD_EXIT = 256
 PUT_BACK_FIRST, PUT_BACK_MAXIMUM = 1.0, 30.0
 """Seconds until a run that this worker cannot go on with is offered to another; then twice that."""
 
+Timeouts = tuple[type[BaseException], ...]
+
 
 class Engine:
-    """Executes units. One per process; its threads share it."""
+    """Executes units. One per process; its threads share it.
+
+    `timeouts` is what the process's pool raises in a task whose soft time limit has passed.
+    """
 
     def __init__(
         self,
@@ -55,14 +67,17 @@ class Engine:
         settings: Settings,
         liveness: Liveness,
         notify: Callable[[], None],
+        *,
+        timeouts: Timeouts = (),
     ) -> None:
         self._database = database
-        self._registry = registry
         self._settings = settings
         self._liveness = liveness
         self._settler = Settler(database, settings, notify)
-        self._parked: dict[tuple[str, int], frozenset[str]] = {}
-        self._warned: set[tuple[str, int, str]] = set()
+        self._knowledge = Knowledge(database, registry)
+        self._launcher = Launcher(database, registry, settings)
+        self._shell = Shell(self._encode, self._spawn, timeouts)
+        self._lookout = Lookout(database, self._shell)
 
     def advance(self, token_id: UUID) -> None:
         """Follow a hint as far as it goes. A race that was lost is not an error."""
@@ -82,10 +97,15 @@ class Engine:
         in_hand: Claim | None = claim
         try:
             while in_hand is not None:
+                claim = in_hand
                 budget = budget.after_one()
-                in_hand = self._take_turn(in_hand, budget)
+                in_hand = self._take_turn(claim, budget)
         except DatabaseUnavailable:
             raise
+        except self._shell.timeouts as error:
+            # Not in the handler: the time was up while we were at work around it.
+            logger.warning("The time of %s was up: %s", claim.token.unit, error)
+            self._settler.let_go(claim, timed_out=True)
         except BaseException as error:
             # Not the handler's failure (that is an event): ours, or the process has to exit.
             self._settler.let_go(claim, counts=not is_told_to_exit(error))
@@ -130,9 +150,8 @@ class Engine:
         claim = self._with_commands_applied(claimed)
         if claim is None:
             return None
-        workflow = self._registry.find(claim.run.workflow, claim.run.version)
-        if workflow is None or not self._can_go_on(workflow, claim.token):
-            self._warn_unknown(claim, workflow)
+        workflow = self._knowledge.workflow_for(claim)
+        if workflow is None:
             delay = min(max(2 * claim.waited, PUT_BACK_FIRST), PUT_BACK_MAXIMUM)
             self._settler.put_back(claim, delay)
             return None
@@ -148,32 +167,41 @@ class Engine:
             with self._database.autocommit() as connection:
                 runs.begin(connection, claim.run.id)
 
-    def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
-        """Whether this process's definition fits where the token stands (P10)."""
-        key = (workflow.name, workflow.version)
-        if key not in self._parked:
-            with self._database.autocommit() as connection:
-                self._parked[key] = definitions.reconcile(connection, workflow.plan)
-        return knows(workflow, token) and token.node not in self._parked[key]
-
     def _do(self, turn: Turn) -> Claim | None:
-        token = turn.claim.token
-        if token.flags is not Flags.NONE:
-            return self._settler.settle(turn, Execution(Flagged(turn.claim.due_in)))
-        if token.crashes >= self._settings.max_crashes:
-            return self._settler.settle(turn, Execution(worker_lost(turn.claim)))
-        if is_transactional(turn.workflow, token):
+        claim = turn.claim
+        token = claim.token
+        context = Context(claim, Past(self._database, claim.run.id))
+        if self._lookout.is_up_to_it(turn.workflow, token):
+            execution = self._lookout.look(turn.workflow, claim, context)
+            if execution is None:
+                # Nothing is there: another token was quicker.
+                self._settler.put_back(claim, PUT_BACK_FIRST)
+                return None
+            return self._settler.settle(turn, execution)
+        if (untouched := self._untouched(turn)) is not None:
+            return self._settler.settle(turn, untouched)
+        if self._knowledge.is_transactional(turn.workflow, token):
             return self._do_in_transaction(turn)
-        context = Context(turn.claim, Past(self._database, turn.claim.run.id))
-        return self._settler.settle(turn, execute(turn.workflow, turn.claim, context, self._encode))
+        return self._settler.settle(turn, execute(turn.workflow, claim, context, self._shell))
+
+    def _untouched(self, turn: Turn) -> Execution | None:
+        """What becomes of a unit that must not be executed; None for one that is."""
+        claim, token = turn.claim, turn.claim.token
+        if Flags.TIMED_OUT in token.flags and Flags.CANCEL not in token.flags:
+            return Execution(timed_out(turn.workflow, claim))
+        if token.flags is not Flags.NONE:
+            return Execution(Flagged(claim.due_in))
+        if token.crashes >= self._settings.max_crashes:
+            return Execution(worker_lost(claim))
+        return None
 
     def _do_in_transaction(self, turn: Turn) -> Claim | None:
         """The step's own SQL, its journal entry and the next enqueue are one transaction (P6)."""
         settler, written = self._settler, None
         with self._database.session() as (session, connection):
             context = Context(turn.claim, Past(self._database, turn.claim.run.id), session)
-            execution = execute(turn.workflow, turn.claim, context, self._encode)
-            if isinstance(execution.event, Succeeded):
+            execution = execute(turn.workflow, turn.claim, context, self._shell)
+            if execution.exception is None:
                 try:
                     session.commit()  # ends the savepoint the handler worked in
                     written = settler.write(connection, turn, execution.event, in_transaction=True)
@@ -185,7 +213,8 @@ class Engine:
                     return None
                 except Exception as error:  # noqa: BLE001 - a deferred constraint speaks at COMMIT
                     written = None
-                    execution = Execution(failure_of(turn.workflow, turn.claim, error), error)
+                    failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
+                    execution = Execution(failed, error)
                 else:
                     # What was not committed is rolled back: as if nothing had been executed.
                     execution = execution if written else Execution(Flagged(turn.claim.due_in))
@@ -196,21 +225,33 @@ class Engine:
     def _encode(self, value: object, what: str) -> str:
         return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
 
-    def _warn_unknown(self, claim: Claim, workflow: Workflow | None) -> None:
+    def _spawn(
+        self, claim: Claim, child: ChildNode, input: str | None
+    ) -> tuple[UUID, Callable[[Connection], None]]:
+        """A child run, and what starts it beside the commit that waits for it (or undoes it)."""
+        if claim.token.rollback is not None:
+            return self._undo_child(claim)
         run = claim.run
-        key = (run.workflow, run.version, claim.token.node)
-        if key in self._warned:
-            return
-        self._warned.add(key)
-        known = ", ".join(map(str, self._registry.versions(run.workflow))) or "none"
-        what = (
-            f"workflow {run.workflow!r} version {run.version} is not known to this worker"
-            f" (versions known: {known})"
-            if workflow is None
-            else f"workflow {run.workflow!r} version {run.version} was changed here at or before"
-            f" {claim.token.node!r}, where the run stands"
+        outline = self._launcher.outline(child.workflow, child.version)
+        parent = parent_of(claim.token.id, run.id, run.root_run_id)
+        given = Given(priority=run.priority, parent=parent)
+        new = self._launcher.new_child(outline, run.input if input is None else input, given)
+
+        def start(connection: Connection) -> Any:
+            runs.start(connection, [new], 0.0)
+
+        return new.id, start
+
+    def _undo_child(self, claim: Claim) -> tuple[UUID, Callable[[Connection], None]]:
+        with self._database.autocommit() as connection:
+            child = journal.child_of(connection, claim.run.id, compensated_by(claim.token.unit))
+        assert child is not None, claim.token
+        return child, partial(
+            runs.roll_back,
+            run_id=child,
+            parent_token=claim.token.id,
+            queue=self._settings.queue,
         )
-        logger.warning("Run %s is left to other workers: %s", run.id, what)
 
 
 def is_told_to_exit(error: BaseException) -> bool:
@@ -221,24 +262,6 @@ def is_told_to_exit(error: BaseException) -> bool:
     """
     code = error.code if isinstance(error, SystemExit) else None
     return isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG
-
-
-def knows(workflow: Workflow, token: Token) -> bool:
-    """Whether this worker's definition still has what the token stands at (P10)."""
-    if token.unit == RETURNS:
-        return workflow.plan.returns
-    node = workflow.plan.find(token.node)
-    return node is not None and (token.rollback is None or node.compensator is not None)
-
-
-def is_transactional(workflow: Workflow, token: Token) -> bool:
-    """Whether the unit in hand commits together with its own SQL."""
-    node = workflow.plan.find(token.node)
-    if node is None:
-        return False
-    if token.rollback is not None:
-        return node.compensator is not None and node.compensator.transactional
-    return node.transactional
 
 
 def worker_lost(claim: Claim) -> Crashed:

@@ -18,7 +18,13 @@
     │   └── PayloadTooLarge
     ├── GiveUp                    raised by handlers
     ├── RetryLater                raised by handlers
-    └── WorkerLost                recorded by the engine
+    └── recorded by the engine, by type
+        ├── StepTimeout           a unit took longer than its `timeout`
+        ├── WorkerLost            its worker died, too often; `ctx.heartbeat()` may raise it too
+        ├── ChildFailed           a child run failed or was cancelled
+        ├── SignalTimeout         a signal did not come in time
+        ├── UnknownRoute          a selector named no case
+        └── LoopExhausted         a loop was not done after `max_iterations`
 
 The message of each says what happened, to which thing, and what to do next; the same facts are
 attributes, so that a caller never parses a message.
@@ -209,3 +215,23 @@ class RetryLater(DurableError):
 
 class WorkerLost(DurableError):
     """Recorded for a unit whose worker died `durable_max_crashes` times while it executed."""
+
+
+class StepTimeout(DurableError):
+    """Recorded for an attempt that took longer than its step's `timeout`."""
+
+
+class ChildFailed(DurableError):
+    """Recorded for a unit whose child run failed or was cancelled."""
+
+
+class SignalTimeout(DurableError):
+    """Recorded for a wait whose signal did not come in time."""
+
+
+class UnknownRoute(DurableError):
+    """Recorded for a route whose selector named no case."""
+
+
+class LoopExhausted(DurableError):
+    """Recorded for a loop that was not done after `max_iterations`, if it says that this fails."""

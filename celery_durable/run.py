@@ -10,7 +10,8 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
-    from celery_durable.store.views import JournalEntry, RunSnapshot
+    from celery_durable.store.signals import Delivery
+from celery_durable.store.views import JournalEntry, RunSnapshot
 
 
 class Run:
@@ -51,6 +52,14 @@ class Run:
     def cancel(self, **options: Any) -> None:
         """Ask the run to end; see `Durable.cancel`."""
         self._durable.cancel(self.id, **options)
+
+    def resume(self, signal: str, data: Any = None, **options: Any) -> Delivery:
+        """Send the run a signal; see `Durable.resume`."""
+        return self._durable.resume(self.id, signal, data, **options)
+
+    async def aresume(self, signal: str, data: Any = None, **options: Any) -> Delivery:
+        """`resume`; `session` may be an AsyncSession too."""
+        return await self._durable.aresume(self.id, signal, data, **options)
 
     async def astatus(self) -> RunSnapshot:
         """`status`."""

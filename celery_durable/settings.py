@@ -59,6 +59,9 @@ class Settings:
     default_retry: RetryPolicy = STEP_RETRY
     """The retry policy of steps that name none."""
 
+    step_timeout: float | None = None
+    """Time that a step may take that names no `timeout`; without it, any."""
+
 
 def read_settings(conf: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in a Celery app's `conf`; `ConfigurationError` names what is wrong."""
@@ -87,6 +90,13 @@ def default_retry(conf: Mapping[str, Any]) -> RetryPolicy:
     value = conf.get(PREFIX + "default_retry")
     policy: RetryPolicy = STEP_RETRY if value is None else _checked("default_retry", value)
     return policy
+
+
+def step_timeout(conf: Mapping[str, Any]) -> float | None:
+    """`durable_step_timeout` alone, in seconds; read when `durable_default_retry` is."""
+    value = conf.get(PREFIX + "step_timeout")
+    seconds: float | None = None if value is None else _checked("step_timeout", value)
+    return seconds
 
 
 def _refuse_unknown(conf: Mapping[str, Any], known: set[str]) -> None:
@@ -139,6 +149,7 @@ _CHECKS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "str": ("a string", _string),
     "str | None": ("a string", _string),
     "float": ("a number of seconds above 0", _positive),
+    "float | None": ("a number of seconds above 0", _positive),
     "int": ("a whole number above 0", _count),
     "RetryPolicy": ("a RetryPolicy, or a mapping of its arguments", _policy),
 }

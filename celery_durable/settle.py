@@ -15,14 +15,21 @@ from typing import TypeVar, assert_never
 from uuid import uuid4
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.decide import decide
-from celery_durable.core.decision import Decision, End, Move
-from celery_durable.core.event import Crashed, Event, Failed, Succeeded
+from celery_durable.core.decide import decide, may_turn_back
+from celery_durable.core.decision import Decision, End, Fork, Leave, Move, Park
+from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
-from celery_durable.core.token import Flags
+from celery_durable.core.token import Flags, ForChild, ForSignal
 from celery_durable.settings import Settings
-from celery_durable.store import commits, journal, workers
-from celery_durable.store.commits import AlreadyCommitted, Committed, FlagRaised, Refused, Release
+from celery_durable.store import commits, journal, tokens, workers
+from celery_durable.store.commits import (
+    AlreadyCommitted,
+    Committed,
+    FlagRaised,
+    Refused,
+    Release,
+    SignalGone,
+)
 from celery_durable.store.connection import Connection, may_go_well_later
 from celery_durable.store.database import Database
 from celery_durable.store.workers import Claimed
@@ -82,7 +89,7 @@ class Written:
 
     decision: Decision
     release: Release | None
-    outcome: Committed | AlreadyCommitted | Refused
+    outcome: Committed | AlreadyCommitted | Refused | SignalGone
 
 
 class Settler:
@@ -97,9 +104,18 @@ class Settler:
         """Commit what became of a unit; the claim again if the worker goes straight on with the
         next.
         """
-        written = self.persistently(
-            lambda connection: self.write(connection, turn, execution.event)
-        )
+        beside = execution.beside
+
+        def write(connection: Connection) -> Written | None:
+            return self.write(connection, turn, execution.event)
+
+        def write_both(connection: Connection) -> Written | None:
+            written = write(connection)
+            if written and beside and isinstance(written.outcome, Committed) and starts(written):
+                beside(connection)
+            return written
+
+        written = self.persistently(write_both if beside else write, together=beside is not None)
         assert written is not None
         return self.after(turn, execution, written)
 
@@ -116,15 +132,16 @@ class Settler:
             decision = decide(
                 turn.workflow.plan, token, self._with_undo(connection, turn, event), turn.now
             )
-            if in_transaction and not decision.completes(token.unit):
+            if in_transaction and not decision.keeps:
                 return None
+            decision = self._placed(turn.claim, decision)
             release = self._release(turn, decision)
             match commits.commit(connection, turn.claim, decision, release):
                 case FlagRaised(flags):
                     turn = turn.with_flags(flags)
                 case Committed() as outcome:
                     return Written(decision, release, outcome)
-                case AlreadyCommitted() | Refused() as outcome:
+                case AlreadyCommitted() | Refused() | SignalGone() as outcome:
                     return None if in_transaction else Written(decision, release, outcome)
                 case never:
                     assert_never(never)
@@ -132,24 +149,47 @@ class Settler:
     def _with_undo(self, connection: Connection, turn: Turn, event: Event) -> Event:
         """Look up what is to be undone next, where the decision may have to know it."""
         token, plan = turn.claim.token, turn.workflow.plan
-        is_smooth = isinstance(event, Succeeded) and not token.flags and not token.rollback
-        if is_smooth or not plan.undoable:
+        if not may_turn_back(plan, token, event):
             return event
         return replace(event, undo=journal.next_undo(connection, token, plan.undoable))
 
     def _release(self, turn: Turn, decision: Decision) -> Release | None:
         """Where the token's message goes; None when we go straight on, or no token is left."""
         claim, then = turn.claim, decision.then
-        if isinstance(then, End):
-            return None
-        release = self._at(claim, then.placement)
-        is_here = (release.queue, release.priority) == (claim.queue, claim.priority)
-        goes_on = is_here and then.delay <= 0 and not turn.budget.is_used_up
-        return None if goes_on else release
+        match then:
+            case End() | Leave():
+                return None
+            case Fork():
+                return self._at(claim, Placement())
+            case Park():
+                return self._at(claim, then.placement)
+            case Move():
+                release = self._at(claim, then.placement)
+                # A time limit holds for a whole message.
+                is_timed = release.time_limit is not None or claim.time_limit is not None
+                is_here = (release.queue, release.priority) == (claim.queue, claim.priority)
+                may_go_on = is_here and not is_timed and not turn.budget.is_used_up
+                return None if may_go_on and then.delay <= 0 else release
+            case _:
+                assert_never(then)
+
+    def _placed(self, claim: Claim, decision: Decision) -> Decision:
+        """The decision with the places of new branches filled in."""
+        then = decision.then
+        if not isinstance(then, Fork):
+            return decision
+        places = {branch.placement for branch in then.branches}
+        known = {place: self._at(claim, place) for place in places}
+        placed = tuple(
+            replace(branch, placement=Placement(at.queue, at.priority, at.time_limit))
+            for branch in then.branches
+            for at in (known[branch.placement],)
+        )
+        return replace(decision, then=replace(then, branches=placed))
 
     def _at(self, claim: Claim, placement: Placement) -> Release:
         priority = claim.run.priority if placement.priority is None else placement.priority
-        return Release(placement.queue or self._settings.queue, priority)
+        return Release(placement.queue or self._settings.queue, priority, placement.time_limit)
 
     def after(self, turn: Turn, execution: Execution, written: Written) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
@@ -157,15 +197,20 @@ class Settler:
         if isinstance(committed, Refused):
             logger.info("%s of run %s is not ours any more", claim.token.unit, claim.run.id)
             return None
+        if isinstance(committed, SignalGone):
+            self.put_back(claim)
+            return None
         log_failure(claim, execution, decision)
         if isinstance(committed, AlreadyCommitted):
             # Under which decision of ours we cannot know: let it be looked at where it stands.
             self.let_go(claim)
             return None
-        if isinstance(decision.then, End):
-            return None
+        then = decision.then
+        if not isinstance(then, Move):
+            self._notify()
+            return self._waiting(claim, then) if isinstance(then, Park) else None
         if written.release is not None:
-            if decision.then.delay <= 0:
+            if then.delay <= 0:
                 self._notify()
             return None
         status, error = claim.run.status, claim.run.error
@@ -173,60 +218,74 @@ class Settler:
             status, error = decision.run.status, decision.run.error or error
         return replace(
             claim,
-            token=decision.then.token,
+            token=then.token,
             run=replace(claim.run, status=status, error=error),
             seen_at=committed.at,
             draining=committed.draining,
             has_commands=committed.has_commands,
         )
 
+    def _waiting(self, claim: Claim, then: Park) -> Claim | None:
+        """The claim again, if what the token was parked for came while it was being parked.
+
+        A signal that was committed meanwhile was invisible to the statement that parked, and its
+        hint may have been followed while the token was still claimed.
+        """
+        if not isinstance(then.token.wait, ForSignal):
+            return None
+
+        def claim_again(connection: Connection) -> Claim | None:
+            return tokens.claim(connection, claim.token.id, claim.worker, uuid4())
+
+        return self.persistently(claim_again)
+
     def put_back(self, claim: Claim, delay: float = 0.0) -> None:
         """Give the claim back; somebody else, or we, will be asked to look at it after `delay`.
 
         A token that was claimed before it was due, because it is flagged, keeps its time.
         """
-        release = Release(claim.queue, claim.priority)
-        wait = max(delay, claim.due_in)
-
-        def write(connection: Connection) -> None:
-            token = claim.token
-            while True:
-                decision = Decision(token, Move(token, Placement(), wait))
-                match commits.commit(connection, claim, decision, release):
-                    case FlagRaised(flags):
-                        token = replace(token, flags=flags)
-                    case _:
-                        return
-
-        self.persistently(write)
+        wait = max(delay, claim.due_in if claim.token.wait is None else 0.0)
+        self.persistently(lambda connection: tokens.release(connection, claim, wait))
         if wait <= 0:
             self._notify()
 
-    def let_go(self, claim: Claim, *, counts: bool = False) -> None:
-        """Let go of the claim wherever its token stands; `counts`: as a crash of its unit."""
+    def let_go(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
+        """Let go of the claim wherever its token stands.
+
+        `counts`: as a crash of its unit; `timed_out`: as a try that took too long.
+        """
         token = claim.token
-        held = Claimed(token.id, token.run_id, token.unit, claim.fence, claim.worker, counts)
+        held = Claimed(
+            token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
+        )
         self.persistently(lambda connection: workers.free(connection, held, uuid4()))
         self._notify()
 
-    def persistently(self, write: Callable[[Connection], T]) -> T:
+    def persistently(self, write: Callable[[Connection], T], *, together: bool = False) -> T:
         """Call `write` until Postgres answers, for as long as the worker can still be taken for
         alive.
 
         A commit whose answer was lost is simply sent again: its statement finds the token moved on
-        and changes nothing.
+        and changes nothing. `together`: what it does is one transaction.
         """
+        connecting = self._database.transaction if together else self._database.autocommit
         until = time.monotonic() + self._settings.worker_ttl
         wait = RECONNECT_FIRST
         while True:
             try:
-                with self._database.autocommit() as connection:
+                with connecting() as connection:
                     return write(connection)
             except Exception as error:
                 if not may_go_well_later(error) or time.monotonic() + wait > until:
                     raise
                 time.sleep(wait)
                 wait = min(2 * wait, RECONNECT_MAXIMUM)
+
+
+def starts(written: Written) -> bool:
+    """Whether what was committed waits for a child."""
+    then = written.decision.then
+    return isinstance(then, Park) and isinstance(then.token.wait, ForChild)
 
 
 def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:

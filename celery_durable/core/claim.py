@@ -25,16 +25,20 @@ class RunFacts:
     tags: Mapping[str, str]
     input: str
     error: ErrorRecord | None
+    parent_token: UUID | None = None
+    root_run_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The exclusive right of `worker` to execute `token`, proven by `fence`.
 
-    `queue` and `priority` are where the token's message went. `seen_at` is the database's time of
-    the claim, or of the commit that went straight on. `due_in` is how many seconds the token would
-    have waited, had no flag been raised; `waited` for how many it had not been touched. `draining`:
-    the worker was told to stop. `has_commands`: a cancel has arrived that is not applied yet.
+    `queue`, `priority` and `time_limit` are how the token's message went. `seen_at` is the
+    database's time of the claim, or of the commit that went straight on. `due_in` is how many
+    seconds the token would have waited, had nothing called it; `is_due`: its time has come;
+    `waited` for how many seconds it had not been touched, `waiting_since` the time since when it
+    has been parked. `draining`: the worker was told to stop. `has_commands`: a cancel has arrived
+    that is not applied yet.
     """
 
     token: Token
@@ -44,7 +48,10 @@ class Claim:
     queue: str
     priority: int | None
     seen_at: datetime
+    time_limit: float | None = None
     due_in: float = 0.0
+    is_due: bool = True
     waited: float = 0.0
+    waiting_since: datetime | None = None
     draining: bool = False
     has_commands: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.plan import Placement
@@ -21,9 +22,22 @@ class Outcome(StrEnum):
     """It was executed, but a cancel came before its commit; its result is not kept."""
 
 
+class Gathers(StrEnum):
+    """Where the result is of a unit that has none of its own; it is put together when read."""
+
+    BRANCHES = "branches"
+    """A mapping of branch names to results."""
+    ITEMS = "items"
+    """The list of the items' results, in order."""
+    ITERATION = "iteration"
+    """The last iteration's."""
+    CHILD = "child"
+    """The child run's."""
+
+
 @dataclass(frozen=True, slots=True)
 class JournalRecord:
-    """A unit that ended. `undoable`: it completed and has a compensator."""
+    """A unit that ended. `undoable`: it completed, and something undoes it."""
 
     unit: str
     node: str
@@ -34,6 +48,11 @@ class JournalRecord:
     error: ErrorRecord | None = None
     failures: tuple[FailedAttempt, ...] = ()
     undoable: bool = False
+    part: str | None = None
+    position: int | None = None
+    input: str | None = None
+    child: UUID | None = None
+    gathers: Gathers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +74,72 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Park:
+    """The token waits as `token.wait` says, for at most `timeout` seconds."""
+
+    token: Token
+    placement: Placement
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A token that is made by a fork."""
+
+    unit: str
+    position: int
+    placement: Placement
+    part: str | None = None
+    input: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The token waits for `branches`, of which the first `window` are opened at once.
+
+    The rest is opened as others end, `chunk` at a time; a chunk shares a message.
+    """
+
+    token: Token
+    branches: tuple[Branch, ...]
+    window: int
+    chunk: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The branch is gone, and its parent told. `stops`: so are its siblings that have not begun.
+
+    `chunk` is how many of those that wait for room are opened at a time.
+    """
+
+    failed: bool = False
+    stops: bool = False
+    chunk: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class End:
-    """The token is gone, and a linear run with it."""
+    """The token is gone, and the run with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`token` as the commit must still find it, what becomes of it, and what is recorded beside."""
+    """`token` as the commit must still find it, what becomes of it, and what is recorded beside.
+
+    `consumes` is the row of the inbox that is used up; without it nothing may be written.
+    """
 
     token: Token
-    then: Move | End
+    then: Move | Park | Fork | Leave | End
     records: tuple[JournalRecord, ...] = ()
     run: RunChange | None = None
+    consumes: int | None = None
 
-    def completes(self, unit: str) -> bool:
-        """Whether it records `unit` as completed."""
-        return any(r.unit == unit and r.outcome is Outcome.COMPLETED for r in self.records)
+    @property
+    def keeps(self) -> bool:
+        """Whether it holds on to what the unit has just done: completed, or suspended."""
+        is_completed = any(
+            r.unit == self.token.unit and r.outcome is Outcome.COMPLETED for r in self.records
+        )
+        return is_completed or (isinstance(self.then, Park) and not self.records)

@@ -1,16 +1,39 @@
 """What happened to a token.
 
-`undo` is the newest completed unit that has a compensator and has not been undone. The shell reads
-it from the journal for an event that may lead into a rollback or happens in one: whenever the unit
-failed, a flag is up, or the token is rolling back.
+`undo` is the newest completed unit that can be undone and has not been. The shell reads it from the
+journal for an event that may lead into a rollback or happens in one (`decide.may_turn_back`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A completed unit that is to be undone."""
+
+    unit: str
+    node: str
+    part: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """What the loop's own functions said of an iteration: `until`, and `feedback` in JSON text.
+
+    `error` is what one of them raised.
+    """
+
+    is_done: bool = False
+    next_input: str | None = None
+    error: ErrorRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +42,8 @@ class Succeeded:
 
     result: str | None
     started_at: datetime
-    undo: str | None = None
+    undo: Undo | None = None
+    iteration: Iteration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +61,7 @@ class Failed:
     delay: float | None = None
     counts: bool = True
     chance: float = 0.0
-    undo: str | None = None
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +70,128 @@ class Crashed:
 
     error: ErrorRecord
     started_at: datetime
-    undo: str | None = None
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
     """The claim found a flag up; nothing was executed. `due_in` is as in the claim."""
 
-    due_in: float = 0.0
-    undo: str | None = None
+    due_in: float | None = 0.0
+    undo: Undo | None = None
 
 
-Event = Succeeded | Failed | Crashed | Flagged
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The unit's callable asks for an answer. `timeout` is in seconds."""
+
+    snapshot: str | None
+    started_at: datetime
+    signal: str | None = None
+    timeout: float | None = None
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The token has come to a node with nothing to call: branches, or a signal not there yet."""
+
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """The oldest signal of the name that is waited for; `message` is its row in the inbox."""
+
+    message: int
+    payload: str
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """The time has come that a sleep waited for, or until which a signal was waited for.
+
+    `error` is what the latter fails with.
+    """
+
+    error: ErrorRecord
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """How many seconds a sleep is to last; negative when its time has passed already."""
+
+    seconds: float
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A route's selector has answered. `part` is the case, None where there is none to take."""
+
+    answer: str
+    part: str | None
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The items of a map, each JSON text."""
+
+    items: tuple[str, ...]
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A child run is ready to start, or on the way back to be undone, together with the commit."""
+
+    child: UUID
+    started_at: datetime
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """The child that was waited for has ended. `error` is what the unit fails with, if it fails."""
+
+    child: UUID
+    status: Status
+    error: ErrorRecord
+    started_at: datetime
+    iteration: Iteration | None = None
+    undo: Undo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """No branch remains. `error` is the first failed branch's, None where none has failed."""
+
+    error: ErrorRecord | None
+    started_at: datetime
+    undo: Undo | None = None
+
+
+Event = (
+    Succeeded
+    | Failed
+    | Crashed
+    | Flagged
+    | Suspended
+    | Reached
+    | Signalled
+    | Elapsed
+    | Slept
+    | Chosen
+    | Listed
+    | Spawned
+    | ChildEnded
+    | Joined
+)

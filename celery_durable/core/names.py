@@ -1,7 +1,8 @@
 """Names of workflows and nodes, and the grammar of units.
 
 A unit is what is journaled. Its name is its node's name, or the node's name, `#` and a part: a
-step's unit is `charge`, its compensation is `charge#compensate`. `#` is reserved for that and
+step's unit is `charge`, its compensation `charge#compensate`; a branch is `checks#fraud`, an item
+`lines#17`, an iteration `poll#3`, the choice of a route `rail#route`. `#` is reserved for that and
 refused in names, so a unit can never be mistaken for a node.
 """
 
@@ -16,6 +17,11 @@ HIGHEST_VERSION = 2**31 - 1
 
 RETURNS = "#returns"
 """The unit that makes a run's result where the workflow says `.returns`."""
+
+ROLLBACK = "#rollback"
+"""Where the token of a completed run begins that is undone because its parent turns back."""
+
+ROUTE = "route"
 
 
 def checked_name(kind: str, name: object) -> str:
@@ -54,6 +60,11 @@ def compensated_by(unit: str) -> str:
     return unit.removesuffix(f"{SEPARATOR}{COMPENSATE}")
 
 
-def node_of(unit: str) -> str:
-    """The node that `unit` belongs to."""
-    return unit.split(SEPARATOR, 1)[0]
+def part_of(node: str, part: str | int) -> str:
+    """The unit of a branch, an item or an iteration of `node`."""
+    return f"{node}{SEPARATOR}{part}"
+
+
+def decision_of(node: str) -> str:
+    """The unit that chooses the case of the route `node`."""
+    return part_of(node, ROUTE)

@@ -17,15 +17,51 @@ class Flags(IntFlag):
     CANCEL = 1
     COMPENSATE = 2
     """With CANCEL: let the unit in hand end, then undo everything completed."""
+    TIMED_OUT = 4
+    """The unit took longer than its time limit, and its worker cannot say so any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForSignal:
+    """Waits for a signal of this name, or until the token's time."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForTimer:
+    """Waits until the token's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForChild:
+    """Waits for this run to end; on the way back, for it to be undone."""
+
+    run_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ForBranches:
+    """Waits until no branch remains; `failed` of those that ended have failed."""
+
+    remaining: int
+    failed: int = 0
+
+
+Wait = ForSignal | ForTimer | ForChild | ForBranches
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The one place of a linear run: a unit, the try it is at, and what has been asked of it.
+    """One place of a run: a unit, the try it is at, what it waits for and what is asked of it.
 
     `attempt` counts from 1. `crashes` counts workers that died while they executed this unit.
     `rollback` is None on the way forward; on the way back it is the status the run ends with, and
-    `unit` is the compensation in hand.
+    `unit` is the compensation in hand. A branch has its `parent`, and is told from its siblings by
+    `part`, a name, or `position`, a number from 0. A case has a `part`, an iteration a `position`.
+
+    `input`, `snapshot` and `answer` are JSON text: an item or the input of an iteration; what a
+    suspended step keeps; what it was resumed with.
     """
 
     id: UUID
@@ -37,3 +73,10 @@ class Token:
     flags: Flags = Flags.NONE
     rollback: Status | None = None
     failures: tuple[FailedAttempt, ...] = ()
+    parent: UUID | None = None
+    part: str | None = None
+    position: int | None = None
+    wait: Wait | None = None
+    input: str | None = None
+    snapshot: str | None = None
+    answer: str | None = None

@@ -2,7 +2,10 @@
 
 It finds its token by the fence of the claim, and by the flags that were seen: so a worker that was
 declared dead cannot commit, and a cancel that arrives while a unit executes is always seen before
-its commit. Locks: the statement locks one token, then (after it) the token's run.
+its commit. Locks: the statement locks one signal, then one token, then (for a branch) siblings that
+have not begun, then the parent, then the run.
+
+What a fork and a gate add to the statement is in `gates`.
 """
 
 from __future__ import annotations
@@ -10,15 +13,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, assert_never
 
 import sqlalchemy as sa
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.decision import Decision, End, JournalRecord, Move, RunChange
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    Fork,
+    JournalRecord,
+    Leave,
+    Move,
+    Park,
+    RunChange,
+)
 from celery_durable.core.status import FINISHED
-from celery_durable.core.token import Flags, Token
-from celery_durable.store import sql
+from celery_durable.core.token import Flags, ForChild, ForSignal, Token
+from celery_durable.store import gates, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import (
     AlreadyRecorded,
@@ -27,8 +39,8 @@ from celery_durable.store.connection import (
     Statement,
     one,
 )
-from celery_durable.store.outbox import hint_of, insert_hints
-from celery_durable.store.rows import error_text, failures_text
+from celery_durable.store.outbox import hint_of, insert_hints, put_hints
+from celery_durable.store.rows import error_text, failures_text, kind_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
@@ -54,61 +66,92 @@ class FlagRaised:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalGone:
+    """Nothing is written: another token has consumed the signal; look into the inbox again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing is written: the claim is no longer ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The claim is given back; the token's message goes to `queue`."""
+    """The claim is given back; the token's message, where it has one, goes to `queue`."""
 
     queue: str
     priority: int | None
+    time_limit: float | None = None
+
+
+Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Which parts a commit has; each combination is one statement, compiled once."""
 
-    ends: bool
-    records: bool
+    then: type[Move | Park | Fork | Leave | End]
+    records: int
     changes_run: bool
     releases: bool
+    hints: bool
+    is_plain: bool
+    consumes: bool
+    tells_parent: bool
+    stops: bool
+
+
+def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape:
+    """The shape of the commit that writes `decision`."""
+    then = decision.then
+    return Shape(
+        then=type(then),
+        records=len(decision.records),
+        changes_run=decision.run is not None,
+        releases=release is not None,
+        hints=release is not None
+        and (isinstance(then, Move) or (isinstance(then, Park) and then.timeout is not None)),
+        is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
+        consumes=decision.consumes is not None,
+        tells_parent=isinstance(then, End) and claim.run.parent_token is not None,
+        stops=isinstance(then, Leave) and then.stops,
+    )
+
+
+def is_plain(token: Token) -> bool:
+    """Whether the token has none of what only branches, loops and waits have: the hot case."""
+    rare = (token.part, token.position, token.wait, token.input, token.snapshot, token.answer)
+    return not any(value is not None for value in rare)
 
 
 def commit(
     connection: Connection, claim: Claim, decision: Decision, release: Release | None
-) -> Committed | AlreadyCommitted | FlagRaised | Refused:
+) -> Outcome:
     """Write `decision` in one statement, if `claim` still holds and no further flag is up.
 
     Without a `release` a token that moves stays claimed: the worker goes straight on. With one, the
     hint that will bring the token back is written in the same statement (P1).
     """
-    assert len(decision.records) <= 1
-    shape = Shape(
-        ends=isinstance(decision.then, End),
-        records=bool(decision.records),
-        changes_run=decision.run is not None,
-        releases=release is not None,
-    )
+    statement = _commit(shape_of(claim, decision, release))
     try:
-        row = one(connection, _commit(shape), _parameters(claim, decision, release))
+        row = one(connection, statement, _parameters(claim, decision, release))
     except AlreadyRecorded:
         return Refused()
     if row is not None:
         return Committed(row["now"], bool(row["draining"]), row["has_commands"])
-    return _why_not(claim, decision.token, read(connection, decision.token.id))
+    return _why_not(claim, decision, read(connection, decision.token.id))
 
 
-def _why_not(
-    claim: Claim, held: Token, standing: Standing | None
-) -> AlreadyCommitted | FlagRaised | Refused:
+def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Outcome:
     """What it means that no row was as the commit must find it."""
     if standing is None or standing.fence != claim.fence:
         return Refused()
-    if standing.is_where(held):
-        return FlagRaised(standing.flags) if standing.flags != held.flags else Refused()
-    return AlreadyCommitted()
+    if not standing.is_where(decision.token):
+        return AlreadyCommitted()
+    if standing.flags != decision.token.flags:
+        return FlagRaised(standing.flags)
+    return SignalGone() if decision.consumes is not None else Refused()
 
 
 _HELD = (
@@ -119,20 +162,32 @@ _HELD = (
     # A commit sent twice, because its first answer was lost, finds the token moved on.
     t.token.c.unit == sql.text("held_unit"),
     t.token.c.attempt == sql.integer("held_attempt"),
+    t.token.c.wait.is_not_distinct_from(sql.text("held_wait")),
 )
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _commit(shape: Shape) -> Statement:
-    held = (_ended() if shape.ends else _moved(releases=shape.releases)).cte("held")
-    parts = []
-    if shape.records:
-        parts.append(_recorded(held).cte("recorded"))
+    held_if: tuple[Any, ...] = _HELD
+    if shape.consumes:
+        held_if = (*_HELD, sa.exists(sa.select(_signal.c.id)))
+    held = _held(shape, held_if).cte("held")
+    parts = [_recorded(held, shape.records).cte("recorded")] if shape.records else []
+    if shape.consumes:
+        parts.append(_consumed(held).cte("consumed"))
     if shape.changes_run:
         parts.append(_run_changed(held).cte("changed"))
-    if shape.releases:
+    if shape.hints:
         hint = sa.select(*hint_of(held, sql.text("workflow"))).select_from(held)
         parts.append(insert_hints(hint).cte("hinted"))
+    if shape.then is Fork:
+        parts += gates.forked(held)
+    if shape.then is Leave:
+        parts += gates.left(held, stops=shape.stops)
+    if shape.then is End:
+        parts.append(sa.delete(t.inbox).where(t.inbox.c.run_id == held.c.run_id).cte("emptied"))
+    if shape.tells_parent:
+        parts.append(_parent_told(held).cte("told"))
     answer = sa.select(
         sql.clock.label("now"),
         IS_DRAINING.label("draining"),
@@ -141,49 +196,99 @@ def _commit(shape: Shape) -> Statement:
     return Statement(answer.add_cte(*parts))
 
 
-def _ended() -> Any:
-    return sa.delete(t.token).where(*_HELD).returning(t.token.c.run_id)
+def _held(shape: Shape, held_if: tuple[Any, ...]) -> Any:
+    if shape.then in (End, Leave):
+        return sa.delete(t.token).where(*held_if).returning(*t.token.c)
+    values = _MOVED if shape.is_plain else _MOVED | _RARE
+    if shape.then is Fork:
+        values = values | gates.GATE
+    if shape.releases:
+        values = values | _RELEASED
+    return sa.update(t.token).where(*held_if).values(values).returning(*t.token.c)
 
 
-def _moved(*, releases: bool) -> Any:
-    values = {
-        "node": sql.text("node"),
-        "unit": sql.text("unit"),
-        "attempt": sql.integer("attempt"),
-        "crashes": sql.integer("crashes"),
-        "flags": sql.integer("flags"),
-        "rollback": sql.text("rollback"),
-        "failures": sql.json("failures"),
-        "wake_at": sql.clock + sql.interval("delay"),
-    }
-    if releases:
-        values |= {
-            "claimed_by": sa.null(),
-            "queue": sql.text("queue"),
-            "priority": sql.integer("priority"),
-            "hinted_at": sql.clock,
-            "hints": sa.literal_column("0"),
-        }
-    return sa.update(t.token).where(*_HELD).values(values).returning(*t.token.c)
+_MOVED = {
+    "node": sql.text("node"),
+    "unit": sql.text("unit"),
+    "attempt": sql.integer("attempt"),
+    "crashes": sql.integer("crashes"),
+    "flags": sql.integer("flags"),
+    "rollback": sql.text("rollback"),
+    "failures": sql.json("failures"),
+    "progress": sa.null(),
+    # No delay is no time at all: it waits for ever.
+    "wake_at": sql.clock + sql.interval("delay"),
+}
+
+_RARE = {
+    "part": sql.text("part"),
+    "position": sql.integer("position"),
+    "wait": sql.text("wait"),
+    "awaits": sql.text("awaits"),
+    "child_run_id": sql.uuid("child_run_id"),
+    "waiting_since": sa.case((sql.text("wait").is_not(None), sql.clock)),
+    "input": sql.json("input"),
+    "snapshot": sql.json("snapshot"),
+    "answer": sql.json("answer"),
+    "remaining": sa.null(),
+    "failed": sa.null(),
+    "total": sa.null(),
+    "opened": sa.null(),
+}
+
+_RELEASED = {
+    "claimed_by": sa.null(),
+    "deadline_at": sa.null(),
+    "queue": sql.text("queue"),
+    "priority": sql.integer("priority"),
+    "time_limit": sql.number("time_limit"),
+    "hinted_at": sql.clock,
+    "hints": sa.literal_column("0"),
+}
+
+# Locked before the token is looked at: what another token consumes meanwhile is not there.
+_signal = (
+    sa.select(t.inbox.c.id)
+    .where(t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))
+    .with_for_update()
+    .cte("signal")
+)
 
 
-def _recorded(held: Any) -> Any:
-    columns = {
-        "run_id": held.c.run_id,
-        "unit": sql.text("record_unit"),
-        "node": sql.text("record_node"),
-        "outcome": sql.text("outcome"),
-        "undoable": sql.boolean("undoable"),
-        "attempt": sql.integer("record_attempt"),
-        "result": sql.json("result"),
-        "error": sql.json("error"),
-        "failures": sql.json("record_failures"),
-        "worker": sql.uuid("worker"),
-        "started_at": sql.time("started_at"),
-    }
-    return sa.insert(t.journal).from_select(
-        list(columns), sa.select(*columns.values()).select_from(held)
+def _consumed(held: Any) -> Any:
+    return (
+        sa.update(t.inbox).where(t.inbox.c.id == sql.big("message")).values(consumed_by=held.c.id)
     )
+
+
+def _recorded(held: Any, records: int) -> Any:
+    columns = [_record_columns(held, n) for n in range(records)]
+    # In this order: the journal's numbers say what came first.
+    rows = [sa.select(*one.values()).select_from(held) for one in columns]
+    return sa.insert(t.journal).from_select(
+        list(columns[0]), rows[0] if records == 1 else sa.union_all(*rows)
+    )
+
+
+def _record_columns(held: Any, n: int) -> dict[str, sa.ColumnElement[Any]]:
+    return {
+        "run_id": held.c.run_id,
+        "unit": sql.text(f"record_unit_{n}"),
+        "node": sql.text(f"record_node_{n}"),
+        "part": sql.text(f"record_part_{n}"),
+        "position": sql.integer(f"record_position_{n}"),
+        "outcome": sql.text(f"outcome_{n}"),
+        "undoable": sql.boolean(f"undoable_{n}"),
+        "attempt": sql.integer(f"record_attempt_{n}"),
+        "input": sql.json(f"record_input_{n}"),
+        "result": sql.json(f"result_{n}"),
+        "gathers": sql.text(f"gathers_{n}"),
+        "child_run_id": sql.uuid(f"record_child_{n}"),
+        "error": sql.json(f"error_{n}"),
+        "failures": sql.json(f"record_failures_{n}"),
+        "worker": sql.uuid("worker"),
+        "started_at": sql.time(f"started_at_{n}"),
+    }
 
 
 def _run_changed(held: Any) -> Any:
@@ -201,6 +306,20 @@ def _run_changed(held: Any) -> Any:
     )
 
 
+def _parent_told(held: Any) -> Any:
+    """A hint for the parent, if it is this run it waits for. Its token is not locked."""
+    parent = (
+        sa.select(t.token)
+        .where(
+            t.token.c.id == sql.uuid("parent_token"),
+            t.token.c.wait == sql.word("child"),
+            t.token.c.child_run_id == held.c.run_id,
+        )
+        .cte("parent")
+    )
+    return put_hints(parent, at=sql.clock)
+
+
 def _parameters(claim: Claim, decision: Decision, release: Release | None) -> Parameters:
     token = decision.token
     parameters: dict[str, Any] = {
@@ -209,25 +328,47 @@ def _parameters(claim: Claim, decision: Decision, release: Release | None) -> Pa
         "seen_flags": int(token.flags),
         "held_unit": token.unit,
         "held_attempt": token.attempt,
+        "held_wait": kind_of(token.wait),
         "worker": claim.worker,
+        "workflow": claim.run.workflow,
+        "message": decision.consumes,
+        "parent_token": claim.run.parent_token,
     }
-    if isinstance(decision.then, Move):
-        parameters |= _token_parameters(decision.then)
-    for record in decision.records:
-        parameters |= _record_parameters(record)
+    parameters |= _then_parameters(decision)
+    for n, record in enumerate(decision.records):
+        parameters |= _record_parameters(record, n)
     if decision.run is not None:
         parameters |= _run_parameters(decision.run)
     if release is not None:
         parameters |= {
-            "workflow": claim.run.workflow,
             "queue": release.queue,
             "priority": release.priority,
+            "time_limit": release.time_limit,
         }
     return parameters
 
 
-def _token_parameters(move: Move) -> Parameters:
-    token: Token = move.token
+def _then_parameters(decision: Decision) -> dict[str, Any]:
+    then = decision.then
+    match then:
+        case Move():
+            parameters = _token_parameters(then.token, then.delay)
+            plain = is_plain(decision.token) and is_plain(then.token)
+            return parameters if plain else parameters | _rare_parameters(then.token)
+        case Park():
+            return _token_parameters(then.token, then.timeout) | _rare_parameters(then.token)
+        case Fork():
+            moved = _token_parameters(then.token, None) | _rare_parameters(then.token)
+            return moved | gates.fork_parameters(then)
+        case Leave():
+            return gates.leave_parameters(then)
+        case End():
+            return {}
+        case _:
+            assert_never(then)
+
+
+def _token_parameters(token: Token, delay: float | None) -> dict[str, Any]:
     return {
         "node": token.node,
         "unit": token.unit,
@@ -236,21 +377,40 @@ def _token_parameters(move: Move) -> Parameters:
         "flags": int(token.flags),
         "rollback": token.rollback,
         "failures": failures_text(token.failures),
-        "delay": timedelta(seconds=move.delay),
+        "delay": None if delay is None else timedelta(seconds=delay),
     }
 
 
-def _record_parameters(record: JournalRecord) -> Parameters:
+def _rare_parameters(token: Token) -> dict[str, Any]:
+    wait = token.wait
     return {
-        "record_unit": record.unit,
-        "record_node": record.node,
-        "outcome": record.outcome,
-        "undoable": record.undoable,
-        "record_attempt": record.attempt,
-        "result": record.result,
-        "error": error_text(record.error),
-        "record_failures": failures_text(record.failures),
-        "started_at": record.started_at,
+        "part": token.part,
+        "position": token.position,
+        "wait": kind_of(wait),
+        "awaits": wait.name if isinstance(wait, ForSignal) else None,
+        "child_run_id": wait.run_id if isinstance(wait, ForChild) else None,
+        "input": token.input,
+        "snapshot": token.snapshot,
+        "answer": token.answer,
+    }
+
+
+def _record_parameters(record: JournalRecord, n: int) -> Parameters:
+    return {
+        f"record_unit_{n}": record.unit,
+        f"record_node_{n}": record.node,
+        f"record_part_{n}": record.part,
+        f"record_position_{n}": record.position,
+        f"outcome_{n}": record.outcome,
+        f"undoable_{n}": record.undoable,
+        f"record_attempt_{n}": record.attempt,
+        f"record_input_{n}": record.input,
+        f"result_{n}": record.result,
+        f"gathers_{n}": record.gathers,
+        f"record_child_{n}": record.child,
+        f"error_{n}": error_text(record.error),
+        f"record_failures_{n}": failures_text(record.failures),
+        f"started_at_{n}": record.started_at,
     }
 
 

@@ -2,7 +2,8 @@
 
 Whoever sends a command inserts a row here and a hint; no token is locked, so a caller's long
 transaction blocks no worker. Applying it is a transaction of its own, by whoever comes first: the
-sender, the handler of the hint, or recovery.
+sender, the handler of the hint, or recovery. It locks the run's tokens, branches before their
+parent; to the run's children it speaks through their inboxes. Signals are in `signals`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.core.status import FINISHED
 from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -70,33 +70,100 @@ def take_cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
     return [Cancel(**json.loads(row["payload"])) for row in rows]
 
 
-_RAISE = Statement(
-    sa.update(t.token)
-    .where(t.token.c.run_id == sql.uuid("run_id"))
-    .values(flags=t.token.c.flags.op("|")(sql.integer("flags")))
+# Branches that nobody has in hand end at once, however many they are. Those that wait for a child
+# stay until it has ended; what is in hand is told by its flags. In step with `core.rollback`: a
+# branch that is cancelled while it waits or is ready leaves, and nothing is recorded.
+_END_BRANCHES = Statement(
+    sa.delete(t.token)
+    .where(
+        t.token.c.run_id == sql.uuid("run_id"),
+        t.token.c.parent_id.is_not(None),
+        t.token.c.claimed_by.is_(None),
+        sa.or_(t.token.c.wait.is_(None), t.token.c.wait != sql.word("child")),
+    )
     .returning(t.token.c.id)
 )
+
+_in_order = (
+    sa.select(t.token.c.id)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_not(None))
+    .order_by(t.token.c.id)
+    .with_for_update()
+)
+
+_raised = {"flags": t.token.c.flags.op("|")(sql.integer("flags"))}
+
+_RAISE_BRANCHES = Statement(
+    sa.update(t.token).where(t.token.c.id.in_(_in_order)).values(_raised).returning(t.token.c.id)
+)
+
+_RAISE = Statement(
+    sa.update(t.token)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
+    .values(
+        **_raised,
+        remaining=t.token.c.remaining - sql.integer("ended") - (t.token.c.total - t.token.c.opened),
+        opened=t.token.c.total,
+    )
+    .returning(t.token.c.id)
+)
+
+_DROP_ITEMS = Statement(sa.delete(t.item).where(t.item.c.token_id == sql.uuid("token_id")))
 
 _REASON = Statement(
     sa.update(t.run)
     .where(
         t.run.c.id == sql.uuid("run_id"),
-        t.run.c.status.not_in([sa.literal_column(f"'{status}'") for status in FINISHED]),
+        t.run.c.finished_at.is_(None),
     )
     .values(cancel_reason=sa.func.coalesce(t.run.c.cancel_reason, sql.text("reason")))
 )
 
+_children = (
+    sa.select(t.run.c.id)
+    .where(t.run.c.parent_run_id == sql.uuid("run_id"), t.run.c.finished_at.is_(None))
+    .cte("children")
+)
+
+_told = (
+    sa.insert(t.inbox)
+    .from_select(
+        ["run_id", "kind", "name", "payload"],
+        sa.select(_children.c.id, sql.word("command"), sql.word(CANCEL), sql.json("payload")),
+    )
+    .cte("told")
+)
+
+_child_tokens = (
+    sa.select(t.token).where(t.token.c.run_id.in_(sa.select(_children.c.id))).cte("child_tokens")
+)
+
+_TELL_CHILDREN = Statement(
+    sa.select(_children.c.id).add_cte(_told, put_hints(_child_tokens, at=sql.clock).cte("hinted"))
+)
+
 
 def apply_cancel(connection: Connection, run_id: UUID, command: Cancel) -> None:
-    """Raise the command's flags on the run's tokens. Locks tokens first, then the run."""
-    connection.rows(_RAISE, {"run_id": run_id, "flags": int(command.flags)})
+    """Raise the command's flags on the run's tokens, and send it on to the run's children.
+
+    Locks branches, then the parent, then its items, then the run. The children are read in a
+    statement after the tokens are locked: a child that is being started meanwhile is there, or
+    its parent's token is flagged and does not start it.
+    """
+    mine = {"run_id": run_id}
+    flags = {**mine, "flags": int(command.flags)}
+    ended = connection.rows(_END_BRANCHES, mine)
+    connection.rows(_RAISE_BRANCHES, flags)
+    for row in connection.rows(_RAISE, {**flags, "ended": len(ended)}):
+        connection.rows(_DROP_ITEMS, {"token_id": row["id"]})
     if command.reason is not None:
-        connection.rows(_REASON, {"run_id": run_id, "reason": command.reason})
+        connection.rows(_REASON, {**mine, "reason": command.reason})
+    connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})
 
 
 _HINT = Statement(
     put_hints(
-        sa.select(t.token).where(t.token.c.run_id == sql.uuid("run_id")).cte("told"), now=True
+        sa.select(t.token).where(t.token.c.run_id == sql.uuid("run_id")).cte("told"), at=sql.clock
     )
 )
 

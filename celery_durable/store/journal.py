@@ -9,18 +9,21 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from celery_durable.core.decision import Outcome
+from celery_durable.core.event import Undo
+from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import compensated_by
 from celery_durable.core.token import Token
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.rows import error_of
 
 _listed_nodes = sa.func.json_array_elements_text(sql.json("nodes")).table_valued("value")
 
 _in_hand = t.journal.alias("in_hand")
 
 _UNDO = Statement(
-    sa.select(t.journal.c.unit)
+    sa.select(t.journal.c.unit, t.journal.c.node, t.journal.c.part, t.journal.c.position)
     .where(
         t.journal.c.run_id == sql.uuid("run_id"),
         t.journal.c.undoable,
@@ -38,7 +41,7 @@ _UNDO = Statement(
 )
 
 
-def next_undo(connection: Connection, token: Token, nodes: Collection[str]) -> str | None:
+def next_undo(connection: Connection, token: Token, nodes: Collection[str]) -> Undo | None:
     """The newest completed unit of the run that is still to be undone, among those of `nodes`.
 
     On the way back it is the one that completed before the unit whose compensation is in hand.
@@ -46,23 +49,52 @@ def next_undo(connection: Connection, token: Token, nodes: Collection[str]) -> s
     after = compensated_by(token.unit) if token.rollback else None
     parameters = {"run_id": token.run_id, "after": after, "nodes": json.dumps(list(nodes))}
     row = one(connection, _UNDO, parameters)
-    return row["unit"] if row else None
+    return Undo(**row) if row else None
 
 
-_RESULT = Statement(
-    sa.select(sql.json_text(t.journal.c.result)).where(
+_FIRST_FAILED = Statement(
+    sa.select(sql.json_text(t.journal.c.error))
+    .where(
         t.journal.c.run_id == sql.uuid("run_id"),
-        t.journal.c.unit == sql.text("unit"),
+        t.journal.c.node == sql.text("node"),
         t.journal.c.outcome == sql.text("outcome"),
+    )
+    .order_by(t.journal.c.seq)
+    .limit(sa.literal_column("1"))
+)
+
+
+def first_failure(connection: Connection, run_id: UUID, node: str) -> ErrorRecord | None:
+    """The error of the first unit of the node that has failed for good."""
+    parameters = {"run_id": run_id, "node": node, "outcome": Outcome.FAILED}
+    row = one(connection, _FIRST_FAILED, parameters)
+    return error_of(row["error"]) if row else None
+
+
+_CHILD = Statement(
+    sa.select(t.journal.c.child_run_id).where(
+        t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
     )
 )
 
 
-def result(connection: Connection, run_id: UUID, unit: str) -> tuple[str | None] | None:
-    """The JSON text of a completed unit's result, in a tuple; None when it has not completed."""
-    parameters = {"run_id": run_id, "unit": unit, "outcome": Outcome.COMPLETED}
-    row = one(connection, _RESULT, parameters)
-    return (row["result"],) if row else None
+def child_of(connection: Connection, run_id: UUID, unit: str) -> UUID | None:
+    """The child run that a unit has recorded."""
+    row = one(connection, _CHILD, {"run_id": run_id, "unit": unit})
+    return row["child_run_id"] if row else None
+
+
+_INPUT = Statement(
+    sa.select(sql.json_text(t.journal.c.input)).where(
+        t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
+    )
+)
+
+
+def input_of(connection: Connection, run_id: UUID, unit: str) -> str | None:
+    """The JSON text of the item or iteration input that a unit which can be undone had."""
+    row = one(connection, _INPUT, {"run_id": run_id, "unit": unit})
+    return row["input"] if row else None
 
 
 _COMPLETED = Statement(

@@ -19,6 +19,9 @@ ADVANCE = "durable.advance"
 COMPENSATE = "durable.compensate"
 
 
+HARD_LIMIT_AFTER = 5.0
+"""Seconds a unit has, after its time limit, to clean up before its process is killed."""
+
 HINT_COLUMNS = ("run_id", "token_id", "fence", "task", "args", "options", "available_at")
 
 
@@ -29,14 +32,6 @@ def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnEleme
     message is called by its workflow and unit.
     """
     name = sa.func.concat(workflow, sa.literal_column("'.'"), token.c.unit)
-    options = sa.func.json_build_object(
-        sa.literal_column("'queue'"),
-        token.c.queue,
-        sa.literal_column("'priority'"),
-        token.c.priority,
-        sa.literal_column("'shadow'"),
-        name,
-    )
     return (
         token.c.run_id,
         token.c.id,
@@ -46,9 +41,22 @@ def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnEleme
             else_=sa.literal_column(f"'{COMPENSATE}'"),
         ),
         sa.func.json_build_array(token.c.id),
-        sa.func.json_strip_nulls(options),
+        options_of(token, name),
         sa.func.greatest(token.c.wake_at, sql.clock),
     )
+
+
+def options_of(token: Any, name: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """How the message of `token` is sent: where to, and how long what it starts may take."""
+    fields = {
+        "queue": token.c.queue,
+        "priority": token.c.priority,
+        "soft_time_limit": token.c.time_limit,
+        "time_limit": token.c.time_limit + sa.literal_column(str(HARD_LIMIT_AFTER)),
+        "shadow": name,
+    }
+    pairs = [part for key, value in fields.items() for part in (sql.word(key), value)]
+    return sa.func.json_strip_nulls(sa.func.json_build_object(*pairs))
 
 
 def insert_hints(rows: sa.Select[Any]) -> Any:
@@ -56,13 +64,11 @@ def insert_hints(rows: sa.Select[Any]) -> Any:
     return sa.insert(t.outbox).from_select(list(HINT_COLUMNS), rows)
 
 
-def put_hints(tokens: Any, *, now: bool = False) -> Any:
-    """INSERT of a hint for every row of `tokens`; with `now`, due at once whatever the token waits
-    for.
-    """
+def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None) -> Any:
+    """INSERT of a hint for every row of `tokens`, due when the token is, or `at` a time."""
     columns = list(hint_of(tokens, t.run.c.workflow))
-    if now:
-        columns[-1] = sql.clock
+    if at is not None:
+        columns[-1] = at
     source = sa.select(*columns).join_from(tokens, t.run, t.run.c.id == tokens.c.run_id)
     return insert_hints(source)
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
 from celery_durable.core.claim import Claim, RunFacts
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, Token
+from celery_durable.core.token import (
+    Flags,
+    ForBranches,
+    ForChild,
+    ForSignal,
+    ForTimer,
+    Token,
+    Wait,
+)
 from celery_durable.store.connection import Row
 
 
@@ -46,6 +54,38 @@ def _failure(stored: dict[str, Any]) -> FailedAttempt:
     )
 
 
+def wait_of(row: Row) -> Wait | None:
+    """What a token's row says it waits for."""
+    match row["wait"]:
+        case "signal":
+            return ForSignal(row["awaits"])
+        case "timer":
+            return ForTimer()
+        case "child":
+            return ForChild(row["child_run_id"])
+        case "branches":
+            return ForBranches(row["remaining"], row["failed"])
+        case _:
+            return None
+
+
+def kind_of(wait: Wait | None) -> str | None:
+    """The word for it in the token's row."""
+    match wait:
+        case None:
+            return None
+        case ForSignal():
+            return "signal"
+        case ForTimer():
+            return "timer"
+        case ForChild():
+            return "child"
+        case ForBranches():
+            return "branches"
+        case _:
+            assert_never(wait)
+
+
 def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
     """The claim that a row of the claim statement describes."""
     return Claim(
@@ -59,6 +99,13 @@ def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
             flags=Flags(row["flags"]),
             rollback=Status(row["rollback"]) if row["rollback"] else None,
             failures=failures_of(row["failures"]),
+            parent=row["parent_id"],
+            part=row["part"],
+            position=row["position"],
+            wait=wait_of(row) if row["wait"] else None,
+            input=row["item"],
+            snapshot=row["snapshot"],
+            answer=row["answer"],
         ),
         run=RunFacts(
             id=row["run_id"],
@@ -70,14 +117,19 @@ def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
             tags=row["tags"],
             input=row["input"],
             error=error_of(row["error"]),
+            parent_token=row["parent_token"],
+            root_run_id=row["root_run_id"],
         ),
         fence=fence,
         worker=worker,
         queue=row["queue"],
         priority=row["token_priority"],
         seen_at=row["now"],
-        due_in=float(row["due_in"]),
+        time_limit=row["time_limit"],
+        due_in=max(float(row["due_in"] or 0.0), 0.0),
+        is_due=row["due_in"] is not None and row["due_in"] <= 0,
         waited=float(row["waited"]),
+        waiting_since=row["waiting_since"],
         draining=row["draining"],
         has_commands=row["has_commands"],
     )

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from celery_durable.core.names import ROLLBACK
 from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -21,8 +22,17 @@ from celery_durable.store.outbox import hint_of, insert_hints
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """Who starts a child: its token, its run, and the run that the whole tree began with."""
+
+    token_id: UUID
+    run_id: UUID
+    root_run_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that shall start. `input` is JSON text; `delay` is seconds."""
+    """A run that shall start. `input` is JSON text."""
 
     id: UUID
     token_id: UUID
@@ -30,13 +40,16 @@ class NewRun:
     workflow: str
     version: int
     first_node: str
+    first_unit: str
     queue: str
     input: str
+    first_position: int | None = None
+    time_limit: float | None = None
     key: str | None = None
     priority: int | None = None
     token_priority: int | None = None
     tags: Mapping[str, str] | None = None
-    delay: float = 0.0
+    parent: Parent | None = None
 
 
 _recordset: Any = (
@@ -48,12 +61,18 @@ _recordset: Any = (
         sa.column("workflow", sa.Text),
         sa.column("version", sa.Integer),
         sa.column("first_node", sa.Text),
+        sa.column("first_unit", sa.Text),
+        sa.column("first_position", sa.Integer),
         sa.column("queue", sa.Text),
+        sa.column("time_limit", sa.Double),
         sa.column("input", sa.JSON),
         sa.column("key", sa.Text),
         sa.column("priority", sa.SmallInteger),
         sa.column("token_priority", sa.SmallInteger),
         sa.column("tags", JSONB),
+        sa.column("parent_token", sa.Uuid),
+        sa.column("parent_run_id", sa.Uuid),
+        sa.column("root_run_id", sa.Uuid),
         name="recordset",
     )
     .render_derived(with_types=True)
@@ -76,6 +95,9 @@ _new = {
     # JSON null is an input; json_to_recordset makes SQL NULL of it.
     "input": sa.func.coalesce(_asked.c.input, sa.cast(sa.literal_column("'null'"), sa.JSON())),
     "tags": sa.func.coalesce(_asked.c.tags, sa.cast(sa.literal_column("'{}'"), JSONB)),
+    "parent_token": _asked.c.parent_token,
+    "parent_run_id": _asked.c.parent_run_id,
+    "root_run_id": _asked.c.root_run_id,
     "created_at": sql.clock,
     "started_at": sa.case((_is_delayed, sa.null()), else_=sql.clock),
 }
@@ -92,9 +114,11 @@ _token = {
     "id": _asked.c.token_id,
     "run_id": _started.c.id,
     "node": _asked.c.first_node,
-    "unit": _asked.c.first_node,
+    "unit": _asked.c.first_unit,
+    "position": _asked.c.first_position,
     "queue": _asked.c.queue,
     "priority": _asked.c.token_priority,
+    "time_limit": _asked.c.time_limit,
     "fence": _asked.c.fence,
     "wake_at": sql.clock + sql.interval("delay"),
 }
@@ -132,19 +156,28 @@ def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[U
 
 def _row(run: NewRun) -> str:
     """The run as JSON text; its input is JSON text already and is not parsed again."""
-    fields = {
+    fields: dict[str, Any] = {
         "id": str(run.id),
         "token_id": str(run.token_id),
         "fence": str(run.fence),
         "workflow": run.workflow,
         "version": run.version,
         "first_node": run.first_node,
+        "first_unit": run.first_unit,
+        "first_position": run.first_position,
         "queue": run.queue,
+        "time_limit": run.time_limit,
         "key": run.key,
         "priority": run.priority,
         "token_priority": run.token_priority,
         "tags": run.tags,
     }
+    if run.parent is not None:
+        fields |= {
+            "parent_token": str(run.parent.token_id),
+            "parent_run_id": str(run.parent.run_id),
+            "root_run_id": str(run.parent.root_run_id),
+        }
     return f'{json.dumps(fields)[:-1]},"input":{run.input}}}'
 
 
@@ -181,3 +214,63 @@ _BEGIN = Statement(
 def begin(connection: Connection, run_id: UUID) -> None:
     """A delayed run has been claimed for the first time."""
     connection.rows(_BEGIN, {"run_id": run_id})
+
+
+_reopened = (
+    sa.update(t.run)
+    .where(
+        t.run.c.id == sql.uuid("run_id"),
+        t.run.c.status == sa.literal_column(f"'{Status.COMPLETED}'"),
+    )
+    .values(
+        status=sa.literal_column(f"'{Status.COMPENSATING}'"),
+        finished_at=sa.null(),
+        updated_at=sql.clock,
+        parent_token=sql.uuid("parent_token"),
+    )
+    .returning(t.run.c.id, t.run.c.workflow, t.run.c.priority)
+    .cte("reopened")
+)
+
+_backward = {
+    "id": sql.uuid("token_id"),
+    "run_id": _reopened.c.id,
+    "node": sql.word(ROLLBACK),
+    "unit": sql.word(ROLLBACK),
+    "rollback": sa.literal_column(f"'{Status.CANCELLED}'"),
+    "queue": sql.text("queue"),
+    "priority": _reopened.c.priority,
+    "fence": sql.uuid("fence"),
+}
+
+_back = (
+    sa.insert(t.token)
+    .from_select(list(_backward), sa.select(*_backward.values()).select_from(_reopened))
+    .returning(*t.token.c)
+    .cte("back")
+)
+
+_ROLL_BACK = Statement(
+    sa.select(_reopened.c.id).add_cte(
+        insert_hints(
+            sa.select(*hint_of(_back, _reopened.c.workflow)).join_from(
+                _back, _reopened, _reopened.c.id == _back.c.run_id
+            )
+        ).cte("hinted")
+    )
+)
+
+
+def roll_back(connection: Connection, run_id: UUID, parent_token: UUID, queue: str) -> None:
+    """Have a completed child undone: it gets a token again, which walks back.
+
+    Whoever asks must park for it in the same transaction.
+    """
+    parameters = {
+        "run_id": run_id,
+        "parent_token": parent_token,
+        "token_id": uuid4(),
+        "fence": uuid4(),
+        "queue": queue,
+    }
+    connection.rows(_ROLL_BACK, parameters)

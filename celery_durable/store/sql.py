@@ -14,6 +14,11 @@ clock: sa.ColumnElement[Any] = sa.func.clock_timestamp()
 """The database's time now; `now()` would lag behind in a long transaction."""
 
 
+def word(text: str) -> sa.ColumnElement[Any]:
+    """A word of ours, spelled out in the statement."""
+    return sa.literal_column(f"'{text}'")
+
+
 def uuid(name: str) -> sa.BindParameter[Any]:
     """A parameter that is a UUID."""
     return parameter(name, type_=sa.Uuid())

@@ -11,6 +11,7 @@ from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.outbox import put_hints
+from celery_durable.store.tokens import IS_CLAIMABLE
 
 _doublings = sa.func.power(
     sa.literal_column("2"), sa.func.least(t.token.c.hints, sa.literal_column("30"))
@@ -20,7 +21,8 @@ _seconds = sa.func.least(sql.number("first_after") * _doublings, sql.number("at_
 
 _patience: Any = sa.literal_column("interval '1 second'") * _seconds
 
-_is_flagged = t.token.c.flags != sa.literal_column("0")
+# What is asked or waited for may have come at any time; what is only due was due from its time on.
+_is_only_due = sa.and_(t.token.c.flags == sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
 _due_since: Any = sa.func.greatest(t.token.c.hinted_at, t.token.c.wake_at)
 
 _hinted_already = sa.exists().where(
@@ -41,8 +43,8 @@ _stalled = (
     .where(
         _mine,
         t.token.c.claimed_by.is_(None),
-        sa.or_(_is_flagged, t.token.c.wake_at <= sql.clock),
-        sa.case((_is_flagged, t.token.c.hinted_at), else_=_due_since) + _patience < sql.clock,
+        IS_CLAIMABLE,
+        sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at) + _patience < sql.clock,
         sa.not_(_hinted_already),
     )
     .limit(sql.integer("batch"))
@@ -57,7 +59,9 @@ _again = (
     .cte("again")
 )
 
-_HINT_AGAIN = Statement(sa.select(_again.c.id).add_cte(put_hints(_again, now=True).cte("hinted")))
+_HINT_AGAIN = Statement(
+    sa.select(_again.c.id).add_cte(put_hints(_again, at=sql.clock).cte("hinted"))
+)
 
 
 def hint_again(

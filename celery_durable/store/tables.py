@@ -6,13 +6,14 @@ were written (key order, 1.0 and 1e16 as floats) and cost no parsing on the way 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from celery_durable.core.decision import Outcome
-from celery_durable.core.status import FINISHED, Status
+from celery_durable.core.decision import Gathers, Outcome
+from celery_durable.core.status import FINISHED, READ_FROM_TOKENS, Status
 from celery_durable.store.connection import SCHEMA
 
 metadata = sa.MetaData(
@@ -31,7 +32,7 @@ def include_name(name: str | None, type_: str, _parents: object = None) -> bool:
     return not (type_ == "table" and name is not None and name.startswith("durable_"))
 
 
-def _one_of(column: str, values: type[StrEnum], name: str) -> sa.CheckConstraint:
+def _one_of(column: str, values: Iterable[StrEnum], name: str) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
 
@@ -57,14 +58,16 @@ run = sa.Table(
     sa.Column("error", sa.JSON),
     sa.Column("cancel_reason", sa.Text),
     sa.Column("tags", JSONB, nullable=False, server_default="{}"),
+    sa.Column("parent_token", sa.Uuid),
     sa.Column("parent_run_id", sa.Uuid),
+    sa.Column("root_run_id", sa.Uuid),
     sa.Column("forked_from", sa.Uuid),
     _time("created_at", default=True),
     _time("started_at", nullable=True),
     _time("updated_at", default=True),
     _time("finished_at", nullable=True),
     sa.UniqueConstraint("workflow", "key"),
-    _one_of("status", Status, "status"),
+    _one_of("status", (s for s in Status if s not in READ_FROM_TOKENS), "status"),
     sa.CheckConstraint(
         f"(finished_at IS NOT NULL) = (status IN ({_FINISHED}))", name="finished_has_a_time"
     ),
@@ -72,6 +75,7 @@ run = sa.Table(
     sa.Index(None, "status", "id"),
     sa.Index(None, "workflow", "id"),
     sa.Index(None, "tags", postgresql_using="gin"),
+    sa.Index(None, "parent_run_id", "id", postgresql_where=sa.text("parent_run_id IS NOT NULL")),
 )
 
 token = sa.Table(
@@ -86,36 +90,99 @@ token = sa.Table(
     sa.Column("flags", sa.Integer, nullable=False, server_default="0"),
     sa.Column("rollback", sa.Text),
     sa.Column("failures", sa.JSON),
+    # A branch has a parent; a branch, a case, an item and an iteration are told apart by these two.
+    sa.Column("parent_id", sa.Uuid),
+    sa.Column("part", sa.Text),
+    sa.Column("position", sa.Integer),
+    # What it waits for, and until when at the latest; ready is a token that waits for nothing.
+    sa.Column("wait", sa.Text),
+    sa.Column("awaits", sa.Text),
+    sa.Column("child_run_id", sa.Uuid),
+    _time("waiting_since", nullable=True),
+    _time("wake_at", nullable=True, default=True),
+    # The gate of a fork: how many branches have not left, how many of those that did have failed,
+    # and how many of all have been opened.
+    sa.Column("remaining", sa.Integer),
+    sa.Column("failed", sa.Integer),
+    sa.Column("total", sa.Integer),
+    sa.Column("opened", sa.Integer),
+    sa.Column("input", sa.JSON),
+    sa.Column("snapshot", sa.JSON),
+    sa.Column("answer", sa.JSON),
+    sa.Column("progress", sa.JSON),
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("priority", sa.SmallInteger),
+    sa.Column("time_limit", sa.Double),
     sa.Column("fence", sa.Uuid, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
-    _time("wake_at", default=True),
+    _time("deadline_at", nullable=True),
     _time("hinted_at", default=True),
     sa.Column("hints", sa.Integer, nullable=False, server_default="0"),
     sa.CheckConstraint("attempt >= 1 AND crashes >= 0 AND hints >= 0", name="counts"),
     sa.CheckConstraint("rollback IN ('failed', 'cancelled')", name="rollback"),
+    sa.CheckConstraint("wait IN ('signal', 'timer', 'child', 'branches')", name="wait"),
+    sa.CheckConstraint(
+        "coalesce(wait = 'signal', false) = (awaits IS NOT NULL)", name="signal_has_a_name"
+    ),
+    sa.CheckConstraint(
+        "coalesce(wait = 'child', false) = (child_run_id IS NOT NULL)", name="child_has_a_run"
+    ),
+    sa.CheckConstraint(
+        "num_nonnulls(remaining, failed, total, opened) = CASE WHEN wait = 'branches' THEN 4"
+        " ELSE 0 END",
+        name="fork_has_a_gate",
+    ),
+    sa.CheckConstraint(
+        "remaining BETWEEN 0 AND total AND failed >= 0 AND opened <= total", name="gate"
+    ),
+    sa.CheckConstraint(
+        "wake_at IS NOT NULL OR wait IN ('signal', 'child', 'branches')", name="has_a_time"
+    ),
+    sa.CheckConstraint(
+        "(waiting_since IS NOT NULL) = (wait IS NOT NULL)", name="waits_since_a_time"
+    ),
     sa.Index(None, "run_id"),
+    sa.Index(None, "parent_id", postgresql_where=sa.text("parent_id IS NOT NULL")),
     sa.Index(None, "claimed_by", postgresql_where=sa.text("claimed_by IS NOT NULL")),
 )
+
+item = sa.Table(
+    "durable_item",
+    metadata,
+    sa.Column("token_id", sa.Uuid, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("input", sa.JSON, nullable=False),
+)
+"""Items of a map that wait for room in its window; each becomes a token when there is some."""
 
 journal = sa.Table(
     "durable_journal",
     metadata,
     sa.Column("run_id", sa.Uuid, primary_key=True),
-    sa.Column("unit", sa.Text, primary_key=True),
+    # By bytes, so that the units of one node are a range of the key.
+    sa.Column("unit", sa.Text(collation="C"), primary_key=True),
     sa.Column("seq", sa.BigInteger, sa.Identity(), nullable=False),
     sa.Column("node", sa.Text, nullable=False),
+    sa.Column("part", sa.Text),
+    sa.Column("position", sa.Integer),
     sa.Column("outcome", sa.Text, nullable=False),
     sa.Column("undoable", sa.Boolean, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("input", sa.JSON),
     sa.Column("result", sa.JSON),
+    sa.Column("gathers", sa.Text),
+    sa.Column("child_run_id", sa.Uuid),
     sa.Column("error", sa.JSON),
     sa.Column("failures", sa.JSON),
     sa.Column("worker", sa.Uuid, nullable=False),
     _time("started_at"),
     _time("finished_at", default=True),
     _one_of("outcome", Outcome, "outcome"),
+    _one_of("gathers", Gathers, "gathers"),
+    sa.CheckConstraint("gathers IS NULL OR result IS NULL", name="gathered_has_no_result"),
+    sa.CheckConstraint(
+        "gathers IS DISTINCT FROM 'child' OR child_run_id IS NOT NULL", name="child_has_a_run"
+    ),
     sa.CheckConstraint("outcome <> 'failed' OR error IS NOT NULL", name="failed_has_an_error"),
     sa.CheckConstraint("outcome = 'completed' OR result IS NULL", name="result_of_completed"),
     sa.CheckConstraint("outcome = 'completed' OR NOT undoable", name="undoable_is_completed"),
@@ -156,7 +223,7 @@ inbox = sa.Table(
     _time("created_at", default=True),
     sa.UniqueConstraint("run_id", "name", "key"),
     sa.CheckConstraint("kind IN ('signal', 'command')", name="kind"),
-    sa.Index(None, "run_id", "kind", postgresql_where=sa.text("consumed_by IS NULL")),
+    sa.Index(None, "run_id", "kind", "name", "id", postgresql_where=sa.text("consumed_by IS NULL")),
 )
 
 worker = sa.Table(

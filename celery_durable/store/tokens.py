@@ -7,6 +7,7 @@ it (`commits`). So a worker that was declared dead cannot commit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,7 +17,8 @@ from celery_durable.core.token import Flags, Token
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.rows import claim_of
+from celery_durable.store.outbox import put_hints
+from celery_durable.store.rows import claim_of, kind_of
 
 IS_DRAINING = (
     sa.select(t.worker.c.draining).where(t.worker.c.id == sql.uuid("worker")).scalar_subquery()
@@ -30,14 +32,45 @@ _quiet = sa.select(
     ).label("value")
 ).cte("quiet")
 
+_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
+
+_child = t.run.alias("child")
+
+IS_CLAIMABLE = sa.or_(
+    sa.and_(t.token.c.wait.is_(None), _is_asked),
+    sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked),
+    sa.and_(
+        t.token.c.wait == sql.word("signal"),
+        sa.exists().where(
+            t.inbox.c.run_id == t.token.c.run_id,
+            t.inbox.c.kind == sql.word("signal"),
+            t.inbox.c.name == t.token.c.awaits,
+            t.inbox.c.consumed_by.is_(None),
+        ),
+    ),
+    # Whatever is asked of it, a parent stays until its children and branches have ended.
+    sa.and_(
+        t.token.c.wait == sql.word("child"),
+        sa.exists().where(_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)),
+    ),
+    sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == sa.literal_column("0")),
+)
+"""Whether a token that nobody has claimed may be: it is ready and due, what it waits for is there,
+or a flag is up.
+"""
+
 _CLAIM = Statement(
     sa.update(t.token)
-    .values(claimed_by=sql.uuid("worker"), fence=sql.uuid("new_fence"))
+    .values(
+        claimed_by=sql.uuid("worker"),
+        fence=sql.uuid("new_fence"),
+        deadline_at=sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'"),
+    )
     .where(
         t.token.c.id == sql.uuid("token_id"),
         t.token.c.run_id == t.run.c.id,
         t.token.c.claimed_by.is_(None),
-        sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock),
+        IS_CLAIMABLE,
         sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None)),
         _quiet.c.value == sa.literal_column("'off'"),
     )
@@ -51,8 +84,21 @@ _CLAIM = Statement(
         t.token.c.flags,
         t.token.c.rollback,
         sql.json_text(t.token.c.failures),
+        t.token.c.parent_id,
+        t.token.c.part,
+        t.token.c.position,
+        t.token.c.wait,
+        t.token.c.awaits,
+        t.token.c.child_run_id,
+        t.token.c.waiting_since,
+        t.token.c.remaining,
+        t.token.c.failed,
+        sql.json_text(t.token.c.input, "item"),
+        sql.json_text(t.token.c.snapshot),
+        sql.json_text(t.token.c.answer),
         t.token.c.queue,
         t.token.c.priority.label("token_priority"),
+        t.token.c.time_limit,
         t.run.c.workflow,
         t.run.c.version,
         t.run.c.status,
@@ -61,8 +107,10 @@ _CLAIM = Statement(
         t.run.c.tags,
         sql.json_text(t.run.c.input),
         sql.json_text(t.run.c.error),
+        t.run.c.parent_token,
+        t.run.c.root_run_id,
         sql.clock.label("now"),
-        sa.func.greatest(sql.seconds(t.token.c.wake_at - sql.clock), 0).label("due_in"),
+        sql.seconds(t.token.c.wake_at - sql.clock).label("due_in"),
         sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),
         IS_DRAINING.label("draining"),
         sql.has_commands(t.token.c.run_id).label("has_commands"),
@@ -73,7 +121,7 @@ _CLAIM = Statement(
 def claim(connection: Connection, token_id: UUID, worker: UUID, fence: UUID) -> Claim | None:
     """Take the token for `worker`, or None when it is not claimable now.
 
-    It is claimable when nobody has claimed it, the worker has not ended, and it is flagged or due.
+    It is claimable when nobody has claimed it, the worker has not ended, and `IS_CLAIMABLE`.
     """
     parameters = {"token_id": token_id, "worker": worker, "new_fence": fence}
     row = one(connection, _CLAIM, parameters)
@@ -117,11 +165,13 @@ class Standing:
     attempt: int
     flags: Flags
     fence: UUID
+    wait: str | None
     is_claimed: bool
 
     def is_where(self, token: Token) -> bool:
         """Whether the row stands at the same try of the same unit as `token`, claimed."""
-        return self.is_claimed and (self.unit, self.attempt) == (token.unit, token.attempt)
+        here = (self.unit, self.attempt, self.wait)
+        return self.is_claimed and here == (token.unit, token.attempt, kind_of(token.wait))
 
 
 _READ = Statement(
@@ -131,6 +181,7 @@ _READ = Statement(
         t.token.c.attempt,
         t.token.c.flags,
         t.token.c.fence,
+        t.token.c.wait,
         t.token.c.claimed_by.is_not(None).label("is_claimed"),
     ).where(t.token.c.id == sql.uuid("token_id"))
 )
@@ -140,3 +191,45 @@ def read(connection: Connection, token_id: UUID) -> Standing | None:
     """Where the token stands; None when it has ended."""
     row = one(connection, _READ, {"token_id": token_id})
     return Standing(**{**row, "flags": Flags(row["flags"])}) if row else None
+
+
+_released = (
+    sa.update(t.token)
+    .where(
+        t.token.c.id == sql.uuid("token_id"),
+        t.token.c.fence == sql.uuid("held_fence"),
+        t.token.c.claimed_by == sql.uuid("worker"),
+    )
+    .values(
+        claimed_by=sa.null(),
+        deadline_at=sa.null(),
+        # What waits keeps its time; what is ready must not be taken before the delay is over.
+        wake_at=sa.case(
+            (t.token.c.wait.is_(None), sql.clock + sql.interval("delay")), else_=t.token.c.wake_at
+        ),
+        hinted_at=sql.clock,
+        hints=sa.literal_column("0"),
+    )
+    .returning(*t.token.c)
+    .cte("released")
+)
+
+_RELEASE = Statement(
+    sa.select(_released.c.id).add_cte(
+        put_hints(_released, at=sql.clock + sql.interval("delay")).cte("hinted")
+    )
+)
+
+
+def release(connection: Connection, claim: Claim, delay: float) -> None:
+    """Give the claim back with nothing done; somebody is asked to look at it after `delay` seconds.
+
+    Does nothing when the claim is not ours any more.
+    """
+    parameters = {
+        "token_id": claim.token.id,
+        "held_fence": claim.fence,
+        "worker": claim.worker,
+        "delay": timedelta(seconds=delay),
+    }
+    connection.rows(_RELEASE, parameters)

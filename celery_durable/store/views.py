@@ -14,16 +14,23 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
-from celery_durable.core.status import Status
-from celery_durable.store import codec, sql
+from celery_durable.core.names import COMPENSATE
+from celery_durable.core.status import READ_FROM_TOKENS, Status
+from celery_durable.store import codec, results, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
+from celery_durable.store.places import STATUS, Forked, Places, Progress, places
 from celery_durable.store.rows import error_of, failures_of
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One unit that ended. `result` is None unless it completed; times are the database's."""
+    """One unit that ended; times are the database's.
+
+    `result` is None unless the unit completed. It is None too where it is made of others' (a
+    parallel, map or loop node, a child run): `RunSnapshot.results` has it put together. `branch` is
+    the name of a branch or a case, `position` the number of an item or an iteration.
+    """
 
     unit: str
     node: str
@@ -35,6 +42,9 @@ class JournalEntry:
     worker: UUID
     started_at: datetime
     finished_at: datetime
+    branch: str | None = None
+    position: int | None = None
+    child_run_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +68,12 @@ class RunSummary:
 class RunSnapshot:
     """A run as it stood when it was asked for.
 
-    `steps` are the plan's nodes, in order. `results` holds the results of completed nodes; `result`
-    is the run's, once it completed. `attempt` is the try the unit in hand is at. `wake_at` is when
-    a unit that waits between tries goes on.
+    `steps` are the plan's nodes, in order; `current` those where it stands. `results` holds the
+    results of completed nodes; `result` is the run's, once it completed. `attempt` is the try the
+    unit in hand is at. `wake_at` is when something that waits for a time goes on, at the earliest.
+    `awaiting` are the names of the signals that are waited for. `forks` counts the branches or
+    items of the node that has forked, `progress` is what units in hand have said of themselves.
+    `children` are the runs that this one started, the newest first, at most 100.
     """
 
     run_id: UUID
@@ -83,18 +96,26 @@ class RunSnapshot:
     started_at: datetime | None
     updated_at: datetime
     finished_at: datetime | None
-    awaiting_signal: str | None = None
     awaiting: tuple[str, ...] = ()
     parent_run_id: UUID | None = None
     forked_from: UUID | None = None
     children: tuple[RunSummary, ...] = field(default_factory=tuple)
+    forks: Mapping[str, Forked] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
 
+    @property
+    def awaiting_signal(self) -> str | None:
+        """The first of `awaiting`."""
+        return next(iter(self.awaiting), None)
+
+
+CHILDREN_SHOWN = 100
 
 _summary_columns = (
     t.run.c.id.label("run_id"),
     t.run.c.workflow,
     t.run.c.version,
-    t.run.c.status,
+    STATUS,
     t.run.c.key,
     t.run.c.tags,
     t.run.c.parent_run_id,
@@ -107,7 +128,9 @@ _summary_columns = (
 _LIST = Statement(
     sa.select(*_summary_columns)
     .where(
-        sa.or_(sql.text("status").is_(None), t.run.c.status == sql.text("status")),
+        # The first part finds rows by an index, the second looks at those that are running.
+        sa.or_(sql.text("stored").is_(None), t.run.c.status == sql.text("stored")),
+        sa.or_(sql.text("status").is_(None), sql.text("status") == STATUS),
         sa.or_(sql.text("workflow").is_(None), t.run.c.workflow == sql.text("workflow")),
         sa.or_(sql.uuid("parent").is_(None), t.run.c.parent_run_id == sql.uuid("parent")),
         sa.or_(sql.text("tags").is_(None), t.run.c.tags.contains(sa.cast(sql.text("tags"), JSONB))),
@@ -131,6 +154,7 @@ def list_runs(
     """The newest runs first, in one query; `before` is the last run id of the page before."""
     parameters = {
         "status": status,
+        "stored": Status.RUNNING if status in READ_FROM_TOKENS else status,
         "workflow": workflow,
         "parent": parent,
         "tags": json.dumps(dict(tags)) if tags else None,
@@ -148,6 +172,9 @@ _JOURNAL = Statement(
     sa.select(
         t.journal.c.unit,
         t.journal.c.node,
+        t.journal.c.part,
+        t.journal.c.position,
+        t.journal.c.child_run_id,
         t.journal.c.outcome,
         t.journal.c.attempt,
         sql.json_text(t.journal.c.result),
@@ -179,6 +206,9 @@ def _entry(row: Row) -> JournalEntry:
         worker=row["worker"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        branch=row["part"],
+        position=row["position"],
+        child_run_id=row["child_run_id"],
     )
 
 
@@ -190,13 +220,8 @@ _STATUS = Statement(
         t.run.c.cancel_reason,
         t.run.c.forked_from,
         sql.json_text(t.definition.c.plan),
-        t.token.c.node,
-        t.token.c.attempt,
-        t.token.c.rollback,
-        sa.case((t.token.c.wake_at > sql.clock, t.token.c.wake_at)).label("wake_at"),
     )
     .select_from(t.run)
-    .join(t.token, t.token.c.run_id == t.run.c.id, isouter=True)
     .join(
         t.definition,
         sa.and_(
@@ -207,37 +232,62 @@ _STATUS = Statement(
     .where(t.run.c.id == sql.uuid("run_id"))
 )
 
+_COMPENSATION_ERRORS = Statement(
+    sa.select(t.journal.c.unit, sql.json_text(t.journal.c.error))
+    .where(
+        t.journal.c.run_id == sql.uuid("run_id"),
+        t.journal.c.outcome == sa.literal_column(f"'{Outcome.FAILED}'"),
+        t.journal.c.unit.like(sa.literal_column(f"'%#{COMPENSATE}'")),
+        t.journal.c.part.is_(None),
+        t.journal.c.position.is_(None),
+    )
+    .order_by(t.journal.c.seq)
+)
+
 
 def snapshot(connection: Connection, run_id: UUID) -> RunSnapshot | None:
     """How the run stands; None when there is no such run."""
     row = one(connection, _STATUS, {"run_id": run_id})
     if row is None:
         return None
-    entries = history(connection, run_id)
-    results = {e.node: e.result for e in entries if _is_completed_node(e)}
+    done = results.of_run(connection, run_id)
+    where: Places = places(connection, run_id)
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
     plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
     # What `.returns` made is stored, None as JSON null; where it is not, the result is assembled.
-    made = results if row["result"] is None else codec.loads(row["result"])
+    made = done if row["result"] is None else codec.loads(row["result"])
     return RunSnapshot(
         **{**summary, "status": status},
         steps=tuple(node["name"] for node in plan["nodes"]),
-        current=(row["node"],) if row["node"] else (),
+        current=where.nodes,
         total_steps=len(plan["nodes"]),
-        completed_steps=len(results),
-        results=results,
+        completed_steps=len(done),
+        results=done,
         result=made if status is Status.COMPLETED else None,
         error=_error(row, status),
-        compensation_errors=_compensation_errors(entries),
-        attempt=row["attempt"] or 1,
-        wake_at=row["wake_at"],
+        compensation_errors=_compensation_errors(connection, run_id),
+        attempt=where.attempt,
+        wake_at=where.wake_at,
         forked_from=row["forked_from"],
+        awaiting=where.awaiting,
+        children=tuple(children(connection, run_id)),
+        forks=where.forks,
+        progress=where.progress,
     )
 
 
-def _is_completed_node(entry: JournalEntry) -> bool:
-    return entry.outcome is Outcome.COMPLETED and entry.unit == entry.node
+def children(connection: Connection, run_id: UUID) -> Sequence[RunSummary]:
+    """The runs that this one started, the newest first, at most `CHILDREN_SHOWN`."""
+    return list_runs(
+        connection,
+        status=None,
+        workflow=None,
+        parent=run_id,
+        tags=None,
+        limit=CHILDREN_SHOWN,
+        before=None,
+    )
 
 
 def _error(row: Row, status: Status) -> ErrorRecord | None:
@@ -246,12 +296,10 @@ def _error(row: Row, status: Status) -> ErrorRecord | None:
     return error_of(row["error"])
 
 
-def _compensation_errors(entries: Sequence[JournalEntry]) -> Mapping[str, ErrorRecord]:
-    return {
-        entry.unit: entry.error
-        for entry in entries
-        if entry.unit != entry.node and entry.error is not None
-    }
+def _compensation_errors(connection: Connection, run_id: UUID) -> Mapping[str, ErrorRecord]:
+    rows = connection.rows(_COMPENSATION_ERRORS, {"run_id": run_id})
+    found = {row["unit"]: error_of(row["error"]) for row in rows}
+    return {unit: error for unit, error in found.items() if error is not None}
 
 
 _ID_OF = Statement(sa.select(t.run.c.id).where(t.run.c.id == sql.uuid("run_id")))
@@ -263,7 +311,7 @@ def exists(connection: Connection, run_id: UUID) -> bool:
 
 
 _ENDING = Statement(
-    sa.select(t.run.c.status, sql.json_text(t.run.c.error), t.run.c.cancel_reason).where(
+    sa.select(STATUS, sql.json_text(t.run.c.error), t.run.c.cancel_reason).where(
         t.run.c.id == sql.uuid("run_id")
     )
 )

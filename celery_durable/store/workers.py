@@ -17,10 +17,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, PsycopgConnection, Statement, one
-from celery_durable.store.outbox import put_hints
+from celery_durable.store.outbox import HARD_LIMIT_AFTER, put_hints
 
 _lock_space: Any = sa.func.hashtext(sql.text("lock_space"))
 """First half of the two-integer key of worker locks; the second is the worker's number."""
@@ -240,7 +241,11 @@ def declare_dead(connection: Connection, doomed: Sequence[UUID]) -> Sequence[Dea
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A token that `worker` has claimed. `counts`: freeing it is a crash of its unit."""
+    """A token that `worker` has claimed.
+
+    `counts`: freeing it is a crash of its unit; `timed_out`: its unit has taken longer than its
+    time limit, which is a failed attempt and no crash.
+    """
 
     token_id: UUID
     run_id: UUID
@@ -248,7 +253,21 @@ class Claimed:
     fence: UUID
     worker: UUID
     counts: bool
+    timed_out: bool = False
 
+
+# Where the pool has no time limits of its own, nobody else ends a unit that takes too long. Where
+# it has, the unit's process is given the time to clean up in.
+_cleanup = sa.case(
+    (
+        t.worker.c.pool == sql.word("prefork"),
+        sa.literal_column(f"interval '{2 * HARD_LIMIT_AFTER} s'"),
+    ),
+    else_=sa.literal_column("interval '0'"),
+)
+_has_timed_out: Any = sa.func.coalesce(t.token.c.deadline_at <= sql.clock, sa.false())
+_is_overdue: Any = sa.func.coalesce(t.token.c.deadline_at + _cleanup < sql.clock, sa.false())
+_is_gone = sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))
 
 _claimed = sa.select(
     t.token.c.id.label("token_id"),
@@ -259,18 +278,20 @@ _claimed = sa.select(
 )
 
 _ORPHANS = Statement(
-    _claimed.add_columns(sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true()).label("counts"))
-    .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by, isouter=True)
-    .where(
-        t.token.c.claimed_by.is_not(None),
-        sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None)),
+    _claimed.add_columns(
+        sa.and_(
+            sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true()), sa.not_(_has_timed_out)
+        ).label("counts"),
+        _has_timed_out.label("timed_out"),
     )
+    .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by, isouter=True)
+    .where(t.token.c.claimed_by.is_not(None), sa.or_(_is_gone, _is_overdue))
     .limit(sql.integer("batch"))
 )
 
 
 def orphans(connection: Connection, batch: int) -> Sequence[Claimed]:
-    """Tokens that nobody alive executes: a level, not an edge."""
+    """Tokens that nobody alive executes, or for too long: a level, not an edge."""
     return [Claimed(**row) for row in connection.rows(_ORPHANS, {"batch": batch})]
 
 
@@ -304,6 +325,13 @@ _freed = (
         claimed_by=sa.null(),
         fence=sql.uuid("new_fence"),
         crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
+        flags=t.token.c.flags.op("|")(
+            sa.case(
+                (sql.boolean("timed_out"), sa.literal_column(str(int(Flags.TIMED_OUT)))),
+                else_=sa.literal_column("0"),
+            )
+        ),
+        deadline_at=sa.null(),
         hinted_at=sql.clock,
         hints=sa.literal_column("0"),
     )
@@ -325,6 +353,7 @@ def free(connection: Connection, claimed: Claimed, new_fence: UUID) -> bool:
         "holder": claimed.worker,
         "new_fence": new_fence,
         "counts": claimed.counts,
+        "timed_out": claimed.timed_out,
     }
     return one(connection, _FREE, parameters) is not None
 

@@ -12,7 +12,7 @@ process.
 """
 
 from celery_durable.worker.install import install, refuse_eager
-from celery_durable.worker.process import surroundings
+from celery_durable.worker.process import TIMEOUTS, surroundings
 from celery_durable.worker.publisher import KombuPublisher
 
-__all__ = ["KombuPublisher", "install", "refuse_eager", "surroundings"]
+__all__ = ["TIMEOUTS", "KombuPublisher", "install", "refuse_eager", "surroundings"]

@@ -7,8 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_durable.liveness import Surroundings
+
+TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)
+"""What a pool raises in a task whose soft time limit has passed."""
 
 _ATTRIBUTE = "_durable_surroundings"
 

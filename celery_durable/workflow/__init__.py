@@ -5,6 +5,9 @@ belong to its nodes; `execute` is the only place that calls them, and turns what
 event.
 
     step       decorated functions and their options
+    arguments  what is checked of more than one kind of node
+    nodes      a node as it was written, and its callables
+    kinds      one function for each kind of node
     builder    the chain of nodes
     registry   the workflows a process knows
     context    what a handler is given

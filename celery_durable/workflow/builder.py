@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
-from celery_durable.core.plan import Plan
+from celery_durable.core.plan import ChildNode, Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import InvalidWorkflow, PayloadError
-from celery_durable.workflow.step import Handler, Step, as_step, checked_handler
+from celery_durable.workflow import kinds
+from celery_durable.workflow.kinds import MISSING, Missing
+from celery_durable.workflow.nodes import Defaults, Definition, Entry, Functions
+from celery_durable.workflow.step import Handler, Step, checked_handler
 
 if TYPE_CHECKING:
-    from datetime import timedelta
     from uuid import UUID
 
     from celery_durable.run import Run
@@ -24,6 +27,11 @@ class Client(Protocol):
     @property
     def default_retry(self) -> RetryPolicy:
         """The policy of steps that name none."""
+        ...
+
+    @property
+    def default_timeout(self) -> float | None:
+        """The seconds that steps may take that name no `timeout`."""
         ...
 
     def start(self, *args: Any, **options: Any) -> Run:
@@ -39,7 +47,7 @@ class Client(Protocol):
         ...
 
 
-class Workflow:
+class Workflow(Definition):
     """A named, versioned, ordered list of nodes. Made by `durable.workflow(...)`; each method
     returns it.
 
@@ -57,7 +65,7 @@ class Workflow:
         self.version = version
         self.input = checked_model(name, input)
         self._client = client
-        self._steps: dict[str, Step] = {}
+        self._entries: dict[str, Entry] = {}
         self._returns: Handler | None = None
         self._plan: Plan | None = None
 
@@ -67,44 +75,179 @@ class Workflow:
     @property
     def steps(self) -> tuple[str, ...]:
         """The names of the nodes, in order."""
-        return tuple(self._steps)
+        return tuple(self._entries)
 
     def step(
         self,
-        handler: object,
+        handler: Callable[..., Any] | Workflow,
         *,
         name: str | None = None,
         args: Handler | None = None,
         kwargs: Handler | None = None,
         retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
         transactional: bool | None = None,
+        suspends: bool | None = None,
         **unknown: Any,
     ) -> Workflow:
         """Append a step: a decorated step, or any function of the context.
 
         `name` and the options of `durable.step` hold for this workflow only. `args` and `kwargs`,
         functions of the context, call an existing Celery task or plain function with what they
-        return.
+        return. A workflow runs as a child run; it takes no options but `name`.
         """
         self._refuse_if_frozen("step")
         options: dict[str, Any] = {
             "retry": retry,
+            "timeout": timeout,
             "queue": queue,
             "priority": priority,
             "transactional": transactional,
+            "suspends": suspends,
             **unknown,
         }
-        step = as_step(handler, args, kwargs, name)
-        if name is not None or any(value is not None for value in options.values()):
-            step = step.with_options(name, options)
-        if step.name in self._steps:
-            raise InvalidWorkflow(
-                f"Workflow {self.name!r} has a node {step.name!r} already; give this one name=."
-            )
-        self._steps[step.name] = step
-        return self
+        return self._add(kinds.step(handler, name, args, kwargs, options), "name=")
+
+    def parallel(
+        self,
+        name: str,
+        branches: Sequence[Handler | Workflow] | Mapping[str, Handler | Workflow],
+        *,
+        fail_fast: bool = False,
+    ) -> Workflow:
+        """Append branches that run at the same time, on different workers if there are.
+
+        In a sequence each has the name of its step or workflow. The node ends when all branches
+        have; if one fails for good, so does the node, and what the others completed is undone.
+        With `fail_fast`, branches that have not begun by then are dropped. The result is the
+        mapping of names to results.
+        """
+        self._refuse_if_frozen("parallel")
+        return self._add(kinds.parallel(name, branches, fail_fast=fail_fast))
+
+    def map(
+        self,
+        name: str,
+        *,
+        over: Handler,
+        handler: Handler | Workflow,
+        max_concurrency: int | None = None,
+        chunk: int = 1,
+        fail_fast: bool = False,
+        on_error: Literal["fail", "keep"] = "fail",
+    ) -> Workflow:
+        """Append a branch for each item of the list that `over(ctx)` returns.
+
+        `handler` finds its item in `ctx.item`. At most `max_concurrency` items are open at a time,
+        and `chunk` of them share a message. With `on_error="keep"` the place of a failed item holds
+        `{"error": {...}}` and the node completes. The result is the list of results, in order.
+        """
+        self._refuse_if_frozen("map")
+        entry = kinds.map_over(
+            name,
+            over=over,
+            handler=handler,
+            max_concurrency=max_concurrency,
+            chunk=chunk,
+            fail_fast=fail_fast,
+            on_error=on_error,
+        )
+        return self._add(entry)
+
+    def route(
+        self,
+        name: str,
+        selector: Handler,
+        cases: Mapping[str, Handler | Workflow],
+        *,
+        default: str | Handler | Workflow | Missing | None = MISSING,
+    ) -> Workflow:
+        """Append one of several cases: the one that `selector`, a function of the context, names.
+
+        Its answer is journaled before the case begins. An answer that names no case leads to
+        `default`: the name of a case, a step or workflow (then the case `default`), or None, with
+        which the result is None. Without `default` it fails the node. The result is the case's.
+        """
+        self._refuse_if_frozen("route")
+        return self._add(kinds.route(name, selector, cases, default=default))
+
+    def loop(
+        self,
+        name: str,
+        handler: Handler | Workflow,
+        *,
+        max_iterations: int,
+        until: Callable[[Any, int], Any] | None = None,
+        feedback: Callable[[Any], Any] | None = None,
+        map_input: Handler | None = None,
+        every: float | timedelta | None = None,
+        on_exhausted: Literal["complete", "fail"] = "complete",
+    ) -> Workflow:
+        """Append a handler that is repeated, each iteration a unit of its own.
+
+        It ends when `until(result, iterations_done)` is true, or after `max_iterations`; what that
+        means is `on_exhausted`. `ctx.item` is what `map_input(ctx)` returned (by default the run's
+        input), from the second iteration on what `feedback(result)` did. `every`, in seconds or a
+        timedelta, is waited in between. The result is the last iteration's.
+        """
+        self._refuse_if_frozen("loop")
+        entry = kinds.loop(
+            name,
+            handler,
+            max_iterations=max_iterations,
+            until=until,
+            feedback=feedback,
+            map_input=map_input,
+            every=every,
+            on_exhausted=on_exhausted,
+        )
+        return self._add(entry)
+
+    def sleep(self, name: str, duration: float | timedelta | datetime | Handler) -> Workflow:
+        """Append a time to wait: seconds, a timedelta, an aware datetime until which is waited, or
+        a function of the context that returns one of them.
+        """
+        self._refuse_if_frozen("sleep")
+        return self._add(kinds.sleep(name, duration))
+
+    def wait_for_signal(
+        self,
+        name: str,
+        signal: str | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        on_timeout: Literal["fail", "continue"] = "fail",
+    ) -> Workflow:
+        """Append a wait for a signal, which may have come before; it is called `name` by default.
+
+        The result is what the signal carries; after a `timeout` (seconds or a timedelta) with
+        `on_timeout="continue"` it is None.
+        """
+        self._refuse_if_frozen("wait_for_signal")
+        return self._add(kinds.signal(name, signal, timeout=timeout, on_timeout=on_timeout))
+
+    def child_workflow(
+        self,
+        name: str,
+        workflow: Workflow | str,
+        *,
+        map_input: Handler | None = None,
+        version: int | None = None,
+        compensate: Literal["cascade"] | None = None,
+    ) -> Workflow:
+        """Append a run of another workflow, given as such or by its name, defined here or not.
+
+        Its input is what `map_input(ctx)` returns, by default the run's. Of a name the highest
+        `version` is run that is known when the child starts. With `compensate="cascade"` the
+        completed child is undone when this run turns back. The result is the child's.
+        """
+        self._refuse_if_frozen("child_workflow")
+        entry = kinds.child(
+            name, workflow, map_input=map_input, version=version, compensate=compensate
+        )
+        return self._add(entry)
 
     def returns(self, function: Handler) -> Workflow:
         """What this function of the context returns is the run's result, in place of its nodes'."""
@@ -118,16 +261,33 @@ class Workflow:
     def plan(self) -> Plan:
         """The plan; making it checks and freezes the workflow."""
         if self._plan is None:
-            if not self._steps:
+            if not self._entries:
                 raise InvalidWorkflow(f"Workflow {self.name!r} is empty; give it a .step(...).")
-            retry = self._client.default_retry
-            nodes = tuple(step.node(retry) for step in self._steps.values())
+            defaults = Defaults(self._client.default_retry, self._client.default_timeout)
+            nodes = tuple(entry.node(defaults) for entry in self._entries.values())
             self._plan = Plan(self.name, self.version, nodes, returns=self._returns is not None)
         return self._plan
 
-    def step_called(self, name: str) -> Step:
-        """The step that belongs to the node `name`."""
-        return self._steps[name]
+    def step_of(self, node: str, part: str | None) -> Step:
+        """The step behind a body of the node; `KeyError` if that is a child.
+
+        `part` is the branch or case; nodes without such do not look at it.
+        """
+        return self._entries[node].step(part)
+
+    def functions(self, node: str) -> Functions:
+        """The callables of the node that are no steps."""
+        return self._entries[node].functions
+
+    @property
+    def children(self) -> frozenset[tuple[str, int | None]]:
+        """The workflows that run as its children: name and version, None for the highest."""
+        return frozenset(
+            (part.workflow, part.version)
+            for entry in self._entries.values()
+            for part in entry.parts.values()
+            if isinstance(part, ChildNode)
+        )
 
     @property
     def result_function(self) -> Handler | None:
@@ -166,6 +326,14 @@ class Workflow:
     def run(self, run_id: UUID | str | None = None, *, key: str | None = None) -> Run:
         """A handle on a run of this workflow, by its id or its key."""
         return self._client.run(run_id, workflow=self.name, key=key)
+
+    def _add(self, entry: Entry, remedy: str = "another name") -> Workflow:
+        if entry.name in self._entries:
+            raise InvalidWorkflow(
+                f"Workflow {self.name!r} has a node {entry.name!r} already; give this one {remedy}."
+            )
+        self._entries[entry.name] = entry
+        return self
 
     def _refuse_if_frozen(self, method: str) -> None:
         if self._plan is not None:

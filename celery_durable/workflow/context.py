@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,8 @@ from uuid import UUID, uuid5
 from celery_durable.core.claim import Claim
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import compensated_by
+from celery_durable.core.token import Flags
+from celery_durable.errors import RunCancelled, WorkerLost
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -29,6 +32,37 @@ class Journal(Protocol):
 
     def completed_nodes(self) -> tuple[str, ...]:
         """The nodes that have completed."""
+        ...
+
+    def input(self, unit: str) -> str | None:
+        """JSON text of the item or iteration input of a completed unit that can be undone."""
+        ...
+
+    def signal(self, name: str) -> str | None:
+        """JSON text of the newest signal of this name that the run has consumed."""
+        ...
+
+    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Pulse:
+        """Note something about the unit in hand, and see what is asked of it."""
+        ...
+
+
+class Pulse(Protocol):
+    """What a unit in hand is told."""
+
+    @property
+    def flags(self) -> Flags:
+        """What others ask."""
+        ...
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether a cancel has arrived that is not applied yet."""
+        ...
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the unit is still this worker's."""
         ...
 
 
@@ -55,6 +89,10 @@ class Results(Mapping[str, Any]):
         return len(self._journal.completed_nodes())
 
 
+LOOK_EVERY = 0.5
+"""Seconds between looks at the database for a cancel, however often a handler asks."""
+
+
 class Context:
     """One attempt of one unit, as its handler sees it."""
 
@@ -62,6 +100,8 @@ class Context:
         self._claim = claim
         self._journal = journal
         self._session = session
+        self._looked_at = -LOOK_EVERY
+        self._is_cancelled = False
         self.results = Results(journal)
 
     @cached_property
@@ -93,6 +133,98 @@ class Context:
     def attempt(self) -> int:
         """Which try this is, from 1. One that a dead worker began is made again as itself."""
         return self._claim.token.attempt
+
+    @cached_property
+    def item(self) -> Any:
+        """In a map: the item. In a loop: the iteration's input. None elsewhere."""
+        token = self._claim.token
+        if token.rollback is not None:
+            stored = self._journal.input(compensated_by(self.unit))
+        else:
+            stored = token.input
+        if stored is not None:
+            return self._journal.decode(stored)
+        # A loop's iteration whose input nobody made has the run's.
+        is_iteration = token.position is not None and token.parent is None
+        return self.input if is_iteration and token.rollback is None else None
+
+    @property
+    def iteration(self) -> int | None:
+        """In a loop: the iteration, from 0. In a map: the place of the item. None elsewhere."""
+        return self._claim.token.position if self.branch is None else None
+
+    @property
+    def branch(self) -> str | None:
+        """The name of the branch or case; None elsewhere."""
+        return self._claim.token.part
+
+    def signal(self, name: str) -> Any:
+        """The payload of the newest signal of this name that the run has consumed; None if none."""
+        stored = self._journal.signal(name)
+        return None if stored is None else self._journal.decode(stored)
+
+    @cached_property
+    def snapshot(self) -> Any:
+        """What the step kept when it last suspended; None before that."""
+        return self._decoded(self._claim.token.snapshot)
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the step suspended and what it waited for has arrived."""
+        return self._claim.token.answer is not None
+
+    @cached_property
+    def resume_data(self) -> Any:
+        """What the suspended step was resumed with."""
+        return self._decoded(self._claim.token.answer)
+
+    def _decoded(self, text: str | None) -> Any:
+        return None if text is None else self._journal.decode(text)
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Show that the work goes on, with `details` for whoever looks at the run.
+
+        Raises `RunCancelled` when the run is cancelled and what the unit does would be thrown away,
+        and `WorkerLost` when the unit is not this worker's any more. Looks at most twice a second.
+        """
+        note = None if details is None else {"details": details}
+        if note is not None or self._is_time_to_look():
+            self._beat(note)
+        if self._is_cancelled:
+            raise RunCancelled(self.run_id)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Note how far the unit is, from 0 to 1, for whoever looks at the run."""
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float):
+            raise TypeError(f"progress takes a fraction from 0 to 1, not {fraction!r}.")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress takes a fraction from 0 to 1, not {fraction!r}.")
+        self._beat({"fraction": float(fraction), "message": str(message)})
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is cancelled and what this unit does would be thrown away.
+
+        Looks at most twice a second. False for a cancel that compensates: there the unit may end.
+        """
+        if not self._is_cancelled and self._is_time_to_look():
+            self._beat(None)
+        return self._is_cancelled
+
+    def _is_time_to_look(self) -> bool:
+        return time.monotonic() - self._looked_at >= LOOK_EVERY
+
+    def _beat(self, note: dict[str, Any] | None) -> None:
+        pulse = self._journal.beat(self._claim, note)
+        self._looked_at = time.monotonic()
+        if not pulse.is_ours:
+            raise WorkerLost(
+                f"{self.unit} of run {self.run_id} is not this worker's any more; what it does is"
+                " thrown away. Stop here."
+            )
+        asked = pulse.flags & (Flags.CANCEL | Flags.COMPENSATE)
+        is_going_back = self._claim.token.rollback is not None
+        self._is_cancelled = asked is Flags.CANCEL and not is_going_back
 
     @property
     def idempotency_key(self) -> str:

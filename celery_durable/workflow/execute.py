@@ -5,129 +5,198 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import random
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.decide import retry_policy
-from celery_durable.core.event import Event, Failed, Succeeded
-from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.event import (
+    Event,
+    Iteration,
+    Spawned,
+    Succeeded,
+    Suspended,
+)
 from celery_durable.core.names import RETURNS
-from celery_durable.errors import GiveUp, PayloadError, RetryLater
+from celery_durable.core.plan import (
+    ChildNode,
+    LoopNode,
+    MapNode,
+    RouteNode,
+    SleepNode,
+    StepNode,
+    body_of,
+)
+from celery_durable.core.units import is_between_steps
+from celery_durable.workflow import glue
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
+from celery_durable.workflow.failures import failure_of, record_of
 from celery_durable.workflow.step import Handler
-
-MESSAGE_LIMIT = 5_000
-TRACEBACK_LIMIT = 20_000
-"""Most characters that are kept of a failure's message and, from its end, of its traceback."""
+from celery_durable.workflow.suspend import suspension
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What happened, and the exception behind it for the log."""
+    """What happened, the exception behind it for the log, and what is written with the commit."""
 
     event: Event
     exception: BaseException | None = None
+    beside: Callable[[Any], None] | None = None
 
 
-def execute(
-    workflow: Workflow, claim: Claim, context: Context, encode: Callable[[object, str], str]
-) -> Execution:
+class Spawn(Protocol):
+    """How a child run is made ready: its id, and what writes it beside the parent's commit."""
+
+    def __call__(self, claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
+        """`input` is JSON text; None is the parent run's. On the way back: to undo the child."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """What executing needs of the engine. `encode` makes JSON text of a value, or refuses it."""
+
+    encode: Callable[[object, str], str]
+    spawn: Spawn
+    timeouts: tuple[type[BaseException], ...] = ()
+    """What is raised in a handler whose time limit has passed."""
+
+
+def execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
     """Call the unit's function. Whatever it does is an event, also a result without JSON form."""
-    unit = claim.token.unit
     try:
-        result = _call(function_of(workflow, claim), context)
-        text = encode(result, f"the result of {unit}")
+        return _execute(workflow, claim, context, shell)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
-        return Execution(failure_of(workflow, claim, error), error)
-    return Execution(Succeeded(text, claim.seen_at))
+        return Execution(failure_of(workflow, claim, error, shell.timeouts), error)
 
 
-def function_of(workflow: Workflow, claim: Claim) -> Handler:
-    """The callable that belongs to the unit in hand."""
+def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
     token = claim.token
     if token.unit == RETURNS:
-        function = workflow.result_function
-    elif token.rollback is not None:
-        function = workflow.step_called(token.node).compensator
-    else:
-        function = workflow.step_called(token.node).function
-    assert function is not None, token.unit
-    return function
+        assert workflow.result_function is not None
+        return _finished(workflow, claim, context, workflow.result_function, shell)
+    node = workflow.plan.find(token.node)
+    assert node is not None, token
+    if token.rollback is None and is_between_steps(node, token):
+        return Execution(_between(workflow, claim, context, shell))
+    body = body_of(node, token.part)
+    if isinstance(body, ChildNode):
+        return _spawned(workflow, claim, context, body, shell)
+    step = workflow.step_of(token.node, token.part)
+    if token.rollback is not None:
+        assert step.compensator is not None, token
+        return _finished(workflow, claim, context, step.compensator, shell)
+    if isinstance(node, LoopNode):
+        _first_input(workflow, claim, context, shell)
+    return _finished(workflow, claim, context, step.function, shell, body=body)
 
 
-def failure_of(workflow: Workflow, claim: Claim, error: BaseException) -> Failed:
-    """The event of a unit that failed with `error`, as its retry policy sees it."""
-    record = record_of(error, claim.token.unit)
-    match error:
-        case RetryLater():
-            return Failed(record, claim.seen_at, delay=error.delay, counts=error.counts)
-        case GiveUp() | PayloadError():
-            return Failed(record, claim.seen_at, may_retry=False)
+def _between(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Event:
+    """A node's own function: its items, its choice, its time."""
+    node = workflow.plan.find(claim.token.node)
+    functions = workflow.functions(claim.token.node)
+    match node:
+        case MapNode():
+            assert functions.over is not None
+            items = glue.items(node, call(functions.over, context), shell.encode)
+            return glue.listed(items, claim)
+        case RouteNode():
+            assert functions.selector is not None
+            answer = call(functions.selector, context)
+            return glue.chosen(node, answer, claim, shell.encode)
+        case SleepNode():
+            given = node.seconds if functions.duration is None else None
+            duration = call(functions.duration, context) if functions.duration else given
+            return glue.slept(node, duration, claim)
         case _:
-            pass
-    may_retry = retry_policy(workflow.plan, claim.token).retries(error)
-    return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
+            raise AssertionError(claim.token)
 
 
-def record_of(error: BaseException, unit: str) -> ErrorRecord:
-    """An exception as it is stored: text without NUL or lone surrogates, of bounded length."""
-    kind = type(error)
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "celery_durable.errors"):
-        name = f"{kind.__module__}.{name}"
-    lines = "".join(traceback.format_exception(kind, error, _of_handler(error.__traceback__)))
-    return ErrorRecord(
-        type=name,
-        message=_storable(_text_of(error))[:MESSAGE_LIMIT],
-        traceback=_storable(lines)[-TRACEBACK_LIMIT:],
-        unit=unit,
-    )
+def _finished(
+    workflow: Workflow,
+    claim: Claim,
+    context: Context,
+    function: Handler,
+    shell: Shell,
+    *,
+    body: StepNode | None = None,
+) -> Execution:
+    """Call a handler and take what it returns."""
+    unit = claim.token.unit
+    result = call(function, context)
+    asked = suspension(result, suspends=body.suspends) if body else None
+    if asked is not None:
+        snapshot = shell.encode(asked.snapshot, f"the snapshot of {unit}")
+        return Execution(Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds))
+    text = shell.encode(result, f"the result of {unit}")
+    iteration = iterate(workflow, claim, context, result, shell)
+    return Execution(Succeeded(text, claim.seen_at, iteration=iteration))
 
 
-_OURS = (__name__, "celery_durable.workflow.step", "asyncio.")
+def _spawned(
+    workflow: Workflow, claim: Claim, context: Context, child: ChildNode, shell: Shell
+) -> Execution:
+    """Make the child ready; on the way back, have it undone."""
+    text = claim.token.input
+    if claim.token.rollback is None:
+        if isinstance(workflow.plan.find(claim.token.node), LoopNode):
+            text = _first_input(workflow, claim, context, shell)
+        elif (make := workflow.functions(claim.token.node).map_input) is not None:
+            text = shell.encode(call(make, context), f"the input of {child.workflow}")
+    child_id, beside = shell.spawn(claim, child, text)
+    return Execution(Spawned(child_id, claim.seen_at), beside=beside)
 
 
-def _of_handler(frames: TracebackType | None) -> TracebackType | None:
-    """`frames` without ours before the handler's, which are what the reader wants."""
-    first = frames
-    while first is not None and first.tb_frame.f_globals["__name__"].startswith(_OURS):
-        first = first.tb_next
-    return first or frames
+def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> str | None:
+    """The input of a loop's iteration: of the first one, what `map_input` makes."""
+    make = workflow.functions(claim.token.node).map_input
+    if claim.token.input is not None or make is None:
+        return claim.token.input
+    given = call(make, context)
+    text = shell.encode(given, f"the input of {claim.token.unit}")
+    context.item = given
+    return text
 
 
-def _text_of(error: BaseException) -> str:
+def iterate(
+    workflow: Workflow, claim: Claim, context: Context, result: object, shell: Shell
+) -> Iteration | None:
+    """Ask a loop's functions whether the iteration that gave `result` was the last.
+
+    None where the unit is no iteration. What they raise fails the node.
+    """
+    node = workflow.plan.find(claim.token.node)
+    if not isinstance(node, LoopNode) or claim.token.rollback is not None:
+        return None
+    functions = workflow.functions(node.name)
+    done = (claim.token.position or 0) + 1
     try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may fail as well
-        return f"(its message cannot be printed: {type(broken).__name__})"
-
-
-def _storable(text: str) -> str:
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-
-
-def _chance() -> float:
-    return random.random()  # noqa: S311 - jitter, not a secret
+        if functions.until is not None and _finish(functions.until(result, done)):
+            return Iteration(is_done=True)
+        if functions.feedback is not None:
+            fed = _finish(functions.feedback(result))
+            return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
+        return Iteration(next_input=_first_input(workflow, claim, context, shell))
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
+        return Iteration(error=record_of(error, node.name))
 
 
 _loops = threading.local()
 
 
-def _call(function: Handler, context: Context) -> Any:
-    result = function(context)
-    return _finish(result) if inspect.iscoroutine(result) else result
+def call(function: Callable[[Any], Any], context: Context) -> Any:
+    """What a plain or async function of the context returns."""
+    return _finish(function(context))
 
 
-def _finish(coroutine: Any) -> Any:
+def _finish(result: Any) -> Any:
     """Run a coroutine on this thread's own event loop, which is kept for the next one."""
+    if not inspect.iscoroutine(result):
+        return result
     runner: asyncio.Runner | None = getattr(_loops, "runner", None)
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
-    return runner.run(coroutine, context=contextvars.copy_context())
+    return runner.run(result, context=contextvars.copy_context())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celery_durable.core.plan import Body, ChildNode, bodies_of
 from celery_durable.errors import DuplicateWorkflow
 from celery_durable.workflow.builder import Workflow
 
@@ -51,12 +52,18 @@ class Registry:
             queue
             for workflow in self
             for node in workflow.plan.nodes
-            for queue in (
-                node.placement.queue,
-                node.compensator and node.compensator.placement.queue,
-            )
+            for body in bodies_of(node)
+            for queue in _queues(body)
             if queue
         )
+
+
+def _queues(body: Body) -> tuple[str | None, ...]:
+    """The queues that a body names; a child's steps are in the workflow they belong to."""
+    if isinstance(body, ChildNode):
+        return ()
+    undo = body.compensator
+    return body.placement.queue, undo.placement.queue if undo else None
 
 
 def _same(twins: list[Workflow]) -> Workflow:

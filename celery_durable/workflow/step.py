@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast, overload
+from datetime import timedelta
+from typing import Any, TypeVar, overload
 
 from celery_durable.core.names import checked_name
 from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Placement, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow, nearest
+from celery_durable.workflow.arguments import FLAG, TIMEOUT, timeout_of
 
 Handler = Callable[[Any], Any]
 """A function of the context, plain or `async def`."""
@@ -20,56 +22,77 @@ H = TypeVar("H", bound=Handler)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a function is run. `retry=None` is the default policy of its kind."""
+    """How a function is run. `retry=None` and `timeout=None` are the defaults of its kind.
+
+    `timeout` is in seconds.
+    """
 
     retry: RetryPolicy | None = None
+    timeout: float | None = None
     queue: str | None = None
     priority: int | None = None
     transactional: bool = False
-
-    @property
-    def placement(self) -> Placement:
-        """Where its messages go."""
-        return Placement(self.queue, self.priority)
+    suspends: bool = False
 
 
-def _is_priority(value: object) -> bool:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return is_whole and 0 <= cast("int", value) <= HIGHEST_PRIORITY
+def _policy(value: object) -> RetryPolicy | None:
+    return value if isinstance(value, RetryPolicy) else None
 
 
-_EXPECTED: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "retry": (lambda value: isinstance(value, RetryPolicy), "a RetryPolicy"),
-    "queue": (
-        lambda value: isinstance(value, str) and value != "",
-        "the name of a Celery queue that is not empty",
-    ),
-    "priority": (_is_priority, f"a whole number from 0 to {HIGHEST_PRIORITY}"),
-    "transactional": (lambda value: isinstance(value, bool), "True or False"),
+def _queue(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _priority(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= HIGHEST_PRIORITY else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+_EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
+    "retry": (_policy, "a RetryPolicy"),
+    "timeout": (timeout_of, TIMEOUT),
+    "queue": (_queue, "the name of a Celery queue that is not empty"),
+    "priority": (_priority, f"a whole number from 0 to {HIGHEST_PRIORITY}"),
+    "transactional": (_flag, FLAG),
+    "suspends": (_flag, FLAG),
 }
+"""What makes of each option the value that is kept, and None of a wrong one."""
 
 
 def checked_options(of: str, given: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    """The options in `given` that are not None; `ConfigurationError` for a wrong name or type."""
+    """The options in `given` that are not None, as `Options` keeps them.
+
+    `ConfigurationError` for a wrong name or type.
+    """
+    chosen: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
             raise ConfigurationError(
                 f"{of} has no option {name!r}; it takes {', '.join(known)}.{nearest(name, known)}"
             )
-        fits, words = _EXPECTED[name]
-        if value is not None and not fits(value):
+        if value is None:
+            continue
+        check, words = _EXPECTED[name]
+        checked = check(value)
+        if checked is None:
             raise ConfigurationError(f"{of}: {name}= takes {words}, not {value!r}.")
-    return {name: value for name, value in given.items() if value is not None}
+        chosen[name] = checked
+    return chosen
 
 
-STEP_OPTIONS = ("retry", "queue", "priority", "transactional")
-COMPENSATOR_OPTIONS = ("retry", "queue", "transactional")
+STEP_OPTIONS = ("retry", "timeout", "queue", "priority", "transactional", "suspends")
+COMPENSATOR_OPTIONS = ("retry", "timeout", "queue", "transactional")
 
 
-def checked_handler(of: str, function: object) -> Handler:
+def checked_handler(of: str, function: object, takes: str = "a function of the context") -> Handler:
     """`function` if it can be called; `InvalidWorkflow` otherwise."""
     if not callable(function):
-        raise InvalidWorkflow(f"{of} takes a function of the context, not {function!r}.")
+        raise InvalidWorkflow(f"{of} takes {takes}, not {function!r}.")
     return function
 
 
@@ -118,6 +141,7 @@ class Step:
         function: H,
         *,
         retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         transactional: bool = False,
     ) -> H: ...
@@ -128,6 +152,7 @@ class Step:
         function: None = None,
         *,
         retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         transactional: bool = False,
     ) -> Callable[[H], H]: ...
@@ -135,8 +160,8 @@ class Step:
     def compensate(self, function: H | None = None, **options: Any) -> H | Callable[[H], H]:
         """Decorator: the function that undoes this step once it has completed.
 
-        Options: `retry` (default 5 attempts), `queue`, `transactional`. In it `ctx.result` is what
-        the step returned and `ctx.error` why the run is rolled back.
+        Options: `retry` (default 5 attempts), `timeout` (default none), `queue`, `transactional`.
+        In it `ctx.result` is what the step returned and `ctx.error` why the run is rolled back.
         """
         of = f"compensate of step {self.name!r}"
         chosen = Options(**checked_options(of, options, COMPENSATOR_OPTIONS))
@@ -158,14 +183,19 @@ class Step:
         step._undo = self._undo
         return step
 
-    def node(self, default_retry: RetryPolicy) -> StepNode:
-        """The step's entry in a plan."""
+    def node(
+        self, default_retry: RetryPolicy, default_timeout: float | None, name: str | None = None
+    ) -> StepNode:
+        """The step's entry in a plan, under its own name or that of the branch it is."""
+        options = self.options
+        timeout = default_timeout if options.timeout is None else options.timeout
         return StepNode(
-            name=self.name,
-            retry=self.options.retry or default_retry,
-            placement=self.options.placement,
-            transactional=self.options.transactional,
+            name=self.name if name is None else name,
+            retry=options.retry or default_retry,
+            placement=Placement(options.queue, options.priority, timeout),
+            transactional=options.transactional,
             compensator=self._compensator_node(),
+            suspends=options.suspends,
         )
 
     def _compensator_node(self) -> Compensator | None:
@@ -175,7 +205,9 @@ class Step:
         # An undo runs where the step ran, unless it says otherwise.
         return Compensator(
             retry=options.retry or COMPENSATOR_RETRY,
-            placement=Placement(options.queue or self.options.queue, self.options.priority),
+            placement=Placement(
+                options.queue or self.options.queue, self.options.priority, options.timeout
+            ),
             transactional=options.transactional,
         )
 

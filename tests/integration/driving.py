@@ -28,7 +28,7 @@ T = TypeVar("T")
 PATIENCE = 20.0
 """Seconds after which a thread that waits for another is taken for stuck."""
 
-TABLES = ("run", "token", "journal", "outbox", "inbox", "worker", "definition")
+TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker", "definition")
 
 EMPTY = """
 DO $$
@@ -151,9 +151,10 @@ class World:
         """Take what is due out of the outbox, as a relay does; the tokens it speaks of."""
         due = self.rows(
             "DELETE FROM durable_outbox WHERE available_at <= clock_timestamp()"
-            " RETURNING id, token_id"
+            " RETURNING id, args"
         )
-        return [row["token_id"] for row in sorted(due, key=lambda row: int(row["id"]))]
+        messages = sorted(due, key=lambda row: int(row["id"]))
+        return [UUID(token) for row in messages for token in row["args"]]
 
     def drain(self, *workers: Durable) -> int:
         """Deliver what is due, to each of the workers in turn, until nothing is; how many."""

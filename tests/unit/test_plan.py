@@ -7,8 +7,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import Outline, Placement, Plan, StepNode, incompatible
+from celery_durable.core.plan import (
+    Body,
+    ChildNode,
+    LoopNode,
+    MapNode,
+    Node,
+    Outline,
+    ParallelNode,
+    Placement,
+    Plan,
+    RouteNode,
+    SignalNode,
+    SleepNode,
+    StepNode,
+    bodies_of,
+    body_of,
+    first_placement,
+    first_unit,
+    incompatible,
+    kind_of,
+    placement_of,
+)
 from tests.unit.values import RETRY, node, place, plan
+
+CHILD = ChildNode("goods", "stock", version=2)
+
+KINDS: dict[str, tuple[Node, tuple[Body, ...]]] = {
+    "step": (node("x"), (node("x"),)),
+    "child": (ChildNode("x", "stock"), (ChildNode("x", "stock"),)),
+    "parallel": (ParallelNode("x", (node("fraud"), CHILD)), (node("fraud"), CHILD)),
+    "map": (MapNode("x", node("pick")), (node("pick"),)),
+    "route": (RouteNode("x", (node("wire"), CHILD)), (node("wire"), CHILD)),
+    "loop": (LoopNode("x", node("look"), max_iterations=3), (node("look"),)),
+    "sleep": (SleepNode("x", 60.0), ()),
+    "signal": (SignalNode("x", "signoff", timeout=60.0), ()),
+}
+
+each_kind = pytest.mark.parametrize(
+    ("kind", "one", "bodies"), [(kind, *of) for kind, of in KINDS.items()], ids=KINDS
+)
 
 ABC = plan("a", node("b", compensated=True), "c")
 
@@ -64,12 +102,91 @@ def test_what_is_stored_of_a_plan_is_json_without_callables() -> None:
 
 def test_an_outline_is_what_starting_a_run_needs_of_a_stored_plan() -> None:
     stored = json.loads(json.dumps(ABC.as_data()))
-    assert Outline.of(stored) == Outline("order", 1, ("a", "b", "c"), place("a"))
+    steps = (("a", "step"), ("b", "step"), ("c", "step"))
+    assert Outline.of(stored) == Outline("order", 1, steps, place("a"), "a")
+    assert Outline.of(stored).names == ("a", "b", "c")
+    assert Outline.of(stored).first_position is None
 
 
 def test_a_default_placement_is_stored_as_such() -> None:
     bare = Plan("order", 1, (StepNode("a", RETRY),))
     assert Outline.of(bare.as_data()).first == Placement(None, None)
+
+
+@each_kind
+def test_every_kind_of_node_has_its_word_and_its_bodies(
+    kind: str, one: Node, bodies: tuple[Body, ...]
+) -> None:
+    assert kind_of(one) == kind
+    assert bodies_of(one) == bodies
+
+
+def test_a_unit_s_body_is_its_branch_s_its_case_s_or_the_only_one() -> None:
+    for kind in ("parallel", "route"):
+        one, _ = KINDS[kind]
+        assert body_of(one, "goods") is CHILD
+        assert body_of(one, "gone") is body_of(one, None) is None
+    for kind in ("step", "child", "map", "loop"):
+        one, bodies = KINDS[kind]
+        assert body_of(one, None) == bodies[0]
+    for kind in ("sleep", "signal"):
+        assert body_of(KINDS[kind][0], None) is None
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("route", "x#route"), ("loop", "x#0")])
+def test_a_run_that_comes_to_a_route_or_a_loop_is_at_its_first_part(kind: str, unit: str) -> None:
+    assert first_unit(KINDS[kind][0]) == unit
+
+
+def test_a_run_that_comes_to_any_other_node_is_at_the_node() -> None:
+    for kind in KINDS.keys() - {"route", "loop"}:
+        assert first_unit(KINDS[kind][0]) == "x"
+
+
+def test_a_step_has_its_own_place_and_the_rest_the_run_s() -> None:
+    assert placement_of(node("x")) == first_placement(node("x")) == place("x")
+    assert placement_of(CHILD) == placement_of(None) == Placement()
+    for kind in ("child", "parallel", "map", "route", "sleep", "signal"):
+        assert first_placement(KINDS[kind][0]) == Placement()
+
+
+@each_kind
+def test_what_is_stored_of_every_kind_of_node_is_json_that_an_outline_is_made_of(
+    kind: str, one: Node, bodies: tuple[Body, ...]
+) -> None:
+    stored = json.loads(json.dumps(Plan("order", 1, (one, node("end"))).as_data()))
+    outline = Outline.of(stored)
+    assert outline.nodes == (("x", kind), ("end", "step"))
+    assert outline.first == first_placement(one)
+    assert outline.first_unit == first_unit(one)
+    assert outline.first_position == (0 if kind == "loop" else None)
+    assert all(body.name in json.dumps(stored["nodes"][0]) for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("one", "undoable"),
+    [
+        (ParallelNode("x", (node("a"), node("b", compensated=True))), True),
+        (ParallelNode("x", (node("a"), CHILD)), False),
+        (MapNode("x", node("a", compensated=True)), True),
+        (RouteNode("x", (node("a"), node("b", compensated=True))), True),
+        (LoopNode("x", node("a", compensated=True), 3), True),
+        (LoopNode("x", node("a"), 3), False),
+        (ChildNode("x", "stock", cascade=True), True),
+        (ChildNode("x", "stock"), False),
+        (SleepNode("x", 1.0), False),
+        (SignalNode("x", "signoff"), False),
+    ],
+)
+def test_a_node_can_be_undone_if_something_in_it_can(one: Node, undoable: bool) -> None:
+    assert Plan("order", 1, (one,)).undoable == (("x",) if undoable else ())
+
+
+def test_a_node_of_another_kind_is_another_node() -> None:
+    stored = Outline.of(Plan("order", 1, (node("x"), node("end"))).as_data())
+    for kind in KINDS.keys() - {"step"}:
+        edited = Plan("order", 1, (KINDS[kind][0], node("end")))
+        assert incompatible(stored, edited, ["x", "end"]) == {"x", "end"}
 
 
 @pytest.mark.parametrize(

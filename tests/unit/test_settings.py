@@ -10,7 +10,7 @@ import pytest
 
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError
-from celery_durable.settings import Settings, default_retry, read_settings
+from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
 
 URL = "postgresql+psycopg://user@host/shop"
 
@@ -43,6 +43,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "max_crashes": 3,
         "max_payload_bytes": 1_048_576,
         "default_retry": dataclasses.asdict(STEP_RETRY),
+        "step_timeout": None,
     }
 
 
@@ -60,14 +61,17 @@ def test_settings_are_taken_as_they_are_set() -> None:
         "max_crashes": 1,
         "max_payload_bytes": 1_000,
         "default_retry": RetryPolicy(max_attempts=9),
+        "step_timeout": 90.0,
     }
     assert given.keys() == {field.name for field in dataclasses.fields(Settings)}
     assert read_named(given) == Settings(**given)
 
 
 def test_a_duration_may_be_a_timedelta() -> None:
-    settings = read(database_url=URL, worker_ttl=timedelta(minutes=1), poll_interval=1)
+    minute = timedelta(minutes=1)
+    settings = read(database_url=URL, worker_ttl=minute, poll_interval=1, step_timeout=minute)
     assert (settings.worker_ttl, settings.poll_interval) == (60.0, 1.0)
+    assert settings.step_timeout == 60.0
 
 
 def test_none_is_as_good_as_not_set() -> None:
@@ -167,6 +171,7 @@ WRONG: dict[str, tuple[str, list[object]]] = {
     "max_crashes": (COUNT, [0, "3"]),
     "max_payload_bytes": (COUNT, [0, 1e6]),
     "default_retry": (POLICY, [3, "exponential", ("max_attempts", 3)]),
+    "step_timeout": (SECONDS, [0, -1, "30", True, float("inf"), timedelta(0)]),
 }
 
 
@@ -206,3 +211,10 @@ def test_the_default_retry_can_be_read_without_a_database() -> None:
     assert default_retry({"durable_default_retry": {"max_attempts": 9}}).max_attempts == 9
     with pytest.raises(ConfigurationError, match="durable_default_retry takes"):
         default_retry({"durable_default_retry": 3})
+
+
+def test_the_step_timeout_can_be_read_without_a_database() -> None:
+    assert step_timeout({}) is step_timeout({"durable_step_timeout": None}) is None
+    assert step_timeout({"durable_step_timeout": timedelta(minutes=1)}) == 60.0
+    with pytest.raises(ConfigurationError, match="durable_step_timeout takes"):
+        step_timeout({"durable_step_timeout": 0})

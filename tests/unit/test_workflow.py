@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from celery import Celery
 
 from celery_durable import Context, Durable, RetryPolicy, Step
-from celery_durable.core.plan import Compensator, Placement, StepNode
+from celery_durable.core.plan import Compensator, Placement, Plan, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
 from celery_durable.errors import ConfigurationError, DuplicateWorkflow
+from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.step import as_step
 from tests.unit.values import FixedJournal, at, claim
 
@@ -26,6 +28,16 @@ def durable() -> Durable:
 
 def context(input: object = None) -> Context:
     return Context(claim(at("any"), input), FixedJournal())
+
+
+def steps_of(plan: Plan) -> list[StepNode]:
+    """The nodes of a workflow that has steps only."""
+    return [node for node in plan.nodes if isinstance(node, StepNode)]
+
+
+def only_step(workflow: Workflow) -> StepNode:
+    (node,) = steps_of(workflow.plan)
+    return node
 
 
 def reserve(ctx: Any) -> Any:
@@ -82,23 +94,71 @@ def test_a_step_that_names_no_policy_has_the_app_s_default() -> None:
     app = Celery("shop", set_as_current=False)
     app.conf.durable_default_retry = {"max_attempts": 7}
     durable = Durable(app)
-    nodes = (
-        durable.workflow("order").step(reserve).step(reserve, name="b", retry=PATIENT).plan.nodes
-    )
-    assert [node.retry.max_attempts for node in nodes] == [7, 9]
+    order = durable.workflow("order").step(reserve).step(reserve, name="b", retry=PATIENT)
+    assert [node.retry.max_attempts for node in steps_of(order.plan)] == [7, 9]
+
+
+@pytest.mark.parametrize("timeout", [90, 90.0, timedelta(minutes=1.5)])
+def test_a_timeout_is_kept_in_seconds(durable: Durable, timeout: float | timedelta) -> None:
+    step = durable.step(timeout=timeout)(reserve)
+    step.compensate(timeout=timeout)(release)
+    node = only_step(durable.workflow("order").step(step))
+    assert node.placement == Placement(time_limit=90.0)
+    assert type(node.placement.time_limit) is float
+    assert node.compensator == Compensator(COMPENSATOR_RETRY, Placement(time_limit=90.0))
+
+
+def test_a_timeout_in_one_workflow_goes_before_the_step_s_own(durable: Durable) -> None:
+    step = durable.step(timeout=30)(reserve)
+    order = durable.workflow("order").step(step, timeout=timedelta(seconds=5)).step(step, name="b")
+    assert [node.placement.time_limit for node in steps_of(order.plan)] == [5.0, 30.0]
+
+
+def test_a_step_that_names_no_timeout_has_the_app_s_default_and_its_compensator_none() -> None:
+    app = Celery("shop", set_as_current=False)
+    app.conf.durable_step_timeout = timedelta(minutes=1)
+    durable = Durable(app)
+    quick = durable.step(name="quick", timeout=5)(reserve)
+    order = durable.workflow("order").step(durable.step(reserve, compensate=release)).step(quick)
+    assert durable.default_timeout == 60.0
+    assert [node.placement.time_limit for node in steps_of(order.plan)] == [60.0, 5.0]
+    assert steps_of(order.plan)[0].compensator == Compensator(COMPENSATOR_RETRY)
+
+
+def test_without_an_app_or_a_setting_there_is_no_default_timeout(durable: Durable) -> None:
+    assert durable.default_timeout is None
+    assert Durable(Celery("shop", set_as_current=False)).default_timeout is None
+
+
+def test_a_wrong_default_timeout_is_refused_when_the_workflow_is_frozen() -> None:
+    app = Celery("shop", set_as_current=False)
+    durable = Durable(app)
+    order = durable.workflow("order").step(reserve)
+    app.conf.durable_step_timeout = "60"
+    with pytest.raises(ConfigurationError, match=r"durable_step_timeout takes .* not '60'"):
+        _ = order.plan
+    app.conf.durable_step_timeout = 60
+    assert only_step(order).placement.time_limit == 60.0
+
+
+def test_a_step_may_say_that_it_suspends(durable: Durable) -> None:
+    step = durable.step(suspends=True)(reserve)
+    order = durable.workflow("order").step(step).step(step, name="b", suspends=False)
+    order.step(release, suspends=True)
+    assert [node.suspends for node in steps_of(order.plan)] == [True, False, True]
 
 
 def test_a_compensator_runs_where_its_step_runs_with_a_policy_of_its_own(durable: Durable) -> None:
     step = durable.step(queue="stock", priority=7, retry=PATIENT, transactional=True)(reserve)
     assert step.compensate(release) is release
-    (node,) = durable.workflow("order").step(step).plan.nodes
+    node = only_step(durable.workflow("order").step(step))
     assert node.compensator == Compensator(COMPENSATOR_RETRY, Placement("stock", 7))
 
 
 def test_a_compensator_has_options_of_its_own(durable: Durable) -> None:
     step = durable.step(queue="stock")(reserve)
     assert step.compensate(retry=PATIENT, queue="undo", transactional=True)(release) is release
-    (node,) = durable.workflow("order").step(step).plan.nodes
+    node = only_step(durable.workflow("order").step(step))
     assert node.compensator == Compensator(PATIENT, Placement("undo"), transactional=True)
 
 
@@ -154,7 +214,7 @@ def test_a_compensator_declared_after_the_step_was_placed_still_counts(
     order = durable.workflow("order").step(step, **options)
     step.compensate(release)
     assert order.plan.undoable == ("reserve",)
-    assert order.step_called("reserve").compensator is release
+    assert order.step_of("reserve", None).compensator is release
 
 
 def send_email(to: str, *, subject: str = "") -> str:
@@ -176,8 +236,8 @@ def test_args_call_a_celery_task_and_its_step_has_the_last_part_of_its_name(
     task = app.task(name="shop.mail.deliver")(send_email)
     order = durable.workflow("order").step(task, args=lambda ctx: (ctx.input,), queue="mail")
     assert order.steps == ("deliver",)
-    assert order.step_called("deliver")(context("ada")) == "ada: "
-    assert order.plan.first.placement == Placement("mail")
+    assert order.step_of("deliver", None)(context("ada")) == "ada: "
+    assert only_step(order).placement == Placement("mail")
 
 
 def test_args_call_a_decorated_step_s_function(durable: Durable) -> None:
@@ -244,6 +304,43 @@ def test_the_registry_knows_the_queues_that_steps_and_compensators_name(durable:
     step.compensate(queue="undo")(release)
     durable.workflow("order").step(step).step(release)
     assert durable.registry.queues() == {"stock", "undo"}
+
+
+def test_the_registry_knows_the_queues_within_every_kind_of_node(durable: Durable) -> None:
+    def on(queue: str) -> Step:
+        return durable.step(name=queue, queue=queue)(reserve)
+
+    undone = on("case")
+    undone.compensate(queue="undo of case")(release)
+    child = durable.workflow("child").step(on("child"))
+    (
+        durable.workflow("order")
+        .parallel("checks", [on("branch"), release, child])
+        .map("lines", over=reserve, handler=on("item"))
+        .route("rail", reserve, {"wire": undone}, default=on("default"))
+        .loop("poll", on("iteration"), max_iterations=3)
+        .sleep("nap", 1)
+        .wait_for_signal("signoff")
+        .child_workflow("fulfil", child)
+    )
+    assert durable.registry.queues() == {
+        "branch",
+        "item",
+        "case",
+        "undo of case",
+        "default",
+        "iteration",
+        "child",
+    }
+
+
+def test_the_registry_compares_the_plans_of_twins_whatever_their_nodes(durable: Durable) -> None:
+    durable.workflow("order").map("lines", over=reserve, handler=reserve)
+    durable.workflow("order").map("lines", over=release, handler=reserve)
+    assert durable.registry.find("order") is not None
+    durable.workflow("order").map("lines", over=reserve, handler=reserve, chunk=2).sleep("nap", 1)
+    with pytest.raises(DuplicateWorkflow, match=r"version 1: lines and lines -> nap\."):
+        durable.registry.find("order")
 
 
 @dataclasses.dataclass

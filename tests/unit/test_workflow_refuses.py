@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def durable() -> Any:
     return Durable()
 
 
-STEP_OPTIONS = "it takes retry, queue, priority, transactional."
+STEP_OPTIONS = "it takes retry, timeout, queue, priority, transactional, suspends."
+TIMEOUT = "seconds or a timedelta, above 0 and at most 100 years"
 
 MISUSES: dict[str, tuple[Callable[[Any], object], str]] = {
     "a step's name twice": (
@@ -92,7 +94,7 @@ MISUSES: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "an unknown option of a compensator": (
         lambda d: d.step(reserve).compensate(transaction=True)(release),
-        "it takes retry, queue, transactional. Did you mean 'transactional'?",
+        "it takes retry, timeout, queue, transactional. Did you mean 'transactional'?",
     ),
     "a retry that is no policy": (
         lambda d: d.step(retry=3)(reserve),
@@ -113,6 +115,49 @@ MISUSES: dict[str, tuple[Callable[[Any], object], str]] = {
     "transactional that is no bool": (
         lambda d: d.step(transactional=1)(reserve),
         "step: transactional= takes True or False, not 1.",
+    ),
+    "suspends that is no bool": (
+        lambda d: d.workflow("order").step(reserve, suspends="yes"),
+        "step 'reserve': suspends= takes True or False, not 'yes'.",
+    ),
+    "a timeout of no time": (
+        lambda d: d.step(timeout=0)(reserve),
+        f"step: timeout= takes {TIMEOUT}, not 0.",
+    ),
+    "a negative timeout": (
+        lambda d: d.workflow("order").step(reserve, timeout=-1.5),
+        f"step 'reserve': timeout= takes {TIMEOUT}, not -1.5.",
+    ),
+    "a negative timedelta": (
+        lambda d: d.step(timeout=timedelta(seconds=-1))(reserve),
+        f"step: timeout= takes {TIMEOUT}, not {timedelta(seconds=-1)!r}.",
+    ),
+    "a timeout that is True": (
+        lambda d: d.step(timeout=True)(reserve),
+        f"step: timeout= takes {TIMEOUT}, not True.",
+    ),
+    "a timeout that is no number": (
+        lambda d: d.step(timeout="30")(reserve),
+        f"step: timeout= takes {TIMEOUT}, not '30'.",
+    ),
+    "a timeout that is NaN": (
+        lambda d: d.step(timeout=float("nan"))(reserve),
+        f"step: timeout= takes {TIMEOUT}, not nan.",
+    ),
+    "a timeout for ever": (
+        lambda d: d.step(timeout=float("inf"))(reserve),
+        f"step: timeout= takes {TIMEOUT}, not inf.",
+    ),
+    "a timeout of a compensator that is none": (
+        lambda d: d.step(reserve).compensate(timeout=0)(release),
+        f"compensate of step 'reserve': timeout= takes {TIMEOUT}, not 0.",
+    ),
+    "an option of steps that a compensator has not": (
+        lambda d: d.step(reserve).compensate(suspends=True)(release),
+        (
+            "compensate of step 'reserve' has no option 'suspends';"
+            " it takes retry, timeout, queue, transactional."
+        ),
     ),
     "a wrong option of a compensator": (
         lambda d: d.step(reserve).compensate(retry="often")(release),

@@ -8,7 +8,7 @@ from uuid import UUID
 from celery_durable.core.claim import Claim, RunFacts
 from celery_durable.core.event import Crashed, Failed, Succeeded
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
-from celery_durable.core.names import RETURNS, node_of
+from celery_durable.core.names import RETURNS
 from celery_durable.core.plan import Compensator, Placement, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import Status
@@ -50,7 +50,7 @@ def plan(*nodes: StepNode | str, returns: bool = False) -> Plan:
 
 def at(unit: str, **changes: Any) -> Token:
     """A token whose unit is `unit`; on the way back where `rollback` says so."""
-    name = unit if unit == RETURNS else node_of(unit)
+    name = unit if unit == RETURNS else unit.split("#", 1)[0]
     return Token(TOKEN_ID, RUN_ID, node=name, unit=unit, **changes)
 
 

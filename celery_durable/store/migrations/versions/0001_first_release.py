@@ -58,23 +58,36 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_index(
-        op.f("durable_inbox_run_id_kind_idx"),
+        op.f("durable_inbox_run_id_kind_name_id_idx"),
         "durable_inbox",
-        ["run_id", "kind"],
+        ["run_id", "kind", "name", "id"],
         unique=False,
         schema="durable",
         postgresql_where=sa.text("consumed_by IS NULL"),
     )
     op.create_table(
+        "durable_item",
+        sa.Column("token_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("input", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("token_id", "position", name=op.f("durable_item_pkey")),
+        schema="durable",
+    )
+    op.create_table(
         "durable_journal",
         sa.Column("run_id", sa.Uuid(), nullable=False),
-        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("unit", sa.Text(collation="C"), nullable=False),
         sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("part", sa.Text(), nullable=True),
+        sa.Column("position", sa.Integer(), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("undoable", sa.Boolean(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("input", sa.JSON(), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("gathers", sa.Text(), nullable=True),
+        sa.Column("child_run_id", sa.Uuid(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("failures", sa.JSON(), nullable=True),
         sa.Column("worker", sa.Uuid(), nullable=False),
@@ -84,6 +97,14 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
+        ),
+        sa.CheckConstraint(
+            "gathers IN ('branches', 'items', 'iteration', 'child')",
+            name=op.f("durable_journal_gathers"),
+        ),
+        sa.CheckConstraint(
+            "gathers IS DISTINCT FROM 'child' OR child_run_id IS NOT NULL",
+            name=op.f("durable_journal_child_has_a_run"),
         ),
         sa.CheckConstraint(
             "outcome <> 'failed' OR error IS NOT NULL",
@@ -99,6 +120,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint(
             "outcome IN ('completed', 'failed', 'cancelled')", name=op.f("durable_journal_outcome")
+        ),
+        sa.CheckConstraint(
+            "gathers IS NULL OR result IS NULL", name=op.f("durable_journal_gathered_has_no_result")
         ),
         sa.PrimaryKeyConstraint("run_id", "unit", name=op.f("durable_journal_pkey")),
         schema="durable",
@@ -164,7 +188,9 @@ def upgrade() -> None:
         sa.Column(
             "tags", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
         ),
+        sa.Column("parent_token", sa.Uuid(), nullable=True),
         sa.Column("parent_run_id", sa.Uuid(), nullable=True),
+        sa.Column("root_run_id", sa.Uuid(), nullable=True),
         sa.Column("forked_from", sa.Uuid(), nullable=True),
         sa.Column(
             "created_at",
@@ -194,6 +220,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("durable_run_pkey")),
         sa.UniqueConstraint("workflow", "key", name=op.f("durable_run_workflow_key_key")),
         schema="durable",
+    )
+    op.create_index(
+        op.f("durable_run_parent_run_id_id_idx"),
+        "durable_run",
+        ["parent_run_id", "id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("parent_run_id IS NOT NULL"),
     )
     op.create_index(
         op.f("durable_run_status_id_idx"),
@@ -228,16 +262,33 @@ def upgrade() -> None:
         sa.Column("flags", sa.Integer(), server_default="0", nullable=False),
         sa.Column("rollback", sa.Text(), nullable=True),
         sa.Column("failures", sa.JSON(), nullable=True),
-        sa.Column("queue", sa.Text(), nullable=False),
-        sa.Column("priority", sa.SmallInteger(), nullable=True),
-        sa.Column("fence", sa.Uuid(), nullable=False),
-        sa.Column("claimed_by", sa.Uuid(), nullable=True),
+        sa.Column("parent_id", sa.Uuid(), nullable=True),
+        sa.Column("part", sa.Text(), nullable=True),
+        sa.Column("position", sa.Integer(), nullable=True),
+        sa.Column("wait", sa.Text(), nullable=True),
+        sa.Column("awaits", sa.Text(), nullable=True),
+        sa.Column("child_run_id", sa.Uuid(), nullable=True),
+        sa.Column("waiting_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "wake_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("clock_timestamp()"),
-            nullable=False,
+            nullable=True,
         ),
+        sa.Column("remaining", sa.Integer(), nullable=True),
+        sa.Column("failed", sa.Integer(), nullable=True),
+        sa.Column("total", sa.Integer(), nullable=True),
+        sa.Column("opened", sa.Integer(), nullable=True),
+        sa.Column("input", sa.JSON(), nullable=True),
+        sa.Column("snapshot", sa.JSON(), nullable=True),
+        sa.Column("answer", sa.JSON(), nullable=True),
+        sa.Column("progress", sa.JSON(), nullable=True),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=True),
+        sa.Column("time_limit", sa.Double(), nullable=True),
+        sa.Column("fence", sa.Uuid(), nullable=False),
+        sa.Column("claimed_by", sa.Uuid(), nullable=True),
+        sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "hinted_at",
             sa.DateTime(timezone=True),
@@ -246,10 +297,38 @@ def upgrade() -> None:
         ),
         sa.Column("hints", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
+            "coalesce(wait = 'child', false) = (child_run_id IS NOT NULL)",
+            name=op.f("durable_token_child_has_a_run"),
+        ),
+        sa.CheckConstraint(
+            "coalesce(wait = 'signal', false) = (awaits IS NOT NULL)",
+            name=op.f("durable_token_signal_has_a_name"),
+        ),
+        sa.CheckConstraint(
+            "num_nonnulls(remaining, failed, total, opened) = CASE WHEN wait = 'branches' THEN 4"
+            " ELSE 0 END",
+            name=op.f("durable_token_fork_has_a_gate"),
+        ),
+        sa.CheckConstraint(
             "rollback IN ('failed', 'cancelled')", name=op.f("durable_token_rollback")
         ),
         sa.CheckConstraint(
+            "wait IN ('signal', 'timer', 'child', 'branches')", name=op.f("durable_token_wait")
+        ),
+        sa.CheckConstraint(
+            "wake_at IS NOT NULL OR wait IN ('signal', 'child', 'branches')",
+            name=op.f("durable_token_has_a_time"),
+        ),
+        sa.CheckConstraint(
+            "(waiting_since IS NOT NULL) = (wait IS NOT NULL)",
+            name=op.f("durable_token_waits_since_a_time"),
+        ),
+        sa.CheckConstraint(
             "attempt >= 1 AND crashes >= 0 AND hints >= 0", name=op.f("durable_token_counts")
+        ),
+        sa.CheckConstraint(
+            "remaining BETWEEN 0 AND total AND failed >= 0 AND opened <= total",
+            name=op.f("durable_token_gate"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("durable_token_pkey")),
         schema="durable",
@@ -261,6 +340,14 @@ def upgrade() -> None:
         unique=False,
         schema="durable",
         postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    )
+    op.create_index(
+        op.f("durable_token_parent_id_idx"),
+        "durable_token",
+        ["parent_id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("parent_id IS NOT NULL"),
     )
     op.create_index(
         op.f("durable_token_run_id_idx"),
@@ -320,6 +407,7 @@ def downgrade() -> None:
     for table in (
         "durable_definition",
         "durable_inbox",
+        "durable_item",
         "durable_journal",
         "durable_outbox",
         "durable_run",

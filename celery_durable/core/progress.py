@@ -1,0 +1,189 @@
+"""How a unit ends: it completes and the token goes on, or it fails and is tried again or not.
+
+A branch goes nowhere: it leaves through the gate, whatever became of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from celery_durable.core import units
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    Gathers,
+    JournalRecord,
+    Leave,
+    Outcome,
+    RunChange,
+)
+from celery_durable.core.event import (
+    ChildEnded,
+    Crashed,
+    Failed,
+    Iteration,
+    Joined,
+    Succeeded,
+    Undo,
+)
+from celery_durable.core.failure import ErrorRecord, FailedAttempt, with_attempt
+from celery_durable.core.names import RETURNS
+from celery_durable.core.plan import (
+    LoopNode,
+    MapNode,
+    ParallelNode,
+    Plan,
+)
+from celery_durable.core.status import Status
+from celery_durable.core.token import (
+    Token,
+)
+
+
+def completed(plan: Plan, token: Token, event: Succeeded) -> Decision:
+    if token.unit == RETURNS:
+        return Decision(token, End(), run=RunChange(Status.COMPLETED, result=event.result))
+    entry = units.record(plan, token, event, Outcome.COMPLETED)
+    return _recorded(plan, token, entry, event.iteration, event.undo)
+
+
+def child_completed(plan: Plan, token: Token, event: ChildEnded) -> Decision:
+    entry = of_child(plan, token, event)
+    return _recorded(plan, token, entry, event.iteration, event.undo)
+
+
+def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
+    """The record of a completed child: its result stays where it is."""
+    entry = units.record(plan, token, Succeeded(None, event.started_at), Outcome.COMPLETED)
+    return replace(entry, child=event.child, gathers=Gathers.CHILD)
+
+
+def _recorded(
+    plan: Plan,
+    token: Token,
+    entry: JournalRecord,
+    iteration: Iteration | None,
+    undo: Undo | None,
+) -> Decision:
+    """The unit in hand has completed as `entry` says."""
+    node = plan.find(token.node)
+    if token.parent is not None:
+        return Decision(token, leave(plan, token), (entry,))
+    if isinstance(node, LoopNode):
+        return _iterated(plan, token, node, entry, iteration=iteration or Iteration(), undo=undo)
+    return go_on(plan, token, (entry,))
+
+
+def go_on(plan: Plan, token: Token, records: tuple[JournalRecord, ...]) -> Decision:
+    """From a node that has completed to the next one, or to the end."""
+    following = plan.after(token.node)
+    if following is not None:
+        return Decision(token, units.begin(token, following), records)
+    if plan.returns:
+        return Decision(token, units.begin_returns(token), records)
+    return Decision(token, End(), records, RunChange(Status.COMPLETED))
+
+
+def _iterated(
+    plan: Plan,
+    token: Token,
+    node: LoopNode,
+    entry: JournalRecord,
+    *,
+    iteration: Iteration,
+    undo: Undo | None,
+) -> Decision:
+    done = (token.position or 0) + 1
+    error = iteration.error
+    if error is None and not iteration.is_done:
+        if done < node.max_iterations:
+            following = units.next_iteration(plan, token, node, iteration.next_input)
+            return Decision(token, following, (entry,))
+        if node.fails_when_exhausted:
+            told = f"{node.name} was not done after {done} iterations"
+            error = ErrorRecord("LoopExhausted", told, unit=node.name)
+    if error is not None:
+        failed = JournalRecord(
+            node.name, node.name, Outcome.FAILED, 1, entry.started_at, error=error
+        )
+        undo = units.undo_of(entry) or undo
+        return turn_back(
+            plan, token, (entry, failed), undo=undo, ends_as=Status.FAILED, error=error
+        )
+    return go_on(plan, token, (entry, gathered(token, entry.started_at, Gathers.ITERATION)))
+
+
+def gathered(token: Token, started_at: datetime, gathers: Gathers) -> JournalRecord:
+    """The record of a node whose result is put together from its units'."""
+    return JournalRecord(
+        token.node, token.node, Outcome.COMPLETED, token.attempt, started_at, gathers=gathers
+    )
+
+
+def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decision | None:
+    """The same unit later, or None when it has failed for good."""
+    if not event.may_retry:
+        return None
+    policy = units.retry_policy(plan, token)
+    if event.counts and token.attempt >= policy.max_attempts:
+        return None
+    delay = event.delay
+    if delay is None:
+        delay = policy.delay_after(token.attempt, event.chance)
+    began_at = token.failures[0].started_at if token.failures else event.started_at
+    next_after = (now - began_at).total_seconds() + delay
+    if policy.max_elapsed is not None and next_after > policy.max_elapsed:
+        return None
+    failed = FailedAttempt(token.attempt, event.error, event.started_at, now)
+    attempt = token.attempt + 1 if event.counts else token.attempt
+    moved = replace(token, attempt=attempt, failures=with_attempt(token.failures, failed))
+    return Decision(token, units.same_again(plan, moved, delay))
+
+
+def failed(plan: Plan, token: Token, event: Failed | Crashed) -> Decision:
+    entry = units.record(plan, token, event, Outcome.FAILED)
+    if token.parent is not None:
+        return Decision(token, leave(plan, token, failed=True), (entry,))
+    return turn_back(
+        plan, token, (entry,), undo=event.undo, ends_as=Status.FAILED, error=event.error
+    )
+
+
+def turn_back(
+    plan: Plan,
+    token: Token,
+    records: tuple[JournalRecord, ...],
+    *,
+    undo: Undo | None,
+    ends_as: Status,
+    error: ErrorRecord | None = None,
+) -> Decision:
+    """Begin the rollback with `undo`, or end at once when there is nothing to undo."""
+    if undo is None:
+        return Decision(token, End(), records, RunChange(ends_as, error))
+    back = replace(token, rollback=ends_as)
+    return Decision(
+        token, units.undo(plan, back, undo), records, RunChange(Status.COMPENSATING, error)
+    )
+
+
+def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
+    """A branch goes through the gate."""
+    match plan.find(token.node):
+        case MapNode() as node:
+            counts = failed and not node.keeps_errors
+            timed = units.placement(plan, token).time_limit is not None
+            return Leave(counts, counts and node.fail_fast, 1 if timed else node.chunk)
+        case ParallelNode() as node:
+            return Leave(failed, failed and node.fail_fast)
+        case _:
+            return Leave(failed)
+
+
+def joined(plan: Plan, token: Token, event: Joined) -> Decision:
+    if event.error is not None:
+        return turn_back(plan, token, (), undo=event.undo, ends_as=Status.FAILED, error=event.error)
+    is_map = isinstance(plan.find(token.node), MapNode)
+    gathers = Gathers.ITEMS if is_map else Gathers.BRANCHES
+    return go_on(plan, token, (gathered(token, event.started_at, gathers),))

@@ -1,0 +1,104 @@
+"""Cancelling, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from celery_durable.core import units
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    JournalRecord,
+    Outcome,
+    RunChange,
+)
+from celery_durable.core.event import (
+    ChildEnded,
+    Crashed,
+    Event,
+    Failed,
+    Flagged,
+    Reached,
+    Spawned,
+    Succeeded,
+    Suspended,
+)
+from celery_durable.core.names import RETURNS, ROLLBACK
+from celery_durable.core.plan import (
+    Plan,
+)
+from celery_durable.core.progress import leave, of_child, try_again, turn_back
+from celery_durable.core.status import Status
+from celery_durable.core.token import (
+    Flags,
+    Token,
+)
+from celery_durable.core.waits import begin_to_wait
+
+
+def cancelled(plan: Plan, token: Token, event: Event) -> Decision:
+    """What the unit in hand did is written down; then the branch leaves, or the run turns back."""
+    compensating = Flags.COMPENSATE in token.flags
+    entry = _record_of_cancelled(plan, token, event, compensating=compensating)
+    records = () if entry is None else (entry,)
+    if token.parent is not None:
+        return Decision(token, leave(plan, token), records)
+    undo = (units.undo_of(entry) if entry else None) or event.undo
+    return turn_back(
+        plan, token, records, undo=undo if compensating else None, ends_as=Status.CANCELLED
+    )
+
+
+def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
+    plan: Plan, token: Token, event: Event, *, compensating: bool
+) -> JournalRecord | None:
+    match event:
+        case Succeeded() if token.unit == RETURNS:
+            return None
+        case Succeeded() if compensating:
+            return units.record(plan, token, event, Outcome.COMPLETED)
+        case ChildEnded(status=Status.COMPLETED) if compensating:
+            return of_child(plan, token, event)
+        case Failed() | Crashed():
+            return units.record(plan, token, event, Outcome.FAILED)
+        case Succeeded() | Suspended():
+            return units.record(plan, token, event, Outcome.CANCELLED)
+        case ChildEnded():
+            ended = Succeeded(None, event.started_at)
+            return replace(units.record(plan, token, ended, Outcome.CANCELLED), child=event.child)
+        case _:
+            return None
+
+
+def on_the_way_back(
+    plan: Plan, token: Token, event: Event, now: datetime, ends_as: Status
+) -> Decision:
+    back, run = token, None
+    records: tuple[JournalRecord, ...] = ()
+    match event:
+        case Succeeded() | ChildEnded(status=Status.CANCELLED):
+            done = Succeeded("null", event.started_at)
+            done = event if isinstance(event, Succeeded) else done
+            records = (units.record(plan, token, done, Outcome.COMPLETED),)
+        case Failed() if (later := try_again(plan, token, event, now)) is not None:
+            return later
+        case Failed() | Crashed() | ChildEnded():
+            failed = Failed(event.error, event.started_at)
+            records = (units.record(plan, token, failed, Outcome.FAILED),)
+            if ends_as is Status.CANCELLED:
+                # A cancelled run had no error until now, and one that ends failed must have one.
+                run = RunChange(Status.COMPENSATING, event.error)
+            back, ends_as = replace(token, rollback=Status.FAILED), Status.FAILED
+        case Spawned():
+            return begin_to_wait(plan, token, event)
+        case Reached():
+            assert token.unit == ROLLBACK
+        case Flagged():
+            # A cancel of a run that is compensating changes nothing, not even its waiting.
+            return Decision(token, units.same_again(plan, token, event.due_in or 0.0))
+        case _:
+            raise AssertionError((token.unit, event))
+    if event.undo is not None:
+        return Decision(token, units.undo(plan, back, event.undo), records, run)
+    return Decision(token, End(), records, RunChange(ends_as, run.error if run else None))

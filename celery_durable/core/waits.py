@@ -1,0 +1,138 @@
+"""Nodes that are more than a unit: forking, choosing, waiting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from celery_durable.core import units
+from celery_durable.core.decision import (
+    Branch,
+    Decision,
+    Fork,
+    Gathers,
+    JournalRecord,
+    Outcome,
+    Park,
+)
+from celery_durable.core.event import (
+    Chosen,
+    Elapsed,
+    Failed,
+    Listed,
+    Reached,
+    Signalled,
+    Slept,
+    Spawned,
+    Succeeded,
+    Suspended,
+)
+from celery_durable.core.names import part_of
+from celery_durable.core.plan import (
+    MapNode,
+    ParallelNode,
+    Plan,
+    RouteNode,
+    SignalNode,
+    placement_of,
+)
+from celery_durable.core.progress import completed, failed, gathered, go_on
+from celery_durable.core.token import (
+    Flags,
+    ForBranches,
+    ForChild,
+    ForSignal,
+    ForTimer,
+    Token,
+)
+
+
+def begin_to_wait(
+    plan: Plan, token: Token, event: Suspended | Reached | Slept | Spawned
+) -> Decision:
+    match event:
+        case Suspended():
+            waiting = replace(
+                token,
+                wait=ForSignal(event.signal or token.unit),
+                snapshot=event.snapshot,
+                answer=None,
+                crashes=0,
+            )
+            return _park(plan, waiting, event.timeout, held=token)
+        case Slept():
+            waiting = replace(token, wait=ForTimer())
+            return _park(plan, waiting, max(event.seconds, 0.0), held=token)
+        case Spawned():
+            return _park(plan, replace(token, wait=ForChild(event.child)), None, held=token)
+        case Reached():
+            node = plan.find(token.node)
+            if isinstance(node, ParallelNode):
+                return _fork_branches(token, node)
+            assert isinstance(node, SignalNode)
+            waiting = replace(token, wait=ForSignal(node.signal))
+            return _park(plan, waiting, node.timeout, held=token)
+
+
+def _park(plan: Plan, waiting: Token, timeout: float | None, *, held: Token) -> Decision:
+    return Decision(
+        held, Park(replace(waiting, flags=Flags.NONE), units.placement(plan, waiting), timeout)
+    )
+
+
+def signalled(plan: Plan, token: Token, event: Signalled) -> Decision:
+    """The payload is the node's result; or it is what a suspended step is resumed with."""
+    if isinstance(plan.find(token.node), SignalNode):
+        done = completed(plan, token, Succeeded(event.payload, event.started_at))
+        return replace(done, consumes=event.message)
+    resumed = replace(token, wait=None, answer=event.payload)
+    return Decision(token, units.same_again(plan, resumed), consumes=event.message)
+
+
+def elapsed(plan: Plan, token: Token, event: Elapsed) -> Decision:
+    node = plan.find(token.node)
+    slept = isinstance(token.wait, ForTimer)
+    if slept or (isinstance(node, SignalNode) and node.goes_on_without):
+        return completed(plan, token, Succeeded("null", event.started_at))
+    return failed(plan, token, Failed(event.error, event.started_at, undo=event.undo))
+
+
+def chosen(plan: Plan, token: Token, event: Chosen) -> Decision:
+    node = plan.find(token.node)
+    assert isinstance(node, RouteNode)
+    succeeded = Succeeded(event.answer, event.started_at)
+    entry = units.record(plan, token, succeeded, Outcome.COMPLETED)
+    if event.part is None:
+        nothing = JournalRecord(
+            node.name, node.name, Outcome.COMPLETED, 1, event.started_at, result="null"
+        )
+        return go_on(plan, token, (entry, nothing))
+    moved = replace(units.fresh(token), unit=node.name, part=event.part)
+    return Decision(token, units.same_again(plan, moved), (entry,))
+
+
+def listed(plan: Plan, token: Token, event: Listed) -> Decision:
+    node = plan.find(token.node)
+    assert isinstance(node, MapNode)
+    if not event.items:
+        return go_on(plan, token, (gathered(token, event.started_at, Gathers.ITEMS),))
+    place = placement_of(node.item)
+    branches = tuple(
+        Branch(part_of(node.name, position), position, place, input=item)
+        for position, item in enumerate(event.items)
+    )
+    window = min(node.max_concurrency or len(branches), len(branches))
+    # A time limit holds for a message: what has one does not share it.
+    chunk = 1 if place.time_limit is not None else node.chunk
+    return Decision(token, Fork(_forked(token, len(branches)), branches, window, chunk))
+
+
+def _fork_branches(token: Token, node: ParallelNode) -> Decision:
+    branches = tuple(
+        Branch(part_of(node.name, body.name), position, placement_of(body), part=body.name)
+        for position, body in enumerate(node.branches)
+    )
+    return Decision(token, Fork(_forked(token, len(branches)), branches, len(branches)))
+
+
+def _forked(token: Token, branches: int) -> Token:
+    return replace(token, flags=Flags.NONE, wait=ForBranches(branches))

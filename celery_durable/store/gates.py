@@ -1,0 +1,266 @@
+"""Forks and gates: what a token that forks, or a branch that leaves, adds to its commit.
+
+The gate is on the parent's token: how many branches have not left (`remaining`), how many of those
+that did have failed, how many of all were opened. A branch leaves by DELETE of its own token, which
+is its fence, and counts down in the same statement; the one that brings `remaining` to 0 puts the
+parent's hint. Items for which there is no room yet are rows of `durable_item`; whoever leaves opens
+the next. Locks: the branch, siblings that have not begun, the parent, its items.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+
+from celery_durable.core.decision import Branch, Fork, Leave
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.outbox import ADVANCE, HINT_COLUMNS, hint_of, insert_hints, options_of
+
+GATE = {
+    "remaining": sql.integer("total"),
+    "failed": sa.literal_column("0"),
+    "total": sql.integer("total"),
+    "opened": sql.integer("window"),
+}
+"""What a token gets that forks."""
+
+_branches: Any = (
+    sa.func.json_to_recordset(sql.json("branches"))
+    .table_valued(
+        sa.column("unit", sa.Text),
+        sa.column("part", sa.Text),
+        sa.column("position", sa.Integer),
+        sa.column("input", sa.JSON),
+        sa.column("queue", sa.Text),
+        sa.column("priority", sa.SmallInteger),
+        sa.column("time_limit", sa.Double),
+        name="branch",
+    )
+    .render_derived(with_types=True)
+)
+
+_items: Any = (
+    sa.func.json_to_recordset(sql.json("items"))
+    .table_valued(sa.column("position", sa.Integer), sa.column("input", sa.JSON), name="waiting")
+    .render_derived(with_types=True)
+)
+
+_new_id: sa.ColumnElement[Any] = sa.func.gen_random_uuid()
+
+
+def _given(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """JSON null is an item; json_to_recordset makes SQL NULL of it."""
+    return sa.func.coalesce(value, sa.cast(sa.literal_column("'null'"), sa.JSON()))
+
+
+def forked(held: Any) -> list[Any]:
+    """The branches of the token `held`: tokens for those that are opened, rows for the rest."""
+    columns = {
+        "id": _new_id,
+        "run_id": held.c.run_id,
+        "parent_id": held.c.id,
+        "node": held.c.node,
+        "unit": _branches.c.unit,
+        "part": _branches.c.part,
+        "position": _branches.c.position,
+        "input": sa.case(
+            (_branches.c.part.is_(None), _given(_branches.c.input)), else_=_branches.c.input
+        ),
+        "queue": _branches.c.queue,
+        "priority": _branches.c.priority,
+        "time_limit": _branches.c.time_limit,
+        "fence": _new_id,
+    }
+    branches = sa.select(*columns.values()).select_from(held).join(_branches, sa.true())
+    opened = (
+        sa.insert(t.token)
+        .from_select(list(columns), branches)
+        .returning(*t.token.c)
+        .cte("branches")
+    )
+    waiting = sa.select(held.c.id, _items.c.position, _given(_items.c.input))
+    stored = (
+        sa.insert(t.item)
+        .from_select(
+            ["token_id", "position", "input"], waiting.select_from(held).join(_items, sa.true())
+        )
+        .cte("items")
+    )
+    return [_hinted(opened).cte("hinted_branches"), stored]
+
+
+def _hinted(opened: Any) -> Any:
+    """Hints for new branches; a chunk of them shares a message."""
+    grouped = [
+        opened.c.run_id,
+        opened.c.node,
+        opened.c.queue,
+        opened.c.priority,
+        opened.c.time_limit,
+        opened.c.position / sql.integer("chunk"),
+    ]
+    first = opened.c.position
+    named = sa.func.concat(sql.text("workflow"), sql.word("."), _first(opened.c.unit, first))
+    columns = (
+        opened.c.run_id,
+        _first(opened.c.id, first),
+        _first(opened.c.fence, first),
+        sql.word(ADVANCE),
+        sa.func.json_agg(aggregate_order_by(opened.c.id, first)),
+        options_of(opened, named),
+        sql.clock,
+    )
+    return sa.insert(t.outbox).from_select(
+        list(HINT_COLUMNS), sa.select(*columns).group_by(*grouped)
+    )
+
+
+def _first(column: Any, order: Any) -> Any:
+    """The value of `column` in the first row of a group."""
+    return sa.func.array_agg(aggregate_order_by(column, order), type_=ARRAY(column.type))[1]
+
+
+def left(held: Any, *, stops: bool) -> list[Any]:
+    """What the branch `held` does to its parent as it leaves."""
+    stopped = _stopped(held).cte("stopped") if stops else None
+    gone = _count(stopped)
+    joined = _joined(held, gone, stops=stops).cte("joined")
+    taken = (
+        sa.delete(t.item)
+        .where(
+            t.item.c.token_id == joined.c.id,
+            sa.true() if stops else t.item.c.position < joined.c.opened,
+        )
+        .returning(t.item.c.position, t.item.c.input)
+        .cte("taken")
+    )
+    told = sa.select(*hint_of(joined, sql.text("workflow"))).where(
+        joined.c.remaining == sa.literal_column("0")
+    )
+    parts = [taken, insert_hints(told).cte("parent_hinted")]
+    if not stops:
+        parts.append(_hinted(_opened(held, taken)).cte("hinted_branches"))
+    return parts
+
+
+def _stopped(held: Any) -> Any:
+    """Siblings that have not begun. One that somebody has locked is about to."""
+    begun_not = (
+        sa.select(t.token.c.id)
+        .where(
+            t.token.c.parent_id == sa.select(held.c.parent_id).scalar_subquery(),
+            t.token.c.id != sql.uuid("token_id"),
+            t.token.c.claimed_by.is_(None),
+            t.token.c.wait.is_(None),
+            t.token.c.attempt == sa.literal_column("1"),
+            t.token.c.crashes == sa.literal_column("0"),
+            t.token.c.failures.is_(None),
+            t.token.c.snapshot.is_(None),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    return sa.delete(t.token).where(t.token.c.id.in_(begun_not)).returning(t.token.c.id)
+
+
+def _count(stopped: Any) -> Any:
+    if stopped is None:
+        return sa.select(sa.literal_column("0").label("n")).subquery("gone")
+    return sa.select(sa.func.count().label("n")).select_from(stopped).subquery("gone")
+
+
+def _joined(held: Any, gone: Any, *, stops: bool) -> Any:
+    p = t.token.c
+    after = p.remaining - sa.literal_column("1") - gone.c.n
+    if stops:
+        after = after - (p.total - p.opened)
+        opened: Any = p.total
+    else:
+        # A chunk has ended, and there is room for one.
+        ended = p.total - after
+        step = sa.case(
+            (ended % sql.integer("chunk") == sa.literal_column("0"), sql.integer("chunk")),
+            else_=sa.literal_column("0"),
+        )
+        opened = sa.func.least(p.total, p.opened + step)
+    is_last = after == sa.literal_column("0")
+    return (
+        sa.update(t.token)
+        .where(p.id == held.c.parent_id, gone.c.n >= sa.literal_column("0"))
+        .values(
+            remaining=after,
+            failed=p.failed + sql.integer("failed"),
+            opened=opened,
+            hinted_at=sa.case((is_last, sql.clock), else_=p.hinted_at),
+        )
+        .returning(*p)
+    )
+
+
+def _opened(held: Any, taken: Any) -> Any:
+    """Items for which there is room now become tokens like the one that leaves."""
+    unit = sa.func.concat(held.c.node, sql.word("#"), taken.c.position)
+    columns = {
+        "id": _new_id,
+        "run_id": held.c.run_id,
+        "parent_id": held.c.parent_id,
+        "node": held.c.node,
+        "unit": unit,
+        "position": taken.c.position,
+        "input": taken.c.input,
+        "queue": held.c.queue,
+        "priority": held.c.priority,
+        "time_limit": held.c.time_limit,
+        "fence": _new_id,
+    }
+    return (
+        sa.insert(t.token)
+        .from_select(
+            list(columns), sa.select(*columns.values()).select_from(held).join(taken, sa.true())
+        )
+        .returning(*t.token.c)
+        .cte("branches")
+    )
+
+
+def fork_parameters(fork: Fork) -> dict[str, Any]:
+    """The parameters of a fork; where the branches' messages go has been filled in."""
+    opened = fork.branches[: fork.window]
+    waiting = fork.branches[fork.window :]
+    return {
+        "total": len(fork.branches),
+        "window": fork.window,
+        "chunk": fork.chunk,
+        "branches": "[" + ",".join(map(_branch_text, opened)) + "]",
+        "items": "[" + ",".join(map(_item_text, waiting)) + "]",
+    }
+
+
+def leave_parameters(leave: Leave) -> dict[str, Any]:
+    """The parameters of a branch that leaves."""
+    return {"failed": int(leave.failed), "chunk": leave.chunk}
+
+
+def _branch_text(branch: Branch) -> str:
+    """The branch as JSON text; its input is JSON text already and is not parsed again."""
+    place = branch.placement
+    fields = {
+        "unit": branch.unit,
+        "part": branch.part,
+        "position": branch.position,
+        "queue": place.queue,
+        "priority": place.priority,
+        "time_limit": place.time_limit,
+    }
+    return _with_input(fields, branch)
+
+
+def _item_text(branch: Branch) -> str:
+    return _with_input({"position": branch.position}, branch)
+
+
+def _with_input(fields: dict[str, Any], branch: Branch) -> str:
+    return f'{json.dumps(fields)[:-1]},"input":{branch.input or "null"}}}'

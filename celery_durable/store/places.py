@@ -1,0 +1,159 @@
+"""Where an unfinished run stands: its tokens, counted and not listed, however many there are.
+
+A run that is stored as running is suspended or sleeping where all of its tokens wait: that is read
+from the tokens, so that no wait writes the run's row (ADR 0009).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.core.status import Status
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Row, Statement
+
+SHOWN = 100
+"""Most signals, and most units with something to say, that are read of one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """How many branches or items of a node there are, and how they stand.
+
+    `executing` are in a worker's hands, `waiting` wait for a signal, a child or a time, `queued`
+    have not begun or wait between tries.
+    """
+
+    total: int
+    ended: int
+    failed: int
+    executing: int
+    waiting: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a unit in hand has said of itself last: `ctx.progress`, or `ctx.heartbeat`'s details."""
+
+    fraction: float | None = None
+    message: str = ""
+    details: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The tokens of a run, summed up."""
+
+    nodes: tuple[str, ...]
+    attempt: int
+    awaiting: tuple[str, ...]
+    wake_at: datetime | None
+    forks: Mapping[str, Forked]
+    progress: Mapping[str, Progress]
+
+
+_is_mine = t.token.c.run_id == t.run.c.id
+_moves = sa.or_(
+    t.token.c.claimed_by.is_not(None),
+    t.token.c.wait.is_(None),
+    sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == sa.literal_column("0")),
+)
+_answers = [sql.word("signal"), sql.word("child")]
+
+_RUNNING: Any = sa.literal_column(f"'{Status.RUNNING}'")
+
+STATUS = sa.case(
+    (t.run.c.status != _RUNNING, t.run.c.status),
+    (sa.exists().where(_is_mine, _moves), _RUNNING),
+    (
+        sa.exists().where(_is_mine, t.token.c.wait.in_(_answers)),
+        sa.literal_column(f"'{Status.SUSPENDED}'"),
+    ),
+    (
+        sa.exists().where(_is_mine, t.token.c.wait == sql.word("timer")),
+        sa.literal_column(f"'{Status.SLEEPING}'"),
+    ),
+    else_=_RUNNING,
+).label("status")
+"""How a run stands: what is stored, or what its tokens say."""
+
+_is_claimed = t.token.c.claimed_by.is_not(None)
+
+_GROUPS = Statement(
+    sa.select(
+        t.token.c.node,
+        t.token.c.parent_id.is_not(None).label("is_branch"),
+        t.token.c.wait,
+        _is_claimed.label("is_claimed"),
+        sa.func.count().label("tokens"),
+        sa.func.max(t.token.c.attempt).label("attempt"),
+        sa.func.min(t.token.c.waiting_since).label("waiting_since"),
+        sa.func.min(t.token.c.wake_at).filter(t.token.c.wake_at > sql.clock).label("wake_at"),
+        sa.func.max(t.token.c.remaining).label("remaining"),
+        sa.func.max(t.token.c.failed).label("failed"),
+        sa.func.max(t.token.c.total).label("total"),
+    )
+    .where(t.token.c.run_id == sql.uuid("run_id"))
+    .group_by(
+        t.token.c.node,
+        t.token.c.parent_id.is_not(None),
+        t.token.c.wait,
+        _is_claimed,
+    )
+    .order_by(sa.func.min(t.token.c.waiting_since), t.token.c.node)
+)
+
+_AWAITED = Statement(
+    sa.select(t.token.c.awaits)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.awaits.is_not(None))
+    .group_by(t.token.c.awaits)
+    .order_by(sa.func.min(t.token.c.waiting_since), t.token.c.awaits)
+    .limit(sa.literal_column(str(SHOWN)))
+)
+
+_PROGRESS = Statement(
+    sa.select(t.token.c.unit, sql.json_text(t.token.c.progress))
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.progress.is_not(None), _is_claimed)
+    .order_by(t.token.c.position)
+    .limit(sa.literal_column(str(SHOWN)))
+)
+
+
+def places(connection: Connection, run_id: UUID) -> Places:
+    """Where the run stands; nowhere once it has ended."""
+    groups = connection.rows(_GROUPS, {"run_id": run_id})
+    awaited = connection.rows(_AWAITED, {"run_id": run_id}) if groups else []
+    said = connection.rows(_PROGRESS, {"run_id": run_id}) if groups else []
+    times = [row["wake_at"] for row in groups if row["wake_at"] is not None]
+    return Places(
+        nodes=tuple(dict.fromkeys(row["node"] for row in groups)),
+        attempt=max((row["attempt"] for row in groups), default=1),
+        awaiting=tuple(row["awaits"] for row in awaited),
+        wake_at=min(times, default=None),
+        forks={row["node"]: _forked(row, groups) for row in groups if row["total"] is not None},
+        progress={row["unit"]: Progress(**json.loads(row["progress"])) for row in said},
+    )
+
+
+def _forked(parent: Row, groups: Sequence[Row]) -> Forked:
+    branches = [row for row in groups if row["is_branch"] and row["node"] == parent["node"]]
+    executing = sum(row["tokens"] for row in branches if row["is_claimed"])
+    waiting = sum(row["tokens"] for row in branches if row["wait"] and not row["is_claimed"])
+    remaining: int = parent["remaining"]
+    return Forked(
+        total=parent["total"],
+        ended=parent["total"] - remaining,
+        failed=parent["failed"],
+        executing=executing,
+        waiting=waiting,
+        queued=remaining - executing - waiting,
+    )

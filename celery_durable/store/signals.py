@@ -1,0 +1,179 @@
+"""Signals that have arrived, and their way to the token that waits.
+
+`resume` writes a row and hints and locks nothing. Consuming happens in one place, in the commit of
+the token that waits (`commits`), so an early, a late and a simultaneous signal are one case. What
+was consumed stays until the run ends, so that a key that was seen before is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from celery_durable.core.status import Status
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.outbox import put_hints
+from celery_durable.store.places import STATUS
+
+HINTED_WAITERS = 20
+"""Of many tokens that wait for one name, the oldest so many are told of each signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of a signal that was sent.
+
+    `outcome`: it is `stored` until the run consumes it; or it is a `duplicate`, its key has been
+    seen under this name; or it is `refused`, the run has ended. `reason` says so in words. `status`
+    is the run's when it was looked at.
+    """
+
+    outcome: Literal["stored", "duplicate", "refused"]
+    reason: str
+    status: Status
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the run has, or has had, this signal."""
+        return self.outcome != "refused"
+
+
+_open_run = (
+    sa.select(t.run.c.id)
+    .where(t.run.c.id == sql.uuid("run_id"), t.run.c.finished_at.is_(None))
+    .cte("open_run")
+)
+
+_new = {
+    "run_id": _open_run.c.id,
+    "kind": sql.word("signal"),
+    "name": sql.text("name"),
+    "payload": sql.json("payload"),
+    "key": sql.text("key"),
+}
+
+_stored = (
+    upsert(t.inbox)
+    .from_select(list(_new), sa.select(*_new.values()))
+    .on_conflict_do_nothing(index_elements=["run_id", "name", "key"])
+    .returning(t.inbox.c.id)
+    .cte("stored")
+)
+
+_waits_for_it = sa.func.coalesce(t.token.c.awaits == sql.text("name"), sa.false())
+
+_waiting = (
+    sa.select(t.token)
+    .where(
+        t.token.c.run_id == sql.uuid("run_id"),
+        _waits_for_it,
+        sa.exists(sa.select(_stored.c.id)),
+    )
+    .order_by(t.token.c.waiting_since)
+    .limit(sa.literal_column(str(HINTED_WAITERS)))
+)
+
+# These may be about to be parked for this very signal, before a caller's transaction commits it.
+_in_hand = sa.select(t.token).where(
+    t.token.c.run_id == sql.uuid("run_id"),
+    sa.or_(t.token.c.claimed_by.is_not(None), t.token.c.parent_id.is_(None)),
+    sa.not_(_waits_for_it),
+    sa.exists(sa.select(_stored.c.id)),
+)
+
+_told = sa.union_all(_waiting.subquery().select(), _in_hand).cte("told")
+
+_SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=sql.clock).cte("hinted")))
+
+_STATUS = Statement(
+    sa.select(STATUS, t.run.c.finished_at.is_not(None).label("has_ended")).where(
+        t.run.c.id == sql.uuid("run_id")
+    )
+)
+
+
+def send(
+    connection: Connection, run_id: UUID, name: str, payload: str, key: str | None
+) -> Delivery | None:
+    """Put a signal into the run's inbox, with hints for who waits; None where there is no run.
+
+    `payload` is JSON text. A caller that is just committing the same key is waited for.
+    """
+    parameters = {"run_id": run_id, "name": name, "payload": payload, "key": key}
+    is_stored = one(connection, _SEND, parameters) is not None
+    row = one(connection, _STATUS, {"run_id": run_id})
+    if row is None:
+        return None
+    status = Status(row["status"])
+    if is_stored:
+        return Delivery("stored", f"{name!r} waits in the inbox until the run consumes it", status)
+    if row["has_ended"]:
+        return Delivery("refused", f"the run is {status} already", status)
+    return Delivery("duplicate", f"{name!r} with key {key!r} has arrived before", status)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that nobody has consumed. `payload` is JSON text."""
+
+    id: int
+    payload: str
+
+
+_OLDEST = Statement(
+    sa.select(t.inbox.c.id, sql.json_text(t.inbox.c.payload))
+    .where(
+        t.inbox.c.run_id == sql.uuid("run_id"),
+        t.inbox.c.kind == sql.word("signal"),
+        t.inbox.c.name == sql.text("name"),
+        t.inbox.c.consumed_by.is_(None),
+    )
+    .order_by(t.inbox.c.id)
+    .limit(sa.literal_column("1"))
+)
+
+
+def oldest(connection: Connection, run_id: UUID, name: str) -> Signal | None:
+    """The signal of this name that has waited longest."""
+    row = one(connection, _OLDEST, {"run_id": run_id, "name": name})
+    return Signal(**row) if row else None
+
+
+_CONSUMED = Statement(
+    sa.select(sql.json_text(t.inbox.c.payload))
+    .where(
+        t.inbox.c.run_id == sql.uuid("run_id"),
+        t.inbox.c.kind == sql.word("signal"),
+        t.inbox.c.name == sql.text("name"),
+        t.inbox.c.consumed_by.is_not(None),
+    )
+    .order_by(t.inbox.c.id.desc())
+    .limit(sa.literal_column("1"))
+)
+
+
+def last_consumed(connection: Connection, run_id: UUID, name: str) -> str | None:
+    """The payload, JSON text, of the newest signal of this name that the run has consumed."""
+    row = one(connection, _CONSUMED, {"run_id": run_id, "name": name})
+    return row["payload"] if row else None
+
+
+_ORPHANS = Statement(
+    sa.delete(t.inbox).where(
+        t.inbox.c.run_id == t.run.c.id,
+        t.run.c.finished_at.is_not(None),
+        t.inbox.c.consumed_by.is_(None),
+        t.inbox.c.kind == sql.word("signal"),
+    )
+)
+
+
+def forget_late(connection: Connection) -> None:
+    """Remove signals that were committed while their run was ending."""
+    connection.rows(_ORPHANS)

@@ -1,0 +1,118 @@
+"""What has happened to a token that waits, or comes to a node that has nothing to call."""
+
+from __future__ import annotations
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import (
+    ChildEnded,
+    Elapsed,
+    Event,
+    Joined,
+    Reached,
+    Signalled,
+)
+from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.names import ROLLBACK
+from celery_durable.core.plan import ParallelNode, SignalNode
+from celery_durable.core.status import Status
+from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.store import journal, results, signals, views
+from celery_durable.store.database import Database
+from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import Execution, Shell, iterate
+
+
+class Lookout:
+    """Looks whether what a token waits for is there."""
+
+    def __init__(self, database: Database, shell: Shell) -> None:
+        self._database = database
+        self._shell = shell
+
+    def is_up_to_it(self, workflow: Workflow, token: Token) -> bool:
+        """Whether the token waits, or has come to a node that only waits or forks."""
+        if isinstance(token.wait, ForChild | ForBranches):
+            return True
+        if token.flags is not Flags.NONE:
+            return False
+        if token.wait is not None or token.unit == ROLLBACK:
+            return True
+        node = workflow.plan.find(token.node)
+        is_node = token.parent is None and token.rollback is None
+        return is_node and isinstance(node, ParallelNode | SignalNode)
+
+    def look(self, workflow: Workflow, claim: Claim, context: Context) -> Execution | None:
+        """What has happened; None when nothing has."""
+        token = claim.token
+        match token.wait:
+            case ForBranches():
+                return Execution(self._joined(claim, token.wait))
+            case ForChild():
+                return self._child_ended(workflow, claim, context, token.wait)
+            case ForTimer():
+                return Execution(_elapsed(claim)) if claim.is_due else None
+            case ForSignal():
+                return self._signal(claim, token.wait.name)
+            case None:
+                node = workflow.plan.find(token.node)
+                if isinstance(node, SignalNode):
+                    return self._signal(claim, node.signal) or Execution(Reached())
+                return Execution(Reached())
+
+    def _signal(self, claim: Claim, name: str) -> Execution | None:
+        """A signal that is there goes before a time that has passed."""
+        with self._database.autocommit() as connection:
+            found = signals.oldest(connection, claim.run.id, name)
+        since = claim.waiting_since or claim.seen_at
+        if found is not None:
+            return Execution(Signalled(found.id, found.payload, since))
+        if claim.token.wait is not None and claim.is_due:
+            return Execution(_elapsed(claim))
+        return None
+
+    def _joined(self, claim: Claim, wait: ForBranches) -> Event:
+        error = None
+        if wait.failed:
+            with self._database.autocommit() as connection:
+                error = journal.first_failure(connection, claim.run.id, claim.token.node)
+        return Joined(error, claim.waiting_since or claim.seen_at)
+
+    def _child_ended(
+        self, workflow: Workflow, claim: Claim, context: Context, wait: ForChild
+    ) -> Execution | None:
+        with self._database.autocommit() as connection:
+            found = views.status_of(connection, wait.run_id)
+        if found is None:
+            return None
+        status, error = found
+        since = claim.waiting_since or claim.seen_at
+        failed = _child_failed(claim, wait, status, error)
+        ended = ChildEnded(wait.run_id, status, failed, since)
+        if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
+            return Execution(ended)
+        with self._database.autocommit() as connection:
+            result = results.of_child(connection, wait.run_id)
+        iteration = iterate(workflow, claim, context, result, self._shell)
+        return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
+
+
+def _elapsed(claim: Claim) -> Elapsed:
+    name = claim.token.wait.name if isinstance(claim.token.wait, ForSignal) else ""
+    told = f"the signal {name!r} did not come in time"
+    error = ErrorRecord("SignalTimeout", told, unit=claim.token.unit)
+    return Elapsed(error, claim.waiting_since or claim.seen_at)
+
+
+def _child_failed(
+    claim: Claim, wait: ForChild, status: Status, error: ErrorRecord | None
+) -> ErrorRecord:
+    """What the parent's unit fails with: the child's error is in it."""
+    why = f": {error.type}: {error.message}" if error and (error.type or error.message) else ""
+    at = f" at {error.unit}" if error and error.unit else ""
+    return ErrorRecord(
+        "ChildFailed",
+        f"the child run {wait.run_id} is {status}{at}{why}",
+        error.traceback if error else "",
+        claim.token.unit,
+    )

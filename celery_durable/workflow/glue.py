@@ -1,0 +1,75 @@
+"""What the functions between steps return, checked: items, choices, durations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import Chosen, Listed, Slept
+from celery_durable.core.plan import MOST_ITEMS, MapNode, RouteNode, SleepNode
+from celery_durable.core.retry import LONGEST
+from celery_durable.errors import UnknownRoute
+
+Encode = Callable[[object, str], str]
+
+
+def items(node: MapNode, given: object, encode: Encode) -> tuple[str, ...]:
+    """The items of a map, each JSON text. Raises `TypeError` or `ValueError` for no list."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"over= of {node.name!r} returned {type(given).__name__}; a map needs a list of items."
+        )
+    texts: list[str] = []
+    for item in given:
+        if len(texts) == MOST_ITEMS:
+            raise ValueError(
+                f"over= of {node.name!r} returned more than {MOST_ITEMS} items; split the work"
+                " over several runs, or make each item a batch."
+            )
+        texts.append(encode(item, f"item {len(texts)} of {node.name}"))
+    return tuple(texts)
+
+
+def listed(texts: tuple[str, ...], claim: Claim) -> Listed:
+    """The event of a map whose items are known."""
+    return Listed(texts, claim.seen_at)
+
+
+def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Chosen:
+    """The event of a route whose selector has answered; `UnknownRoute` where it names no case."""
+    key = answer.value if isinstance(answer, Enum) else answer
+    text = encode(key, f"the answer of {claim.token.unit}")
+    known = [case.name for case in node.cases]
+    if isinstance(key, str) and key in known:
+        return Chosen(text, key, claim.seen_at)
+    if node.default is not False:
+        return Chosen(text, node.default, claim.seen_at)
+    raise UnknownRoute(
+        f"The selector of {node.name!r} answered {key!r}; the cases are {', '.join(known)}."
+        " Name one of them, or give the route a default=."
+    )
+
+
+def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
+    """The event of a sleep that knows how long: seconds, a timedelta or an aware datetime."""
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, datetime):
+        if duration.tzinfo is None:
+            raise ValueError(
+                f"The duration of {node.name!r} is the datetime {duration} without a time zone;"
+                " return an aware one."
+            )
+        # The claim's time is the database's and no later than now: it never sleeps too short.
+        duration = (duration - claim.seen_at).total_seconds()
+        return Slept(min(duration, LONGEST), claim.seen_at)
+    if isinstance(duration, bool) or not isinstance(duration, int | float):
+        raise TypeError(
+            f"The duration of {node.name!r} is {type(duration).__name__}; it must be seconds, a"
+            " timedelta or an aware datetime."
+        )
+    if not 0 <= duration <= LONGEST:
+        raise ValueError(f"The duration of {node.name!r} is {duration} s; it must not be negative.")
+    return Slept(float(duration), claim.seen_at)
