@@ -97,11 +97,14 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
 
 
 def apply_commands(database: Database, run_id: UUID) -> bool:
-    """Apply the run's commands in one transaction; False when there is none.
+    """Announce the run's commands, then apply them; False when there is none.
 
-    Raises flags on the run's tokens and has them looked at. Safe to call from anywhere: whoever
-    removes a command from the inbox is the one who applies it.
+    Two transactions: what the run's tokens are is settled once the first has committed. Safe to
+    call from anywhere: whoever removes a command from the inbox is the one who applies it.
     """
+    with database.transaction() as connection:
+        for command in inbox.cancels(connection, run_id):
+            inbox.announce(connection, run_id, command)
     with database.transaction() as connection:
         commands = inbox.take_cancels(connection, run_id)
         for command in commands:

@@ -28,6 +28,7 @@ from celery_durable.core.event import (
     Event,
     Failed,
     Flagged,
+    Iteration,
     Joined,
     Listed,
     Reached,
@@ -37,11 +38,17 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.names import ROLLBACK
 from celery_durable.core.plan import (
     Plan,
 )
-from celery_durable.core.progress import child_completed, completed, failed, joined, try_again
+from celery_durable.core.progress import (
+    child_completed,
+    completed,
+    failed,
+    is_exhausted,
+    joined,
+    try_again,
+)
 from celery_durable.core.rollback import cancelled, on_the_way_back
 from celery_durable.core.status import Status
 from celery_durable.core.token import (
@@ -62,12 +69,22 @@ def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decision:
 
 def may_turn_back(plan: Plan, token: Token, event: Event) -> bool:
     """Whether deciding on `event` needs to know what is to be undone next."""
-    if token.parent is not None or not (plan.undoable or token.unit == ROLLBACK):
+    if token.parent is not None or not plan.undoable:
         return False
-    if token.flags or token.rollback is not None:
-        return True
+    return bool(token.flags) or token.rollback is not None or _may_fail(plan, token, event)
+
+
+def _may_fail(plan: Plan, token: Token, event: Event) -> bool:
+    """Whether the unit may fail for good by `event`."""
     match event:
-        case Succeeded(iteration=None) | Suspended() | Reached() | Signalled() | Slept():
+        case (
+            Succeeded(iteration=Iteration() as iteration)
+            | ChildEnded(status=Status.COMPLETED, iteration=Iteration() as iteration)
+        ):
+            return iteration.error is not None or is_exhausted(plan, token)
+        case Succeeded() | ChildEnded(status=Status.COMPLETED):
+            return False
+        case Suspended() | Reached() | Signalled() | Slept():
             return False
         case Chosen() | Listed() | Spawned() | Joined(error=None):
             return False

@@ -97,7 +97,7 @@ def _iterated(
     done = (token.position or 0) + 1
     error = iteration.error
     if error is None and not iteration.is_done:
-        if done < node.max_iterations:
+        if not is_exhausted(plan, token):
             following = units.next_iteration(plan, token, node, iteration.next_input)
             return Decision(token, following, (entry,))
         if node.fails_when_exhausted:
@@ -112,6 +112,12 @@ def _iterated(
             plan, token, (entry, failed), undo=undo, ends_as=Status.FAILED, error=error
         )
     return go_on(plan, token, (entry, gathered(token, entry.started_at, Gathers.ITERATION)))
+
+
+def is_exhausted(plan: Plan, token: Token) -> bool:
+    """Whether the iteration in hand is the last that its loop may have."""
+    node = plan.find(token.node)
+    return isinstance(node, LoopNode) and (token.position or 0) + 1 >= node.max_iterations
 
 
 def gathered(token: Token, started_at: datetime, gathers: Gathers) -> JournalRecord:

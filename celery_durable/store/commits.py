@@ -185,7 +185,7 @@ def _commit(shape: Shape) -> Statement:
     if shape.then is Leave:
         parts += gates.left(held, stops=shape.stops)
     if shape.then is End:
-        parts.append(sa.delete(t.inbox).where(t.inbox.c.run_id == held.c.run_id).cte("emptied"))
+        parts.append(_emptied(held).cte("emptied"))
     if shape.tells_parent:
         parts.append(_parent_told(held).cte("told"))
     answer = sa.select(
@@ -289,6 +289,13 @@ def _record_columns(held: Any, n: int) -> dict[str, sa.ColumnElement[Any]]:
         "worker": sql.uuid("worker"),
         "started_at": sql.time(f"started_at_{n}"),
     }
+
+
+def _emptied(held: Any) -> Any:
+    """The run's signals go with it. Not its commands: who applies one locks it, then the token."""
+    return sa.delete(t.inbox).where(
+        t.inbox.c.run_id == held.c.run_id, t.inbox.c.kind == sql.word("signal")
+    )
 
 
 def _run_changed(held: Any) -> Any:

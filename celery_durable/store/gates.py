@@ -179,10 +179,13 @@ def _joined(held: Any, gone: Any, *, stops: bool) -> Any:
         after = after - (p.total - p.opened)
         opened: Any = p.total
     else:
-        # A chunk has ended, and there is room for one.
+        # A chunk has ended and there is room for one; or, after an edit of the plan, for anything.
+        # A cancel that has been announced opens nothing.
         ended = p.total - after
+        chunk = sql.integer("chunk")
+        has_room = sa.or_(ended % chunk == sa.literal_column("0"), ended >= p.opened)
         step = sa.case(
-            (ended % sql.integer("chunk") == sa.literal_column("0"), sql.integer("chunk")),
+            (sa.and_(has_room, p.flags == sa.literal_column("0")), chunk),
             else_=sa.literal_column("0"),
         )
         opened = sa.func.least(p.total, p.opened + step)

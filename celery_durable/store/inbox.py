@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.outbox import put_hints
 
 CANCEL = "cancel"
@@ -53,55 +53,90 @@ def send(connection: Connection, run_id: UUID, command: Cancel) -> None:
     connection.rows(_SEND, parameters)
 
 
-_TAKE = Statement(
-    sa.delete(t.inbox)
-    .where(
-        t.inbox.c.run_id == sql.uuid("run_id"),
-        t.inbox.c.kind == sa.literal_column("'command'"),
-        t.inbox.c.name == sa.literal_column(f"'{CANCEL}'"),
-    )
-    .returning(sql.json_text(t.inbox.c.payload))
+_cancels = (
+    t.inbox.c.run_id == sql.uuid("run_id"),
+    t.inbox.c.kind == sql.word("command"),
+    t.inbox.c.name == sql.word(CANCEL),
 )
+
+_READ = Statement(sa.select(sql.json_text(t.inbox.c.payload)).where(*_cancels))
+
+_TAKE = Statement(sa.delete(t.inbox).where(*_cancels).returning(sql.json_text(t.inbox.c.payload)))
+
+
+def cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
+    """The run's cancels that are not applied."""
+    return _commands(connection.rows(_READ, {"run_id": run_id}))
 
 
 def take_cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
-    """Remove the run's cancels; their flags must be raised in the same transaction."""
-    rows = connection.rows(_TAKE, {"run_id": run_id})
+    """Remove the run's cancels; they must be applied in the same transaction."""
+    return _commands(connection.rows(_TAKE, {"run_id": run_id}))
+
+
+def _commands(rows: Sequence[Row]) -> Sequence[Cancel]:
     return [Cancel(**json.loads(row["payload"])) for row in rows]
+
+
+_flags_raised = {"flags": t.token.c.flags.op("|")(sql.integer("flags"))}
+
+_RAISE = Statement(
+    sa.update(t.token)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
+    .values(_flags_raised)
+)
+
+_REASON = Statement(
+    sa.update(t.run)
+    .where(t.run.c.id == sql.uuid("run_id"), t.run.c.finished_at.is_(None))
+    .values(cancel_reason=sa.func.coalesce(t.run.c.cancel_reason, sql.text("reason")))
+)
+
+
+def announce(connection: Connection, run_id: UUID, command: Cancel) -> None:
+    """Raise the command's flags on the run's first token: it forks no more and opens no more.
+
+    This commits before the command is applied, and the command stays in the inbox until then: what
+    had forked or opened by now is seen by whoever applies it. Locks the token, then the run.
+    """
+    connection.rows(_RAISE, {"run_id": run_id, "flags": int(command.flags)})
+    if command.reason is not None:
+        connection.rows(_REASON, {"run_id": run_id, "reason": command.reason})
 
 
 # Branches that nobody has in hand end at once, however many they are. Those that wait for a child
 # stay until it has ended; what is in hand is told by its flags. In step with `core.rollback`: a
 # branch that is cancelled while it waits or is ready leaves, and nothing is recorded.
-_END_BRANCHES = Statement(
-    sa.delete(t.token)
+_idle = (
+    sa.select(t.token.c.id)
     .where(
         t.token.c.run_id == sql.uuid("run_id"),
         t.token.c.parent_id.is_not(None),
         t.token.c.claimed_by.is_(None),
         sa.or_(t.token.c.wait.is_(None), t.token.c.wait != sql.word("child")),
     )
-    .returning(t.token.c.id)
+    .order_by(t.token.c.id)
+    .with_for_update()
 )
 
-_in_order = (
+_END_BRANCHES = Statement(sa.delete(t.token).where(t.token.c.id.in_(_idle)).returning(t.token.c.id))
+
+_others = (
     sa.select(t.token.c.id)
     .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_not(None))
     .order_by(t.token.c.id)
     .with_for_update()
 )
 
-_raised = {"flags": t.token.c.flags.op("|")(sql.integer("flags"))}
-
 _RAISE_BRANCHES = Statement(
-    sa.update(t.token).where(t.token.c.id.in_(_in_order)).values(_raised).returning(t.token.c.id)
+    sa.update(t.token).where(t.token.c.id.in_(_others)).values(_flags_raised)
 )
 
-_RAISE = Statement(
+_COUNT_DOWN = Statement(
     sa.update(t.token)
     .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
     .values(
-        **_raised,
+        **_flags_raised,
         remaining=t.token.c.remaining - sql.integer("ended") - (t.token.c.total - t.token.c.opened),
         opened=t.token.c.total,
     )
@@ -109,15 +144,6 @@ _RAISE = Statement(
 )
 
 _DROP_ITEMS = Statement(sa.delete(t.item).where(t.item.c.token_id == sql.uuid("token_id")))
-
-_REASON = Statement(
-    sa.update(t.run)
-    .where(
-        t.run.c.id == sql.uuid("run_id"),
-        t.run.c.finished_at.is_(None),
-    )
-    .values(cancel_reason=sa.func.coalesce(t.run.c.cancel_reason, sql.text("reason")))
-)
 
 _children = (
     sa.select(t.run.c.id)
@@ -135,7 +161,9 @@ _told = (
 )
 
 _child_tokens = (
-    sa.select(t.token).where(t.token.c.run_id.in_(sa.select(_children.c.id))).cte("child_tokens")
+    sa.select(t.token)
+    .where(t.token.c.run_id.in_(sa.select(_children.c.id)), t.token.c.parent_id.is_(None))
+    .cte("child_tokens")
 )
 
 _TELL_CHILDREN = Statement(
@@ -144,32 +172,33 @@ _TELL_CHILDREN = Statement(
 
 
 def apply_cancel(connection: Connection, run_id: UUID, command: Cancel) -> None:
-    """Raise the command's flags on the run's tokens, and send it on to the run's children.
+    """End the run's idle branches, raise the flags on the others, and tell the run's children.
 
-    Locks branches, then the parent, then its items, then the run. The children are read in a
-    statement after the tokens are locked: a child that is being started meanwhile is there, or
+    It has been announced. Locks branches, then the parent, then its items. The children are read in
+    a statement after the tokens are locked: a child that is being started meanwhile is there, or
     its parent's token is flagged and does not start it.
     """
     mine = {"run_id": run_id}
     flags = {**mine, "flags": int(command.flags)}
     ended = connection.rows(_END_BRANCHES, mine)
     connection.rows(_RAISE_BRANCHES, flags)
-    for row in connection.rows(_RAISE, {**flags, "ended": len(ended)}):
+    for row in connection.rows(_COUNT_DOWN, {**flags, "ended": len(ended)}):
         connection.rows(_DROP_ITEMS, {"token_id": row["id"]})
-    if command.reason is not None:
-        connection.rows(_REASON, {**mine, "reason": command.reason})
     connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})
 
 
 _HINT = Statement(
     put_hints(
-        sa.select(t.token).where(t.token.c.run_id == sql.uuid("run_id")).cte("told"), at=sql.clock
+        sa.select(t.token)
+        .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
+        .cte("told"),
+        at=sql.clock,
     )
 )
 
 
 def put_hint(connection: Connection, run_id: UUID) -> None:
-    """Have somebody look at the run's token now; nothing happens when the run has ended."""
+    """Have somebody look at the run's first token now; nothing happens when the run has ended."""
     connection.rows(_HINT, {"run_id": run_id})
 
 

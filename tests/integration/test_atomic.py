@@ -115,6 +115,7 @@ def test_a_finished_run_leaves_nothing_but_itself_and_its_journal(world: World) 
     assert world.counts("worker", "definition") == {
         "run": 1,
         "token": 0,
+        "item": 0,
         "journal": 2,
         "outbox": 0,
         "inbox": 0,

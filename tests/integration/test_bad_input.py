@@ -216,6 +216,7 @@ def test_a_second_start_with_a_key_returns_the_first_run(world: World) -> None:
     assert world.counts("definition") == {
         "run": 1,
         "token": 1,
+        "item": 0,
         "journal": 0,
         "outbox": 1,
         "inbox": 0,

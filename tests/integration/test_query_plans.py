@@ -2,173 +2,216 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
+from celery_durable.core.claim import Claim, RunFacts
+from celery_durable.core.decision import (
+    Branch,
+    Decision,
+    End,
+    Fork,
+    JournalRecord,
+    Leave,
+    Move,
+    Outcome,
+    Park,
+    RunChange,
+)
+from celery_durable.core.plan import Placement
+from celery_durable.core.status import Status
+from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
     commits,
     inbox,
     journal,
     outbox,
+    places,
+    pulse,
+    results,
     runs,
+    signals,
     stalled,
     tokens,
     views,
     workers,
 )
-from celery_durable.store.commits import Shape
+from celery_durable.store.commits import Release
 from celery_durable.store.connection import Statement
 from tests.integration.driving import World
-from tests.services import PostgresServer, conninfo
+from tests.integration.planning import fill, index_conditions, plan_of, scanned
+from tests.services import PostgresServer
 
-RUN, TOKEN, ID = UUID(int=1), UUID(int=2**64 + 1), uuid4()
-
-FILL = """
-INSERT INTO durable_run (id, workflow, version, status, key, input)
-    SELECT lpad(to_hex(n), 32, '0')::uuid, 'w' || n % 100, 1, 'running', 'k' || n, '{}'
-    FROM generate_series(1, 10000) n;
-INSERT INTO durable_token (id, run_id, node, unit, queue, fence, claimed_by)
-    SELECT ('00000000-0000-0001-' || substr(lpad(to_hex(n), 16, '0'), 1, 4) || '-'
-        || substr(lpad(to_hex(n), 16, '0'), 5))::uuid,
-        lpad(to_hex(n), 32, '0')::uuid, 'a', 'a', 'durable', gen_random_uuid(),
-        CASE WHEN n % 500 = 0 THEN gen_random_uuid() END
-    FROM generate_series(1, 10000) n;
-INSERT INTO durable_journal
-    (run_id, unit, node, outcome, undoable, attempt, result, worker, started_at)
-    SELECT lpad(to_hex(n % 2 + 1), 32, '0')::uuid, 'u' || n, 'u' || n, 'completed', n % 10 = 0, 1,
-        '1', gen_random_uuid(), now()
-    FROM generate_series(1, 10000) n;
-INSERT INTO durable_outbox (task, args, options, run_id, token_id, fence, available_at)
-    SELECT 'durable.advance', '[]', '{}', run_id, id, fence, now() + interval '1 hour'
-    FROM durable_token, generate_series(1, 4);
-INSERT INTO durable_inbox (run_id, kind, name)
-    SELECT lpad(to_hex(n), 32, '0')::uuid, 'command', 'cancel' FROM generate_series(9000, 9999) n;
-INSERT INTO durable_worker
-    (id, node_id, hostname, pid, pool, queues, server_started_at, expires_at, ended_at)
-    SELECT gen_random_uuid(), gen_random_uuid(), 'h', n, 'prefork', '[]', now(), now(), now()
-    FROM generate_series(1, 2000) n;
-ANALYZE
-"""
+RUN, TOKEN, ID = UUID(int=1), UUID(int=2**32 + 1), uuid4()
+WAITING_RUN, FORKED_RUN = UUID(int=5001), UUID(int=9901)
+FORKED, BRANCH = UUID(int=2**32 + 9901), UUID(int=2**32 + 9901 * 1000 + 7)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
-    """A database with 10,000 unfinished runs and a journal of 10,000 entries."""
+    """A database with 10,000 unfinished runs and much besides."""
     with postgres.database("durable_test", template_database) as name:
         world = World(postgres.url(name))
-        for statement in FILL.split(";"):
-            world.rows(statement)
+        fill(world)
         yield world
         world.close()
 
 
-MOVED = {
-    "node": "b",
-    "unit": "b",
-    "attempt": 1,
-    "crashes": 0,
-    "flags": 0,
-    "rollback": None,
-    "failures": None,
-    "delay": timedelta(0),
+A_TOKEN = Token(TOKEN, RUN, "a", "a")
+ON = replace(A_TOKEN, node="b", unit="b")
+ITEM = Token(BRANCH, FORKED_RUN, "m", "m#7", parent=FORKED, position=7, input="1")
+PARKED = replace(A_TOKEN, wait=ForSignal("go"))
+HERE, RELEASED = Placement(), Release("durable", None)
+DONE = JournalRecord("a", "a", Outcome.COMPLETED, 1, AT, result="1")
+FACTS = RunFacts(RUN, "w", 1, Status.RUNNING, None, None, {}, "1", None)
+BRANCHES = tuple(Branch(f"m#{n}", n, Placement("durable"), input="1") for n in range(20))
+
+
+def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = None) -> Any:
+    """The statement that commits `decision`, and its parameters."""
+    facts = replace(FACTS, parent_token=parent)
+    claim = Claim(decision.token, facts, ID, ID, "durable", None, AT)
+    release = RELEASED if releases else None
+    statement = commits._commit(commits.shape_of(claim, decision, release))
+    return statement, commits._parameters(claim, decision, release)
+
+
+ENDED = RunChange(Status.COMPLETED)
+FAILS = JournalRecord("m#7", "m", Outcome.FAILED, 1, AT, position=7)
+FORK = Fork(replace(A_TOKEN, wait=ForBranches(20)), BRANCHES, window=5, chunk=2)
+
+COMMITS = {
+    "straight on": commit(Decision(A_TOKEN, Move(ON, HERE), (DONE,))),
+    "hand over": commit(Decision(A_TOKEN, Move(ON, HERE), (DONE,)), releases=True),
+    "retry": commit(Decision(A_TOKEN, Move(A_TOKEN, HERE, 1.0)), releases=True),
+    "turn back": commit(
+        Decision(A_TOKEN, Move(ON, HERE), (DONE, DONE), RunChange(Status.COMPENSATING))
+    ),
+    "iterate": commit(
+        Decision(ITEM, Move(replace(ITEM, position=8, unit="m#8"), HERE), (DONE,)), releases=True
+    ),
+    "park for a signal": commit(Decision(A_TOKEN, Park(PARKED, HERE, 60.0)), releases=True),
+    "park for a time": commit(
+        Decision(A_TOKEN, Park(replace(A_TOKEN, wait=ForTimer()), HERE, 60.0)), releases=True
+    ),
+    "park for a child": commit(
+        Decision(A_TOKEN, Park(replace(A_TOKEN, wait=ForChild(ID)), HERE)), releases=True
+    ),
+    "consume a signal": commit(Decision(PARKED, Move(ON, HERE), (DONE,), consumes=1)),
+    "fork": commit(Decision(A_TOKEN, FORK), releases=True),
+    "leave": commit(Decision(ITEM, Leave(chunk=2), (DONE,))),
+    "leave and stop the others": commit(Decision(ITEM, Leave(failed=True, stops=True), (FAILS,))),
+    "end": commit(Decision(A_TOKEN, End(), (DONE,), ENDED)),
+    "end of a child": commit(Decision(A_TOKEN, End(), (DONE,), ENDED), parent=FORKED),
 }
-HELD = {
+
+OF_RUN = {"run_id": RUN}
+LISTED = {
+    "status": None,
+    "stored": None,
+    "workflow": None,
+    "parent": None,
+    "tags": None,
+    "limit": 100,
+    "before": None,
+}
+IDS = {"ids": f'["{FORKED_RUN}", "{WAITING_RUN}"]'}
+SENT = {"name": "go", "payload": "1", "key": "k"}
+FREED = {
     "token_id": TOKEN,
-    "held_fence": ID,
-    "seen_flags": 0,
-    "held_unit": "a",
-    "held_attempt": 1,
-    "worker": ID,
+    "old_fence": ID,
+    "holder": ID,
+    "new_fence": ID,
+    "counts": True,
+    "timed_out": False,
 }
-RECORDED = {
-    "record_unit": "a",
-    "record_node": "a",
-    "outcome": "completed",
-    "undoable": False,
-    "record_attempt": 1,
-    "result": "1",
-    "error": None,
-    "record_failures": None,
-    "started_at": datetime(2026, 1, 1, tzinfo=UTC),
-}
-CHANGED = {"status": "completed", "run_error": None, "run_result": None, "finishes": True}
-RELEASED = {"workflow": "w", "queue": "durable", "priority": None}
-
-
-def a_commit(*, ends: bool, records: bool, changes: bool, releases: bool) -> Any:
-    shape = Shape(ends=ends, records=records, changes_run=changes, releases=releases)
-    parameters = {
-        **HELD,
-        **({} if ends else MOVED),
-        **(RECORDED if records else {}),
-        **(CHANGED if changes else {}),
-        **(RELEASED if releases else {}),
-    }
-    return commits._commit(shape), parameters
-
 
 HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "claim": (tokens._CLAIM, {"token_id": TOKEN, "worker": ID, "new_fence": ID}),
     "refusal": (tokens._REFUSAL, {"token_id": TOKEN, "worker": ID}),
     "read": (tokens._READ, {"token_id": TOKEN}),
-    "straight on": a_commit(ends=False, records=True, changes=False, releases=False),
-    "hand over": a_commit(ends=False, records=True, changes=False, releases=True),
-    "retry": a_commit(ends=False, records=False, changes=False, releases=True),
-    "turn back": a_commit(ends=False, records=True, changes=True, releases=False),
-    "end": a_commit(ends=True, records=True, changes=True, releases=False),
-    "next undo": (journal._UNDO, {"run_id": RUN, "after": "u900", "nodes": '["u800"]'}),
-    "result": (journal._RESULT, {"run_id": RUN, "unit": "u900", "outcome": "completed"}),
+    "release": (
+        tokens._RELEASE,
+        {"token_id": TOKEN, "held_fence": ID, "worker": ID, "delay": timedelta(1)},
+    ),
+    **COMMITS,
+    "beat": (pulse._BEAT, {"token_id": TOKEN, "held_fence": ID, "note": None}),
+    "next undo": (journal._UNDO, {**OF_RUN, "after": "u900", "nodes": '["u800"]'}),
+    "child": (journal._CHILD, {**OF_RUN, "unit": "u900"}),
+    "input": (journal._INPUT, {**OF_RUN, "unit": "u900"}),
+    "first failure": (
+        journal._FIRST_FAILED,
+        {"run_id": FORKED_RUN, "node": "m", "outcome": "failed"},
+    ),
+    "completed nodes": (journal._COMPLETED, {"run_id": FORKED_RUN, "outcome": "completed"}),
+    "result": (results._UNIT, {**OF_RUN, "unit": "u900"}),
+    "results of parts": (
+        results._PARTS,
+        {"run_id": FORKED_RUN, "from_unit": "m#", "to_unit": "m$"},
+    ),
+    "results of runs": (results._RUNS, IDS),
+    "entries of runs": (results._ENTRIES, IDS),
     "due": (outbox._DUE, {"batch": 200}),
     "delete": (outbox._DELETE, {"ids": "{1,2,3}"}),
     "postpone": (outbox._POSTPONE, {"outbox_id": 1, "last_error": "", "delay": timedelta(1)}),
     "next due": (outbox._NEXT, {}),
-    "begin": (runs._BEGIN, {"run_id": RUN}),
+    "begin": (runs._BEGIN, OF_RUN),
+    "undo a child": (
+        runs._ROLL_BACK,
+        {**OF_RUN, "parent_token": ID, "token_id": ID, "fence": ID, "queue": "durable"},
+    ),
     "with key": (runs._WITH_KEY, {"workflow": "w1", "key": "k1"}),
-    "take commands": (inbox._TAKE, {"run_id": RUN}),
-    "raise flags": (inbox._RAISE, {"run_id": RUN, "flags": 1}),
-    "hint a run": (inbox._HINT, {"run_id": RUN}),
+    "send a signal": (signals._SEND, {"run_id": WAITING_RUN, **SENT}),
+    "send a signal to many": (signals._SEND, {"run_id": FORKED_RUN, **SENT}),
+    "status for a signal": (signals._STATUS, OF_RUN),
+    "oldest signal": (signals._OLDEST, {"run_id": WAITING_RUN, "name": "go"}),
+    "last signal": (signals._CONSUMED, {"run_id": WAITING_RUN, "name": "go"}),
+    "take commands": (inbox._TAKE, OF_RUN),
+    "end branches": (inbox._END_BRANCHES, {"run_id": FORKED_RUN}),
+    "raise flags of branches": (inbox._RAISE_BRANCHES, {"run_id": FORKED_RUN, "flags": 1}),
+    "raise flags": (inbox._RAISE, {"run_id": FORKED_RUN, "flags": 1, "ended": 3}),
+    "drop items": (inbox._DROP_ITEMS, {"token_id": FORKED}),
+    "reason": (inbox._REASON, {**OF_RUN, "reason": "r"}),
+    "tell children": (inbox._TELL_CHILDREN, {**OF_RUN, "payload": "{}"}),
+    "hint a run": (inbox._HINT, OF_RUN),
     "orphans": (workers._ORPHANS, {"batch": 500}),
     "claimed by": (workers._CLAIMED_BY, {"worker": ID}),
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
     "lifeless": (workers._LIFELESS, {"lock_space": "x"}),
-    "free": (
-        workers._FREE,
-        {"token_id": TOKEN, "old_fence": ID, "holder": ID, "new_fence": ID, "counts": True},
+    "free": (workers._FREE, FREED),
+    "status": (views._STATUS, OF_RUN),
+    "ending": (views._ENDING, OF_RUN),
+    "history": (views._JOURNAL, {"run_id": FORKED_RUN}),
+    "compensation errors": (views._COMPENSATION_ERRORS, {"run_id": FORKED_RUN}),
+    "places": (places._GROUPS, {"run_id": FORKED_RUN}),
+    "awaited signals": (places._AWAITED, {"run_id": FORKED_RUN}),
+    "progress": (places._PROGRESS, {"run_id": FORKED_RUN}),
+    "list": (views._LIST, LISTED),
+    "list, a page on": (views._LIST, {**LISTED, "before": RUN}),
+    "list of a workflow": (views._LIST, {**LISTED, "workflow": "w1"}),
+    "list of completed": (views._LIST, {**LISTED, "status": "completed", "stored": "completed"}),
+    "list of failed": (views._LIST, {**LISTED, "status": "failed", "stored": "failed"}),
+    "list of running": (views._LIST, {**LISTED, "status": "running", "stored": "running"}),
+    "list of suspended": (views._LIST, {**LISTED, "status": "suspended", "stored": "running"}),
+    "list of sleeping of a workflow": (
+        views._LIST,
+        {**LISTED, "status": "sleeping", "stored": "running", "workflow": "w1"},
     ),
-    "status": (views._STATUS, {"run_id": RUN}),
-    "ending": (views._ENDING, {"run_id": RUN}),
+    "list of children": (views._LIST, {**LISTED, "parent": RUN}),
+    "list by tags": (views._LIST, {**LISTED, "tags": '{"tenant": 7}'}),
 }
 
 SMALL = {
-    "durable_inbox": "commands that nobody has applied yet",
     "durable_worker": "a row for each process that lived within the last day",
     "durable_definition": "a row for each version of a workflow",
 }
 """Tables that a statement may scan: how many rows they have has nothing to do with runs."""
-
-
-def scanned(plan: Mapping[str, Any]) -> list[str]:
-    """The tables that a plan reads from end to end."""
-    here = [plan["Relation Name"]] if plan["Node Type"] == "Seq Scan" else []
-    return here + [table for below in plan.get("Plans", ()) for table in scanned(below)]
-
-
-def plan_of(world: World, statement: Statement, parameters: Mapping[str, Any]) -> Any:
-    text, literals = statement.compiled("public")
-    with psycopg.connect(conninfo(world.url)) as connection:
-        cursor = psycopg.ClientCursor(connection)
-        cursor.execute(b"EXPLAIN (FORMAT JSON) " + text, {**literals, **parameters})
-        row = cursor.fetchone()
-        connection.rollback()
-    assert row is not None
-    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
-    return plan[0]["Plan"]
 
 
 @pytest.mark.parametrize("name", HOT)
@@ -178,7 +221,20 @@ def test_a_hot_statement_reads_no_table_from_end_to_end(full: World, name: str) 
     assert [table for table in scanned(plan) if table not in SMALL] == []
 
 
+def test_the_units_of_a_node_are_a_range_of_the_journals_key(full: World) -> None:
+    """P11: a node's result costs what its own units cost, not what the run's journal holds."""
+    (condition,) = index_conditions(plan_of(full, *HOT["results of parts"]))
+    assert "unit >= 'm#'" in condition
+    assert "unit < 'm$'" in condition
+
+
+def test_items_are_opened_by_a_range_of_their_key(full: World) -> None:
+    """P11: who leaves a map does not read through the items that others wait for."""
+    conditions = index_conditions(plan_of(full, *HOT["leave"]))
+    assert any("position" in condition and "opened" in condition for condition in conditions)
+
+
 def test_the_probe_sees_a_scan(full: World) -> None:
     """What recovery does every few seconds looks at every unfinished run: it is not hot."""
     parameters = {"batch": 500, "first_after": 10.0, "at_most": 600.0, "lock_space": "x"}
-    assert "durable_token" in scanned(plan_of(full, stalled._HINT_AGAIN, parameters))
+    assert scanned(plan_of(full, stalled._HINT_AGAIN, parameters)) == ["durable_token"]
