@@ -60,7 +60,7 @@ class Client:
         self._registry = registry
         self._settings = settings
         self._notify = notify
-        self._launcher = Launcher(database, registry, settings)
+        self.launcher = Launcher(database, registry, settings)
 
     def start(
         self,
@@ -77,7 +77,7 @@ class Client:
             text("key", key, LONGEST_KEY)
         outline = self._outline(workflow, version)
         given = Given(key, options.priority, options.tags)
-        new = self._launcher.new_run(outline, input, given)
+        new = self.launcher.new_run(outline, input, given)
         with self._writing(session) as connection:
             if not runs.start(connection, [new], options.delay) and key is not None:
                 existing = runs.with_key(connection, outline.workflow, key)
@@ -103,7 +103,7 @@ class Client:
             raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r}.")
         outline = self._outline(workflow, version)
         given = Given(None, options.priority, options.tags)
-        new = [self._launcher.new_run(outline, one, given) for one in inputs]
+        new = [self.launcher.new_run(outline, one, given) for one in inputs]
         with self._writing(session) as connection:
             for first in range(0, len(new), BULK):
                 runs.start(connection, new[first : first + BULK], options.delay)
@@ -114,8 +114,8 @@ class Client:
         if version is not None:
             whole("version", version, 1, HIGHEST_VERSION)
         if isinstance(workflow, Workflow):
-            return self._launcher.outline(workflow.name, version or workflow.version)
-        return self._launcher.outline(text("workflow", workflow, MAX_LENGTH), version)
+            return self.launcher.outline(workflow.name, version or workflow.version)
+        return self.launcher.outline(text("workflow", workflow, MAX_LENGTH), version)
 
     def run_with_key(self, workflow: str, key: str) -> UUID | None:
         """The run of the workflow that has this key."""

@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from celery_durable.store import inbox, stalled, workers
+from celery_durable.store import inbox, signals, stalled, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 
@@ -90,6 +90,7 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
         moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)
         moved += stalled.hint_again(connection, BATCH, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)
         workers.forget(connection, FORGET_WORKERS_AFTER)
+        signals.forget_late(connection)
         waiting = inbox.runs_with_commands(connection, BATCH)
     for run_id in waiting:
         moved += apply_commands(database, run_id)

@@ -93,6 +93,7 @@ class Shape:
 
     then: type[Move | Park | Fork | Leave | End]
     records: int
+    are_plain: bool
     changes_run: bool
     releases: bool
     hints: bool
@@ -108,6 +109,7 @@ def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape
     return Shape(
         then=type(then),
         records=len(decision.records),
+        are_plain=all(map(is_plain_record, decision.records)),
         changes_run=decision.run is not None,
         releases=release is not None,
         hints=release is not None
@@ -123,6 +125,12 @@ def is_plain(token: Token) -> bool:
     """Whether the token has none of what only branches, loops and waits have: the hot case."""
     rare = (token.part, token.position, token.wait, token.input, token.snapshot, token.answer)
     return not any(value is not None for value in rare)
+
+
+def is_plain_record(record: JournalRecord) -> bool:
+    """Whether the record has none of what only branches, loops and children have."""
+    rare = (record.part, record.position, record.gathers, record.child)
+    return all(value is None for value in rare)
 
 
 def commit(
@@ -172,7 +180,7 @@ def _commit(shape: Shape) -> Statement:
     if shape.consumes:
         held_if = (*_HELD, sa.exists(sa.select(_signal.c.id)))
     held = _held(shape, held_if).cte("held")
-    parts = [_recorded(held, shape.records).cte("recorded")] if shape.records else []
+    parts = [_recorded(held, shape).cte("recorded")] if shape.records else []
     if shape.consumes:
         parts.append(_consumed(held).cte("consumed"))
     if shape.changes_run:
@@ -199,12 +207,13 @@ def _commit(shape: Shape) -> Statement:
 def _held(shape: Shape, held_if: tuple[Any, ...]) -> Any:
     if shape.then in (End, Leave):
         return sa.delete(t.token).where(*held_if).returning(*t.token.c)
+    needed = (*t.token.c,) if shape.releases else (t.token.c.id, t.token.c.run_id)
     values = _MOVED if shape.is_plain else _MOVED | _RARE
     if shape.then is Fork:
         values = values | gates.GATE
     if shape.releases:
         values = values | _RELEASED
-    return sa.update(t.token).where(*held_if).values(values).returning(*t.token.c)
+    return sa.update(t.token).where(*held_if).values(values).returning(*needed)
 
 
 _MOVED = {
@@ -261,12 +270,15 @@ def _consumed(held: Any) -> Any:
     )
 
 
-def _recorded(held: Any, records: int) -> Any:
-    columns = [_record_columns(held, n) for n in range(records)]
+def _recorded(held: Any, shape: Shape) -> Any:
+    columns = [
+        _record_columns(held, n) | ({} if shape.are_plain else _rare_record_columns(n))
+        for n in range(shape.records)
+    ]
     # In this order: the journal's numbers say what came first.
     rows = [sa.select(*one.values()).select_from(held) for one in columns]
     return sa.insert(t.journal).from_select(
-        list(columns[0]), rows[0] if records == 1 else sa.union_all(*rows)
+        list(columns[0]), rows[0] if len(rows) == 1 else sa.union_all(*rows)
     )
 
 
@@ -275,19 +287,24 @@ def _record_columns(held: Any, n: int) -> dict[str, sa.ColumnElement[Any]]:
         "run_id": held.c.run_id,
         "unit": sql.text(f"record_unit_{n}"),
         "node": sql.text(f"record_node_{n}"),
-        "part": sql.text(f"record_part_{n}"),
-        "position": sql.integer(f"record_position_{n}"),
         "outcome": sql.text(f"outcome_{n}"),
         "undoable": sql.boolean(f"undoable_{n}"),
         "attempt": sql.integer(f"record_attempt_{n}"),
-        "input": sql.json(f"record_input_{n}"),
         "result": sql.json(f"result_{n}"),
-        "gathers": sql.text(f"gathers_{n}"),
-        "child_run_id": sql.uuid(f"record_child_{n}"),
         "error": sql.json(f"error_{n}"),
         "failures": sql.json(f"record_failures_{n}"),
         "worker": sql.uuid("worker"),
         "started_at": sql.time(f"started_at_{n}"),
+    }
+
+
+def _rare_record_columns(n: int) -> dict[str, sa.ColumnElement[Any]]:
+    return {
+        "part": sql.text(f"record_part_{n}"),
+        "position": sql.integer(f"record_position_{n}"),
+        "input": sql.json(f"record_input_{n}"),
+        "gathers": sql.text(f"gathers_{n}"),
+        "child_run_id": sql.uuid(f"record_child_{n}"),
     }
 
 
@@ -403,21 +420,23 @@ def _rare_parameters(token: Token) -> dict[str, Any]:
 
 
 def _record_parameters(record: JournalRecord, n: int) -> Parameters:
-    return {
+    parameters = {
         f"record_unit_{n}": record.unit,
         f"record_node_{n}": record.node,
-        f"record_part_{n}": record.part,
-        f"record_position_{n}": record.position,
         f"outcome_{n}": record.outcome,
         f"undoable_{n}": record.undoable,
         f"record_attempt_{n}": record.attempt,
-        f"record_input_{n}": record.input,
         f"result_{n}": record.result,
-        f"gathers_{n}": record.gathers,
-        f"record_child_{n}": record.child,
         f"error_{n}": error_text(record.error),
         f"record_failures_{n}": failures_text(record.failures),
         f"started_at_{n}": record.started_at,
+    }
+    return parameters | {
+        f"record_part_{n}": record.part,
+        f"record_position_{n}": record.position,
+        f"record_input_{n}": record.input,
+        f"gathers_{n}": record.gathers,
+        f"record_child_{n}": record.child,
     }
 
 

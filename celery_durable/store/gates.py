@@ -101,7 +101,7 @@ def _hinted(opened: Any) -> Any:
         opened.c.queue,
         opened.c.priority,
         opened.c.time_limit,
-        opened.c.position / sql.integer("chunk"),
+        opened.c.position // sql.integer("chunk"),
     ]
     first = opened.c.position
     named = sa.func.concat(sql.text("workflow"), sql.word("."), _first(opened.c.unit, first))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
 
 SHOWN = 100
-"""Most signals, and most units with something to say, that are read of one run."""
+"""Most signals, units in hand, and units with something to say, that are read of one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,29 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitInHand:
+    """A unit that an unfinished run stands at.
+
+    `waits_for` is None while it is executed, or waits for a worker or its next try; `signal` and
+    `child_run_id` say which. `waiting_since` is since when it waits, `wake_at` until when, at the
+    latest for a signal and at the earliest for a try. `branch` is as in a journal entry.
+    """
+
+    unit: str
+    node: str
+    attempt: int
+    is_executing: bool
+    waits_for: Literal["signal", "timer", "child", "branches"] | None = None
+    signal: str | None = None
+    child_run_id: UUID | None = None
+    waiting_since: datetime | None = None
+    wake_at: datetime | None = None
+    branch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
-    """The tokens of a run, summed up."""
+    """The tokens of a run, summed up; `units` are some of them."""
 
     nodes: tuple[str, ...]
     attempt: int
@@ -59,6 +80,7 @@ class Places:
     wake_at: datetime | None
     forks: Mapping[str, Forked]
     progress: Mapping[str, Progress]
+    units: tuple[UnitInHand, ...] = ()
 
 
 _is_mine = t.token.c.run_id == t.run.c.id
@@ -127,12 +149,36 @@ _PROGRESS = Statement(
     .limit(sa.literal_column(str(SHOWN)))
 )
 
+_UNITS = Statement(
+    sa.select(
+        t.token.c.unit,
+        t.token.c.node,
+        t.token.c.attempt,
+        _is_claimed.label("is_executing"),
+        t.token.c.wait.label("waits_for"),
+        t.token.c.awaits.label("signal"),
+        t.token.c.child_run_id,
+        t.token.c.waiting_since,
+        sa.case((t.token.c.wake_at > sql.clock, t.token.c.wake_at)).label("wake_at"),
+        t.token.c.part.label("branch"),
+    )
+    .where(t.token.c.run_id == sql.uuid("run_id"))
+    .order_by(
+        t.token.c.parent_id.is_not(None),
+        t.token.c.claimed_by.is_(None),
+        t.token.c.waiting_since,
+        t.token.c.position,
+    )
+    .limit(sa.literal_column(str(SHOWN)))
+)
+
 
 def places(connection: Connection, run_id: UUID) -> Places:
     """Where the run stands; nowhere once it has ended."""
     groups = connection.rows(_GROUPS, {"run_id": run_id})
     awaited = connection.rows(_AWAITED, {"run_id": run_id}) if groups else []
     said = connection.rows(_PROGRESS, {"run_id": run_id}) if groups else []
+    units = connection.rows(_UNITS, {"run_id": run_id}) if groups else []
     times = [row["wake_at"] for row in groups if row["wake_at"] is not None]
     return Places(
         nodes=tuple(dict.fromkeys(row["node"] for row in groups)),
@@ -141,6 +187,7 @@ def places(connection: Connection, run_id: UUID) -> Places:
         wake_at=min(times, default=None),
         forks={row["node"]: _forked(row, groups) for row in groups if row["total"] is not None},
         progress={row["unit"]: Progress(**json.loads(row["progress"])) for row in said},
+        units=tuple(UnitInHand(**row) for row in units),
     )
 
 

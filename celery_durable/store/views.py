@@ -19,7 +19,7 @@ from celery_durable.core.status import READ_FROM_TOKENS, Status
 from celery_durable.store import codec, results, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
-from celery_durable.store.places import STATUS, Forked, Places, Progress, places
+from celery_durable.store.places import STATUS, Forked, Places, Progress, UnitInHand, places
 from celery_durable.store.rows import error_of, failures_of
 
 
@@ -73,7 +73,8 @@ class RunSnapshot:
     unit in hand is at. `wake_at` is when something that waits for a time goes on, at the earliest.
     `awaiting` are the names of the signals that are waited for. `forks` counts the branches or
     items of the node that has forked, `progress` is what units in hand have said of themselves.
-    `children` are the runs that this one started, the newest first, at most 100.
+    `units` are the units in hand, what each waits for and since when, at most 100. `children` are
+    the runs that this one started, the newest first, at most 100.
     """
 
     run_id: UUID
@@ -102,6 +103,7 @@ class RunSnapshot:
     children: tuple[RunSummary, ...] = field(default_factory=tuple)
     forks: Mapping[str, Forked] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    units: tuple[UnitInHand, ...] = ()
 
     @property
     def awaiting_signal(self) -> str | None:
@@ -168,22 +170,24 @@ def _summary(row: Row) -> RunSummary:
     return RunSummary(**{**row, "status": Status(row["status"])})
 
 
+ENTRY = (
+    t.journal.c.unit,
+    t.journal.c.node,
+    t.journal.c.part,
+    t.journal.c.position,
+    t.journal.c.child_run_id,
+    t.journal.c.outcome,
+    t.journal.c.attempt,
+    sql.json_text(t.journal.c.error),
+    sql.json_text(t.journal.c.failures),
+    t.journal.c.worker,
+    t.journal.c.started_at,
+    t.journal.c.finished_at,
+)
+"""What a `JournalEntry` is made of, but for its result."""
+
 _JOURNAL = Statement(
-    sa.select(
-        t.journal.c.unit,
-        t.journal.c.node,
-        t.journal.c.part,
-        t.journal.c.position,
-        t.journal.c.child_run_id,
-        t.journal.c.outcome,
-        t.journal.c.attempt,
-        sql.json_text(t.journal.c.result),
-        sql.json_text(t.journal.c.error),
-        sql.json_text(t.journal.c.failures),
-        t.journal.c.worker,
-        t.journal.c.started_at,
-        t.journal.c.finished_at,
-    )
+    sa.select(*ENTRY, sql.json_text(t.journal.c.result))
     .where(t.journal.c.run_id == sql.uuid("run_id"))
     .order_by(t.journal.c.seq)
 )
@@ -191,16 +195,17 @@ _JOURNAL = Statement(
 
 def history(connection: Connection, run_id: UUID) -> Sequence[JournalEntry]:
     """The units of the run that ended, in order of completion."""
-    return [_entry(row) for row in connection.rows(_JOURNAL, {"run_id": run_id})]
+    return [entry_of(row) for row in connection.rows(_JOURNAL, {"run_id": run_id})]
 
 
-def _entry(row: Row) -> JournalEntry:
+def entry_of(row: Row) -> JournalEntry:
+    """A row of the journal; its result is None where it was not read."""
     return JournalEntry(
         unit=row["unit"],
         node=row["node"],
         outcome=Outcome(row["outcome"]),
         attempt=row["attempt"],
-        result=codec.loads(row["result"]),
+        result=codec.loads(row["result"]) if "result" in row else None,
         error=error_of(row["error"]),
         failures=failures_of(row["failures"]),
         worker=row["worker"],
@@ -245,12 +250,26 @@ _COMPENSATION_ERRORS = Statement(
 )
 
 
-def snapshot(connection: Connection, run_id: UUID) -> RunSnapshot | None:
-    """How the run stands; None when there is no such run."""
+_COMPLETED_NODES = Statement(
+    sa.select(sa.func.count().label("nodes")).where(
+        t.journal.c.run_id == sql.uuid("run_id"),
+        t.journal.c.unit == t.journal.c.node,
+        t.journal.c.outcome == sa.literal_column(f"'{Outcome.COMPLETED}'"),
+    )
+)
+
+
+def snapshot(
+    connection: Connection, run_id: UUID, *, with_results: bool = True
+) -> RunSnapshot | None:
+    """How the run stands; None when there is no such run.
+
+    Results may be large, and many; without them there is no `result` but one `.returns` made.
+    """
     row = one(connection, _STATUS, {"run_id": run_id})
     if row is None:
         return None
-    done = results.of_run(connection, run_id)
+    done = results.of_run(connection, run_id) if with_results else {}
     where: Places = places(connection, run_id)
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
@@ -262,7 +281,7 @@ def snapshot(connection: Connection, run_id: UUID) -> RunSnapshot | None:
         steps=tuple(node["name"] for node in plan["nodes"]),
         current=where.nodes,
         total_steps=len(plan["nodes"]),
-        completed_steps=len(done),
+        completed_steps=len(done) if with_results else _completed_nodes(connection, run_id),
         results=done,
         result=made if status is Status.COMPLETED else None,
         error=_error(row, status),
@@ -274,7 +293,14 @@ def snapshot(connection: Connection, run_id: UUID) -> RunSnapshot | None:
         children=tuple(children(connection, run_id)),
         forks=where.forks,
         progress=where.progress,
+        units=where.units,
     )
+
+
+def _completed_nodes(connection: Connection, run_id: UUID) -> int:
+    (row,) = connection.rows(_COMPLETED_NODES, {"run_id": run_id})
+    count: int = row["nodes"]
+    return count
 
 
 def children(connection: Connection, run_id: UUID) -> Sequence[RunSummary]:

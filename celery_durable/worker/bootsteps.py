@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
-from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    InvalidWorkflow,
+    UnknownWorkflow,
+)
 from celery_durable.relay import Relay
 from celery_durable.store import definitions, schema
 from celery_durable.worker.publisher import KombuPublisher
@@ -69,6 +74,7 @@ def relay_step(durable: Durable) -> type[bootsteps.StartStopStep]:
             refuse_unsupported(parent)
             check_schema(durable)
             store_plans(durable)
+            check_children(durable)
             if self.relays:
                 publisher = KombuPublisher(parent.app)
                 self.relay = Relay(durable.database, publisher, durable.settings)
@@ -121,3 +127,21 @@ def store_plans(durable: Durable) -> None:
                     )
     except DatabaseUnavailable as error:
         logger.warning("The plans could not be stored: %s", error)
+
+
+def check_children(durable: Durable) -> None:
+    """Refuse to start with a workflow whose children nobody knows."""
+    try:
+        for workflow in durable.registry:
+            for name, version in workflow.children:
+                check_child(durable, workflow.name, name, version)
+    except DatabaseUnavailable as error:
+        logger.warning("The children of workflows could not be checked: %s", error)
+
+
+def check_child(durable: Durable, parent: str, name: str, version: int | None) -> None:
+    """`InvalidWorkflow` for a child that is neither defined here nor stored."""
+    try:
+        durable.client.launcher.outline(name, version)
+    except UnknownWorkflow as error:
+        raise InvalidWorkflow(f"Workflow {parent!r} runs {name!r} as a child. {error}") from error
