@@ -85,6 +85,7 @@ class Workflow(Definition):
         args: Handler | None = None,
         kwargs: Handler | None = None,
         retry: RetryPolicy | None = None,
+        compensate: Handler | None = None,
         timeout: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
@@ -101,6 +102,7 @@ class Workflow(Definition):
         self._refuse_if_frozen("step")
         options: dict[str, Any] = {
             "retry": retry,
+            "compensate": compensate,
             "timeout": timeout,
             "queue": queue,
             "priority": priority,

@@ -178,9 +178,13 @@ class Step:
     def with_options(self, name: str | None, overrides: Mapping[str, Any]) -> Step:
         """This step under another name or with other options, in one workflow only."""
         name = self.name if name is None else name
-        chosen = checked_options(f"step {name!r}", overrides, STEP_OPTIONS)
+        options = dict(overrides)
+        undo = options.pop("compensate", None)
+        chosen = checked_options(f"step {name!r}", options, STEP_OPTIONS)
         step = Step(self.function, name=name, options=replace(self.options, **chosen))
         step._undo = self._undo
+        if undo is not None:
+            step._undo = Undo(checked_handler(f"compensate= of step {name!r}", undo))
         return step
 
     def node(

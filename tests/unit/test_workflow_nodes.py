@@ -23,6 +23,7 @@ from celery_durable.core.plan import (
     StepNode,
 )
 from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
+from celery_durable.errors import InvalidWorkflow
 from celery_durable.workflow.kinds import MISSING
 from celery_durable.workflow.nodes import Functions
 
@@ -404,3 +405,16 @@ def test_a_step_has_no_functions_beside_it(order: Workflow) -> None:
 def test_the_plan_is_made_once(order: Workflow, stock: Workflow) -> None:
     order.parallel("checks", [fraud, stock]).sleep("nap", choose)
     assert order.plan is order.plan
+
+
+def test_a_step_may_be_given_a_compensator_in_one_workflow_only(durable: Durable) -> None:
+    def reserve(ctx: Any) -> None: ...
+    def release(ctx: Any) -> None: ...
+
+    step = durable.step(reserve)
+    here = durable.workflow("here").step(step, compensate=release)
+    there = durable.workflow("there").step(step)
+    assert here.step_of("reserve", None).compensator is release
+    assert there.step_of("reserve", None).compensator is None
+    with pytest.raises(InvalidWorkflow, match="compensate= of step 'reserve'"):
+        there.step(step, name="again", compensate="release")  # type: ignore[arg-type]
