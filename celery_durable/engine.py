@@ -170,9 +170,8 @@ class Engine:
     def _do(self, turn: Turn) -> Claim | None:
         claim = turn.claim
         token = claim.token
-        context = Context(claim, Past(self._database, claim.run.id))
         if self._lookout.is_up_to_it(turn.workflow, token):
-            execution = self._lookout.look(turn.workflow, claim, context)
+            execution = self._lookout.look(turn.workflow, claim)
             if execution is None:
                 # Nothing is there: another token was quicker.
                 self._settler.put_back(claim, PUT_BACK_FIRST)
@@ -182,7 +181,9 @@ class Engine:
             return self._settler.settle(turn, untouched)
         if self._knowledge.is_transactional(turn.workflow, token):
             return self._do_in_transaction(turn)
-        return self._settler.settle(turn, execute(turn.workflow, claim, context, self._shell))
+        context = Context(claim, Past(self._database, claim.run.id))
+        execution = execute(turn.workflow, claim, context, self._shell)
+        return self._settler.settle(turn.given(execution.input), execution)
 
     def _untouched(self, turn: Turn) -> Execution | None:
         """What becomes of a unit that must not be executed; None for one that is."""
@@ -201,6 +202,7 @@ class Engine:
         with self._database.session() as (session, connection):
             context = Context(turn.claim, Past(self._database, turn.claim.run.id), session)
             execution = execute(turn.workflow, turn.claim, context, self._shell)
+            turn = turn.given(execution.input)
             if execution.exception is None:
                 try:
                     session.commit()  # ends the savepoint the handler worked in

@@ -76,6 +76,14 @@ class Turn:
         """The database's time: what it said when we claimed, and what has passed since."""
         return self.claim.seen_at + timedelta(seconds=time.monotonic() - self.began)
 
+    def given(self, input: str | None) -> Turn:
+        """The same, with the input that was made for a loop's first iteration."""
+        if input is None or input == self.claim.token.input:
+            return self
+        return replace(
+            self, claim=replace(self.claim, token=replace(self.claim.token, input=input))
+        )
+
     def with_flags(self, flags: Flags) -> Turn:
         """The same, with what others ask of the token in view."""
         return replace(

@@ -19,7 +19,6 @@ from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, F
 from celery_durable.store import journal, results, signals, views
 from celery_durable.store.database import Database
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import Execution, Shell, iterate
 
 
@@ -42,14 +41,14 @@ class Lookout:
         is_node = token.parent is None and token.rollback is None
         return is_node and isinstance(node, ParallelNode | SignalNode)
 
-    def look(self, workflow: Workflow, claim: Claim, context: Context) -> Execution | None:
+    def look(self, workflow: Workflow, claim: Claim) -> Execution | None:
         """What has happened; None when nothing has."""
         token = claim.token
         match token.wait:
             case ForBranches():
                 return Execution(self._joined(claim, token.wait))
             case ForChild():
-                return self._child_ended(workflow, claim, context, token.wait)
+                return self._child_ended(workflow, claim, token.wait)
             case ForTimer():
                 return Execution(_elapsed(claim)) if claim.is_due else None
             case ForSignal():
@@ -78,9 +77,7 @@ class Lookout:
                 error = journal.first_failure(connection, claim.run.id, claim.token.node)
         return Joined(error, claim.waiting_since or claim.seen_at)
 
-    def _child_ended(
-        self, workflow: Workflow, claim: Claim, context: Context, wait: ForChild
-    ) -> Execution | None:
+    def _child_ended(self, workflow: Workflow, claim: Claim, wait: ForChild) -> Execution | None:
         with self._database.autocommit() as connection:
             found = views.status_of(connection, wait.run_id)
         if found is None:
@@ -93,7 +90,7 @@ class Lookout:
             return Execution(ended)
         with self._database.autocommit() as connection:
             result = results.of_child(connection, wait.run_id)
-        iteration = iterate(workflow, claim, context, result, self._shell)
+        iteration = iterate(workflow, claim, result, claim.token.input, self._shell)
         return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
 
 
@@ -108,11 +105,12 @@ def _child_failed(
     claim: Claim, wait: ForChild, status: Status, error: ErrorRecord | None
 ) -> ErrorRecord:
     """What the parent's unit fails with: the child's error is in it."""
+    ended = "was cancelled" if status is Status.CANCELLED else f"has {status}"
     why = f": {error.type}: {error.message}" if error and (error.type or error.message) else ""
     at = f" at {error.unit}" if error and error.unit else ""
     return ErrorRecord(
         "ChildFailed",
-        f"the child run {wait.run_id} is {status}{at}{why}",
+        f"the child run {wait.run_id} {ended}{at}{why}",
         error.traceback if error else "",
         claim.token.unit,
     )

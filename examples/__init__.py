@@ -1,1 +1,7 @@
-"""Programs to run and to read."""
+"""Programs to run and to read.
+
+demo         orders, a broker that forgets, and a worker that is killed
+agent        a loop that asks a person before it uses a tool
+every_node   one workflow with every kind of node in it
+stage        what agent and every_node stand on: Postgres, a broker, a worker
+"""

@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail, instead of skip, a test whose service (Postgres, Redis, RabbitMQ) is missing",
     )
+    parser.addoption(
+        "--model-longer",
+        action="store_true",
+        help="tests/model: more crashes, duplicates and losses at once, and more random workflows",
+    )
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -11,10 +11,13 @@ the module of a command is imported when it is called.
     output        the three forms
     document      JSON
     phrases       times and texts in words
-    steps         how each step of a run stands
+    given         JSON that a command is given
+    looking       reading what is drawn of a run
+    steps         how each node of a run stands
+    notes         what is said of a node beside its state
     picture       a run as `show` draws it
     follow        a run as it moves
-    migrate, start, listing, show, history, cancel, recover, relay: the commands
+    migrate, start, listing, show, history, graph, resume, cancel, recover, relay: the commands
 """
 
 from celery_durable.cli.group import durable

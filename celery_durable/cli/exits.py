@@ -23,7 +23,7 @@ class Exit(IntEnum):
 EXPLAINED = """\b
 Exit codes:
   0    ok
-  1    the run failed or was cancelled (start --wait, show --follow)
+  1    the run failed or was cancelled (start --wait, show --follow), or has ended (resume)
   2    wrong usage, configuration or input
   3    no such run or workflow
   4    database or broker unavailable, or the schema out of date

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from rich.live import Live
 from rich.text import Text
 
-from celery_durable.cli.document import fields_of
 from celery_durable.cli.exits import Exit
+from celery_durable.cli.looking import Seen, Watch, document_of
+from celery_durable.cli.notes import waiting
 from celery_durable.cli.output import Form, Output
 from celery_durable.cli.phrases import one_line, span, utc, why
-from celery_durable.cli.picture import Seen, drawn, look
+from celery_durable.cli.picture import drawn
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.run import Run
+from celery_durable.store.places import UnitInHand
 from celery_durable.store.views import JournalEntry
 
 LOOK_EVERY = 0.25
@@ -24,6 +26,9 @@ LOOK_EVERY = 0.25
 
 LINES_AROUND_STEPS = 16
 """Lines of a picture that are not steps, at most; those a terminal has besides are for steps."""
+
+WAITS_TOLD = 3
+"""Units in hand that a line says of what they wait for."""
 
 
 def follow(durable: Durable, run: Run, output: Output) -> Seen:
@@ -42,18 +47,10 @@ def exit_of(seen: Seen) -> Exit:
     return Exit.OK if seen.snapshot.status is Status.COMPLETED else Exit.RUN_ENDED_BADLY
 
 
-def document_of(seen: Seen) -> dict[str, object]:
-    """A run as JSON: its snapshot, and the state of each step."""
-    return {
-        **fields_of(seen.snapshot),
-        "states": {step.name: step.state.value for step in seen.steps},
-    }
-
-
-def _looks(durable: Durable, run: Run) -> Iterator[Seen]:
+def _looks(watch: Watch) -> Iterator[Seen]:
     """One look after another, the last when the run has ended."""
     while True:
-        seen = look(durable, run)
+        seen = watch.look()
         yield seen
         if seen.is_over:
             return
@@ -62,9 +59,10 @@ def _looks(durable: Durable, run: Run) -> Iterator[Seen]:
 
 def _redraw(durable: Durable, run: Run, output: Output) -> Seen:
     room = max(output.console.height - LINES_AROUND_STEPS, 3)
-    seen = look(durable, run)
+    watch = Watch(durable, run, with_results=False)
+    seen = watch.look()
     with Live(console=output.console, auto_refresh=False) as live:
-        for seen in _looks(durable, run):
+        for seen in _looks(watch):
             # The last picture stays on the screen, and is whole.
             shown = None if seen.is_over else room
             live.update(drawn(output, seen, datetime.now(UTC), shown), refresh=not seen.is_over)
@@ -74,8 +72,8 @@ def _redraw(durable: Durable, run: Run, output: Output) -> Seen:
 def _tell(durable: Durable, run: Run, output: Output) -> Seen:
     """A line for each change."""
     before: Seen | None = None
-    for seen in _looks(durable, run):
-        for line in changes(before, seen, datetime.now(UTC)):
+    for seen in _looks(Watch(durable, run, with_results=False)):
+        for line in changes(output, before, seen):
             output.lines(Text(line))
         before = seen
     assert before is not None
@@ -84,7 +82,7 @@ def _tell(durable: Durable, run: Run, output: Output) -> Seen:
 
 def _document_changes(durable: Durable, run: Run, output: Output) -> Seen:
     before: Seen | None = None
-    for seen in _looks(durable, run):
+    for seen in _looks(Watch(durable, run, with_results=True)):
         if seen != before:
             output.json_line(document_of(seen))
         before = seen
@@ -92,27 +90,52 @@ def _document_changes(durable: Durable, run: Run, output: Output) -> Seen:
     return before
 
 
-def changes(before: Seen | None, seen: Seen, now: datetime) -> Iterator[str]:
-    """What happened between two looks, a line each."""
+def changes(output: Output, before: Seen | None, seen: Seen) -> Iterator[str]:
+    """What happened between two looks, a line each; items and iterations are counted."""
+    now = datetime.now(UTC)
     known = {entry.unit for entry in before.entries} if before else set()
     was = before.snapshot if before else None
     snapshot = seen.snapshot
     for entry in seen.entries:
         if entry.unit not in known:
             yield f"{utc(entry.finished_at)}  {_ending(entry)}"
+    yield from _counts(before, seen, now)
     if was is None or was.status != snapshot.status:
         at = utc(snapshot.finished_at or now)
         reason = f": {why(snapshot.error)}" if snapshot.error else ""
         yield f"{at}  run {snapshot.status}{reason}"
     if snapshot.current and (was is None or _position(before) != _position(seen)):
-        yield f"{utc(now)}  {_standing(seen, now)}"
+        yield f"{utc(now)}  {_standing(output, seen, now)}"
+
+
+def _counts(before: Seen | None, seen: Seen, now: datetime) -> Iterator[str]:
+    """How far each map and loop has come, where that has changed."""
+    totals = {name: forked.total for name, forked in seen.snapshot.forks.items()}
+    for name, tally in seen.tallies.items():
+        if before is not None and before.tallies.get(name) == tally:
+            continue
+        of = f"/{totals[name]}" if name in totals else ""
+        words = ("failed", "cancelled", "undone", "undo_failed")
+        counts = [
+            (getattr(tally, word), word.replace("undo_failed", "not undone")) for word in words
+        ]
+        more = "".join(f", {count} {word}" for count, word in counts if count)
+        yield f"{utc(now)}  {one_line(name)} {tally.ended}{of}{more}"
 
 
 def _position(seen: Seen | None) -> tuple[object, ...]:
+    """What a line on where the run stands is made of."""
     if seen is None:
         return ()
     at = seen.snapshot
-    return at.current, at.attempt, at.wake_at, at.status
+    waits = [(unit.waits_for, unit.signal, unit.child_run_id) for unit in _told(seen)]
+    return at.current, at.attempt, at.wake_at, at.status, waits
+
+
+def _told(seen: Seen) -> list[UnitInHand]:
+    """The units that wait for something, where these are not too many for a line."""
+    waits = [unit for unit in seen.snapshot.units if unit.waits_for not in (None, "branches")]
+    return waits if len(waits) <= WAITS_TOLD else []
 
 
 def _ending(entry: JournalEntry) -> str:
@@ -122,9 +145,10 @@ def _ending(entry: JournalEntry) -> str:
     return f"{one_line(entry.unit)} {entry.outcome} after {took}{attempt}{reason}"
 
 
-def _standing(seen: Seen, now: datetime) -> str:
+def _standing(output: Output, seen: Seen, now: datetime) -> str:
     at = seen.snapshot
     verb = "compensating" if at.status is Status.COMPENSATING else "at"
     attempt = f", attempt {at.attempt}" if at.attempt > 1 else ""
-    wait = f", in {span(at.wake_at - now)}" if at.wake_at else ""
-    return f"{verb} {one_line(', '.join(at.current))}{attempt}{wait}"
+    waits = "".join(f", {waiting(unit, output, now)}" for unit in _told(seen))
+    wait = f", in {span(at.wake_at - now)}" if at.wake_at and not waits else ""
+    return f"{verb} {one_line(', '.join(at.current))}{attempt}{waits}{wait}"

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "list": "celery_durable.cli.listing:list_runs",
     "show": "celery_durable.cli.show:show",
     "history": "celery_durable.cli.history:history",
+    "graph": "celery_durable.cli.graph:graph",
+    "resume": "celery_durable.cli.resume:resume",
     "cancel": "celery_durable.cli.cancel:cancel",
     "recover": "celery_durable.cli.recover:recover",
     "relay": "celery_durable.cli.relay:relay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from celery_durable.cli.output import Column, Form, Output, Row
 from celery_durable.cli.phrases import clock, many_lines, one_line, span, why
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.names import compensated_by, compensation_of, part_of
 from celery_durable.store.views import JournalEntry
 
 T = TypeVar("T")
@@ -43,8 +45,34 @@ ROOM_FOR_WORKER = 100
 """Columns of a terminal from which workers are shown; on others, errors need the room."""
 
 
+Group = Sequence[JournalEntry]
+"""Entries that share a line."""
+
+
+def folded(entries: Sequence[JournalEntry]) -> list[Group]:
+    """Items and iterations of a node together, where the first of them is; others alone."""
+    numbered = {entry.unit for entry in entries if is_numbered(entry)}
+    groups: dict[str, list[JournalEntry]] = {}
+    for entry in entries:
+        title = entry.unit
+        if is_numbered(entry):
+            title = part_of(entry.node, "*")
+        elif compensated_by(entry.unit) in numbered:
+            title = compensation_of(part_of(entry.node, "*"))
+        groups.setdefault(title, []).append(entry)
+    return list(groups.values())
+
+
+def is_numbered(entry: JournalEntry) -> bool:
+    """Whether it is an item or an iteration; a branch has a name besides its number."""
+    return entry.position is not None and entry.branch is None
+
+
 @click.command()
 @run_options
+@click.option(
+    "--all", "is_whole", is_flag=True, help="Each item and iteration on a line of its own."
+)
 @click.option("--attempts", is_flag=True, help="Also the failed attempts before each ending.")
 @click.option("--traceback", is_flag=True, help="Also the tracebacks of what failed.")
 @json_option
@@ -53,12 +81,17 @@ def history(
     ctx: click.Context,
     /,
     *,
+    is_whole: bool,
     attempts: bool,
     traceback: bool,
     as_json: bool,
     **name: Any,
 ) -> None:
-    """Show a run's journal: the units that ended, in order."""
+    """Show a run's journal: the units that ended, in order.
+
+    The items of a map and the iterations of a loop share a line, and so do their compensations;
+    --all and --json have each.
+    """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     entries = durable.history(run_named(durable, **name).id)
@@ -68,7 +101,8 @@ def history(
     if output.form is Form.TERMINAL and not entries:
         output.lines(Text("No unit has ended yet.", "dim"))
         return
-    rows = [_cells(output, row) for row in _rows(output, entries, attempts=attempts)]
+    groups = [[entry] for entry in entries] if is_whole else folded(entries)
+    rows = [_cells(output, row) for row in _rows(output, groups, attempts=attempts)]
     output.table(_cells(output, COLUMNS), rows)
     if traceback:
         for title, error in _failures(entries, attempts=attempts):
@@ -86,12 +120,13 @@ def _time(output: Output, at: datetime) -> Text:
     return Text(clock(at, datetime.now(UTC))) if output.form is Form.TERMINAL else output.time(at)
 
 
-def _rows(output: Output, entries: Sequence[JournalEntry], *, attempts: bool) -> Iterator[Row]:
-    for entry in entries:
+def _rows(output: Output, groups: Sequence[Group], *, attempts: bool) -> Iterator[Row]:
+    for group in groups:
         if attempts:
-            for failed in entry.failures:
-                yield _attempt_row(output, failed)
-        yield _entry_row(output, entry)
+            for entry in group:
+                for failed in entry.failures:
+                    yield _attempt_row(output, failed)
+        yield _entry_row(output, *group) if len(group) == 1 else _group_row(output, group)
 
 
 def _entry_row(output: Output, entry: JournalEntry) -> Row:
@@ -105,6 +140,36 @@ def _entry_row(output: Output, entry: JournalEntry) -> Row:
         Text(worker[-SHORT_WORKER:] if output.form is Form.TERMINAL else worker, "dim"),
         Text(why(entry.error) if entry.error else "", "red"),
     )
+
+
+def _group_row(output: Output, group: Group) -> Row:
+    """Counts; the most attempts, the first start, the time until the last end, the first error."""
+    started_at = min(entry.started_at for entry in group)
+    finished_at = max(entry.finished_at for entry in group)
+    outcomes = Counter(entry.outcome for entry in group)
+    workers = {entry.worker for entry in group}
+    errors = [entry.error for entry in group if entry.error is not None]
+    return (
+        Text(one_line(_title(group)), "bold"),
+        Text(", ").join(
+            Text(f"{outcomes[one]} {one.value}", OUTCOME_STYLES[one])
+            for one in Outcome
+            if outcomes[one]
+        ),
+        Text(str(max(entry.attempt for entry in group))),
+        _time(output, started_at),
+        Text(span(finished_at - started_at)),
+        Text(f"{len(workers)} worker{'' if len(workers) == 1 else 's'}", "dim"),
+        Text(why(errors[0]) if errors else "", "red"),
+    )
+
+
+def _title(group: Group) -> str:
+    """`lines#* (1000)`."""
+    first = group[0]
+    unit = part_of(first.node, "*")
+    is_undo = first.unit.endswith(compensation_of(""))
+    return f"{compensation_of(unit) if is_undo else unit} ({len(group)})"
 
 
 def _attempt_row(output: Output, failed: FailedAttempt) -> Row:

@@ -29,6 +29,7 @@ COLUMNS = (
 @click.command("list")
 @click.option("--status", type=click.Choice([status.value for status in Status]))
 @click.option("--workflow", help="The runs of this workflow.")
+@click.option("--parent", type=click.UUID, metavar="RUN", help="The runs that this one started.")
 @tag_option
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="RUN", help="The last run of the page before.")
@@ -40,6 +41,7 @@ def list_runs(
     *,
     status: str | None,
     workflow: str | None,
+    parent: UUID | None,
     tags: dict[str, str],
     limit: int,
     before: UUID | None,
@@ -48,7 +50,12 @@ def list_runs(
     """List runs, newest first."""
     output = Output.of(ctx, as_json=as_json)
     runs = durable_of(ctx).list(
-        status=status, workflow=workflow, tags=tags or None, limit=limit, before=before
+        status=status,
+        workflow=workflow,
+        parent=parent,
+        tags=tags or None,
+        limit=limit,
+        before=before,
     )
     if output.form is Form.JSON:
         output.document(runs)

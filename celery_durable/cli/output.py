@@ -31,6 +31,8 @@ Rows = Sequence[Row]
 STATUS_STYLES = {
     Status.PENDING: "blue",
     Status.RUNNING: "cyan",
+    Status.SUSPENDED: "yellow",
+    Status.SLEEPING: "blue",
     Status.COMPENSATING: "magenta",
     Status.COMPLETED: "green",
     Status.FAILED: "bold red",

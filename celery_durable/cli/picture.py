@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rich.console import Group, RenderableType
@@ -11,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_durable.cli.document import as_json
+from celery_durable.cli.looking import Seen
+from celery_durable.cli.notes import below, note
 from celery_durable.cli.output import (
     Form,
     Output,
@@ -21,12 +22,11 @@ from celery_durable.cli.output import (
     workflow_text,
 )
 from celery_durable.cli.phrases import coarse, one_line, span, why
-from celery_durable.cli.steps import IN_HAND, State, StepStanding, standings
+from celery_durable.cli.steps import IN_HAND, State, StepStanding
 from celery_durable.core.failure import ErrorRecord
-from celery_durable.core.status import FINISHED, Status
-from celery_durable.durable import Durable
-from celery_durable.run import Run
-from celery_durable.store.views import JournalEntry, RunSnapshot
+from celery_durable.core.names import part_of
+from celery_durable.core.status import Status
+from celery_durable.store.views import RunSnapshot, RunSummary
 
 MARKS = {
     State.PENDING: ("·", "dim"),
@@ -44,53 +44,32 @@ MARKS = {
 LONGEST_RESULT = 300
 """Characters of a result that are shown; `--json` has it whole."""
 
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A run as it was found."""
-
-    snapshot: RunSnapshot
-    entries: Sequence[JournalEntry]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run has ended."""
-        return self.snapshot.status in FINISHED
-
-    @property
-    def steps(self) -> tuple[StepStanding, ...]:
-        """Its steps."""
-        return standings(self.snapshot, self.entries)
-
-
-def look(durable: Durable, run: Run) -> Seen:
-    """The snapshot first, then the journal, which therefore is never behind it."""
-    snapshot = durable.status(run.id)
-    return Seen(snapshot, durable.history(run.id))
+CHILDREN = 10
+"""Child runs that are shown; above that they are counted too. `durable list --parent` has all."""
 
 
 def drawn(output: Output, seen: Seen, now: datetime, room: int | None = None) -> RenderableType:
     """The picture for a terminal; with `room`, of at most so many steps around the one in hand."""
-    shown, above, below = around(seen.steps, room)
+    shown, above, after = around(seen.steps, room)
     parts: list[RenderableType] = [_grid(_facts(output, seen.snapshot, now)), Text()]
     if above:
         parts.append(Text(f"  … {above} before", "dim"))
-    parts.append(_grid([_step_row(step, now) for step in shown], indent=2))
-    if below:
-        parts.append(Text(f"  … {below} after", "dim"))
-    errors = list(_errors(seen.snapshot))
-    if errors:
-        parts += [Text(), _grid(errors)]
+    parts.append(_grid(_step_rows(output, shown, now, is_short=room is not None), indent=2))
+    if after:
+        parts.append(Text(f"  … {after} after", "dim"))
+    for rows in (_children(seen, now), list(_errors(seen.snapshot))):
+        if rows:
+            parts += [Text(), _grid(rows)]
     return Group(*parts)
 
 
 def written(output: Output, seen: Seen, now: datetime) -> str:
     """The same for a pipe."""
     # Words say there what the marks say on a terminal.
-    steps = [_step_row(step, now)[1:] for step in seen.steps]
-    errors = list(_errors(seen.snapshot))
-    blocks = [aligned(_facts(output, seen.snapshot, now)), aligned(steps), aligned(errors)]
-    return "\n\n".join(block for block in blocks if block)
+    steps = [row[1:] for row in _step_rows(output, seen.steps, now)]
+    facts, children = _facts(output, seen.snapshot, now), _children(seen, now)
+    blocks = [facts, steps, children, list(_errors(seen.snapshot))]
+    return "\n\n".join(text for rows in blocks if (text := aligned(rows)))
 
 
 def around(
@@ -155,26 +134,70 @@ def elapsed(started_at: datetime | None, finished_at: datetime | None, now: date
     return span((finished_at or now) - started_at) if started_at else ""
 
 
-def _step_row(step: StepStanding, now: datetime) -> Row:
+def _step_rows(
+    output: Output, steps: Sequence[StepStanding], now: datetime, *, is_short: bool = False
+) -> Rows:
+    """A line for each node, with those of its branches below it; `is_short`: of nodes in hand."""
+    rows: list[Row] = []
+    for step in steps:
+        rows.append(_step_row(output, step, now))
+        if is_short and step.state not in IN_HAND:
+            continue
+        said = dict(below(step, output, now))
+        if any(part.state not in NOT_BEGUN for part in step.parts):
+            own = [said.pop(part_of(step.name, part.name), None) for part in step.parts]
+            rows += [
+                _step_row(output, part, now, indent="  ", said=text)
+                for part, text in zip(step.parts, own, strict=True)
+            ]
+        rows += [_line_below(unit, text) for unit, text in said.items()]
+    return rows
+
+
+NOT_BEGUN = (State.PENDING, State.NOT_REACHED)
+
+
+def _step_row(
+    output: Output, step: StepStanding, now: datetime, *, indent: str = "", said: Text | None = None
+) -> Row:
+    """`said` is what a branch has to say."""
     mark, style = MARKS[step.state]
     is_dim = style == "dim"
+    name = indent + one_line(step.name)
+    beside = note(step, output, now)
     return (
         Text(mark, style),
-        Text(one_line(step.name), "dim" if is_dim else "bold" if step.state in IN_HAND else ""),
+        Text(name, "dim" if is_dim else "bold" if step.state in IN_HAND else ""),
         Text(step.state.value, style),
         Text(span(step.took) if step.took is not None else "", "dim", justify="right"),
-        _note(step, now),
+        Text("  ").join(text for text in (beside, said) if text),
     )
 
 
-def _note(step: StepStanding, now: datetime) -> Text:
-    """Which attempt, when the next, and the error."""
-    tries = f"attempt {step.attempt}" if step.attempt > 1 else ""
-    wakes = f"in {span(step.wake_at - now)}" if step.wake_at else ""
-    note = Text(" ".join(part for part in (tries, wakes) if part), "yellow" if wakes else "dim")
-    if step.error is not None:
-        note.append("  " if note else "").append(why(step.error), "red")
-    return note
+def _line_below(unit: str, said: Text) -> Row:
+    return Text(), Text(f"  {one_line(unit)}", "dim"), Text(), Text(), said
+
+
+def _children(seen: Seen, now: datetime) -> Rows:
+    """Of many children how they stand, and those first that have not completed."""
+    known = seen.snapshot.children
+    shown = sorted(known, key=lambda child: child.status is Status.COMPLETED)[:CHILDREN]
+    rows = [_child_row(child, now) for child in shown]
+    total = sum(seen.children.values())
+    if total <= CHILDREN:
+        return rows
+    counts = ", ".join(f"{count} {status}" for status, count in seen.children.items())
+    return [(Text("children", "dim"), Text(str(total)), Text(counts)), *rows]
+
+
+def _child_row(child: RunSummary, now: datetime) -> Row:
+    return (
+        Text("child", "dim"),
+        Text(str(child.run_id)),
+        workflow_text(child.workflow, child.version),
+        status_text(child.status),
+        Text(elapsed(child.started_at, child.finished_at, now), "dim"),
+    )
 
 
 def _errors(snapshot: RunSnapshot) -> Iterator[Row]:

@@ -9,9 +9,10 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.follow import document_of, exit_of, follow
+from celery_durable.cli.follow import exit_of, follow
+from celery_durable.cli.looking import document_of, look
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.picture import drawn, look, written
+from celery_durable.cli.picture import drawn, written
 
 
 @click.command()
@@ -27,6 +28,7 @@ from celery_durable.cli.picture import drawn, look, written
 def show(ctx: click.Context, /, *, is_followed: bool, as_json: bool, **name: Any) -> None:
     """Show how a run stands, step by step.
 
+    Items and iterations are counted; what the run waits for is said with since when and until when.
     With --follow it is drawn anew as it moves; piped, each change is a line; with --json, each
     change is a document on a line of its own.
     """
@@ -35,7 +37,8 @@ def show(ctx: click.Context, /, *, is_followed: bool, as_json: bool, **name: Any
     run = run_named(durable, **name)
     if is_followed:
         ctx.exit(exit_of(follow(durable, run, output)))
-    seen, now = look(durable, run), datetime.now(UTC)
+    seen = look(durable, run, with_results=output.form is Form.JSON)
+    now = datetime.now(UTC)
     match output.form:
         case Form.TERMINAL:
             output.draw(drawn(output, seen, now))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,37 +9,19 @@ from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
 from celery_durable.cli.exits import Exit
-from celery_durable.cli.follow import document_of, exit_of, follow
+from celery_durable.cli.follow import exit_of, follow
+from celery_durable.cli.given import json_given
+from celery_durable.cli.looking import document_of, look
 from celery_durable.cli.output import Form, Output
 from celery_durable.cli.phrases import one_line
-from celery_durable.cli.picture import look
 from celery_durable.durable import Durable
 from celery_durable.errors import RunCancelled, RunFailed
 from celery_durable.run import Run
 
 
-def _input_of(_: click.Context, __: click.Parameter, given: str | None) -> Any:
-    if given is None:
-        return None
-    try:
-        return json.loads(_read(given))
-    except OSError as error:
-        raise click.BadParameter(f"{given[1:]} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise click.BadParameter(
-            f"it is not JSON: {error}. A string needs its own quotes, as in '\"text\"'."
-        ) from error
-
-
-def _read(given: str) -> str:
-    if given == "-":
-        return sys.stdin.read()
-    return Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
-
-
 @click.command()
 @click.argument("workflow")
-@click.argument("input", metavar="[INPUT]", required=False, callback=_input_of)
+@click.argument("input", metavar="[INPUT]", required=False, callback=json_given)
 @click.option("--key", help="Unique per workflow: a second start with it returns the first run.")
 @click.option("--version", type=click.IntRange(min=1), help="Default: the highest that is known.")
 @click.option("--delay", type=click.FloatRange(min=0), help="Seconds until the run begins.")
@@ -97,7 +76,7 @@ def _wait(durable: Durable, run: Run, output: Output) -> Exit:
         if output.form is not Form.JSON:
             raise
         del error
-    seen = look(durable, run)
+    seen = look(durable, run, with_results=output.form is Form.JSON)
     if output.form is Form.JSON:
         output.document({**document_of(seen), "created": run.created})
     return exit_of(seen)

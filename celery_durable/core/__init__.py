@@ -13,9 +13,11 @@ changes. `tests/unit/test_core_is_pure.py` holds the room to it.
     claim        what a worker holds while it executes a unit
     event        what happened to a token
     decision     what shall become of it
+    lifecycle    the places of a token and the legal changes between them
     units        what a plan says of the unit in hand, and the way from one to the next
     progress     how a unit ends
     waits        forking, choosing, waiting
     rollback     cancelling, and the way back
     decide       plan, token, event -> decision
+    diagram      plans and tables of changes as pictures
 """

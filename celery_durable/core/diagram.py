@@ -111,7 +111,7 @@ def flowchart(plan: Data, marks: Mapping[str, Mark] | None = None) -> str:
 def _coloured(colours: Iterable[tuple[str, Colour]]) -> Iterator[str]:
     colours = list(colours)
     for colour in Colour:
-        ids = [id for id, found in colours if found is colour]
+        ids = [one for one, found in colours if found is colour]
         if ids:
             yield f"classDef {colour} {STYLES[colour]}"
             yield f"class {','.join(ids)} {colour}"
@@ -235,7 +235,7 @@ def _entity(character: str) -> str:
         return character
     if not character.isprintable():
         return " "
-    return character if ord(character) > 127 else f"#{ord(character)};"
+    return f"#{ord(character)};" if character.isascii() else character
 
 
 def state_diagram(
@@ -245,7 +245,7 @@ def state_diagram(
     named: Mapping[str, str] | None = None,
 ) -> str:
     """States and the changes between them; `named` are texts of states that are not a word."""
-    lines = [f'state "{escaped(text)}" as {id}' for id, text in (named or {}).items()]
+    lines = [f'state "{escaped(text)}" as {state}' for state, text in (named or {}).items()]
     lines += [f"[*] --> {state}" for state in begins]
     lines += [f"{before} --> {after}" for before, after in changes]
     lines += [f"{state} --> [*]" for state in ends]

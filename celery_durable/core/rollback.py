@@ -62,6 +62,9 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
             return of_child(plan, token, event)
         case Failed() | Crashed():
             return units.record(plan, token, event, Outcome.FAILED)
+        case ChildEnded(status=Status.FAILED):
+            failed = Failed(event.error, event.started_at)
+            return replace(units.record(plan, token, failed, Outcome.FAILED), child=event.child)
         case Succeeded() | Suspended():
             return units.record(plan, token, event, Outcome.CANCELLED)
         case ChildEnded():

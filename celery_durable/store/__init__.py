@@ -20,4 +20,5 @@ database's.
     runs         starting runs
     definitions  stored plans
     views        what users see of runs
+    overview     a run as it is drawn, its items counted
 """

@@ -128,8 +128,19 @@ _others = (
     .with_for_update()
 )
 
+_raised = (
+    sa.update(t.token)
+    .where(t.token.c.id.in_(_others))
+    .values(_flags_raised)
+    .returning(*t.token.c)
+    .cte("raised")
+)
+
+# In hand when the idle ones were ended, and given back since: nobody else tells these.
+_given_back = sa.select(_raised).where(_raised.c.claimed_by.is_(None)).cte("given_back")
+
 _RAISE_BRANCHES = Statement(
-    sa.update(t.token).where(t.token.c.id.in_(_others)).values(_flags_raised)
+    sa.select(_raised.c.id).add_cte(put_hints(_given_back, at=sql.clock).cte("hinted"))
 )
 
 _COUNT_DOWN = Statement(

@@ -57,9 +57,7 @@ _PLAN = Statement(
     sa.select(sql.json_text(t.definition.c.plan))
     .where(
         t.definition.c.workflow == sql.text("workflow"),
-        sa.or_(
-            sql.integer("version").is_(None), t.definition.c.version == sql.integer("version")
-        ),
+        sa.or_(sql.integer("version").is_(None), t.definition.c.version == sql.integer("version")),
     )
     .order_by(t.definition.c.version.desc())
     .limit(sa.literal_column("1"))
@@ -121,9 +119,7 @@ _TALLIES = Statement(
 )
 
 
-def tallies(
-    connection: Connection, run_id: UUID, counted: Collection[str]
-) -> Mapping[str, Tally]:
+def tallies(connection: Connection, run_id: UUID, counted: Collection[str]) -> Mapping[str, Tally]:
     """What the nodes in `counted` consist of."""
     parameters = {"run_id": run_id, "counted": json.dumps(list(counted))}
     rows = connection.rows(_TALLIES, parameters) if counted else []

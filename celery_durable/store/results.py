@@ -88,9 +88,8 @@ def of_unit(connection: Connection, run_id: UUID, unit: str) -> tuple[Any] | Non
 
 def of_run(connection: Connection, run_id: UUID) -> Mapping[str, Any]:
     """The results of the run's completed nodes, in order of completion."""
-    tree = Tree(connection, ())
-    tree.load([run_id])
-    return tree.results(run_id)
+    entries = connection.rows(_ENTRIES, {"ids": json.dumps([str(run_id)])})
+    return Tree(connection, entries).results(run_id)
 
 
 def of_child(connection: Connection, run_id: UUID) -> Any:

@@ -145,8 +145,8 @@ class Context:
         if stored is not None:
             return self._journal.decode(stored)
         # A loop's iteration whose input nobody made has the run's.
-        is_iteration = token.position is not None and token.parent is None
-        return self.input if is_iteration and token.rollback is None else None
+        is_iteration = token.position is not None and token.parent is None and token.part is None
+        return self.input if is_iteration else None
 
     @property
     def iteration(self) -> int | None:

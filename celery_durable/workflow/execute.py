@@ -40,11 +40,15 @@ from celery_durable.workflow.suspend import suspension
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What happened, the exception behind it for the log, and what is written with the commit."""
+    """What happened, the exception behind it for the log, and what is written with the commit.
+
+    `input` is JSON text of what `map_input` made for a loop's first iteration: the token keeps it.
+    """
 
     event: Event
     exception: BaseException | None = None
     beside: Callable[[Any], None] | None = None
+    input: str | None = None
 
 
 class Spawn(Protocol):
@@ -89,9 +93,8 @@ def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
     if token.rollback is not None:
         assert step.compensator is not None, token
         return _finished(workflow, claim, context, step.compensator, shell)
-    if isinstance(node, LoopNode):
-        _first_input(workflow, claim, context, shell)
-    return _finished(workflow, claim, context, step.function, shell, body=body)
+    given = _first_input(workflow, claim, context, shell)
+    return _finished(workflow, claim, context, step.function, shell, body=body, given=given)
 
 
 def _between(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Event:
@@ -123,17 +126,21 @@ def _finished(
     shell: Shell,
     *,
     body: StepNode | None = None,
+    given: str | None = None,
 ) -> Execution:
     """Call a handler and take what it returns."""
     unit = claim.token.unit
     result = call(function, context)
-    asked = suspension(result, suspends=body.suspends) if body else None
+    asked = suspension(result, suspends=body is not None and body.suspends)
     if asked is not None:
+        if body is None:
+            raise TypeError(f"{unit} returned a Suspend; only a step may suspend.")
         snapshot = shell.encode(asked.snapshot, f"the snapshot of {unit}")
-        return Execution(Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds))
+        suspended = Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds)
+        return Execution(suspended, input=given)
     text = shell.encode(result, f"the result of {unit}")
-    iteration = iterate(workflow, claim, context, result, shell)
-    return Execution(Succeeded(text, claim.seen_at, iteration=iteration))
+    iteration = None if body is None else iterate(workflow, claim, result, given, shell)
+    return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=given)
 
 
 def _spawned(
@@ -141,32 +148,37 @@ def _spawned(
 ) -> Execution:
     """Make the child ready; on the way back, have it undone."""
     text = claim.token.input
+    given = None
     if claim.token.rollback is None:
         if isinstance(workflow.plan.find(claim.token.node), LoopNode):
-            text = _first_input(workflow, claim, context, shell)
+            text = given = _first_input(workflow, claim, context, shell)
         elif (make := workflow.functions(claim.token.node).map_input) is not None:
             text = shell.encode(call(make, context), f"the input of {child.workflow}")
     child_id, beside = shell.spawn(claim, child, text)
-    return Execution(Spawned(child_id, claim.seen_at), beside=beside)
+    return Execution(Spawned(child_id, claim.seen_at), beside=beside, input=given)
 
 
 def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> str | None:
     """The input of a loop's iteration: of the first one, what `map_input` makes."""
-    make = workflow.functions(claim.token.node).map_input
-    if claim.token.input is not None or make is None:
-        return claim.token.input
+    token = claim.token
+    if token.input is not None or not isinstance(workflow.plan.find(token.node), LoopNode):
+        return token.input
+    make = workflow.functions(token.node).map_input
+    if make is None:
+        return None
     given = call(make, context)
-    text = shell.encode(given, f"the input of {claim.token.unit}")
+    text = shell.encode(given, f"the input of {token.unit}")
     context.item = given
     return text
 
 
 def iterate(
-    workflow: Workflow, claim: Claim, context: Context, result: object, shell: Shell
+    workflow: Workflow, claim: Claim, result: object, given: str | None, shell: Shell
 ) -> Iteration | None:
     """Ask a loop's functions whether the iteration that gave `result` was the last.
 
-    None where the unit is no iteration. What they raise fails the node.
+    `given` is the iteration's input, JSON text, which the next one has too where there is no
+    `feedback`. None where the unit is no iteration. What the functions raise fails the node.
     """
     node = workflow.plan.find(claim.token.node)
     if not isinstance(node, LoopNode) or claim.token.rollback is not None:
@@ -179,7 +191,7 @@ def iterate(
         if functions.feedback is not None:
             fed = _finish(functions.feedback(result))
             return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
-        return Iteration(next_input=_first_input(workflow, claim, context, shell))
+        return Iteration(next_input=given)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
         return Iteration(error=record_of(error, node.name))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from celery_durable.checks import LONGEST_SIGNAL, is_storable
 from celery_durable.core.retry import LONGEST
 
 SUSPENDED = "suspended"
@@ -27,8 +28,11 @@ class Suspend:
 
     def __post_init__(self) -> None:
         given: Any = self.signal
-        if given is not None and not (isinstance(given, str) and given):
-            raise TypeError(f"Suspend(signal=...) takes a name, not {self.signal!r}.")
+        if given is not None and not (is_storable(given) and 0 < len(given) <= LONGEST_SIGNAL):
+            raise TypeError(
+                f"Suspend(signal=...) takes a name of 1 to {LONGEST_SIGNAL} characters without"
+                f" NUL, not {given!r:.60}."
+            )
         _seconds(self.timeout)
 
     @property

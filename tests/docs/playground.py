@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_durable import Durable, Run
+from celery_durable import Durable, ResultTimeout, Run
 from celery_durable.relay import Published, Relay
 from celery_durable.store.outbox import Message
 from tests.docs.pages import Block
+from tests.waiting import wait_until
 
 THREADS = 4
 
@@ -119,6 +120,19 @@ class Playground:
             return result(run, timeout)
 
         self._known.setattr(Run, "result", worked_for)
+
+
+def go_on_until(run: Run, status: str) -> None:
+    """Let the run go on until it stands so; for blocks that a reader does not see."""
+
+    def stands_so() -> bool:
+        try:
+            run.result(timeout=0)
+        except ResultTimeout as error:
+            return error.status == status
+        return False
+
+    wait_until(stands_so, message=lambda: f"{status}: {run.status()}")
 
 
 def has_worker(durable: Durable) -> bool:

@@ -17,13 +17,29 @@ import click
 from celery import Celery
 from sqlalchemy.dialects import postgresql
 
-from celery_durable import Context, Durable, RetryPolicy, Run, Step, Workflow, errors, settings
+from celery_durable import (
+    Context,
+    Delivery,
+    Durable,
+    Forked,
+    Progress,
+    RetryPolicy,
+    Run,
+    Step,
+    Suspend,
+    Workflow,
+    errors,
+    settings,
+)
 from celery_durable.cli import durable as durable_command
+from celery_durable.core.diagram import state_diagram
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.lifecycle import CHANGES, CLAIMED, Place
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.settings import Settings
 from celery_durable.store import tables
 from celery_durable.store.connection import SCHEMA
+from celery_durable.store.places import UnitInHand
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
 from tests.docs.pages import ROOT
@@ -40,12 +56,13 @@ INTERNAL: Mapping[type, tuple[str, ...]] = {
         "client",
         "database",
         "default_retry",
+        "default_timeout",
         "engine",
         "liveness",
         "notify",
         "registry",
     ),
-    Workflow: ("plan", "result_function", "step_called"),
+    Workflow: ("children", "functions", "plan", "result_function", "step_of"),
     Step: ("node", "with_options"),
     RetryPolicy: ("delay_after", "retries"),
 }
@@ -183,18 +200,48 @@ def status_table() -> str:
     return table(("status", "what may follow"), rows)
 
 
+def fenced(diagram: str) -> str:
+    """A diagram as a page shows it."""
+    return f"```mermaid\n{diagram}\n```"
+
+
 def status_diagram() -> str:
     """The same as a picture."""
-    lines = [
-        "```mermaid",
-        "stateDiagram-v2",
-        f"    [*] --> {Status.PENDING}",
-        f"    [*] --> {Status.RUNNING}",
+    changes = [(status, one) for status in Status for one in Status if one in TRANSITIONS[status]]
+    ends = [status for status in Status if status in FINISHED]
+    return fenced(state_diagram((Status.PENDING, Status.RUNNING), changes, ends))
+
+
+WAITS: Mapping[Place, str] = {
+    Place.SIGNAL: "waits for a signal",
+    Place.TIMER: "waits for a time",
+    Place.CHILD: "waits for a child run",
+    Place.BRANCHES: "waits for its branches",
+}
+"""What the places are called that are a wait."""
+
+
+def token_diagram() -> str:
+    """A token between its places: each change goes through a claim."""
+    claims: list[tuple[str, str]] = [(place, CLAIMED) for place in Place if CHANGES[place]]
+    reached = {after for before in Place for after in CHANGES[before]}
+    changes = [*claims, *((CLAIMED, place) for place in Place if place in reached)]
+    ends = [place for place in Place if not CHANGES[place]]
+    named = {place.value: text for place, text in WAITS.items()}
+    return fenced(state_diagram((Place.READY,), changes, ends, named))
+
+
+def token_table() -> str:
+    """What one claim may make of a token."""
+    rows = [
+        (
+            WAITS.get(place, place.value),
+            ", ".join(WAITS.get(one, one.value) for one in Place if one in CHANGES[place])
+            or "nothing: the end",
+        )
+        for place in Place
     ]
-    for status in Status:
-        lines += [f"    {status} --> {one}" for one in Status if one in TRANSITIONS[status]]
-    lines += [f"    {status} --> [*]" for status in Status if status in FINISHED]
-    return "\n".join([*lines, "```"])
+    return table(("before the claim", "after the commit"), rows)
 
 
 def members_of(kind: type) -> list[str]:
@@ -358,7 +405,8 @@ def columns_of(name: str) -> list[tuple[str, str]]:
     return [
         (
             column.name,
-            column.type.compile(dialect).lower() + ("" if column.nullable else ", not null"),
+            column.type.compile(dialect).lower().partition(" collate ")[0]
+            + ("" if column.nullable else ", not null"),
         )
         for column in found.columns
     ]
@@ -370,17 +418,30 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "errors": error_table,
     "statuses": status_table,
     "status diagram": status_diagram,
+    "token diagram": token_diagram,
+    "token changes": token_table,
     "commands": command_reference,
     "exit codes": exit_codes,
     "tasks": task_reference,
     "RetryPolicy": constructor(RetryPolicy),
+    "Suspend": constructor(Suspend),
     **{
         f"members of {kind.__name__}": members(kind)
         for kind in (Durable, Workflow, Step, Run, Context)
     },
     **{
         f"fields of {kind.__name__}": fields_of(kind)
-        for kind in (RunSnapshot, RunSummary, JournalEntry, ErrorRecord, FailedAttempt)
+        for kind in (
+            RunSnapshot,
+            RunSummary,
+            Forked,
+            Progress,
+            UnitInHand,
+            JournalEntry,
+            Delivery,
+            ErrorRecord,
+            FailedAttempt,
+        )
     },
 }
 """What can be generated, by the name its place is marked with."""

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import celery_durable
-from celery_durable.core.status import TRANSITIONS
+from celery_durable.core.lifecycle import CHANGES, CLAIMED, Place
+from celery_durable.core.status import TRANSITIONS, Status
 from celery_durable.store import tables
 from tests.docs import reference
 from tests.docs.pages import ROOT, name_of, pages
@@ -43,6 +44,28 @@ def test_the_diagram_has_every_legal_change_and_no_other() -> None:
     drawn = set(re.findall(r"^    (\w+) --> (\w+)$", reference.status_diagram(), re.MULTILINE))
     legal = {(str(before), str(after)) for before in TRANSITIONS for after in TRANSITIONS[before]}
     assert drawn == legal
+
+
+def test_the_diagram_of_a_token_has_a_claim_in_every_change() -> None:
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", reference.token_diagram(), re.MULTILINE))
+    before = {(str(place), CLAIMED) for place in CHANGES if CHANGES[place]}
+    after = {(CLAIMED, str(place)) for follow in CHANGES.values() for place in follow}
+    assert drawn == before | after
+
+
+@pytest.mark.parametrize("generated", ["status diagram", "token diagram", "token changes"])
+def test_a_change_of_the_core_makes_the_page_on_statuses_stale(
+    monkeypatch: pytest.MonkeyPatch, generated: str
+) -> None:
+    text = (ROOT / "docs/reference/statuses.md").read_text(encoding="utf-8")
+    assert f"<!-- generated: {generated} -->" in text
+    ended = dict.fromkeys(Status, frozenset[Status]())
+    gone = dict.fromkeys(Place, frozenset[Place]())
+    monkeypatch.setattr(reference, "TRANSITIONS", ended)
+    monkeypatch.setattr(reference, "CHANGES", gone)
+    made = reference.GENERATED[generated]().strip()
+    assert made not in text
+    assert reference.current(text) != text
 
 
 def test_a_stale_page_is_found() -> None:

@@ -62,6 +62,10 @@ INSERT INTO durable_journal
         CASE outcome WHEN 'failed' THEN '{}'::json END, gen_random_uuid(), now()
     FROM generate_series(9901, 9910) r, generate_series(0, 999) n,
         LATERAL (SELECT CASE n % 100 WHEN 0 THEN 'failed' ELSE 'completed' END AS outcome) o;
+INSERT INTO durable_journal
+    (run_id, unit, node, outcome, undoable, attempt, result, worker, started_at)
+    SELECT run_no(r), 'u' || n, 'u' || n, 'completed', n = 1, 1, '1', gen_random_uuid(), now()
+    FROM generate_series(10001, 30000) r, generate_series(1, 3) n;
 INSERT INTO durable_outbox (task, args, options, run_id, token_id, fence, available_at)
     SELECT 'durable.advance', '[]', '{}', run_id, id, fence, now() + interval '1 hour'
     FROM durable_token, generate_series(1, 4);

@@ -5,15 +5,17 @@ Locks: branches, then their parent, in every transaction that takes more than on
 
 from __future__ import annotations
 
+import random
+from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from celery_durable import Durable
-from celery_durable.core.decide import decide
-from celery_durable.core.event import Succeeded
-from celery_durable.store import commits, inbox, tokens
-from celery_durable.store.connection import PsycopgConnection
-from tests.integration.driving import Gate, World, noting, spawn, worker_id
+import pytest
+
+from celery_durable import Durable, RetryPolicy
+from celery_durable.store import inbox
+from celery_durable.workflow.suspend import Suspend
+from tests.integration.driving import Gate, World, all_at_once, noting, spawn
 from tests.waiting import wait_until
 
 WAITS_FOR_A_LOCK = (
@@ -38,6 +40,8 @@ def test_a_cancel_and_the_end_of_its_run_do_not_wait_for_each_other(world: World
         inbox.send(connection, run.id, CANCEL)
     with worker.database.transaction() as connection:
         (command,) = inbox.take_cancels(connection, run.id)
+        # Were there a deadlock, it would be found here, and fail the test.
+        connection.raw.execute("SET LOCAL deadlock_timeout = '10ms'")
         gate.open()
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or at_work.done(), message="the commit")
         inbox.apply_cancel(connection, run.id, command)
@@ -82,3 +86,247 @@ def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: 
 
     assert log == [0]
     assert world.status(run) == "cancelled"
+
+
+class Tree:
+    """Three levels: `w` has a child `middle` in a step, which has one, `low`, in a branch.
+
+    Each has an undoable step before its child; the lowest one waits for a signal, or is at the gate.
+    """
+
+    def __init__(self, world: World, *, at_gate: bool, **settings: Any) -> None:
+        self.world = world
+        self.log: list[str] = []
+        self.gate = Gate()
+        self.at_gate = at_gate
+        self.workers = [world.worker(self.define, **settings) for _ in range(2)]
+        self.run = self.workers[0].start("w")
+
+    def define(self, durable: Durable) -> None:
+        def undoable(name: str) -> Any:
+            return durable.step(name=name, compensate=noting(self.log, f"undo {name}"))(
+                noting(self.log, name)
+            )
+
+        low = durable.workflow("low").step(undoable("l"))
+        if self.at_gate:
+            low.step(durable.step(name="g", compensate=noting(self.log, "undo g"))(self.wait))
+        else:
+            low.wait_for_signal("s", timeout=3600)
+        low.step(undoable("never l"))
+        middle = durable.workflow("middle").step(undoable("m"))
+        middle.parallel("p", {"low": low, "q": undoable("q")}).step(undoable("never m"))
+        durable.workflow("w").step(undoable("t")).child_workflow(
+            "c", middle, compensate="cascade"
+        ).step(undoable("never t"))
+
+    def wait(self, ctx: Any) -> None:
+        self.log.append("g")
+        self.gate()
+
+    def statuses(self) -> list[str]:
+        rows = self.world.rows("SELECT status FROM durable_run ORDER BY id")
+        return [row["status"] for row in rows]
+
+    def assert_cancelled(self, *undone: str) -> None:
+        assert self.statuses() == ["cancelled"] * 3
+        assert sorted(self.log) == sorted(["t", "m", "q", "l", *undone])
+        counts = self.world.counts()
+        assert (counts["token"], counts["inbox"], counts["item"]) == (0, 0, 0)
+
+
+COMPENSATES = pytest.mark.parametrize("compensate", [False, True])
+UNDONE = ["undo t", "undo m", "undo q", "undo l"]
+
+
+@COMPENSATES
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_cancel_reaches_all_descendants_that_wait(
+    world: World, compensate: bool, joins: bool
+) -> None:
+    tree = Tree(world, at_gate=False)
+    world.drain(*tree.workers)
+    assert tree.statuses() == ["running"] * 3
+    if joins:
+        with world.connect() as connection, connection.transaction():
+            tree.run.cancel(compensate=compensate, session=connection)
+    else:
+        tree.run.cancel(compensate=compensate)
+    world.drain(*tree.workers)
+
+    tree.assert_cancelled(*(UNDONE if compensate else []))
+
+
+@COMPENSATES
+def test_a_parent_that_is_cancelled_stays_until_its_descendants_have_ended(
+    world: World, compensate: bool
+) -> None:
+    tree = Tree(world, at_gate=True)
+    at_work = spawn(world.drain, tree.workers[0])
+    tree.gate.wait_until_reached()
+    tree.run.cancel(compensate=compensate)
+    world.drain(tree.workers[1])
+    tree.workers[1].recover()
+    assert tree.statuses() == ["running"] * 3
+
+    tree.gate.open()
+    at_work.result(20)
+    world.drain(*tree.workers)
+    tree.assert_cancelled("g", *([*UNDONE, "undo g"] if compensate else []))
+    if compensate:
+        assert tree.log.index("undo g") < tree.log.index("undo l") < tree.log.index("undo m")
+        assert tree.log[-1] == "undo t"
+
+
+@COMPENSATES
+def test_a_cancel_at_any_moment_ends_the_tree(world: World, compensate: bool) -> None:
+    """One hint after the other is followed; the cancel comes after the n-th."""
+    for n in range(12):
+        tree = Tree(world, at_gate=False, inline_steps=1)
+        for _ in range(n):
+            for token_id in world.publish()[:1] or [uuid4()]:
+                tree.workers[0].engine.advance(token_id)
+        begun = list(tree.log)
+        tree.run.cancel(compensate=compensate)
+        world.lose_hints()
+        world.let_time_pass(60)
+        for _ in range(8):
+            tree.workers[0].recover()
+            world.drain(*tree.workers)
+            world.let_time_pass(60)
+        assert set(tree.statuses()) == {"cancelled"}
+        done = [one for one in tree.log if not one.startswith("undo")]
+        assert done == begun, "nothing begins any more"
+        assert len(tree.log) == len(begun) * (1 + compensate)
+        assert world.counts()["inbox"] == world.counts()["token"] == 0
+        world.rows("DELETE FROM durable_run")
+
+
+def test_of_three_levels_the_middle_one_is_cancelled_alone(world: World) -> None:
+    tree = Tree(world, at_gate=False)
+    world.drain(*tree.workers)
+    middle = tree.workers[0].run(tree.run.status().children[0].run_id)
+    middle.cancel()
+    world.drain(*tree.workers)
+
+    assert tree.statuses() == ["failed", "cancelled", "cancelled"]
+    error = tree.run.status().error
+    assert error is not None
+    assert error.type == "ChildFailed"
+    assert tree.log[-1] == "undo t", "the parent's own steps are undone as after any failure"
+
+
+@COMPENSATES
+@pytest.mark.parametrize("window", [None, 7])
+def test_a_map_with_a_thousand_items_ends_at_once(
+    world: World, window: int | None, compensate: bool
+) -> None:
+    log: list[int] = []
+    gate = Gate()
+
+    def item(ctx: Any) -> None:
+        log.append(ctx.item)
+        if ctx.item == 3:
+            gate()
+
+    def define(durable: Durable) -> None:
+        step = durable.step(name="i", compensate=noting([], "undo"))(item)
+        durable.workflow("w").map(
+            "m", over=lambda ctx: list(range(1000)), handler=step, max_concurrency=window
+        )
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    hints = world.publish()[:4]
+    for token_id in hints[:3]:
+        worker.engine.advance(token_id)
+    at_work = spawn(worker.engine.advance, hints[3])
+    gate.wait_until_reached()
+    run.cancel(compensate=compensate)
+
+    tokens = world.rows("SELECT unit, remaining FROM durable_token ORDER BY parent_id NULLS FIRST")
+    assert tokens == [{"unit": "m", "remaining": 1}, {"unit": "m#3", "remaining": None}]
+    assert world.counts()["item"] == 0
+    gate.open()
+    at_work.result(20)
+    world.drain(worker)
+    assert log == [0, 1, 2, 3]
+    assert world.status(run) == "cancelled"
+    assert len(world.units(run)) == (8 if compensate else 4)
+
+
+def test_a_branch_that_is_parked_while_a_cancel_is_applied_ends(world: World) -> None:
+    """What was in hand when idle branches were ended, and waits when flags are raised."""
+    gate = Gate()
+
+    def ask(ctx: Any) -> Any:
+        gate()
+        return Suspend()
+
+    worker = world.worker(lambda durable: durable.workflow("w").parallel("p", {"a": ask}))
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    (branch,) = world.publish()
+    at_work = spawn(worker.engine.advance, branch)
+    gate.wait_until_reached()
+    with world.connect() as blocker, blocker.transaction():
+        # The commit that parks comes first to the row, the cancel second.
+        blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [branch])
+        gate.open()
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
+        cancelling = spawn(run.cancel)
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+    at_work.result(20)
+    cancelling.result(20)
+    world.drain(worker)
+
+    assert world.status(run) == "cancelled", "without any recovery"
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_branches_that_end_and_a_cancel_never_lock_each_other_out(
+    world: World, fail_fast: bool
+) -> None:
+    """Many rounds on two workers; a deadlock would fail a call, or cost its worker a second try."""
+
+    def item(ctx: Any) -> None:
+        if ctx.item == ctx.input:
+            raise ValueError
+
+    def define(durable: Durable) -> None:
+        step = durable.step(name="i", retry=RetryPolicy(1), compensate=noting([], "undo"))(item)
+        durable.workflow("w").map(
+            "m", over=lambda ctx: list(range(6)), handler=step, fail_fast=fail_fast,
+            max_concurrency=4,
+        )  # fmt: skip
+
+    workers = [world.worker(define) for _ in range(2)]
+    before = deadlocks(world)
+    chance = random.Random(fail_fast)
+    for _ in range(60):
+        run = workers[0].start("w", chance.randint(0, 9))
+        workers[0].engine.advance(world.publish()[0])
+        hints = world.publish()
+        calls: list[Any] = [partial(drain_list, worker, world, hints) for worker in workers]
+        calls += [partial(run.cancel, compensate=chance.random() < 0.5)] * chance.randint(1, 2)
+        all_at_once(calls)
+        world.drain(*workers)
+        assert world.status(run) in ("cancelled", "completed", "failed")
+        assert len(world.units(run)) == len(set(world.units(run)))
+    assert world.counts()["token"] == world.counts()["item"] == world.counts()["inbox"] == 0
+    assert deadlocks(world) == before
+
+
+def drain_list(worker: Durable, world: World, hints: list[UUID]) -> None:
+    for token_id in hints:
+        worker.engine.advance(token_id)
+
+
+def deadlocks(world: World) -> int:
+    with world.connect() as connection:
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+    found: int = world.one(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+    return found

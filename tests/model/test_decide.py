@@ -17,15 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celery_durable.core.decide import decide, retry_policy
-from celery_durable.core.decision import End, JournalRecord, Outcome
-from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
+from celery_durable.core.decide import decide
+from celery_durable.core.decision import End, JournalRecord, Move, Outcome
+from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded, Undo
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, compensated_by, compensation_of
 from celery_durable.core.plan import Compensator, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags, Token
+from celery_durable.core.units import retry_policy
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ERROR = ErrorRecord("ValueError", "no")
@@ -103,15 +104,17 @@ class World:
             case Happening.CRASH:
                 return Crashed(ERROR, NOW)
 
-    def next_undo(self, token: Token) -> str | None:
+    def next_undo(self, token: Token) -> Undo | None:
         """The newest unit that can be undone, before the one whose undo is in hand."""
         units = [record.unit for record in self.journal if record.undoable]
         if token.rollback is not None:
             units = units[: units.index(compensated_by(token.unit))]
-        return units[-1] if units else None
+        return Undo(units[-1], units[-1]) if units else None
 
     def committed(self, token: Token, event: Event) -> World:
         decision = decide(self.plan, token, event, NOW)
+        then = decision.then
+        assert isinstance(then, Move | End), "a run of steps neither forks nor waits"
         assert decision.token == token, "the commit would not find the token as it is"
         status = self.status
         if decision.run is not None:
@@ -120,7 +123,7 @@ class World:
             status = decision.run.status
         world = dataclasses.replace(
             self,
-            token=None if isinstance(decision.then, End) else decision.then.token,
+            token=None if isinstance(then, End) else then.token,
             status=status,
             journal=self.journal + decision.records,
             accepted=self.accepted | (token.flags if token.rollback is None else Flags.NONE),
@@ -155,8 +158,7 @@ class World:
         assert forward == list(self.plan.names)[: len(forward)], "a node was left out"
         turned_back = self.status is Status.FAILED or self.accepted & Flags.COMPENSATE
         assert self.undone() == (self.to_be_undone() if turned_back else [])
-        compensated = {n.name for n in self.plan.nodes if n.compensator is not None}
-        assert set(self.to_be_undone()) == compensated.intersection(forward)
+        assert set(self.to_be_undone()) == set(self.plan.undoable).intersection(forward)
         if self.status is Status.COMPLETED:
             assert self.completed() == list(self.plan.names), "completed, but not all of it"
             assert (RETURNS in self.executed) is self.plan.returns

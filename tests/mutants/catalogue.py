@@ -1,6 +1,7 @@
 """The mutants of this library, grouped by promise."""
 
 from tests.mutants.mutant import Mutant
+from tests.mutants.nodes import NODES
 
 ENGINE = "celery_durable/engine.py"
 SETTLE = "celery_durable/settle.py"
@@ -8,7 +9,9 @@ LIVENESS = "celery_durable/liveness.py"
 RECOVERY = "celery_durable/recovery.py"
 RELAY = "celery_durable/relay.py"
 CLIENT = "celery_durable/client.py"
-EXECUTE = "celery_durable/workflow/execute.py"
+KNOWLEDGE = "celery_durable/knowledge.py"
+DECIDE = "celery_durable/core/decide.py"
+FAILURES = "celery_durable/workflow/failures.py"
 TOKENS = "celery_durable/store/tokens.py"
 COMMITS = "celery_durable/store/commits.py"
 WORKERS = "celery_durable/store/workers.py"
@@ -31,6 +34,7 @@ CANCEL = f"{TESTS}/test_cancel.py"
 COMPENSATION = f"{TESTS}/test_compensation.py"
 DEFINITIONS = f"{TESTS}/test_definitions.py"
 COST = f"{TESTS}/test_flat_cost.py"
+NODES_COST = f"{TESTS}/test_flat_cost_nodes.py"
 BAD = f"{TESTS}/test_bad_input.py"
 OUTCOME = f"{TESTS}/test_unknown_outcome.py"
 RELAYS = f"{TESTS}/test_relay.py"
@@ -50,8 +54,8 @@ ATOMICITY = (
         promise="P1",
         takes_out="the journal entry of a step",
         file=COMMITS,
-        old='parts.append(_recorded(held).cte("recorded"))',
-        new="_ = _recorded(held)",
+        old='parts = [_recorded(held, shape).cte("recorded")] if shape.records else []',
+        new="parts: list[Any] = []",
         tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
     ),
     Mutant(
@@ -107,8 +111,8 @@ LOSS = (
         promise="P2",
         takes_out="looking whether the token is due",
         file=TOKENS,
-        old="t.token.c.wake_at <= sql.clock),",
-        new="sa.true()),",
+        old='!= sa.literal_column("0"), t.token.c.wake_at <= sql.clock)',
+        new='!= sa.literal_column("0"), sa.true())',
         tests=(
             f"{LOST}::test_a_delayed_start_is_not_early",
             f"{LOST}::test_a_retry_waits_for_its_backoff",
@@ -258,8 +262,8 @@ TAKING_OVER = (
         promise="P5",
         takes_out="freeing what a worker had claimed that somebody else declared dead",
         file=WORKERS,
-        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None)),",
-        new="t.worker.c.id.is_(None),",
+        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
+        new="t.worker.c.id.is_(None)",
         tests=(f"{TAKEOVER}::test_reaping_looks_at_levels_not_at_edges",),
     ),
     Mutant(
@@ -267,8 +271,8 @@ TAKING_OVER = (
         promise="P5",
         takes_out="freeing what a worker had claimed whose row is gone",
         file=WORKERS,
-        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None)),",
-        new="t.worker.c.ended_at.is_not(None),",
+        old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
+        new="t.worker.c.ended_at.is_not(None)",
         tests=(f"{TAKEOVER}::test_a_claim_of_a_worker_that_is_in_no_table_is_freed",),
     ),
     Mutant(
@@ -348,7 +352,7 @@ TRANSACTIONS = (
         promise="P6",
         takes_out="rolling a step's own SQL back when its unit is not recorded",
         file=SETTLE,
-        old="if in_transaction and not decision.completes(token.unit):",
+        old="if in_transaction and not decision.keeps:",
         new="if False:",
         tests=(f"{TRANSACTIONAL}::test_a_cancel_during_the_step_leaves_no_row",),
     ),
@@ -448,7 +452,7 @@ AT_THE_DOOR = (
         name="changed-definitions",
         promise="P10",
         takes_out="looking whether everything before a run's node is as it was",
-        file=ENGINE,
+        file=KNOWLEDGE,
         old="return knows(workflow, token) and token.node not in self._parked[key]",
         new="return knows(workflow, token)",
         tests=(
@@ -459,16 +463,19 @@ AT_THE_DOOR = (
         name="undo-is-looked-up-when-needed",
         promise="P11",
         takes_out="leaving the journal alone while all goes well",
-        file=SETTLE,
-        old="if is_smooth or not plan.undoable:",
-        new="if not plan.undoable:",
-        tests=(f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",),
+        file=DECIDE,
+        old="or _may_fail(plan, token, event)",
+        new="or True",
+        tests=(
+            f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",
+            f"{NODES_COST}::test_an_iteration_costs_the_same_however_many_there_were[100]",
+        ),
     ),
     Mutant(
         name="results-that-cannot-be-stored",
         promise="P12",
         takes_out="failing a step without a second try when its result is not JSON",
-        file=EXECUTE,
+        file=FAILURES,
         old="case GiveUp() | PayloadError():",
         new="case GiveUp():",
         tests=(f"{BAD}::test_a_result_without_json_fails_the_step_without_a_second_try",),
@@ -483,4 +490,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *TRANSACTIONS,
     *ENDINGS,
     *AT_THE_DOOR,
+    *NODES,
 )

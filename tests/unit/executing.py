@@ -2,19 +2,37 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from celery_durable import Context, Durable, RetryPolicy
+from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed
+from celery_durable.core.plan import ChildNode
 from celery_durable.core.token import Token
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.execute import Execution, execute
+from celery_durable.workflow.execute import Execution, Shell, execute
 from tests.unit.values import FixedJournal, at, claim, encode
 
 Handler = Callable[[Any], Any]
 
 
+CHILD = UUID("01900000-0000-7000-8000-00000000000c")
+
+
 class CardDeclined(Exception):
     pass
+
+
+class TooSlow(Exception):
+    """What a pool raises in a handler whose time limit has passed."""
+
+
+def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Callable[[Any], None]]:
+    """Starts nothing; what is called beside the commit appends what it would have started."""
+    return CHILD, lambda started: started.append((child.workflow, input))
+
+
+SHELL = Shell(encode, spawn, (TooSlow,))
 
 
 def workflow(
@@ -32,7 +50,7 @@ def workflow(
 
 def executed(made: Workflow, token: Token, input: object = None) -> Execution:
     held = claim(token, input)
-    return execute(made, held, Context(held, FixedJournal({"charge": 7})), encode)
+    return execute(made, held, Context(held, FixedJournal({"charge": 7})), SHELL)
 
 
 def outcome(step: Handler, input: object = None) -> Execution:

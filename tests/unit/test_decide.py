@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from celery_durable.core.decide import decide, placement, retry_policy
+from celery_durable.core import units
+from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
-from celery_durable.core.event import Crashed, Failed, Flagged
+from celery_durable.core.event import Crashed, Failed
 from celery_durable.core.failure import KEPT_ATTEMPTS, FailedAttempt
 from celery_durable.core.names import RETURNS
 from celery_durable.core.plan import Placement
@@ -22,6 +23,7 @@ from tests.unit.values import (
     attempt,
     crashed,
     failed,
+    flagged,
     node,
     place,
     plan,
@@ -45,8 +47,14 @@ def test_a_success_moves_on_to_the_next_node() -> None:
 def test_a_completed_unit_with_a_compensator_can_be_undone() -> None:
     decision = decide(ABC, at("b"), succeeded(), NOW)
     assert decision.records == (completed("b", undoable=True),)
-    assert decision.completes("b")
-    assert not decision.completes("a")
+    assert decision.keeps
+
+
+def test_only_what_completed_the_unit_in_hand_keeps_what_it_did() -> None:
+    assert decide(ABC, at("b"), succeeded(), NOW).keeps
+    assert not decide(ABC, at("b"), failed(), NOW).keeps
+    assert not decide(ABC, at("b"), failed(may_retry=False), NOW).keeps
+    assert not decide(ABC, at("b"), flagged(), NOW).keeps
 
 
 def test_what_belonged_to_a_unit_stays_in_its_record_and_does_not_move_on() -> None:
@@ -62,9 +70,9 @@ def test_the_success_of_the_last_node_completes_the_run() -> None:
     )
 
 
-def test_a_plan_with_returns_makes_the_result_where_its_last_node_ran() -> None:
+def test_a_plan_with_returns_makes_the_result_where_messages_go_by_default() -> None:
     decision = decide(plan("a", returns=True), at("a", attempt=2), succeeded(), NOW)
-    assert decision.then == Move(at(RETURNS), place("a"))
+    assert decision.then == Move(at(RETURNS), Placement())
     assert decision.run is None
 
 
@@ -162,6 +170,7 @@ def test_max_elapsed_ends_attempts_that_do_not_count_too() -> None:
         then = decide(ELAPSING, token, event, now).then
         if isinstance(then, End):
             return
+        assert isinstance(then, Move)
         token, now = then.token, now + timedelta(seconds=then.delay)
     pytest.fail(f"an attempt began {now - NOW} after the first, of at most 10 s")
 
@@ -208,15 +217,15 @@ def test_a_unit_whose_workers_died_is_not_tried_again_though_attempts_are_left()
 
 def test_a_unit_that_was_looked_at_for_a_flag_that_is_down_stays_where_it_is() -> None:
     token = at("b", attempt=2, crashes=1, failures=(attempt(1),))
-    assert decide(ABC, token, Flagged(), NOW) == Decision(token, Move(token, place("b")))
+    assert decide(ABC, token, flagged(), NOW) == Decision(token, Move(token, place("b")))
 
 
 def test_a_unit_that_waits_between_attempts_goes_on_waiting_after_a_flag_that_is_down() -> None:
     token = at("b", attempt=2, failures=(attempt(1),))
-    assert decide(ABC, token, Flagged(due_in=30.0), NOW).then == Move(token, place("b"), delay=30.0)
+    assert decide(ABC, token, flagged(due_in=30.0), NOW).then == Move(token, place("b"), delay=30.0)
 
 
 def test_a_unit_whose_node_has_left_the_plan_is_tried_once_where_messages_go_by_default() -> None:
     gone = at("gone")
-    assert placement(ABC, gone) == Placement()
-    assert retry_policy(ABC, gone).max_attempts == 1
+    assert units.placement(ABC, gone) == Placement()
+    assert units.retry_policy(ABC, gone).max_attempts == 1

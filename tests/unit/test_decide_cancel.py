@@ -4,7 +4,7 @@ import pytest
 
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
-from celery_durable.core.event import Crashed, Event, Failed, Flagged
+from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.names import RETURNS
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
@@ -15,6 +15,7 @@ from tests.unit.values import (
     attempt,
     crashed,
     failed,
+    flagged,
     node,
     plan,
     succeeded,
@@ -44,7 +45,7 @@ def undoing(unit: str) -> Token:
 
 def test_a_cancelled_unit_is_not_executed_and_the_run_ends() -> None:
     token = cancelled("b")
-    assert decide(PLAN, token, Flagged(undo="a"), NOW) == Decision(
+    assert decide(PLAN, token, flagged("a"), NOW) == Decision(
         token, End(), (), RunChange(Status.CANCELLED)
     )
 
@@ -57,7 +58,7 @@ def test_a_unit_that_was_executed_is_recorded_cancelled_and_its_result_dropped(u
     )
     decision = decide(PLAN, token, succeeded("5", undo="a"), NOW)
     assert decision == Decision(token, End(), (record,), RunChange(Status.CANCELLED))
-    assert not decision.completes(unit)
+    assert not decision.keeps
 
 
 @pytest.mark.parametrize("event", FAILURES)
@@ -86,14 +87,14 @@ def test_with_compensate_a_success_without_a_compensator_counts_and_what_was_bef
 ):
     decision = decide(PLAN, cancelled_with_undo("b"), succeeded("5", undo="a"), NOW)
     assert decision.then == Move(undoing("a"), undo_place("a"))
-    assert decision.completes("b")
+    assert decision.keeps
 
 
 def test_with_compensate_and_nothing_to_undo_the_run_ends_cancelled() -> None:
     decision = decide(plan("a", "b"), cancelled_with_undo("a"), succeeded(), NOW)
     assert decision.then == End()
     assert decision.run == RunChange(Status.CANCELLED)
-    assert decision.completes("a")
+    assert decision.keeps
 
 
 @pytest.mark.parametrize("event", FAILURES)
@@ -107,7 +108,7 @@ def test_with_compensate_a_failure_is_not_tried_again_and_what_was_before_is_und
 
 
 def test_with_compensate_a_unit_that_had_not_begun_is_not_executed_and_the_undo_begins() -> None:
-    decision = decide(PLAN, cancelled_with_undo("c"), Flagged(undo="a"), NOW)
+    decision = decide(PLAN, cancelled_with_undo("c"), flagged("a"), NOW)
     assert decision.then == Move(undoing("a"), undo_place("a"))
     assert decision.records == ()
 
@@ -120,7 +121,7 @@ def test_a_cancel_while_the_last_node_is_executed_still_cancels() -> None:
     assert with_undo.then == Move(undoing("a"), undo_place("a"))
 
 
-@pytest.mark.parametrize("event", [succeeded("5", undo="c"), Flagged(undo="c")])
+@pytest.mark.parametrize("event", [succeeded("5", undo="c"), flagged("c")])
 def test_a_cancel_drops_what_returns_made(event: Event) -> None:
     without = decide(PLAN, cancelled(RETURNS), event, NOW)
     assert without == Decision(cancelled(RETURNS), End(), (), RunChange(Status.CANCELLED))
@@ -130,7 +131,7 @@ def test_a_cancel_drops_what_returns_made(event: Event) -> None:
     assert with_undo.run == RunChange(Status.COMPENSATING)
 
 
-@pytest.mark.parametrize("event", [succeeded(undo="a"), failed(undo="a"), Flagged(undo="a")])
+@pytest.mark.parametrize("event", [succeeded(undo="a"), failed(undo="a"), flagged("a")])
 def test_the_flags_are_lowered_on_the_way_back(event: Event) -> None:
     then = decide(PLAN, cancelled_with_undo("b"), event, NOW).then
     assert isinstance(then, Move)

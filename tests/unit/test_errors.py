@@ -15,12 +15,14 @@ from celery_durable import errors
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.errors import (
     BrokerUnavailable,
+    ChildFailed,
     ConfigurationError,
     DatabaseUnavailable,
     DuplicateWorkflow,
     DurableError,
     GiveUp,
     InvalidWorkflow,
+    LoopExhausted,
     NotSerializable,
     PayloadError,
     PayloadTooLarge,
@@ -31,6 +33,9 @@ from celery_durable.errors import (
     RunFailed,
     RunNotFound,
     SchemaOutOfDate,
+    SignalTimeout,
+    StepTimeout,
+    UnknownRoute,
     UnknownWorkflow,
     WorkerLost,
     nearest,
@@ -58,7 +63,12 @@ EXAMPLES: list[DurableError] = [
     PayloadTooLarge("the result of charge", 2_000, 1_000),
     GiveUp("no money"),
     RetryLater(5, counts=True, reason="busy"),
+    StepTimeout("what"),
     WorkerLost("what"),
+    ChildFailed("what"),
+    SignalTimeout("what"),
+    UnknownRoute("what"),
+    LoopExhausted("what"),
 ]
 
 
@@ -73,9 +83,12 @@ def drawn(docstring: str) -> Iterator[tuple[str, str]]:
     for line in docstring.splitlines():
         stem = line.removeprefix("    ")
         name = stem.lstrip("│├└─ ").split(" ", 1)[0]
-        if stem == line or not name or not name[0].isupper():
+        if stem == line or not name:
             continue
         depth = (len(stem) - len(stem.lstrip("│├└─ "))) // 4
+        if not name[0].isupper():  # words over a group: what is under them is of the class above
+            above[depth:] = [above[depth - 1]]
+            continue
         above[depth:] = [name]
         if depth:
             yield name, above[depth - 1]

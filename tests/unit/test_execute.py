@@ -9,9 +9,8 @@ from celery_durable import GiveUp, RetryLater
 from celery_durable.core.event import Failed, Succeeded
 from celery_durable.core.names import RETURNS
 from celery_durable.core.status import Status
-from celery_durable.workflow.execute import function_of
 from tests.unit.executing import CardDeclined, executed, failure, outcome, raising, workflow
-from tests.unit.values import NOW, at, claim
+from tests.unit.values import NOW, at
 
 
 def test_what_a_handler_returns_is_a_success_with_its_json() -> None:
@@ -110,6 +109,6 @@ def test_the_function_of_a_unit_is_the_users_own() -> None:
 
     step = raising(ValueError())
     made = workflow(step, undo=undo, returns=undo)
-    assert function_of(made, claim(at("charge"))) is step
-    assert function_of(made, claim(at("charge#compensate", rollback=Status.FAILED))) is undo
-    assert function_of(made, claim(at(RETURNS))) is undo
+    assert made.step_of("charge", None).function is step
+    assert made.step_of("charge", None).compensator is undo
+    assert made.result_function is undo

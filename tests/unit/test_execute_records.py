@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from celery_durable import GiveUp
-from celery_durable.workflow.execute import MESSAGE_LIMIT, TRACEBACK_LIMIT
+from celery_durable.workflow.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from tests.unit.executing import CardDeclined, failure, outcome, raising
 from tests.unit.values import NOW
 

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from celery_durable.core.names import (
     MAX_LENGTH,
     RETURNS,
+    ROLLBACK,
     checked_name,
     compensated_by,
     compensation_of,
-    node_of,
+    decision_of,
+    part_of,
 )
 from celery_durable.errors import InvalidWorkflow
 
@@ -24,15 +26,15 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
 
 
 @given(good_names)
-def test_a_unit_tells_what_it_undoes_and_its_node(name: str) -> None:
-    undo = compensation_of(name)
-    assert compensated_by(undo) == name
-    assert node_of(undo) == node_of(name) == name
+def test_a_compensation_tells_what_it_undoes(name: str) -> None:
+    for unit in (name, part_of(name, "compensate"), part_of(name, 0)):
+        assert compensated_by(compensation_of(unit)) == unit
 
 
 @given(good_names)
 def test_no_name_can_be_mistaken_for_another_unit(name: str) -> None:
-    assert name != RETURNS
+    assert name not in (RETURNS, ROLLBACK)
+    assert name not in (part_of(name, 0), part_of("a", name), decision_of(name))
     for other in (name, "compensate", "a"):
         assert compensation_of(other) != name
     assert compensated_by(name) == name
@@ -40,6 +42,18 @@ def test_no_name_can_be_mistaken_for_another_unit(name: str) -> None:
 
 def test_the_unit_of_a_compensation_is_the_one_in_the_documentation() -> None:
     assert compensation_of("charge") == "charge#compensate"
+    assert compensation_of(part_of("lines", 17)) == "lines#17#compensate"
+
+
+def test_the_units_of_branches_iterations_and_choices_are_those_in_the_documentation() -> None:
+    assert part_of("checks", "fraud") == "checks#fraud"
+    assert part_of("poll", 3) == "poll#3"
+    assert decision_of("rail") == "rail#route"
+
+
+def test_a_branch_called_compensate_is_not_taken_for_the_undo_of_its_unit() -> None:
+    branch = part_of("checks", "compensate")
+    assert compensation_of(branch) != branch
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t\n", None, 7, b"charge"])
@@ -48,7 +62,7 @@ def test_a_name_is_a_string_that_is_not_empty(name: object) -> None:
         checked_name("step", name)
 
 
-@pytest.mark.parametrize("name", ["a#b", "#", "charge#compensate", "a\0", RETURNS])
+@pytest.mark.parametrize("name", ["a#b", "#", "charge#compensate", "a\0", RETURNS, ROLLBACK])
 def test_reserved_characters_are_refused(name: str) -> None:
     with pytest.raises(InvalidWorkflow, match="reserved character; leave out '#' and NUL") as told:
         checked_name("workflow", name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from celery_durable.core.status import FINISHED, TRANSITIONS, Status
+from celery_durable.core.status import FINISHED, READ_FROM_TOKENS, TRANSITIONS, Status
 
 
 def reachable(start: Status) -> set[Status]:
@@ -29,9 +29,21 @@ def test_from_every_status_a_run_can_end(status: Status) -> None:
     assert reachable(status) & FINISHED
 
 
-def test_what_is_finished_has_no_successor_and_everything_else_has() -> None:
+def test_what_is_finished_stays_so_but_a_completed_child_may_be_undone() -> None:
     assert {Status.COMPLETED, Status.FAILED, Status.CANCELLED} == FINISHED
-    assert all(bool(TRANSITIONS[status]) is (status not in FINISHED) for status in Status)
+    assert not TRANSITIONS[Status.FAILED] | TRANSITIONS[Status.CANCELLED]
+    assert TRANSITIONS[Status.COMPLETED] == {Status.COMPENSATING}
+
+
+def test_what_is_not_finished_has_a_successor() -> None:
+    assert all(TRANSITIONS[status] for status in set(Status) - FINISHED)
+
+
+def test_what_is_read_from_tokens_comes_from_running_and_goes_back_to_it() -> None:
+    assert {Status.SUSPENDED, Status.SLEEPING} == READ_FROM_TOKENS
+    for status in READ_FROM_TOKENS:
+        assert TRANSITIONS[status] == {Status.RUNNING}
+        assert [before for before in Status if status in TRANSITIONS[before]] == [Status.RUNNING]
 
 
 @pytest.mark.parametrize("status", Status)

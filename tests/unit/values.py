@@ -1,18 +1,19 @@
 """The values that unit tests are made of, each with only what its test is about to say."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from celery_durable.core.claim import Claim, RunFacts
-from celery_durable.core.event import Crashed, Failed, Succeeded
+from celery_durable.core.event import Crashed, Failed, Flagged, Succeeded, Undo
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
-from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import Compensator, Placement, Plan, StepNode
+from celery_durable.core.names import RETURNS, ROLLBACK
+from celery_durable.core.plan import Compensator, Node, Placement, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import Status
-from celery_durable.core.token import Token
+from celery_durable.core.token import Flags, Token
 from celery_durable.store import codec
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -43,27 +44,36 @@ def undo_place(name: str) -> Placement:
     return Placement(f"queue of undoing {name}", priority=4)
 
 
-def plan(*nodes: StepNode | str, returns: bool = False) -> Plan:
+def plan(*nodes: Node | str, returns: bool = False) -> Plan:
     made = tuple(node(n) if isinstance(n, str) else n for n in nodes)
     return Plan("order", 1, made, returns=returns)
 
 
 def at(unit: str, **changes: Any) -> Token:
     """A token whose unit is `unit`; on the way back where `rollback` says so."""
-    name = unit if unit == RETURNS else unit.split("#", 1)[0]
+    name = unit if unit in (RETURNS, ROLLBACK) else unit.split("#", 1)[0]
     return Token(TOKEN_ID, RUN_ID, node=name, unit=unit, **changes)
 
 
+def undo_of(step: str | None) -> Undo | None:
+    """What the shell says is to be undone next, of a step's unit."""
+    return None if step is None else Undo(step, step)
+
+
 def succeeded(result: str | None = "1", undo: str | None = None) -> Succeeded:
-    return Succeeded(result, BEGAN, undo)
+    return Succeeded(result, BEGAN, undo_of(undo))
 
 
-def failed(**changes: Any) -> Failed:
-    return Failed(DECLINED, BEGAN, **changes)
+def failed(undo: str | None = None, **changes: Any) -> Failed:
+    return Failed(DECLINED, BEGAN, undo=undo_of(undo), **changes)
 
 
 def crashed(undo: str | None = None) -> Crashed:
-    return Crashed(LOST, BEGAN, undo)
+    return Crashed(LOST, BEGAN, undo_of(undo))
+
+
+def flagged(undo: str | None = None, due_in: float = 0.0) -> Flagged:
+    return Flagged(due_in, undo_of(undo))
 
 
 def attempt(number: int, began_at: datetime = BEGAN) -> FailedAttempt:
@@ -90,11 +100,24 @@ def encode(value: object, what: str) -> str:
     return codec.dumps(value, what=what, limit=1_000)
 
 
+@dataclass(frozen=True)
+class FixedPulse:
+    """What a unit in hand is told."""
+
+    flags: Flags = Flags.NONE
+    has_commands: bool = False
+    is_ours: bool = True
+
+
 class FixedJournal:
     """A past with these results, which notes every question it is asked."""
 
     def __init__(self, results: Mapping[str, object] | None = None) -> None:
         self.results = dict(results or {})
+        self.inputs: dict[str, str] = {}
+        self.signals: dict[str, str] = {}
+        self.pulse = FixedPulse()
+        self.notes: list[dict[str, Any] | None] = []
         self.asked: list[str] = []
 
     def decode(self, text: str) -> Any:
@@ -108,3 +131,16 @@ class FixedJournal:
     def completed_nodes(self) -> tuple[str, ...]:
         self.asked.append("completed nodes")
         return tuple(self.results)
+
+    def input(self, unit: str) -> str | None:
+        self.asked.append(unit)
+        return self.inputs.get(unit)
+
+    def signal(self, name: str) -> str | None:
+        self.asked.append(name)
+        return self.signals.get(name)
+
+    def beat(self, claim: Claim, note: dict[str, Any] | None) -> FixedPulse:
+        self.asked.append(f"beat {claim.token.unit}")
+        self.notes.append(note)
+        return self.pulse

@@ -1,0 +1,111 @@
+"""The workflow of `examples.every_node` on workers that die where the test says.
+
+A worker passes three moments of each commit: before it is sent; inside, where it is part of a
+longer transaction that has not ended; and after it. A row of `doom` names one of them for a tree of
+runs, and the process that passes there first is killed, once. What a tree without doom passes is
+written into `passing`.
+
+A claim has no moments of its own: a worker that dies right after one leaves the same rows behind
+as one that dies before the commit that follows.
+"""
+
+import json
+import os
+import signal
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.decision import Decision
+from celery_durable.settle import Settler
+from celery_durable.store import commits
+from celery_durable.store.commits import Committed
+from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.rows import kind_of
+from examples.every_node.app import app, durable
+from tests.apps import configure
+from tests.services import conninfo
+
+__all__ = ["app", "durable"]
+
+CONFIG = "TEST_EVERY_NODE_CONFIG"
+BEFORE, INSIDE, AFTER = "before", "inside", "after"
+
+TABLES = """
+    CREATE TABLE passing (
+        id bigserial PRIMARY KEY, root uuid NOT NULL, point text NOT NULL, moment text NOT NULL);
+    CREATE TABLE doom (
+        root uuid PRIMARY KEY, point text NOT NULL, moment text NOT NULL, killed integer);
+"""
+
+PASS = "INSERT INTO passing (root, point, moment) VALUES (%s, %s, %s)"
+DIE = "UPDATE doom SET killed = %s WHERE root = %s AND killed IS NULL"
+
+
+@cache
+def connected(_pid: int) -> psycopg.Connection[Any]:
+    return psycopg.connect(conninfo(os.environ["DURABLE_DATABASE_URL"]), autocommit=True)
+
+
+@cache
+def doom_of(root: UUID) -> tuple[str, str] | None:
+    """Where the tree of runs is to be struck; it is said in the transaction that starts them."""
+    found = connected(os.getpid()).execute(
+        "SELECT point, moment FROM doom WHERE root = %s", [root]
+    )
+    return found.fetchone()
+
+
+def point_of(claim: Claim, decision: Decision) -> str:
+    """What a commit is called, alike in every run: where the token stands, and what it does."""
+    token = claim.token
+    waits = kind_of(token.wait) or "nothing"
+    then = type(decision.then).__name__
+    return f"{claim.run.workflow}.{token.unit}, which waits for {waits}: {then}"
+
+
+def pass_by(claim: Claim, decision: Decision, moment: str) -> None:
+    """Note that this process is here; or if it is to die here, it does."""
+    root, point = claim.run.root_run_id or claim.run.id, point_of(claim, decision)
+    database, pid = connected(os.getpid()), os.getpid()
+    doom = doom_of(root)
+    if doom is None:
+        database.execute(PASS, [root, point, moment])
+    elif doom == (point, moment) and database.execute(DIE, [pid, root]).rowcount:
+        os.kill(pid, signal.SIGKILL)
+
+
+def is_within_transaction(connection: Any) -> bool:
+    if not isinstance(connection, PsycopgConnection):
+        return True
+    return connection.raw.info.transaction_status is TransactionStatus.INTRANS
+
+
+commit, after = commits.commit, Settler.after
+
+
+def observed_commit(
+    connection: Any, claim: Claim, decision: Decision, release: Any
+) -> commits.Outcome:
+    pass_by(claim, decision, BEFORE)
+    outcome = commit(connection, claim, decision, release)
+    if isinstance(outcome, Committed) and is_within_transaction(connection):
+        pass_by(claim, decision, INSIDE)
+    return outcome
+
+
+def observed_after(settler: Settler, turn: Any, execution: Any, written: Any) -> Claim | None:
+    if isinstance(written.outcome, Committed):
+        pass_by(turn.claim, written.decision, AFTER)
+    return after(settler, turn, execution, written)
+
+
+configure(app)
+app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
+if CONFIG in os.environ:
+    commits.commit = observed_commit
+    Settler.after = observed_after  # type: ignore[method-assign]

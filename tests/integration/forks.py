@@ -1,0 +1,79 @@
+"""Looking at runs that stand at many places at once, and moving one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery_durable import Durable
+from celery_durable.run import Run
+from tests.integration.driving import Row, World
+
+UNFINISHED = ("token", "item", "outbox", "inbox")
+
+LONG = 3600.0
+"""Seconds after which every hint is taken for lost."""
+
+
+def standing(world: World, run: Run) -> dict[str, Row]:
+    """The tokens of the run by their units, in the order of the branches."""
+    query = "SELECT * FROM durable_token WHERE run_id = %s ORDER BY position NULLS FIRST"
+    return {row["unit"]: row for row in world.rows(query, run.id)}
+
+
+def advance(world: World, worker: Durable, run: Run, *units: str) -> None:
+    """The worker is told to look at the tokens that stand at these units, in this order."""
+    for unit in units:
+        worker.engine.advance(standing(world, run)[unit]["id"])
+
+
+def messages(world: World) -> list[Row]:
+    """What the outbox holds, in the order it was put there."""
+    return world.rows("SELECT * FROM durable_outbox ORDER BY id")
+
+
+def ended(world: World, run: Run) -> str:
+    """The status of a run that has left nothing unfinished behind."""
+    counts = world.counts()
+    assert {table: counts[table] for table in UNFINISHED} == dict.fromkeys(UNFINISHED, 0)
+    return world.status(run)
+
+
+def recovered(world: World, worker: Durable) -> int:
+    """The broker has lost everything an hour ago; what recovery brings back. No timer is due."""
+    world.lose_hints()
+    world.rows(
+        "UPDATE durable_token SET hinted_at = hinted_at - interval '1 hour',"
+        " wake_at = wake_at - interval '1 hour' * (wake_at <= clock_timestamp())::integer"
+    )
+    return worker.recover()
+
+
+def undoable(durable: Durable, log: list[str], name: str, result: Any = None) -> Any:
+    """A step that leaves its unit in `log`, and so does what undoes it."""
+
+    def undo(ctx: Any) -> None:
+        log.append(ctx.unit)
+
+    step = durable.step(name=name)(saying(log, result))
+    step.compensate(undo)
+    return step
+
+
+def saying(log: list[str], result: Any = None) -> Callable[[Any], Any]:
+    """A handler that leaves its unit in `log`."""
+
+    def handler(ctx: Any) -> Any:
+        log.append(ctx.unit)
+        return result
+
+    return handler
+
+
+def failing(message: str = "no") -> Callable[..., Any]:
+    """A function that raises."""
+
+    def function(*_: Any) -> Any:
+        raise ValueError(message)
+
+    return function

@@ -1,0 +1,184 @@
+"""P11: an item and an iteration cost what they cost, however many there were before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.store import notify
+from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
+from tests.integration.driving import TABLES, Define, World, noting
+from tests.integration.planning import fill
+from tests.services import PostgresServer
+from tests.waiting import wait_until
+
+GROWTH = 1.5
+"""How much more a unit may cost among ten times as many: an index may be one level deeper."""
+ROWS = 8
+"""Most rows that Postgres may look at for a unit: its token, its run, its parent, each a few times.
+"""
+
+LOOKED_AT = """
+SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint AS rows,
+    sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit + idx_blks_read, 0))::bigint
+        AS blocks
+FROM pg_stat_user_tables JOIN pg_statio_user_tables USING (relid)
+WHERE pg_stat_user_tables.relname IN ('durable_run', 'durable_token', 'durable_item',
+    'durable_journal', 'durable_inbox')
+"""
+RECORDED = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'durable_journal'"
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
+
+Cost = dict[str, int]
+"""How many statements there were, what they returned, and what Postgres looked at for them."""
+
+
+class Meter:
+    """Counts the statements that go through our connections, and the rows they return."""
+
+    def __init__(self) -> None:
+        self.statements = 0
+        self.returned = 0
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    meter = Meter()
+    execute = PsycopgConnection.rows
+
+    def counted(
+        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
+    ) -> Any:
+        rows: list[Row] = list(execute(self, statement, parameters or {}))
+        if statement is not notify._NOTIFY:  # how many of those there are is a matter of time
+            meter.statements += 1
+            meter.returned += len(rows)
+        return rows
+
+    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    return meter
+
+
+@pytest.fixture(scope="module")
+def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
+    """A database with many runs in it, where plans are made for many, and nobody cleans up."""
+    with postgres.database("durable_test", template_database) as name:
+        world = World(postgres.url(name))
+        fill(world)
+        for table in TABLES:
+            world.rows(f"ALTER TABLE durable_{table} SET (autovacuum_enabled = off)")
+        yield world
+        world.close()
+
+
+def undoable(durable: Durable) -> Any:
+    return durable.step(name="unit", compensate=noting([], "undo"))(lambda ctx: ctx.item)
+
+
+def mapping(**options: Any) -> Define:
+    """A map over as many items as the run's input says."""
+
+    def define(durable: Durable) -> None:
+        unit = undoable(durable)
+        durable.workflow("w").map(
+            "m", over=lambda ctx: list(range(ctx.input)), handler=unit, **options
+        )
+
+    return define
+
+
+def looping(iterations: int) -> Define:
+    """A loop of so many iterations."""
+
+    def define(durable: Durable) -> None:
+        unit = undoable(durable)
+        durable.workflow("w").loop(
+            "l", unit, max_iterations=iterations, feedback=lambda result: result
+        )
+
+    return define
+
+
+def cost_of(world: World, meter: Meter, define: Define, units: int, **settings: Any) -> Cost:
+    """What a run of so many units costs from its first hint to its end."""
+    worker = world.worker(define, **settings)
+    run = worker.start("w", units)
+    world.rows("SELECT pg_stat_reset()")
+    meter.statements = meter.returned = 0
+    world.drain(worker)
+    cost = {"statements": meter.statements, "returned": meter.returned}
+    assert world.status(run) == "completed"
+    worker.liveness.leave()
+    worker.database.close()  # a session reports what it has counted when it ends, at the latest
+    wait_until(lambda: world.one(OTHERS) == 0, message="the worker's sessions to end")
+    wait_until(lambda: world.one(RECORDED) >= units, message="the statistics")
+    (looked_at,) = world.rows(LOOKED_AT)
+    return {**cost, **looked_at}
+
+
+def assert_flat(few: Cost, many: Cost, units: int) -> None:
+    """`many` are `units`, ten times as many as `few`."""
+    grown = {what: many[what] / few[what] / 10 for what in few}
+    assert max(grown.values()) <= GROWTH, (grown, few, many)
+    assert many["rows"] <= ROWS * units, many
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="all at once"),
+        pytest.param({"max_concurrency": 10}, id="a window"),
+        pytest.param({"max_concurrency": 20, "chunk": 5}, id="a window of chunks"),
+    ],
+)
+def test_an_item_costs_the_same_however_many_have_ended(
+    full: World, meter: Meter, options: dict[str, Any]
+) -> None:
+    """P11"""
+    few = cost_of(full, meter, mapping(**options), 200)
+    many = cost_of(full, meter, mapping(**options), 2_000)
+    assert_flat(few, many, 2_000)
+    assert many["statements"] <= 2 * 2_000 + 20, "a claim and a commit for each item"
+
+
+@pytest.mark.parametrize("inline_steps", [1, 100])
+def test_an_iteration_costs_the_same_however_many_there_were(
+    full: World, meter: Meter, inline_steps: int
+) -> None:
+    """P11"""
+    few = cost_of(full, meter, looping(100), 100, inline_steps=inline_steps)
+    many = cost_of(full, meter, looping(1_000), 1_000, inline_steps=inline_steps)
+    assert_flat(few, many, 1_000)
+    per_iteration = 2 if inline_steps == 1 else 1
+    assert many["statements"] <= per_iteration * 1_000 + 50
+
+
+def test_the_result_of_a_loop_is_read_without_the_iterations_before(
+    world: World, meter: Meter
+) -> None:
+    """P11: it is the last one's, however many there were."""
+    returned = []
+    for iterations in (10, 100):
+
+        def define(durable: Durable, iterations: int = iterations) -> None:
+            workflow = durable.workflow("w")
+            workflow.loop("l", noting([], "body", 7), max_iterations=iterations)
+            workflow.step(lambda ctx: reading(ctx), name="after")
+
+        def reading(ctx: Any) -> Any:
+            before = meter.returned
+            assert ctx.results["l"] == 7
+            returned.append(meter.returned - before)
+
+        worker = world.worker(define)
+        world.rows("DELETE FROM durable_definition")
+        run = worker.start("w", {})
+        world.drain(worker)
+        assert world.status(run) == "completed"
+    assert returned[0] == returned[1]

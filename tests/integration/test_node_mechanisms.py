@@ -1,0 +1,177 @@
+"""Small mechanisms that nodes stand on, each alone: who may claim, consume, tell and be told."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.core.claim import Claim
+from celery_durable.core.decide import decide
+from celery_durable.core.event import Signalled
+from celery_durable.run import Run
+from celery_durable.store import commits, signals, tokens
+from celery_durable.store.commits import Committed, Release, SignalGone
+from celery_durable.store.connection import Connection
+from celery_durable.workflow.suspend import Suspend
+from tests.integration.driving import World, noting, spawn, worker_id
+from tests.waiting import wait_until
+
+WAITS_FOR_A_LOCK = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND wait_event_type = 'Lock'"
+)
+
+
+def parent_and_child(durable: Durable) -> None:
+    """A child that waits for a signal."""
+    child = durable.workflow("child").wait_for_signal("s", "go")
+    durable.workflow("w").child_workflow("kid", child).step(noting([], "after"))
+
+
+def two_children(durable: Durable) -> None:
+    """A child that ends at once, and then one that waits."""
+    quick = durable.workflow("quick").step(noting([], "a"))
+    slow = durable.workflow("slow").wait_for_signal("s", "go")
+    durable.workflow("w").child_workflow("first", quick).child_workflow("second", slow)
+
+
+def started(world: World, worker: Durable) -> Run:
+    """A run that stands as far as it comes by itself."""
+    run = worker.start("w", {})
+    world.drain(worker)
+    return run
+
+
+def child_of(world: World, run: Run) -> Run:
+    """The child that the run waits for."""
+    query = "SELECT child_run_id FROM durable_token WHERE run_id = %s"
+    return Run(run._durable, world.one(query, run.id))
+
+
+def claimed(worker: Durable, token_id: UUID) -> Claim | None:
+    """The claim of a worker that follows a hint."""
+    with worker.database.autocommit() as connection:
+        return tokens.claim(connection, token_id, worker_id(worker), uuid4())
+
+
+def test_a_parent_is_not_to_be_had_before_its_child_has_ended(world: World) -> None:
+    worker = world.worker(parent_and_child)
+    run = started(world, worker)
+    assert claimed(worker, world.token_id(run)) is None
+
+    child_of(world, run).resume("go", 1)
+    for token_id in world.publish():
+        worker.engine.advance(token_id)
+    assert claimed(worker, world.token_id(run)) is not None
+
+
+def test_only_the_child_that_a_parent_waits_for_lets_it_go_on(world: World) -> None:
+    """A child that ended before does not push its parent past the next."""
+    worker = world.worker(two_children)
+    run = started(world, worker)
+
+    assert world.units(run) == ["first completed"]
+    assert claimed(worker, world.token_id(run)) is None
+
+
+def test_the_end_of_a_child_leaves_a_hint_for_its_parent(world: World) -> None:
+    """P2"""
+    worker = world.worker(parent_and_child)
+    run = started(world, worker)
+    child = child_of(world, run)
+    child.resume("go", 1)
+    for token_id in world.publish():
+        worker.engine.advance(token_id)
+
+    assert world.status(child) == "completed"
+    assert world.publish() == [world.token_id(run)]
+
+
+def test_a_cancel_is_sent_on_to_the_children(world: World) -> None:
+    worker = world.worker(parent_and_child)
+    run = started(world, worker)
+    child = child_of(world, run)
+    run.cancel()
+    world.drain(worker)
+
+    assert (world.status(child), world.status(run)) == ("cancelled", "cancelled")
+    assert world.counts("run", "journal", "worker", "definition") == {
+        "token": 0,
+        "item": 0,
+        "outbox": 0,
+        "inbox": 0,
+    }
+
+
+def asking_twice(durable: Durable) -> None:
+    """Two branches that wait for the same name."""
+
+    def ask(ctx: Any) -> Any:
+        return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
+
+    durable.workflow("w").parallel("p", {"a": ask, "b": ask})
+
+
+def consuming(connection: Connection, worker: Durable, claim: Claim) -> commits.Outcome:
+    """The commit of a token that has found the oldest signal."""
+    signal = signals.oldest(connection, claim.run.id, "go")
+    assert signal is not None
+    workflow = worker.registry.find("w", 1)
+    assert workflow is not None
+    event = Signalled(signal.id, signal.payload, claim.seen_at)
+    decision = decide(workflow.plan, claim.token, event, claim.seen_at)
+    return commits.commit(connection, claim, decision, Release("durable", None))
+
+
+def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: World) -> None:
+    """P9: it has waited for the other's lock, and what it saw before is not so any more."""
+    workers = [world.worker(asking_twice) for _ in range(2)]
+    run = started(world, workers[0])
+    run.resume("go", 1)
+    waiting = world.rows("SELECT id FROM durable_token WHERE wait = 'signal' ORDER BY position")
+    claims = [claimed(worker, row["id"]) for worker, row in zip(workers, waiting, strict=True)]
+
+    def second() -> commits.Outcome:
+        assert claims[1] is not None
+        with workers[1].database.autocommit() as connection:
+            return consuming(connection, workers[1], claims[1])
+
+    with workers[0].database.transaction() as connection:
+        assert claims[0] is not None
+        assert isinstance(consuming(connection, workers[0], claims[0]), Committed)
+        later = spawn(second)
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+    assert later.result(20) == SignalGone()
+
+
+def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: its hint was followed while the token was claimed, and no other comes."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").wait_for_signal("s", "go")
+
+    worker, other = world.worker(define), world.worker(define)
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    look = signals.oldest
+    sent: list[Any] = []
+
+    def looking(*arguments: Any) -> Any:
+        found = look(*arguments)
+        if not sent:
+            sent.append(run.resume("go", "yes"))
+            for hint in world.publish():
+                other.engine.advance(hint)
+        return found
+
+    monkeypatch.setattr(signals, "oldest", looking)
+    worker.engine.advance(token_id)
+
+    assert world.hints() == 0
+    assert world.status(run) == "completed"
+    assert run.result(0) == {"s": "yes"}

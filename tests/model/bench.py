@@ -1,0 +1,278 @@
+"""The library on the stage: one engine, one client and a scenario's runs, driven move by move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, cast
+from unittest.mock import patch
+from uuid import UUID
+
+from celery_durable import Durable, engine, launching, recovery, settle
+from celery_durable.checks import StartOptions
+from celery_durable.client import Client
+from celery_durable.engine import Engine
+from celery_durable.liveness import Liveness
+from celery_durable.recovery import Reaper, recover
+from celery_durable.store import runs, workers
+from tests.integration.driving import Define, make_durable
+from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
+from tests.model.laws import Broken, Plans
+from tests.model.stage import Record, Stage
+from tests.model.world import Limits, Seat, World
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a client does once, at any time; `after` another act, if it says so."""
+
+    name: str
+    do: Callable[[Bench], object]
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A small world, all of whose schedules are walked."""
+
+    name: str
+    define: Define
+    acts: tuple[Act, ...] = ()
+    limits: Limits = Limits()
+    seats: int = 2
+    inline_steps: int = 1
+    starts: tuple[str, ...] = ("w",)
+    delay: float | None = None
+    """Seconds until the runs begin."""
+    pool: str = "prefork"
+    expects: Callable[[Bench, World], None] | None = None
+    longer: Limits | None = None
+    """The limits of the longer form."""
+    ends: frozenset[tuple[str, ...]] = frozenset()
+    """How the runs end, over all schedules: the statuses in order."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Bench:
+    """A scenario, set up."""
+
+    def __init__(self, url: str, stage: Stage, scenario: Scenario) -> None:
+        self.stage, self.scenario = stage, scenario
+        chosen = {"inline_steps": scenario.inline_steps, "inline_seconds": 1e6}
+        self.durable: Durable = make_durable(url, scenario.define, **chosen)
+        self.database = ModelDatabase(url, stage)
+        self.registry, settings = self.durable.registry, self.durable.settings
+        liveness = cast("Liveness", ModelLiveness(self.database, scenario.pool))
+        self.engine = Engine(self.database, self.registry, settings, liveness, _nothing)
+        self.client = Client(self.database, self.registry, settings, cast("Any", _nothing))
+        self.runs: list[UUID] = []
+        self._serials = count()
+
+    @property
+    def plans(self) -> Plans:
+        """Every workflow of the scenario."""
+        return {
+            (name, version): found.plan
+            for name in self.registry.names()
+            for version in self.registry.versions(name)
+            if (found := self.registry.find(name, version)) is not None
+        }
+
+    def begin(self, limits: Limits) -> World:
+        """The runs are started, the workers registered, and nobody has done anything yet."""
+        for name, version in self.plans:
+            self.client.launcher.outline(name, version)
+            self.engine._launcher.outline(name, version)
+            workflow = self.registry.find(name, version)
+            assert workflow is not None
+            # What an engine remembers of definitions must not depend on the schedule.
+            self.engine._knowledge._parked[name, version] = frozenset()
+        seats = []
+        with self.database.autocommit() as connection:
+            for place in range(self.scenario.seats):
+                seats.append(Seat("AB"[place], new_id()))
+                register(connection, cast("UUID", seats[-1].worker), self.scenario.pool)
+        for workflow in self.scenario.starts:
+            self.runs.append(self.start(workflow, delay=self.scenario.delay)[0])
+        names = {str(run): f"run{n}" for n, run in enumerate(self.runs)}
+        tables = self.stage.read()
+        nothing = (None,) * len(self.scenario.acts)
+        return World(tables, tuple(seats), nothing, limits, names).with_tables(tables)
+
+    def start(
+        self, workflow: str, *, key: str | None = None, delay: float | None = None
+    ) -> tuple[UUID, bool]:
+        """Start a run, as a client does."""
+        chosen = StartOptions.of(delay, None, None)
+        return self.client.start(
+            workflow, None, key=key, version=None, session=None, options=chosen
+        )
+
+    # What the actors do.
+
+    def deliver(self, world: World, seat: Seat, hint: Record, *, again: bool) -> World:
+        """Give a message to a worker, which looks at once whether its claim is to be had."""
+        if not again:
+            self.stage.run("DELETE FROM public.durable_outbox WHERE id = %s", hint["id"])
+        tokens = tuple(UUID(token) for token in hint["args"])
+
+        def call() -> None:
+            for token in tokens:
+                self.engine.advance(token)
+
+        names = ", ".join(str(world.name(token)) for token in hint["args"])
+        script = Script(next(self._serials), f"advance {names}", call, tuple(hint["args"]))
+        return self.go_on(world, replace(seat, script=replace(script, worker=seat.worker)))[0]
+
+    def go_on(
+        self, world: World, seat: Seat, *, loses_answer: bool = False
+    ) -> tuple[World, list[Call]]:
+        """A worker makes its next transaction."""
+        assert seat.script is not None
+        playing = Hand(seat.script, self.stage)
+        script = playing.next(loses_answer=loses_answer)
+        executing = seat.executing
+        if executing is not None and executing.has_returned:
+            executing = None
+        for call in playing.calls:
+            executing = call
+        if script is None:
+            executing = None
+        moved = replace(seat, script=script, executing=executing, worker=playing.worker)
+        return self.after(with_seat(world, moved)), [c for c in playing.calls if not c.has_returned]
+
+    def act(self, world: World, place: int) -> World:
+        """A client begins its act, or makes its next transaction."""
+        act, script = self.scenario.acts[place], world.acts[place]
+        if not isinstance(script, Script):
+            script = Script(next(self._serials), act.name, lambda: act.do(self))
+        playing = Hand(script, self.stage)
+        left = playing.next()
+        acts = list(world.acts)
+        acts[place] = left or "done"
+        world = replace(world, acts=tuple(acts))
+        if getattr(playing.result, "outcome", None) == "stored":
+            world = replace(world, stored=(*world.stored, str(self.runs[0])))
+        if left is None:
+            world = replace(world, asked=world.asked | {act.name})
+        return self.after(world)
+
+    # What happens to them.
+
+    def crash(self, world: World, seat: Seat) -> World:
+        """The worker's process is gone, and it has not renewed its row."""
+        self._expire(seat)
+        left = replace(world.left, crashes=world.left.crashes - 1)
+        gone = replace(seat, worker=None, script=None, executing=None)
+        return self.after(with_seat(replace(world, left=left, is_damaged=True), gone))
+
+    def suspect(self, world: World, seat: Seat) -> World:
+        """The worker has not renewed its row in time, but goes on."""
+        self._expire(seat)
+        left = replace(world.left, zombies=world.left.zombies - 1)
+        return self.after(replace(world, left=left, is_damaged=True))
+
+    def _expire(self, seat: Seat) -> None:
+        self.stage.run(
+            "UPDATE public.durable_worker SET expires_at = model.clock_timestamp()"
+            " - interval '1 second' WHERE id = %s",
+            seat.worker,
+        )
+
+    def lose(self, world: World, hint: Record) -> World:
+        """The broker loses a message."""
+        self.stage.run("DELETE FROM public.durable_outbox WHERE id = %s", hint["id"])
+        left = replace(world.left, losses=world.left.losses - 1)
+        return self.after(replace(world, left=left, is_damaged=True))
+
+    # What looks after them.
+
+    def reap(self, world: World) -> World:
+        with self.database.autocommit() as connection:
+            Reaper().reap(connection)
+        return self.after(world)
+
+    def recover(self, world: World) -> World:
+        """A recovery, long after whatever was hinted was hinted, and was due was due."""
+        self.stage.run(
+            "UPDATE public.durable_token SET hinted_at = hinted_at - interval '1 day',"
+            " wake_at = wake_at - CASE WHEN wake_at <= model.clock_timestamp()"
+            " THEN interval '1 day' ELSE interval '0' END"
+        )
+        recover(self.database, Reaper())
+        return self.after(world)
+
+    def audit(self, world: World) -> World:
+        """Live workers give back what they have claimed and do not work on."""
+        with self.database.autocommit() as connection:
+            for seat in world.seats:
+                if seat.worker is not None and seat.script is None:
+                    for claimed in workers.claimed_by(connection, seat.worker):
+                        workers.free(connection, claimed, new_id())
+        return self.after(world)
+
+    def pass_time(self, world: World) -> World:
+        """It is as late as the next thing waits for."""
+        at = next_time(world)
+        assert at is not None
+        self.stage.wait_until(at)
+        return self.after(world)
+
+    def after(self, world: World) -> World:
+        return world.with_tables(self.stage.read())
+
+
+def with_seat(world: World, seat: Seat) -> World:
+    seats = tuple(seat if seat.name == old.name else old for old in world.seats)
+    return replace(world, seats=seats)
+
+
+def next_time(world: World) -> str | None:
+    """The earliest time that has not come."""
+    tables = world.tables
+    times = [row["wake_at"] for row in tables.token] + [row["deadline_at"] for row in tables.token]
+    times += [row["available_at"] for row in tables.outbox]
+    return min((t for t in times if t is not None and not tables.is_due(t)), default=None)
+
+
+def to_reap(world: World) -> bool:
+    """Whether a reaper has something to do."""
+    ended = {r["id"] for r in world.tables.worker if r["ended_at"] is not None}
+    return any(
+        r["ended_at"] is None and world.tables.is_due(r["expires_at"]) for r in world.tables.worker
+    ) or any(t["claimed_by"] in ended or is_overdue(world, t) for t in world.tables.token)
+
+
+def is_overdue(world: World, token: Record) -> bool:
+    """Whether the pool has no time limits, and the unit has taken longer than its own."""
+    if not token["claimed_by"]:
+        return False
+    pools = {r["id"]: r["pool"] for r in world.tables.worker}
+    return pools.get(token["claimed_by"]) == "threads" and world.tables.is_due(token["deadline_at"])
+
+
+def _nothing() -> None:
+    """No relay has to be woken."""
+
+
+@contextmanager
+def modelled() -> Iterator[None]:
+    """Ids are the same each time a script is played, and no time passes by itself."""
+    with (
+        patch.object(engine, "uuid4", new_id),
+        patch.object(settle, "uuid4", new_id),
+        patch.object(launching, "uuid4", new_id),
+        patch.object(launching, "uuid7", new_id),
+        patch.object(recovery, "uuid4", new_id),
+        patch.object(runs, "uuid4", new_id),
+        patch.object(time, "sleep", lambda _seconds: None),
+    ):
+        yield
+
+
+__all__ = ["Act", "Bench", "Broken", "Scenario", "modelled", "next_time", "to_reap", "with_seat"]

@@ -1,0 +1,267 @@
+"""Walking all schedules of a scenario, depth first; a state seen before is not walked again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from tests.model.bench import Bench, next_time, to_reap
+from tests.model.hands import Script
+from tests.model.laws import Broken, check_end, check_step, holds
+from tests.model.stage import Record
+from tests.model.world import Limits, Seat, World
+
+MOVES_TO_SETTLE = 400
+
+Move = tuple[str, Callable[[], World]]
+
+
+@dataclass
+class Coverage:
+    """What an exploration has seen. A schedule ends where nothing is left to do, or where it meets
+    a state that another has been through."""
+
+    scenario: str
+    states: int = 0
+    schedules: int = 0
+    moves: int = 0
+    ends: int = 0
+    seconds: float = 0.0
+    statuses: set[tuple[str, ...]] = field(default_factory=set)
+
+    def add(self, other: Coverage) -> None:
+        """Sum up."""
+        for name in ("states", "schedules", "moves", "ends", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scenario:<56} {self.states:>6} states {self.schedules:>6} schedules"
+            f" {self.moves:>6} moves {self.seconds:6.1f} s"
+        )
+
+
+class Violation(AssertionError):
+    """A law that a schedule breaks, with the schedule."""
+
+
+class Explorer:
+    """One exploration of one scenario."""
+
+    def __init__(self, bench: Bench, coverage: Coverage, *, lose_all_at: int = 16) -> None:
+        self.bench, self.coverage = bench, coverage
+        self._seen: set[int] = set()
+        self._trail: list[str] = []
+        self._plans = bench.plans
+        self._lose_all_at = lose_all_at
+
+    def explore(self, limits: Limits) -> None:
+        world = self.bench.begin(limits)
+        self._seen.add(world.key())
+        self.coverage.states += 1
+        try:
+            self._walk(world, 0)
+        except Exception as error:
+            raise Violation(self._report(error)) from error
+
+    def _walk(self, world: World, depth: int) -> None:
+        mark = f"depth{depth}"
+        self.bench.stage.mark(mark)
+        if self.coverage.states % self._lose_all_at == 0:
+            self._without_the_broker(world)
+            self.bench.stage.back_to(mark)
+        is_end = True
+        for name, move in self.moves(world):
+            is_end = False
+            self._trail.append(name)
+            after = move()
+            self.coverage.moves += 1
+            key = after.key()
+            if key in self._seen:
+                self.coverage.schedules += 1
+            else:
+                self._seen.add(key)
+                self.coverage.states += 1
+                self._walk(after, depth + 1)
+            self._trail.pop()
+            self.bench.stage.back_to(mark)
+        if is_end:
+            self.coverage.schedules += 1
+            self.coverage.ends += 1
+            self._end(world)
+            self.bench.stage.back_to(mark)
+
+    def moves(self, world: World) -> Iterator[Move]:
+        """What may happen next."""
+        bench = self.bench
+        yield from self._of_workers(world)
+        for place, act in enumerate(bench.scenario.acts):
+            state = world.acts[place]
+            if state != "done" and (act.after is None or act.after in world.asked):
+                verb = "goes on" if state else "begins"
+                yield f"{act.name} {verb}", self._checked(world, bench.act, place)
+        if to_reap(world):
+            yield "reap", self._checked(world, bench.reap)
+        if world.is_damaged and world.left.recoveries:
+            left = replace(world.left, recoveries=world.left.recoveries - 1)
+            yield "recover", self._checked(replace(world, left=left), bench.recover)
+        if next_time(world) is not None:
+            yield "time passes", self._checked(world, bench.pass_time)
+
+    def _of_workers(self, world: World) -> Iterator[Move]:
+        bench, left = self.bench, world.left
+        for seat in world.seats:
+            if seat.script is None:
+                continue
+            yield f"{seat.name} goes on", self._going_on(world, seat)
+            if left.crashes:
+                yield f"{seat.name} crashes", self._checked(world, bench.crash, seat)
+            if left.zombies and bench_can_be_suspected(world, seat):
+                yield f"{seat.name} is suspected", self._checked(world, bench.suspect, seat)
+            if left.answers:
+                less = replace(world, left=replace(left, answers=0), is_damaged=True)
+                yield (
+                    f"{seat.name} goes on and misses the answer",
+                    self._going_on(less, seat, loses_answer=True),
+                )
+        idle = next((seat for seat in world.seats if seat.script is None), None)
+        for hint in due_hints(world):
+            name = ", ".join(str(world.name(token)) for token in hint["args"])
+            if idle is not None:
+                yield f"{idle.name} gets {name}", self._delivered(world, idle, hint)
+                if left.duplicates:
+                    less = replace(world, left=replace(left, duplicates=left.duplicates - 1))
+                    yield (
+                        f"{idle.name} gets {name}, which stays",
+                        self._delivered(less, idle, hint, again=True),
+                    )
+            if left.losses:
+                yield f"{name} is lost", self._checked(world, bench.lose, hint)
+
+    def _going_on(
+        self, world: World, seat: Seat, *, loses_answer: bool = False
+    ) -> Callable[[], World]:
+        def move() -> World:
+            after, calls = self.bench.go_on(world, seat, loses_answer=loses_answer)
+            now = next(s for s in after.seats if s.name == seat.name)
+            check_step(world, after, calls if after.is_live(now.worker) else (), self._plans)
+            return after
+
+        return move
+
+    def _delivered(
+        self, world: World, seat: Seat, hint: Record, *, again: bool = False
+    ) -> Callable[[], World]:
+        def move() -> World:
+            after = self.bench.deliver(world, seat, hint, again=again)
+            check_step(world, after, (), self._plans)
+            return after
+
+        return move
+
+    def _checked(
+        self, world: World, do: Callable[..., World], *arguments: object
+    ) -> Callable[[], World]:
+        def move() -> World:
+            after = do(world, *arguments)
+            check_step(world, after, (), self._plans)
+            return after
+
+        return move
+
+    def _end(self, world: World) -> None:
+        settled = self.settle(world)
+        check_end(settled, self._plans)
+        self.coverage.statuses.add(tuple(sorted(run["status"] for run in settled.tables.run)))
+        if self.bench.scenario.expects is not None:
+            self.bench.scenario.expects(self.bench, settled)
+
+    def _without_the_broker(self, world: World) -> None:
+        """P2: every worker dies and every message is lost here, and still all runs end."""
+        self._trail.append("all workers crash and all messages are lost")
+        for seat in world.seats:
+            if seat.worker is not None:
+                world = self.bench.crash(world, seat)
+        self.bench.stage.run("DELETE FROM public.durable_outbox")
+        self._end(self.bench.after(world))
+        self._trail.pop()
+
+    def settle(self, world: World) -> World:
+        """Let everything go on until nothing is left to do."""
+        stood = len(self._trail)
+        for _ in range(MOVES_TO_SETTLE):
+            found = self._settling(world)
+            if found is None:
+                del self._trail[stood:]
+                return world
+            name, move = found
+            self._trail.append(f"(settling) {name}")
+            world = move()
+        raise Broken("P2: every run ends: it goes on for ever")
+
+    def _settling(self, world: World) -> Move | None:
+        bench = self.bench
+        calm = replace(world, left=Limits())
+        for seat in calm.seats:
+            if seat.script is not None:
+                return f"{seat.name} goes on", self._going_on(calm, seat)
+        for place, state in enumerate(calm.acts):
+            if isinstance(state, Script):
+                return "a client goes on", self._checked(calm, bench.act, place)
+        if to_reap(calm):
+            return "reap", self._checked(calm, bench.reap)
+        if hints := due_hints(calm):
+            return "deliver", self._delivered(calm, calm.seats[0], hints[0])
+        return self._settling_slowly(calm)
+
+    def _settling_slowly(self, world: World) -> Move | None:
+        bench = self.bench
+        is_over = not world.unfinished() and all(state == "done" for state in world.acts)
+        if is_over and not world.tables.outbox:
+            return None
+        recovered = bench.recover(world)
+        if due_hints(recovered):
+            return "recover", self._checked(world, lambda _: recovered)
+        idle = {str(seat.worker) for seat in world.seats}
+        if any(token["claimed_by"] in idle for token in world.tables.token):
+            return "audit", self._checked(world, bench.audit)
+        if next_time(world) is not None:
+            return "time passes", self._checked(world, bench.pass_time)
+        for place, act in enumerate(bench.scenario.acts):
+            if world.acts[place] is None and (act.after is None or act.after in world.asked):
+                return f"{act.name} begins", self._checked(world, bench.act, place)
+        holds(not world.unfinished(), "P2: every run ends", "nothing moves it")
+        return None
+
+    def _report(self, error: Exception) -> str:
+        steps = "\n".join(f"  {n}. {step}" for n, step in enumerate(self._trail, 1))
+        return (
+            f"{self.bench.scenario.name}: {type(error).__name__}: {error}\n"
+            f"The schedule:\n{steps}\nThe tables:\n{self._tables()}"
+        )
+
+    def _tables(self) -> str:
+        tables = self.bench.stage.read()
+        kept = ("run", "token", "item", "journal", "outbox", "inbox", "worker")
+        return "\n".join(
+            f"  {name}: {json.dumps({k: v for k, v in row.items() if v is not None})}"
+            for name in kept
+            for row in getattr(tables, name)
+        )
+
+
+def due_hints(world: World) -> list[Record]:
+    """The messages that may be delivered, one of each that are alike."""
+    fences = {row["id"]: row["fence"] for row in world.tables.token}
+    alike: dict[object, Record] = {}
+    for row in sorted(world.tables.outbox, key=lambda row: int(row["id"])):
+        if world.tables.is_due(row["available_at"]):
+            is_current = fences.get(row["token_id"]) == row["fence"]
+            alike.setdefault((tuple(row["args"]), is_current), row)
+    return list(alike.values())
+
+
+def bench_can_be_suspected(world: World, seat: Seat) -> bool:
+    row = next((r for r in world.tables.worker if r["id"] == str(seat.worker)), None)
+    return row is not None and row["ended_at"] is None and not world.tables.is_due(row["expires_at"])

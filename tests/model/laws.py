@@ -1,0 +1,216 @@
+"""What holds in every state, and at the end of every schedule; each law names its promise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from celery_durable.core.plan import MapNode, Plan
+from celery_durable.core.status import FINISHED, TRANSITIONS, Status
+from tests.model.hands import Call
+from tests.model.stage import Record
+from tests.model.world import World
+
+UNDO = "#compensate"
+Plans = Mapping[tuple[str, int], Plan]
+
+
+class Broken(AssertionError):
+    """A law does not hold."""
+
+
+def holds(condition: object, law: str, *facts: object) -> None:
+    if not condition:
+        raise Broken(": ".join([law, *map(str, facts)]))
+
+
+def check_step(before: World, after: World, calls: Iterable[Call], plans: Plans) -> None:
+    """The laws of a state, and of the way to it."""
+    _statuses(before, after)
+    _journal_only_grows(before, after)
+    for run in after.tables.run:
+        facts = Facts(after, run, plans[run["workflow"], run["version"]])
+        facts.check()
+    _nothing_recorded_is_executed(after, calls)
+    _one_at_a_time(after)
+    _hands_hold_their_claims(after)
+
+
+def _statuses(before: World, after: World) -> None:
+    was = {run["id"]: run["status"] for run in before.tables.run}
+    for run in after.tables.run:
+        old, new = was.get(run["id"]), run["status"]
+        if old is not None and old != new:
+            legal = Status(new) in TRANSITIONS[Status(old)]
+            holds(legal, "a status changes as the table of transitions has it", old, new)
+        holds((run["finished_at"] is not None) == (Status(new) in FINISHED), "P1: ended is ended")
+
+
+def _journal_only_grows(before: World, after: World) -> None:
+    old = {(e["run_id"], e["unit"]): (e["outcome"], e["seq"]) for e in before.tables.journal}
+    new = {(e["run_id"], e["unit"]): (e["outcome"], e["seq"]) for e in after.tables.journal}
+    holds(old.items() <= new.items(), "P3: what is recorded stays as it is", old, new)
+    holds(len(new) == len(after.tables.journal), "P3: nothing is recorded twice")
+
+
+def _nothing_recorded_is_executed(after: World, calls: Iterable[Call]) -> None:
+    """`calls` are those of a worker that has not been declared dead."""
+    recorded = {(e["run_id"], e["unit"]) for e in after.tables.journal}
+    for call in calls:
+        unit = (call.run_id, call.unit)
+        holds(unit not in recorded, "P3: once recorded never runs again", call.unit)
+
+
+def _one_at_a_time(after: World) -> None:
+    units = Counter(
+        (seat.executing.run_id, seat.executing.unit)
+        for seat in after.seats
+        if seat.executing and after.is_live(seat.worker)
+    )
+    overdue = {t["run_id"] for t in after.tables.token if t["flags"] & 4 or t["crashes"]}
+    for unit, executions in units.items():
+        holds(executions == 1 or unit[0] in overdue, "P4: one execution at a time", unit)
+
+
+def _hands_hold_their_claims(after: World) -> None:
+    """P2: a claim of a live worker is in that worker's hands."""
+    working = {str(seat.worker) for seat in after.seats if seat.script}
+    for token in after.tables.token:
+        holder = token["claimed_by"]
+        if holder and after.is_live(holder) and not after.is_damaged:
+            holds(holder in working, "P2: whoever has claimed works on it", after.name(token["id"]))
+
+
+class Facts:
+    """One run, and the laws that hold for it."""
+
+    def __init__(self, world: World, run: Record, plan: Plan) -> None:
+        self.world, self.run, self.plan = world, run, plan
+        tables = world.tables
+        self.tokens = [t for t in tables.token if t["run_id"] == run["id"]]
+        self.roots = [t for t in self.tokens if t["parent_id"] is None]
+        entries = (e for e in tables.journal if e["run_id"] == run["id"])
+        self.journal = sorted(entries, key=lambda entry: int(entry["seq"]))
+        self.units = {entry["unit"]: entry for entry in self.journal}
+        self.inbox = [m for m in tables.inbox if m["run_id"] == run["id"]]
+
+    def holds(self, condition: object, law: str, *facts: object) -> None:
+        holds(condition, law, self.world.name(self.run["id"]), *facts)
+
+    def check(self) -> None:
+        """P1, P2, P8, P9 in this state."""
+        self._signals()
+        self._undone_in_reverse()
+        if self.run["finished_at"] is not None:
+            self.holds(not self.tokens and not self.inbox, "a finished run leaves nothing behind")
+            self._completed_is_complete()
+            return
+        self.holds(len(self.roots) == 1, "P2: an unfinished run stands somewhere")
+        for token in self.tokens:
+            at = token["unit"]
+            self.holds(at not in self.units, "P1: what is recorded has been left behind", at)
+            self._has_a_mover(token)
+        self._stands_after_what_completed(self.roots[0])
+        if self.roots[0]["wait"] == "branches":
+            self._gate(self.roots[0])
+
+    def _signals(self) -> None:
+        stored = self.world.stored.count(self.run["id"])
+        signals = [m for m in self.inbox if m["kind"] == "signal"]
+        if self.run["finished_at"] is None:
+            self.holds(len(signals) == stored, "P9: a signal stays until its run ends")
+        payloads = Counter(
+            str(e["result"]) for e in self.journal if str(e["result"]).startswith("signal")
+        )
+        self.holds(all(n == 1 for n in payloads.values()), "P9: consumed once", payloads)
+
+    def _undone_in_reverse(self) -> None:
+        undone = [u.removesuffix(UNDO) for u in self.units if u.endswith(UNDO)]
+        undoable = [entry["unit"] for entry in self.journal if entry["undoable"]]
+        expected = undoable[::-1][: len(undone)]
+        self.holds(undone == expected, "P8: undone in reverse order", undone, undoable)
+
+    def _completed_is_complete(self) -> None:
+        if self.run["status"] == Status.COMPLETED:
+            missing = [n.name for n in self.plan.nodes if not self._is_completed(n.name)]
+            self.holds(not missing, "P1: a completed run has all its nodes", missing)
+        if self.run["status"] == Status.FAILED:
+            self.holds(self._all_is_undone(), "P8: a failed run has undone what it completed")
+
+    def _all_is_undone(self) -> bool:
+        return all(e["unit"] + UNDO in self.units for e in self.journal if e["undoable"])
+
+    def _is_completed(self, unit: str) -> bool:
+        return unit in self.units and self.units[unit]["outcome"] == "completed"
+
+    def _stands_after_what_completed(self, root: Record) -> None:
+        names = list(self.plan.names)
+        if root["rollback"] is None and root["node"] in names:
+            before = names[: names.index(root["node"])]
+            missing = [name for name in before if not self._is_completed(name)]
+            self.holds(not missing, "P1: a move goes with its entry", root["unit"], missing)
+
+    def _gate(self, root: Record) -> None:
+        branches = [t for t in self.tokens if t["parent_id"] == root["id"]]
+        items = [i for i in self.world.tables.item if i["token_id"] == root["id"]]
+        counted = (root["remaining"], len(branches) + len(items))
+        self.holds(counted[0] == counted[1], "P2: the gate counts its branches", counted)
+        node = self.plan.find(root["node"])
+        if not (isinstance(node, MapNode) and node.keeps_errors):
+            failed = [
+                e for e in self.journal if e["node"] == root["node"] and e["outcome"] == "failed"
+            ]
+            self.holds(root["failed"] == len(failed), "P1: the gate counts what failed")
+        if items:
+            self.holds(branches, "P2: somebody opens the items that wait")
+
+    def _has_a_mover(self, token: Record) -> None:
+        """P2: something will move every token."""
+        holder, wait = token["claimed_by"], token["wait"]
+        if holder is not None or self.world.is_damaged or self._is_told(token):
+            return
+        match wait:
+            case "signal" if token["wake_at"] is None:
+                waits_on = all(m["name"] != token["awaits"] for m in self._unconsumed())
+            case "child":
+                waits_on = token["child_run_id"] in {r["id"] for r in self.world.unfinished()}
+            case "branches":
+                waits_on = token["remaining"] > 0
+            case _:
+                waits_on = False
+        self.holds(waits_on, "P2: something moves every token", token["unit"], wait)
+
+    def _unconsumed(self) -> list[Record]:
+        return [m for m in self.inbox if m["kind"] == "signal" and not m["consumed_by"]]
+
+    def _is_told(self, token: Record) -> bool:
+        """There is a message for it, no later than it is due; or one has just been delivered."""
+        by = max(_time(token["wake_at"]) or self.world.tables.now, self.world.tables.now)
+        hints = (r for r in self.world.tables.outbox if token["id"] in r["args"])
+        is_hinted = any((_time(row["available_at"]) or by) <= by for row in hints)
+        return is_hinted or any(
+            seat.script is not None and token["id"] in seat.script.tokens
+            for seat in self.world.seats
+        )
+
+
+def _time(at: str | None) -> datetime | None:
+    return None if at is None else datetime.fromisoformat(at)
+
+
+def check_end(world: World, plans: Plans, **_: Any) -> None:
+    """The laws of an end: nothing is left to do."""
+    for run in world.tables.run:
+        told = (world.name(run["id"]), run["status"])
+        holds(run["finished_at"] is not None, "P2: every run ends", *told)
+        holds((run["workflow"], run["version"]) in plans, "a run is of a known workflow", *told)
+    for name in ("token", "item", "inbox"):
+        holds(not getattr(world.tables, name), f"nothing is left in durable_{name}")
+    for run in world.tables.run:
+        facts = Facts(world, run, plans[run["workflow"], run["version"]])
+        if run["status"] == Status.CANCELLED:
+            undone = [u for u in facts.units if u.endswith(UNDO)]
+            whole = not undone or facts._all_is_undone()
+            holds(whole, "P8: a rollback goes to its end", undone)

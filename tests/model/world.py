@@ -1,0 +1,202 @@
+"""One state of the world: the tables, what the actors have in hand, and what may still go wrong.
+
+Two states are the same when the same can happen in them; `World.key` says so. Ids are replaced by
+names, fences by whether they still hold, times by how far off they are, and the two workers, which
+are alike, are put in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from tests.model.hands import Call, Script
+from tests.model.stage import Record, Tables
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often each thing may go wrong in one schedule."""
+
+    crashes: int = 0
+    zombies: int = 0
+    """Workers that are taken for dead while they live."""
+    duplicates: int = 0
+    losses: int = 0
+    """Messages that the broker loses."""
+    answers: int = 0
+    """COMMITs whose answer is lost."""
+    recoveries: int = 0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A worker process. `executing`: the unit whose function has been called, until its commit."""
+
+    name: str
+    worker: UUID | None = None
+    script: Script | None = None
+    executing: Call | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """A state. `acts`: what each client's act has come to; None before it begins."""
+
+    tables: Tables
+    seats: tuple[Seat, ...]
+    acts: tuple[Script | str | None, ...]
+    left: Limits
+    names: Mapping[str, str]
+    stored: tuple[str, ...] = ()
+    """Runs into whose inbox a signal was stored, once for each."""
+    asked: frozenset[str] = frozenset()
+    is_damaged: bool = False
+    """Something was lost, so that it may take a recovery to go on."""
+
+    def with_tables(self, tables: Tables) -> World:
+        """The same after a transaction; what is new in the tables gets its name."""
+        names = dict(self.names)
+        for token in sorted(tables.token, key=lambda row: row["parent_id"] is not None):
+            run = names.get(token["run_id"])
+            if run is not None and token["id"] not in names:
+                unit = f"/{token['unit']}" if token["parent_id"] else ""
+                names[token["id"]] = f"{run}{unit}"
+            if token["child_run_id"]:
+                unit = token["unit"].removesuffix("#compensate")
+                names.setdefault(token["child_run_id"], f"{run}>{unit}")
+        if any(token["id"] not in names for token in tables.token):
+            return replace(self, names=names).with_tables(tables)
+        return replace(self, tables=tables, names=names)
+
+    def name(self, id: str | UUID | None) -> str | None:
+        """What an id is called; None for one that is not of a run or token."""
+        return None if id is None else self.names.get(str(id))
+
+    def unfinished(self) -> list[Record]:
+        return [run for run in self.tables.run if run["finished_at"] is None]
+
+    def is_live(self, worker: str | UUID | None) -> bool:
+        """Whether a worker is registered and has not been declared dead."""
+        return any(
+            row["id"] == str(worker) and row["ended_at"] is None for row in self.tables.worker
+        )
+
+    def key(self) -> int:
+        """Equal for states in which the same can happen."""
+        scripts = [
+            (
+                seat.worker is not None and self.is_live(seat.worker),
+                self._hand_key(seat.script),
+                seat.executing and (self.name(seat.executing.run_id), seat.executing.unit),
+                seat.name,
+            )
+            for seat in self.seats
+        ]
+        scripts.sort(key=repr)
+        order = {name: place for place, (*_, name) in enumerate(scripts)}
+        seats = {str(seat.worker): order[seat.name] for seat in self.seats if seat.worker}
+        acts = tuple(self._hand_key(a) if isinstance(a, Script) else a for a in self.acts)
+        rest = (tuple(entry[:-1] for entry in scripts), acts, self.left, self.is_damaged)
+        return hash((rest, *self._tables_key(seats)))
+
+    def _hand_key(self, script: Script | None) -> object:
+        if script is None:
+            return None
+        seen: dict[str, int] = {}
+        replies = tuple(
+            (type(reply.error), tuple(self._row_key(row, seen) for row in reply.rows))
+            for reply in script.replies
+        )
+        return (script.does, replies)
+
+    def _row_key(self, row: Mapping[str, Any], seen: dict[str, int]) -> object:
+        return tuple((k, self._value_key(v, seen)) for k, v in row.items() if k not in _PASSING)
+
+    def _value_key(self, value: object, seen: dict[str, int]) -> object:
+        match value:
+            case UUID():
+                text = str(value)
+                return self.names.get(text) or seen.setdefault(text, len(seen))
+            case datetime():
+                return None
+            case Decimal() | float():
+                return max(0, round(value))
+            case dict() | list():
+                return json.dumps(value, sort_keys=True)
+            case str():
+                return self.names.get(value, value)
+            case _:
+                return value
+
+    def _tables_key(self, seats: Mapping[str, int]) -> tuple[object, ...]:
+        t = self.tables
+        fences = {row["id"]: row["fence"] for row in t.token}
+        return (
+            tuple(sorted((self._run_key(row) for row in t.run), key=repr)),
+            tuple(sorted((self._token_key(row, seats) for row in t.token), key=repr)),
+            tuple(sorted((self.name(row["token_id"]) or "", row["position"]) for row in t.item)),
+            tuple(
+                (self.name(row["run_id"]), row["unit"], row["outcome"])
+                for row in sorted(t.journal, key=_seq)
+            ),
+            frozenset(Counter(self._hint_key(row, fences) for row in t.outbox).items()),
+            tuple(
+                (
+                    self.name(row["run_id"]),
+                    row["name"],
+                    row["key"],
+                    json.dumps(row["payload"]),
+                    self.name(row["consumed_by"]),
+                )
+                for row in sorted(t.inbox, key=_id)
+            ),
+            tuple(sorted(self._worker_key(row, seats) for row in t.worker)),
+        )
+
+    def _run_key(self, row: Record) -> object:
+        return (self.name(row["id"]), row["status"], row["cancel_reason"], bool(row["error"]))
+
+    def _token_key(self, row: Record, seats: Mapping[str, int]) -> object:
+        plain = tuple(json.dumps(row[column]) for column in _PLAIN)
+        claimed = row["claimed_by"]
+        holder = None if claimed is None else (seats.get(claimed, "nobody"), self.is_live(claimed))
+        return (
+            self.name(row["id"]),
+            plain,
+            len(row["failures"] or ()),
+            self.name(row["child_run_id"]),
+            self.tables.seconds_until(row["wake_at"]),
+            self.tables.seconds_until(row["deadline_at"]),
+            holder,
+        )
+
+    def _hint_key(self, row: Record, fences: Mapping[str, str]) -> object:
+        tokens = tuple(self.name(token) for token in row["args"])
+        is_current = fences.get(row["token_id"]) == row["fence"]
+        return (tokens, is_current, self.tables.seconds_until(row["available_at"]))
+
+    def _worker_key(self, row: Record, seats: Mapping[str, int]) -> tuple[int, bool, bool]:
+        place = seats.get(row["id"], -1)
+        return (place, row["ended_at"] is not None, self.tables.is_due(row["expires_at"]))
+
+
+_PASSING = frozenset({"hinted_at", "waited", "now", "created_at"})
+_PLAIN = (
+    "node", "unit", "attempt", "crashes", "flags", "rollback", "part", "position", "wait", "awaits",
+    "remaining", "failed", "total", "opened", "input", "snapshot", "answer",
+)  # fmt: skip
+
+
+def _seq(row: Record) -> int:
+    return int(row["seq"])
+
+
+def _id(row: Record) -> int:
+    return int(row["id"])

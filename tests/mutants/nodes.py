@@ -1,0 +1,348 @@
+"""The mutants of what nodes are made of: forks and gates, waits, signals, children."""
+
+from tests.mutants.mutant import Mutant
+
+PROGRESS = "celery_durable/core/progress.py"
+WAITS = "celery_durable/core/waits.py"
+SETTLE = "celery_durable/settle.py"
+TOKENS = "celery_durable/store/tokens.py"
+COMMITS = "celery_durable/store/commits.py"
+GATES = "celery_durable/store/gates.py"
+INBOX = "celery_durable/store/inbox.py"
+WORKERS = "celery_durable/store/workers.py"
+
+TESTS = "tests/integration"
+PARALLEL = f"{TESTS}/test_parallel.py"
+FAILURES = f"{TESTS}/test_parallel_failures.py"
+MAP = f"{TESTS}/test_map.py"
+WINDOW = f"{TESTS}/test_map_window.py"
+ROUTE = f"{TESTS}/test_route.py"
+LOOP = f"{TESTS}/test_loop.py"
+SLEEP = f"{TESTS}/test_sleep.py"
+SIGNALS = f"{TESTS}/test_signals.py"
+SUSPEND = f"{TESTS}/test_suspend.py"
+TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
+TREE = f"{TESTS}/test_cancel_tree.py"
+COST = f"{TESTS}/test_flat_cost_nodes.py"
+MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
+
+FORKS = (
+    Mutant(
+        name="gate-counts-down",
+        promise="P2",
+        takes_out="counting a branch that leaves",
+        file=GATES,
+        old="            remaining=after,\n",
+        new="            remaining=p.remaining,\n",
+        tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),
+    ),
+    Mutant(
+        name="hint-of-the-last-branch",
+        promise="P2",
+        takes_out="the parent's hint as the last branch leaves",
+        file=GATES,
+        old='joined.c.remaining == sa.literal_column("0")',
+        new="sa.false()",
+        tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),
+    ),
+    Mutant(
+        name="parents-wait-for-all-branches",
+        promise="P2",
+        takes_out="looking whether branches remain",
+        file=TOKENS,
+        old='t.token.c.remaining == sa.literal_column("0")),',
+        new='t.token.c.remaining >= sa.literal_column("0")),',
+        tests=(
+            f"{PARALLEL}::test_recovery_does_not_bring_a_parent_past_a_branch_that_has_not_ended",
+        ),
+    ),
+    Mutant(
+        name="failed-branches-are-counted",
+        promise="P8",
+        takes_out="counting a branch that failed",
+        file=GATES,
+        old='failed=p.failed + sql.integer("failed"),',
+        new="failed=p.failed,",
+        tests=(f"{FAILURES}::test_all_settle_and_the_completed_are_undone_newest_first",),
+    ),
+    Mutant(
+        name="window-refill",
+        promise="P2",
+        takes_out="opening items as others end",
+        file=GATES,
+        old='(sa.and_(has_room, p.flags == sa.literal_column("0")), chunk),',
+        new='(has_room, sa.literal_column("0")),',
+        tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
+    ),
+    Mutant(
+        name="window-waits-for-room",
+        promise="P4",
+        takes_out="looking whether a chunk of the window has ended",
+        file=GATES,
+        old='has_room = sa.or_(ended % chunk == sa.literal_column("0"), ended >= p.opened)',
+        new="has_room = sa.true()",
+        tests=(f"{WINDOW}::test_a_chunk_is_opened_when_a_chunk_has_ended",),
+    ),
+    Mutant(
+        name="chunks-share-a-message",
+        promise="P11",
+        takes_out="one message for the items of a chunk",
+        file=GATES,
+        old='opened.c.position // sql.integer("chunk"),',
+        new="opened.c.position,",
+        tests=(f"{WINDOW}::test_a_chunk_shares_a_message",),
+    ),
+    Mutant(
+        name="fail-fast-branches",
+        promise="P8",
+        takes_out="dropping the branches that have not begun",
+        file=PROGRESS,
+        old="return Leave(failed, failed and node.fail_fast)",
+        new="return Leave(failed)",
+        tests=(f"{FAILURES}::test_fail_fast_drops_the_branches_that_have_not_begun",),
+    ),
+    Mutant(
+        name="fail-fast-items",
+        promise="P8",
+        takes_out="dropping the items that have not begun",
+        file=PROGRESS,
+        old="return Leave(counts, counts and node.fail_fast,",
+        new="return Leave(counts, False,",
+        tests=(
+            f"{MAP}::test_fail_fast_drops_items_that_have_not_begun_and_those_that_wait_for_room",
+        ),
+    ),
+    Mutant(
+        name="fail-fast-spares-what-is-in-hand",
+        promise="P8",
+        takes_out="letting a branch end that is executed",
+        file=GATES,
+        old="            t.token.c.claimed_by.is_(None),\n",
+        new="",
+        tests=(f"{FAILURES}::test_fail_fast_lets_a_branch_in_hand_end_and_it_is_undone",),
+    ),
+    Mutant(
+        name="errors-that-are-kept",
+        promise="P8",
+        takes_out='on_error="keep"',
+        file=PROGRESS,
+        old="counts = failed and not node.keeps_errors",
+        new="counts = failed",
+        tests=(f"{MAP}::test_with_errors_kept_the_place_of_a_failed_item_holds_its_error",),
+    ),
+    Mutant(
+        name="items-commit-with-the-fork",
+        promise="P1",
+        takes_out="the items that wait for room",
+        file=GATES,
+        old='return [_hinted(opened).cte("hinted_branches"), stored]',
+        new='_ = stored\n    return [_hinted(opened).cte("hinted_branches")]',
+        tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
+    ),
+)
+
+COSTS = (
+    Mutant(
+        name="gates-are-found-by-their-key",
+        promise="P11",
+        takes_out="finding the parent's token without a look at the branches",
+        file=GATES,
+        old=".where(p.id == held.c.parent_id, gone",
+        new=".where(p.run_id == held.c.run_id, p.parent_id.is_(None), gone",
+        tests=(f"{COST}::test_an_item_costs_the_same_however_many_have_ended[all at once]",),
+    ),
+)
+
+ONE_AFTER_THE_OTHER = (
+    Mutant(
+        name="route-decision-first",
+        promise="P3",
+        takes_out="recording the selector's answer before its case begins",
+        file=WAITS,
+        old="return Decision(token, units.same_again(plan, moved), (entry,))",
+        new="return Decision(token, units.same_again(plan, moved))",
+        tests=(f"{ROUTE}::test_the_selectors_answer_is_journaled_before_the_case_begins",),
+    ),
+    Mutant(
+        name="an-iteration-is-a-commit",
+        promise="P3",
+        takes_out="recording each iteration as it ends",
+        file=PROGRESS,
+        old="return Decision(token, following, (entry,))",
+        new="return Decision(token, following)",
+        tests=(
+            f"{LOOP}::test_each_iteration_is_a_unit_and_a_commit_of_its_own",
+            f"{LOOP}::test_a_run_killed_in_iteration_7_goes_on_with_7",
+        ),
+    ),
+    Mutant(
+        name="max-iterations",
+        promise="P2",
+        takes_out="the end of a loop that is never done",
+        file=PROGRESS,
+        old="(token.position or 0) + 1 >= node.max_iterations",
+        new="(token.position or 0) > node.max_iterations",
+        tests=(f"{LOOP}::test_a_loop_ends_after_max_iterations",),
+    ),
+    Mutant(
+        name="timers-are-not-early",
+        promise="P2",
+        takes_out="the time before which a sleeping run must not go on",
+        file=COMMITS,
+        old='"wake_at": sql.clock + sql.interval("delay"),',
+        new='"wake_at": sql.clock,',
+        tests=(f"{SLEEP}::test_a_message_that_comes_early_does_not_wake_it",),
+    ),
+    Mutant(
+        name="time-limits-are-no-crashes",
+        promise="P5",
+        takes_out="telling a unit that took too long from one whose worker died",
+        file=WORKERS,
+        old='(sql.boolean("timed_out"), sa.literal_column(str(int(Flags.TIMED_OUT)))),',
+        new='(sql.boolean("timed_out"), sa.literal_column("0")),',
+        tests=(
+            f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",
+            f"{TIMEOUTS}::test_a_worker_that_dies_past_the_deadline_has_timed_out",
+        ),
+    ),
+    Mutant(
+        name="overdue-claims",
+        promise="P5",
+        takes_out="freeing a claim whose unit takes too long",
+        file=WORKERS,
+        old="sa.or_(_is_gone, _is_overdue)",
+        new="_is_gone",
+        tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
+    ),
+)
+
+ARRIVALS = (
+    Mutant(
+        name="signals-are-consumed-once",
+        promise="P9",
+        takes_out="looking whether a signal is consumed as it is locked",
+        file=COMMITS,
+        old='t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))',
+        new='t.inbox.c.id == sql.big("message"))',
+        tests=(
+            f"{MECHANISMS}::test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone",
+        ),
+    ),
+    Mutant(
+        name="signals-are-locked",
+        promise="P9",
+        takes_out="locking a signal before it is consumed",
+        file=COMMITS,
+        old='    .with_for_update()\n    .cte("signal")',
+        new='    .cte("signal")',
+        tests=(
+            f"{MECHANISMS}::test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone",
+        ),
+    ),
+    Mutant(
+        name="signals-are-used-up",
+        promise="P9",
+        takes_out="writing down that a signal is consumed",
+        file=COMMITS,
+        old='parts.append(_consumed(held).cte("consumed"))',
+        new="_ = _consumed(held)",
+        tests=(f"{SIGNALS}::test_the_oldest_of_a_name_goes_first",),
+    ),
+    Mutant(
+        name="a-look-after-parking",
+        promise="P9",
+        takes_out="looking into the inbox again once a token is parked",
+        file=SETTLE,
+        old="return self._waiting(claim, then) if isinstance(then, Park) else None",
+        new="return None",
+        tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),
+    ),
+    Mutant(
+        name="signals-wake-who-waits",
+        promise="P9",
+        takes_out="claiming a token whose signal is there",
+        file=TOKENS,
+        old="            t.inbox.c.name == t.token.c.awaits,\n",
+        new="            t.inbox.c.name != t.token.c.awaits,\n",
+        tests=(
+            f"{SIGNALS}::test_a_signal_is_consumed_whether_it_comes_before_or_while_the_run_waits",
+        ),
+    ),
+    Mutant(
+        name="answers-belong-to-their-unit",
+        promise="P9",
+        takes_out="what a suspended step has kept",
+        file=COMMITS,
+        old='    "snapshot": sql.json("snapshot"),\n',
+        new='    "snapshot": sa.null(),\n',
+        tests=(f"{SUSPEND}::test_a_resume_enters_exactly_the_unit_that_asked",),
+    ),
+)
+
+FAMILIES = (
+    Mutant(
+        name="parents-wait-for-their-child",
+        promise="P2",
+        takes_out="looking whether the child has ended",
+        file=TOKENS,
+        old=", _child.c.finished_at.is_not(None)",
+        new="",
+        tests=(f"{MECHANISMS}::test_a_parent_is_not_to_be_had_before_its_child_has_ended",),
+    ),
+    Mutant(
+        name="parents-wait-for-one-child",
+        promise="P2",
+        takes_out="which child it is that a parent waits for",
+        file=TOKENS,
+        old="_child.c.id == t.token.c.child_run_id",
+        new="_child.c.parent_token == t.token.c.id",
+        tests=(f"{MECHANISMS}::test_only_the_child_that_a_parent_waits_for_lets_it_go_on",),
+    ),
+    Mutant(
+        name="children-tell-their-parent",
+        promise="P2",
+        takes_out="the parent's hint as a child ends",
+        file=COMMITS,
+        old='parts.append(_parent_told(held).cte("told"))',
+        new="_ = _parent_told(held)",
+        tests=(f"{MECHANISMS}::test_the_end_of_a_child_leaves_a_hint_for_its_parent",),
+    ),
+    Mutant(
+        name="cancels-go-down-the-tree",
+        promise="P2",
+        takes_out="sending a cancel on to the children",
+        file=INBOX,
+        old='connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})',
+        new="pass",
+        tests=(f"{MECHANISMS}::test_a_cancel_is_sent_on_to_the_children",),
+    ),
+    Mutant(
+        name="cancelled-branches-are-counted",
+        promise="P2",
+        takes_out="counting the branches that a cancel has ended",
+        file=INBOX,
+        old='t.token.c.remaining - sql.integer("ended") - (',
+        new="t.token.c.remaining - (",
+        tests=(f"{FAILURES}::test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has",),
+    ),
+    Mutant(
+        name="cancelled-items-are-counted",
+        promise="P2",
+        takes_out="counting the items that wait for room when a cancel comes",
+        file=INBOX,
+        old=" - (t.token.c.total - t.token.c.opened),",
+        new=",",
+        tests=(f"{WINDOW}::test_a_cancel_drops_the_items_that_wait_for_room",),
+    ),
+    Mutant(
+        name="cancels-are-announced",
+        promise="P3",
+        takes_out="announcing a cancel before it is applied",
+        file="celery_durable/recovery.py",
+        old="            inbox.announce(connection, run_id, command)\n",
+        new="            pass\n",
+        tests=(f"{TREE}::test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin",),
+    ),
+)
+
+NODES: tuple[Mutant, ...] = (*FORKS, *COSTS, *ONE_AFTER_THE_OTHER, *ARRIVALS, *FAMILIES)

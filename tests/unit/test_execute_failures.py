@@ -1,0 +1,195 @@
+"""What the functions between steps raise, and time limits: always an event, never an exception."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable, GiveUp, RetryLater, RetryPolicy, Suspend, Workflow
+from celery_durable.core.event import Chosen, Failed, Listed, Slept, Succeeded
+from celery_durable.core.plan import ChildNode
+from celery_durable.core.status import Status
+from celery_durable.core.token import Token
+from celery_durable.core.units import retry_policy
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import execute
+from tests.unit.executing import SHELL, CardDeclined, TooSlow, executed, failure, raising
+from tests.unit.nodes import choosing
+from tests.unit.values import NOW, FixedJournal, at, claim
+
+Function = Callable[[Any], Any]
+
+
+def handler(_ctx: Any) -> int:
+    return 1
+
+
+def mapping(function: Function) -> tuple[Workflow, Token]:
+    return Durable().workflow("order").map("lines", over=function, handler=handler), at("lines")
+
+
+def routing(function: Function) -> tuple[Workflow, Token]:
+    return Durable().workflow("order").route("rail", function, {"wire": handler}), choosing()
+
+
+def sleeping(function: Function) -> tuple[Workflow, Token]:
+    return Durable().workflow("order").sleep("cooldown", function), at("cooldown")
+
+
+def spawning(function: Function) -> tuple[Workflow, Token]:
+    made = Durable().workflow("order").child_workflow("fulfil", "stock", map_input=function)
+    return made, at("fulfil")
+
+
+BETWEEN = [mapping, routing, sleeping, spawning]
+
+
+@pytest.mark.parametrize("placed", BETWEEN)
+def test_what_a_function_between_steps_raises_fails_its_unit_which_is_tried_once(
+    placed: Callable[[Function], tuple[Workflow, Token]],
+) -> None:
+    error = CardDeclined("no money")
+    made, token = placed(raising(error))
+    execution = executed(made, token)
+    assert isinstance(execution.event, Failed)
+    assert execution.event.error.type == "tests.unit.executing.CardDeclined"
+    assert (execution.event.error.message, execution.event.error.unit) == ("no money", token.unit)
+    assert execution.exception is error
+    assert execution.beside is None
+    assert retry_policy(made.plan, token).max_attempts == 1
+
+
+@pytest.mark.parametrize("placed", BETWEEN)
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RecursionError(), GiveUp("no")])
+def test_whatever_a_function_between_steps_raises_is_an_event(
+    placed: Callable[[Function], tuple[Workflow, Token]], error: BaseException
+) -> None:
+    made, token = placed(raising(error))
+    assert isinstance(executed(made, token).event, Failed)
+
+
+@pytest.mark.parametrize("placed", BETWEEN)
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
+def test_what_tells_the_process_to_exit_is_not_a_failure_of_a_function_between_steps(
+    placed: Callable[[Function], tuple[Workflow, Token]], stop: BaseException
+) -> None:
+    made, token = placed(raising(stop))
+    with pytest.raises(type(stop)):
+        executed(made, token)
+
+
+@pytest.mark.parametrize(
+    ("placed", "given", "told"),
+    [
+        (mapping, 7, "over= of 'lines' returned int"),
+        (mapping, [object()], "item 0 of lines (object) cannot be stored"),
+        (routing, "gold", "The selector of 'rail' answered 'gold'; the cases are wire."),
+        (routing, object(), "the answer of rail#route (object) cannot be stored"),
+        (sleeping, "1h", "The duration of 'cooldown' is str"),
+        (sleeping, -1, "The duration of 'cooldown' is -1 s"),
+        (spawning, object(), "the input of stock (object) cannot be stored"),
+    ],
+)
+def test_what_a_function_between_steps_returns_wrongly_fails_its_unit(
+    placed: Callable[[Function], tuple[Workflow, Token]], given: Any, told: str
+) -> None:
+    made, token = placed(lambda _ctx: given)
+    event = executed(made, token).event
+    assert isinstance(event, Failed)
+    assert event.error.message.startswith(told)
+
+
+def test_the_functions_between_steps_may_be_async() -> None:
+    async def answered(ctx: Any) -> Any:
+        await asyncio.sleep(0)
+        return ctx.input
+
+    made, token = mapping(answered)
+    assert executed(made, token, [1]).event == Listed(("1",), NOW)
+    made, token = routing(answered)
+    assert executed(made, token, "wire").event == Chosen('"wire"', "wire", NOW)
+    made, token = sleeping(answered)
+    assert executed(made, token, 5).event == Slept(5.0, NOW)
+
+
+def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
+    def items(_ctx: Any) -> Any:
+        yield 1
+        raise CardDeclined("no money")
+
+    made, token = mapping(items)
+    event = executed(made, token).event
+    assert isinstance(event, Failed)
+    assert event.error.message == "no money"
+
+
+def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
+    def spawn(_claim: object, child: ChildNode, _input: str | None) -> Any:
+        raise ValueError(child.workflow)
+
+    made, token = spawning(handler)
+    held = claim(token)
+    shell = replace(SHELL, spawn=spawn)
+    execution = execute(made, held, Context(held, FixedJournal()), shell)
+    assert isinstance(execution.event, Failed)
+    assert (execution.event.error.message, execution.beside) == ("stock", None)
+
+
+def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
+    event = failure(raising(TooSlow()))
+    assert (event.error.type, event.error.unit) == ("StepTimeout", "charge")
+    assert "charge took longer than its" in event.error.message
+    assert "TooSlow" in event.error.traceback
+    assert event.may_retry
+
+
+def test_a_time_limit_is_told_in_the_failure() -> None:
+    made = Durable().workflow("order").step(raising(TooSlow()), name="charge", timeout=2.5)
+    held = replace(claim(at("charge")), time_limit=2.5)
+    event = execute(made, held, Context(held, FixedJournal()), SHELL).event
+    assert isinstance(event, Failed)
+    assert event.error.message == "charge took longer than its 2.5 s"
+
+
+def test_a_policy_may_give_up_on_timeouts() -> None:
+    from celery_durable import StepTimeout
+
+    patient = RetryPolicy(give_up_on=StepTimeout)  # type: ignore[arg-type]
+    made = Durable().workflow("order").step(raising(TooSlow()), name="charge", retry=patient)
+    event = executed(made, at("charge")).event
+    assert isinstance(event, Failed)
+    assert not event.may_retry
+
+
+def test_a_time_limit_that_passes_in_until_is_a_step_timeout_of_the_loop() -> None:
+    def until(_result: Any, _done: int) -> bool:
+        raise TooSlow
+
+    made = Durable().workflow("order").loop("poll", handler, max_iterations=3, until=until)
+    event = executed(made, at("poll#0", position=0)).event
+    assert isinstance(event, Succeeded)
+    assert event.iteration is not None
+    assert event.iteration.error is not None
+    assert (event.iteration.error.type, event.iteration.error.unit) == ("StepTimeout", "poll")
+
+
+def test_retry_later_of_a_selector_asks_it_again() -> None:
+    made, token = routing(raising(RetryLater(5)))
+    event = executed(made, token).event
+    assert isinstance(event, Failed)
+    assert (event.delay, event.counts) == (5.0, False)
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("undo", "charge#compensate"), ("returns", "#returns")])
+def test_what_cannot_suspend_fails_and_says_so(kind: str, unit: str) -> None:
+    made = Durable().workflow("order")
+    asks = lambda _ctx: Suspend("kept")  # noqa: E731
+    if kind == "undo":
+        made.step(Durable().step(name="charge", compensate=asks)(handler))
+        token = at(unit, rollback=Status.FAILED)
+    else:
+        made.step(handler, name="charge").returns(asks)
+        token = at(unit)
+    assert isinstance(executed(made, token).event, Failed)
