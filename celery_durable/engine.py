@@ -95,6 +95,7 @@ class Engine:
             self._settings.inline_steps, time.monotonic() + self._settings.inline_seconds
         )
         in_hand: Claim | None = claim
+        began = time.monotonic()
         try:
             while in_hand is not None:
                 claim = in_hand
@@ -107,8 +108,12 @@ class Engine:
             logger.warning("The time of %s was up: %s", claim.token.unit, error)
             self._settler.let_go(claim, timed_out=True)
         except BaseException as error:
-            # Not the handler's failure (that is an event): ours, or the process has to exit.
-            self._settler.let_go(claim, counts=not is_told_to_exit(error))
+            # Not the handler's failure (that is an event): ours, or the process has to exit. The
+            # hard time limit says so too, before it kills.
+            is_told = is_told_to_exit(error)
+            limit = claim.time_limit
+            is_late = is_told and limit is not None and time.monotonic() - began >= limit
+            self._settler.let_go(claim, counts=not is_told, timed_out=is_late)
             raise
 
     def _claim(self, token_id: UUID) -> Claim | None:

@@ -8,7 +8,7 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import StepNode
 from celery_durable.core.token import Token
-from celery_durable.core.units import body, is_between_steps
+from celery_durable.core.units import body, fits, is_between_steps
 from celery_durable.store import definitions
 from celery_durable.store.database import Database
 from celery_durable.workflow.builder import Workflow
@@ -74,7 +74,7 @@ def knows(workflow: Workflow, token: Token) -> bool:
     if token.unit == RETURNS:
         return workflow.plan.returns
     node = workflow.plan.find(token.node)
-    if node is None:
+    if node is None or not fits(node, token):
         return False
     if token.rollback is None and is_between_steps(node, token):
         return True

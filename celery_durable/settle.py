@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide, may_turn_back
-from celery_durable.core.decision import Decision, End, Fork, Leave, Move, Park
+from celery_durable.core.decision import Decision, End, Fork, Leave, Move, Outcome, Park
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
 from celery_durable.core.token import Flags, ForChild, ForSignal
@@ -159,7 +159,7 @@ class Settler:
         token, plan = turn.claim.token, turn.workflow.plan
         if not may_turn_back(plan, token, event):
             return event
-        return replace(event, undo=journal.next_undo(connection, token, plan.undoable))
+        return replace(event, undo=journal.next_undo(connection, token))
 
     def _release(self, turn: Turn, decision: Decision) -> Release | None:
         """Where the token's message goes; None when we go straight on, or no token is left."""
@@ -299,7 +299,8 @@ def starts(written: Written) -> bool:
 def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:
     """A failure that is tried again is a WARNING; a final one an ERROR with its traceback."""
     event, token, then = execution.event, claim.token, decision.then
-    if not isinstance(event, Failed | Crashed):
+    is_cancelled = any(entry.outcome is Outcome.CANCELLED for entry in decision.records)
+    if is_cancelled or not isinstance(event, Failed | Crashed):
         return
     what = f"{claim.run.workflow}.{token.unit} of run {claim.run.id}"
     error = f"{event.error.type}: {event.error.message}"

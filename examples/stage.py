@@ -29,7 +29,9 @@ from examples.demo.signals import blocked, ignore
 
 CONF = "EXAMPLE_CONF"
 READY_SECONDS = 60
-STOP_SECONDS = 10
+GRACE_SECONDS = 1.5
+"""For the worker to end by itself; it has nothing left to do."""
+
 LOG_LINES = 25
 
 # The shell becomes the worker and leaves a child behind that reads from us. The end of the file
@@ -131,7 +133,7 @@ def _worker(module: str, conf: Mapping[str, Any], folder: Path) -> Iterator[None
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+            process.wait(GRACE_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         process.wait()

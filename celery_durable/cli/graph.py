@@ -12,6 +12,7 @@ from rich.text import Text
 from celery_durable.cli.application import durable_of, json_option
 from celery_durable.cli.exits import Exit, Refused
 from celery_durable.cli.looking import Seen, look
+from celery_durable.cli.notes import failed_of
 from celery_durable.cli.output import Form, Output
 from celery_durable.cli.steps import IN_HAND, State, StepStanding
 from celery_durable.core.diagram import Colour, Mark, flowchart
@@ -122,7 +123,7 @@ def _note(step: StepStanding) -> str:
     if step.forked is not None and step.state in IN_HAND:
         at = step.forked
         said.append(f"{at.ended}/{at.total}")
-        counts = {"failed": at.failed, "executing": at.executing, "waiting": at.waiting}
+        counts = {"failed": failed_of(step), "executing": at.executing, "waiting": at.waiting}
         said += [f"{count} {word}" for word, count in counts.items() if count]
     elif step.tally is not None:
         done = step.tally

@@ -73,7 +73,11 @@ def is_numbered(entry: JournalEntry) -> bool:
 @click.option(
     "--all", "is_whole", is_flag=True, help="Each item and iteration on a line of its own."
 )
-@click.option("--attempts", is_flag=True, help="Also the failed attempts before each ending.")
+@click.option(
+    "--attempts",
+    is_flag=True,
+    help="Also the failed attempts before each ending that has a line of its own.",
+)
 @click.option("--traceback", is_flag=True, help="Also the tracebacks of what failed.")
 @json_option
 @click.pass_context
@@ -122,11 +126,14 @@ def _time(output: Output, at: datetime) -> Text:
 
 def _rows(output: Output, groups: Sequence[Group], *, attempts: bool) -> Iterator[Row]:
     for group in groups:
+        if len(group) > 1:
+            yield _group_row(output, group)
+            continue
+        (entry,) = group
         if attempts:
-            for entry in group:
-                for failed in entry.failures:
-                    yield _attempt_row(output, failed)
-        yield _entry_row(output, *group) if len(group) == 1 else _group_row(output, group)
+            for failed in entry.failures:
+                yield _attempt_row(output, failed)
+        yield _entry_row(output, entry)
 
 
 def _entry_row(output: Output, entry: JournalEntry) -> Row:

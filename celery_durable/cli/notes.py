@@ -80,7 +80,7 @@ def _fork(step: StepStanding, output: Output) -> Text | None:
         if output.form is Form.TERMINAL:
             said.append("  ").append_text(bar(at.ended / at.total if at.total else 1.0))
         counts = (("executing", at.executing), ("waiting", at.waiting), ("queued", at.queued))
-        return _with_failed(said, at.failed, _counted(*counts))
+        return _with_failed(said, failed_of(step), _counted(*counts))
     if step.tally is None:
         return None
     done = step.tally
@@ -91,6 +91,14 @@ def _fork(step: StepStanding, output: Output) -> Text | None:
         ("not undone", done.undo_failed),
     )
     return _with_failed(Text(items, "dim"), done.failed, _counted(*counts))
+
+
+def failed_of(step: StepStanding) -> int:
+    """How many branches or items have failed; the gate does not count errors that are kept."""
+    return max(
+        step.forked.failed if step.forked else 0,
+        step.tally.failed if step.tally else 0,
+    )
 
 
 def _with_failed(said: Text, failed: int, counts: Sequence[str]) -> Text:

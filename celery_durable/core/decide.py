@@ -69,7 +69,7 @@ def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decision:
 
 def may_turn_back(plan: Plan, token: Token, event: Event) -> bool:
     """Whether deciding on `event` needs to know what is to be undone next."""
-    if token.parent is not None or not plan.undoable:
+    if token.parent is not None:
         return False
     return bool(token.flags) or token.rollback is not None or _may_fail(plan, token, event)
 
@@ -105,7 +105,8 @@ def _forward(  # noqa: PLR0911 - a table of cases
         case Failed() | Crashed():
             return failed(plan, token, event)
         case ChildEnded():
-            return failed(plan, token, Failed(event.error, event.started_at, undo=event.undo))
+            why = Failed(event.error, event.started_at, undo=event.undo)
+            return failed(plan, token, why, event.child)
         case Joined():
             return joined(plan, token, event)
         case _:

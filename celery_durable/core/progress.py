@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
 from celery_durable.core import units
 from celery_durable.core.decision import (
@@ -147,8 +148,11 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
     return Decision(token, units.same_again(plan, moved, delay))
 
 
-def failed(plan: Plan, token: Token, event: Failed | Crashed) -> Decision:
-    entry = units.record(plan, token, event, Outcome.FAILED)
+def failed(
+    plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None = None
+) -> Decision:
+    """The unit in hand, which was `child` where it was a run, has failed for good."""
+    entry = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
     if token.parent is not None:
         return Decision(token, leave(plan, token, failed=True), (entry,))
     return turn_back(

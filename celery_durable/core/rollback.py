@@ -24,6 +24,7 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
+from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import (
     Plan,
@@ -60,6 +61,9 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
             return units.record(plan, token, event, Outcome.COMPLETED)
         case ChildEnded(status=Status.COMPLETED) if compensating:
             return of_child(plan, token, event)
+        case Failed(error=ErrorRecord(type="RunCancelled")):
+            # It was told, and stopped.
+            return units.record(plan, token, event, Outcome.CANCELLED)
         case Failed() | Crashed():
             return units.record(plan, token, event, Outcome.FAILED)
         case ChildEnded(status=Status.FAILED):

@@ -11,9 +11,12 @@ from celery_durable.core.plan import (
     Body,
     ChildNode,
     LoopNode,
+    MapNode,
     Node,
+    ParallelNode,
     Placement,
     Plan,
+    RouteNode,
     StepNode,
     body_of,
     first_placement,
@@ -40,6 +43,22 @@ def is_between_steps(node: Node, token: Token) -> bool:
     if token.parent is not None or isinstance(node, StepNode | ChildNode | LoopNode):
         return False
     return token.part is None
+
+
+def fits(node: Node, token: Token) -> bool:
+    """Whether a token may stand at `node` as it does: one of another kind leaves other marks."""
+    is_part = token.parent is not None or token.rollback is not None
+    match node:
+        case ParallelNode() if is_part:
+            return token.part is not None
+        case MapNode() if is_part:
+            return token.part is None and token.position is not None
+        case RouteNode():
+            return token.part is not None or token.unit == first_unit(node)
+        case LoopNode():
+            return token.parent is None and token.part is None and token.position is not None
+        case _:
+            return token.parent is None and token.part is None and token.position is None
 
 
 def retry_policy(plan: Plan, token: Token) -> RetryPolicy:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,8 +17,6 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.rows import error_of
 
-_listed_nodes = sa.func.json_array_elements_text(sql.json("nodes")).table_valued("value")
-
 _in_hand = t.journal.alias("in_hand")
 
 _UNDO = Statement(
@@ -27,7 +24,6 @@ _UNDO = Statement(
     .where(
         t.journal.c.run_id == sql.uuid("run_id"),
         t.journal.c.undoable,
-        t.journal.c.node.in_(sa.select(_listed_nodes.c.value)),
         t.journal.c.seq
         < sa.func.coalesce(
             sa.select(_in_hand.c.seq)
@@ -41,13 +37,14 @@ _UNDO = Statement(
 )
 
 
-def next_undo(connection: Connection, token: Token, nodes: Collection[str]) -> Undo | None:
-    """The newest completed unit of the run that is still to be undone, among those of `nodes`.
+def next_undo(connection: Connection, token: Token) -> Undo | None:
+    """The newest completed unit of the run that is still to be undone.
 
-    On the way back it is the one that completed before the unit whose compensation is in hand.
+    On the way back it is the one that completed before the unit whose compensation is in hand. Who
+    has no compensator for it leaves the run to a worker that has.
     """
     after = compensated_by(token.unit) if token.rollback else None
-    parameters = {"run_id": token.run_id, "after": after, "nodes": json.dumps(list(nodes))}
+    parameters = {"run_id": token.run_id, "after": after}
     row = one(connection, _UNDO, parameters)
     return Undo(**row) if row else None
 

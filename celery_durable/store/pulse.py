@@ -17,7 +17,7 @@ _BEAT = Statement(
     sa.update(t.token)
     .where(t.token.c.id == sql.uuid("token_id"), t.token.c.fence == sql.uuid("held_fence"))
     .values(progress=sa.func.coalesce(sql.json("note"), t.token.c.progress))
-    .returning(t.token.c.flags, sql.has_commands(t.token.c.run_id).label("has_commands"))
+    .returning(t.token.c.flags)
 )
 
 
@@ -26,7 +26,6 @@ class Pulse:
     """What others ask of the unit in hand; `is_ours` is False once the claim is another's."""
 
     flags: Flags
-    has_commands: bool
     is_ours: bool = True
 
 
@@ -39,5 +38,5 @@ def beat(connection: Connection, claim: Claim, note: str | None) -> Pulse:
     }
     row = one(connection, _BEAT, parameters)
     if row is None:
-        return Pulse(Flags.NONE, has_commands=False, is_ours=False)
-    return Pulse(Flags(row["flags"]), row["has_commands"])
+        return Pulse(Flags.NONE, is_ours=False)
+    return Pulse(Flags(row["flags"]))

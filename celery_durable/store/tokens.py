@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -59,12 +60,15 @@ IS_CLAIMABLE = sa.or_(
 or a flag is up.
 """
 
+_deadline: Any = sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'")
+
 _CLAIM = Statement(
     sa.update(t.token)
     .values(
         claimed_by=sql.uuid("worker"),
         fence=sql.uuid("new_fence"),
-        deadline_at=sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'"),
+        # What waits is only looked at: its step does not run yet.
+        deadline_at=sa.case((t.token.c.wait.is_(None), _deadline)),
     )
     .where(
         t.token.c.id == sql.uuid("token_id"),

@@ -318,6 +318,8 @@ _still_claimed = (
     .scalar_subquery()
 )
 
+_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
+
 _freed = (
     sa.update(t.token)
     .where(t.token.c.id == _still_claimed)
@@ -327,7 +329,8 @@ _freed = (
         crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
         flags=t.token.c.flags.op("|")(
             sa.case(
-                (sql.boolean("timed_out"), sa.literal_column(str(int(Flags.TIMED_OUT)))),
+                # What is parked and only looked at has not taken too long.
+                (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
                 else_=sa.literal_column("0"),
             )
         ),

@@ -56,11 +56,6 @@ class Pulse(Protocol):
         ...
 
     @property
-    def has_commands(self) -> bool:
-        """Whether a cancel has arrived that is not applied yet."""
-        ...
-
-    @property
     def is_ours(self) -> bool:
         """Whether the unit is still this worker's."""
         ...

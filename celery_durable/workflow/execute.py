@@ -7,10 +7,11 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from celery_durable.core import units
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
     Event,
@@ -29,11 +30,11 @@ from celery_durable.core.plan import (
     StepNode,
     body_of,
 )
-from celery_durable.core.units import is_between_steps
+from celery_durable.errors import DatabaseUnavailable
 from celery_durable.workflow import glue
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.failures import failure_of, record_of
+from celery_durable.workflow.failures import failure_of, record_of, timed_out
 from celery_durable.workflow.step import Handler
 from celery_durable.workflow.suspend import suspension
 
@@ -49,6 +50,14 @@ class Execution:
     exception: BaseException | None = None
     beside: Callable[[Any], None] | None = None
     input: str | None = None
+
+
+class _NotTheStep(Exception):
+    """A function between steps failed, so the step's retry policy has no say in it."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 class Spawn(Protocol):
@@ -73,6 +82,13 @@ def execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) ->
     """Call the unit's function. Whatever it does is an event, also a result without JSON form."""
     try:
         return _execute(workflow, claim, context, shell)
+    except DatabaseUnavailable as error:
+        if not isinstance(units.body(workflow.plan, claim.token), StepNode):
+            raise  # what is tried once must not fail because our own database is away
+        return Execution(failure_of(workflow, claim, error), error)
+    except _NotTheStep as error:
+        failed = failure_of(workflow, claim, error.cause, shell.timeouts)
+        return Execution(replace(failed, may_retry=False), error.cause)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
         return Execution(failure_of(workflow, claim, error, shell.timeouts), error)
 
@@ -84,7 +100,7 @@ def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
         return _finished(workflow, claim, context, workflow.result_function, shell)
     node = workflow.plan.find(token.node)
     assert node is not None, token
-    if token.rollback is None and is_between_steps(node, token):
+    if token.rollback is None and units.is_between_steps(node, token):
         return Execution(_between(workflow, claim, context, shell))
     body = body_of(node, token.part)
     if isinstance(body, ChildNode):
@@ -166,8 +182,11 @@ def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shel
     make = workflow.functions(token.node).map_input
     if make is None:
         return None
-    given = call(make, context)
-    text = shell.encode(given, f"the input of {token.unit}")
+    try:
+        given = call(make, context)
+        text = shell.encode(given, f"the input of {token.unit}")
+    except Exception as error:
+        raise _NotTheStep(error) from error
     context.item = given
     return text
 
@@ -193,6 +212,9 @@ def iterate(
             return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
         return Iteration(next_input=given)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
+        if isinstance(error, shell.timeouts):
+            late = timed_out(workflow, claim, record_of(error, node.name).traceback).error
+            return Iteration(error=replace(late, unit=node.name))
         return Iteration(error=record_of(error, node.name))
 
 

@@ -71,5 +71,7 @@ def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
             " timedelta or an aware datetime."
         )
     if not 0 <= duration <= LONGEST:
-        raise ValueError(f"The duration of {node.name!r} is {duration} s; it must not be negative.")
+        raise ValueError(
+            f"The duration of {node.name!r} is {duration} s; it must be from 0 to 100 years."
+        )
     return Slept(float(duration), claim.seen_at)

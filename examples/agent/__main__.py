@@ -47,6 +47,8 @@ class Conversation:
                     print(f"            -> {result}")
                 case {"answer": answer}:
                     print(f"  agent     {answer}")
+                case _:
+                    pass
         self._shown = max(self._shown, len(messages))
 
     def _ask(self, signal: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 def reply(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What to do next: `{"tool": ..., "args": {...}}` or `{"answer": ...}`."""
     used = [message["tool"] for message in messages if "tool" in message]
-    result = messages[-1].get("result")
+    result = messages[-1].get("result", {})
     if not used:
         return {"tool": "look_up_order", "args": {"number": 7}}
     if "refused" in result:

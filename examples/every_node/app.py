@@ -20,6 +20,7 @@ durable = Durable(app)
 stage.configure(app)
 
 LINES = ("anvil", "bellows", "crucible")
+PRICE = 40
 SHIPPED, UNDONE = "shipped", "undone"
 
 
@@ -119,7 +120,7 @@ every_node = (
         "bank",
         ask_bank,
         map_input=lambda _: {"received": 0},
-        until=lambda result, _: result["received"] >= 40,
+        until=lambda result, _: result["received"] >= PRICE,
         feedback=lambda result: {"received": result["received"]},
         every=0.2,
         max_iterations=10,

@@ -21,11 +21,12 @@ from psycopg.pq import TransactionStatus
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision
-from celery_durable.settle import Settler
+from celery_durable.settle import Settler, Turn, Written
 from celery_durable.store import commits
 from celery_durable.store.commits import Committed
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.rows import kind_of
+from celery_durable.workflow.execute import Execution
 from examples.every_node.app import app, durable
 from tests.apps import configure
 from tests.services import conninfo
@@ -54,9 +55,7 @@ def connected(_pid: int) -> psycopg.Connection[Any]:
 @cache
 def doom_of(root: UUID) -> tuple[str, str] | None:
     """Where the tree of runs is to be struck; it is said in the transaction that starts them."""
-    found = connected(os.getpid()).execute(
-        "SELECT point, moment FROM doom WHERE root = %s", [root]
-    )
+    found = connected(os.getpid()).execute("SELECT point, moment FROM doom WHERE root = %s", [root])
     return found.fetchone()
 
 
@@ -98,10 +97,12 @@ def observed_commit(
     return outcome
 
 
-def observed_after(settler: Settler, turn: Any, execution: Any, written: Any) -> Claim | None:
+def observed_after(
+    self: Settler, turn: Turn, execution: Execution, written: Written
+) -> Claim | None:
     if isinstance(written.outcome, Committed):
         pass_by(turn.claim, written.decision, AFTER)
-    return after(settler, turn, execution, written)
+    return after(self, turn, execution, written)
 
 
 configure(app)

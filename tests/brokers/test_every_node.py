@@ -4,6 +4,7 @@ import pytest
 
 from celery_durable import RunFailed
 from celery_durable.core.status import Status
+from celery_durable.run import Run
 from tests.brokers import every_node
 from tests.brokers.every_node import APP, SHIPPED, UNDONE
 from tests.brokers.shop import Shop
@@ -64,9 +65,7 @@ def test_runs_complete_with_each_unit_executed_once(
     assert_both_worked(shop, workers, runs)
 
 
-def test_results_are_those_of_the_units(
-    shop: Shop, workers: tuple[WorkerNode, WorkerNode]
-) -> None:
+def test_results_are_those_of_the_units(shop: Shop, workers: tuple[WorkerNode, WorkerNode]) -> None:
     (run,) = every_node.start(shop, [SHIPPED])
     every_node.see_through(shop, [run])
     snapshot = run.status()
@@ -126,9 +125,7 @@ def test_signals_that_arrive_before_the_run_waits_for_them_are_taken(
     assert run.status().results["inspect"]["verdict"] == "sound"
 
 
-def assert_both_worked(
-    shop: Shop, workers: tuple[WorkerNode, WorkerNode], runs: list[every_node.Run]
-) -> None:
+def assert_both_worked(shop: Shop, workers: tuple[WorkerNode, WorkerNode], runs: list[Run]) -> None:
     pids = {pid for run in runs for pid in every_node.pids(shop, run)}
     for worker in workers:
         assert pids & {*worker.children()}

@@ -1,20 +1,30 @@
 """Time limits of steps: a soft and a hard one on prefork, a deadline on pools without limits."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from celery_durable import RunFailed
 from celery_durable.run import Run
 from tests.brokers.shop import Shop
 from tests.cluster import WorkerNode
+from tests.waiting import wait_until
 
-pytestmark = [
-    pytest.mark.parametrize("shop", ["redis"], indirect=True),
-    pytest.mark.usefixtures("shift"),
-]
+pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
 
 APP = "tests.apps.timed:app"
 
 ENDS_WITHIN = 60.0
+
+on_prefork = pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+on_threads = pytest.mark.parametrize("worker", ["threads"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["prefork", "threads"])
+def worker(shop: Shop, request: pytest.FixtureRequest) -> Iterator[WorkerNode]:
+    node = shop.worker(APP, pool=request.param, concurrency=2)
+    yield node
+    node.teardown()
 
 
 def start(shop: Shop, first: str, **more: object) -> Run:
@@ -25,7 +35,7 @@ def events(shop: Shop, run: Run) -> list[tuple[str, str]]:
     return [(entry.unit, entry.event) for entry in shop.ledger(run)]
 
 
-def assert_timed_out_once(shop: Shop, run: Run) -> None:
+def assert_timed_out_once(run: Run) -> None:
     """The first try of `work` is a failed attempt, not a crash; the second one has completed."""
     assert run.result(timeout=ENDS_WITHIN)["work"]["attempt"] == 2
     (work,) = (entry for entry in run.history() if entry.unit == "work")
@@ -34,18 +44,21 @@ def assert_timed_out_once(shop: Shop, run: Run) -> None:
     assert "work took longer than its 1 s" in work.failures[0].error.message
 
 
-def test_a_step_that_takes_too_long_is_stopped_and_tried_again(shop: Shop) -> None:
-    worker = shop.worker(APP, concurrency=1)
-    (child,) = worker.children()
+@on_prefork
+def test_a_step_that_takes_too_long_is_stopped_and_tried_again(
+    shop: Shop, worker: WorkerNode
+) -> None:
     run = start(shop, "heed")
-    assert_timed_out_once(shop, run)
-    # The handler was left by the exception in it; its process lives.
+    assert_timed_out_once(run)
     assert events(shop, run)[:3] == [("work", "begin"), ("work", "begin"), ("work", "end")]
-    assert {entry.pid for entry in shop.ledger(run)} == {child}
+    # The handler was left by an exception in it; its process lives.
+    assert {entry.pid for entry in shop.ledger(run)} <= {*worker.children()}
 
 
-def test_a_step_that_always_takes_too_long_fails_with_a_step_timeout(shop: Shop) -> None:
-    shop.worker(APP, concurrency=1)
+@on_prefork
+def test_a_step_that_always_takes_too_long_fails_with_a_step_timeout(
+    shop: Shop, worker: WorkerNode
+) -> None:
     run = start(shop, "heed", always=True)
     with pytest.raises(RunFailed) as failed:
         run.result(timeout=ENDS_WITHIN)
@@ -54,50 +67,51 @@ def test_a_step_that_always_takes_too_long_fails_with_a_step_timeout(shop: Shop)
     assert events(shop, run) == [("work", "begin")] * 2
 
 
-def test_a_step_that_ignores_its_limit_is_killed_which_is_no_crash(shop: Shop) -> None:
-    worker = shop.worker(APP, concurrency=1)
-    (victim,) = worker.children()
+@on_prefork
+def test_a_step_that_ignores_its_limit_is_killed_which_is_a_timeout_and_no_crash(
+    shop: Shop, worker: WorkerNode
+) -> None:
     run = start(shop, "ignore")
-    shop.wait_for(run, "work", "ignored")
-    assert_timed_out_once(shop, run)
+    assert_timed_out_once(run)
     first, ignored, second, *_ = shop.ledger(run)
-    assert (first.pid, ignored.pid) == (victim, victim)
-    assert second.pid != victim
-    assert worker.is_running
-    assert "Hard time limit (6.0s) exceeded" in worker.logs()
+    assert [first.event, ignored.event, second.event] == ["begin", "ignored", "begin"]
+    assert first.pid == ignored.pid
+    assert second.pid != first.pid
+    wait_until(lambda: first.pid not in worker.children(), message="the process to be buried")
 
 
-def test_on_threads_a_late_worker_is_fenced_off_and_its_result_dropped(shop: Shop) -> None:
-    worker = shop.worker(APP, pool="threads", concurrency=2)
+@on_prefork
+def test_a_worker_that_dies_before_the_time_is_up_is_a_crash_and_no_timeout(
+    shop: Shop, worker: WorkerNode
+) -> None:
+    run = start(shop, "crash")
+    assert run.result(timeout=ENDS_WITHIN)["work"]["attempt"] == 1
+    (work,) = (entry for entry in run.history() if entry.unit == "work")
+    assert work.failures == ()
+    assert events(shop, run)[:3] == [("work", "begin"), ("work", "begin"), ("work", "end")]
+
+
+@on_threads
+def test_on_threads_a_late_worker_is_fenced_off_and_its_result_dropped(
+    shop: Shop, worker: WorkerNode
+) -> None:
     run = start(shop, "late")
-    shop.wait_for(run, "work", "begin", times=2)
-    assert_timed_out_once(shop, run)
+    assert_timed_out_once(run)
     before = run.history()
+    assert events(shop, run).count(("work", "end")) == 1
     shop.open_gate(run)
-    shop.wait_for(run, "work", "end", times=2)
     worker.wait_for_log(f"work of run {run.id} is not ours any more")
+    assert events(shop, run).count(("work", "end")) == 2
     assert run.history() == before
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_an_ordinary_step_after_a_timed_one_is_not_under_its_limit(shop: Shop, pool: str) -> None:
-    shop.worker(APP, pool=pool, concurrency=1)
+def test_an_ordinary_step_after_a_timed_one_is_not_under_its_limit(
+    shop: Shop, worker: WorkerNode
+) -> None:
     run = start(shop, "nothing")
-    result = run.result(timeout=ENDS_WITHIN)
-    assert result["work"]["attempt"] == 1
+    run.result(timeout=ENDS_WITHIN)
     assert [(entry.unit, entry.attempt) for entry in run.history()] == [("work", 1), ("linger", 1)]
     assert events(shop, run) == [
         *(("work", "begin"), ("work", "end")),
         *(("linger", "begin"), ("linger", "end")),
     ]
-
-
-def test_a_worker_that_is_killed_before_its_time_was_up_is_a_crash(shop: Shop) -> None:
-    """The hard limit is the only death that is a timeout."""
-    worker: WorkerNode = shop.worker(APP, concurrency=1)
-    run = start(shop, "crash")
-    assert run.result(timeout=ENDS_WITHIN)["work"]["attempt"] == 1
-    (work,) = (entry for entry in run.history() if entry.unit == "work")
-    assert work.failures == ()
-    assert len({entry.pid for entry in shop.ledger(run, "work")}) == 2
-    assert worker.is_running

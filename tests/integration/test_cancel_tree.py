@@ -1,97 +1,20 @@
-"""Cancelling a tree of runs: everything below ends, and whoever waits for it waits until it has.
-
-Locks: branches, then their parent, in every transaction that takes more than one of them.
-"""
+"""Cancelling a tree of runs: everything below ends, and whoever waits for it waits until it has."""
 
 from __future__ import annotations
 
-import random
-from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
-from celery_durable.store import inbox
-from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Gate, World, all_at_once, noting, spawn
-from tests.waiting import wait_until
-
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
-CANCEL = inbox.Cancel(compensate=False, reason=None)
-
-
-def test_a_cancel_and_the_end_of_its_run_do_not_wait_for_each_other(world: World) -> None:
-    gate = Gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(lambda ctx: gate(), name="a")
-
-    worker = world.worker(define)
-    run = worker.start("w")
-    (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
-    with worker.database.autocommit() as connection:
-        inbox.send(connection, run.id, CANCEL)
-    with worker.database.transaction() as connection:
-        (command,) = inbox.take_cancels(connection, run.id)
-        # Were there a deadlock, it would be found here, and fail the test.
-        connection.raw.execute("SET LOCAL deadlock_timeout = '10ms'")
-        gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or at_work.done(), message="the commit")
-        inbox.apply_cancel(connection, run.id, command)
-    at_work.result(20)
-    world.drain(worker)
-
-    assert world.status(run) in ("completed", "cancelled")
-    assert world.counts()["inbox"] == 0
-
-
-def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: World) -> None:
-    log: list[Any] = []
-    gate = Gate()
-
-    def item(ctx: Any) -> None:
-        log.append(ctx.item)
-        if ctx.item == 0:
-            gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").map(
-            "m", over=lambda ctx: [0, 1, 2], handler=durable.step(name="i")(item), max_concurrency=1
-        )
-
-    worker = world.worker(define)
-    run = worker.start("w")
-    (token_id,) = world.publish()
-    worker.engine.advance(token_id)
-    (item_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, item_id)
-    gate.wait_until_reached()
-    with world.connect() as blocker, blocker.transaction():
-        # The item's commit has locked its own row and waits for its parent's.
-        blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [token_id])
-        gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
-        cancelling = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
-    at_work.result(20)
-    cancelling.result(20)
-    world.drain(worker)
-
-    assert log == [0]
-    assert world.status(run) == "cancelled"
+from celery_durable import Durable
+from tests.integration.driving import Gate, World, noting, spawn
 
 
 class Tree:
     """Three levels: `w` has a child `middle` in a step, which has one, `low`, in a branch.
 
-    Each has an undoable step before its child; the lowest one waits for a signal, or is at the gate.
+    Each has an undoable step before its child; the lowest waits for a signal, or is at the gate.
     """
 
     def __init__(self, world: World, *, at_gate: bool, **settings: Any) -> None:
@@ -120,7 +43,7 @@ class Tree:
             "c", middle, compensate="cascade"
         ).step(undoable("never t"))
 
-    def wait(self, ctx: Any) -> None:
+    def wait(self, _: Any) -> None:
         self.log.append("g")
         self.gate()
 
@@ -232,7 +155,7 @@ def test_a_map_with_a_thousand_items_ends_at_once(
     def define(durable: Durable) -> None:
         step = durable.step(name="i", compensate=noting([], "undo"))(item)
         durable.workflow("w").map(
-            "m", over=lambda ctx: list(range(1000)), handler=step, max_concurrency=window
+            "m", over=lambda _: list(range(1000)), handler=step, max_concurrency=window
         )
 
     worker = world.worker(define)
@@ -254,79 +177,3 @@ def test_a_map_with_a_thousand_items_ends_at_once(
     assert log == [0, 1, 2, 3]
     assert world.status(run) == "cancelled"
     assert len(world.units(run)) == (8 if compensate else 4)
-
-
-def test_a_branch_that_is_parked_while_a_cancel_is_applied_ends(world: World) -> None:
-    """What was in hand when idle branches were ended, and waits when flags are raised."""
-    gate = Gate()
-
-    def ask(ctx: Any) -> Any:
-        gate()
-        return Suspend()
-
-    worker = world.worker(lambda durable: durable.workflow("w").parallel("p", {"a": ask}))
-    run = worker.start("w")
-    worker.engine.advance(world.publish()[0])
-    (branch,) = world.publish()
-    at_work = spawn(worker.engine.advance, branch)
-    gate.wait_until_reached()
-    with world.connect() as blocker, blocker.transaction():
-        # The commit that parks comes first to the row, the cancel second.
-        blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [branch])
-        gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
-        cancelling = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
-    at_work.result(20)
-    cancelling.result(20)
-    world.drain(worker)
-
-    assert world.status(run) == "cancelled", "without any recovery"
-
-
-@pytest.mark.parametrize("fail_fast", [False, True])
-def test_branches_that_end_and_a_cancel_never_lock_each_other_out(
-    world: World, fail_fast: bool
-) -> None:
-    """Many rounds on two workers; a deadlock would fail a call, or cost its worker a second try."""
-
-    def item(ctx: Any) -> None:
-        if ctx.item == ctx.input:
-            raise ValueError
-
-    def define(durable: Durable) -> None:
-        step = durable.step(name="i", retry=RetryPolicy(1), compensate=noting([], "undo"))(item)
-        durable.workflow("w").map(
-            "m", over=lambda ctx: list(range(6)), handler=step, fail_fast=fail_fast,
-            max_concurrency=4,
-        )  # fmt: skip
-
-    workers = [world.worker(define) for _ in range(2)]
-    before = deadlocks(world)
-    chance = random.Random(fail_fast)
-    for _ in range(60):
-        run = workers[0].start("w", chance.randint(0, 9))
-        workers[0].engine.advance(world.publish()[0])
-        hints = world.publish()
-        calls: list[Any] = [partial(drain_list, worker, world, hints) for worker in workers]
-        calls += [partial(run.cancel, compensate=chance.random() < 0.5)] * chance.randint(1, 2)
-        all_at_once(calls)
-        world.drain(*workers)
-        assert world.status(run) in ("cancelled", "completed", "failed")
-        assert len(world.units(run)) == len(set(world.units(run)))
-    assert world.counts()["token"] == world.counts()["item"] == world.counts()["inbox"] == 0
-    assert deadlocks(world) == before
-
-
-def drain_list(worker: Durable, world: World, hints: list[UUID]) -> None:
-    for token_id in hints:
-        worker.engine.advance(token_id)
-
-
-def deadlocks(world: World) -> int:
-    with world.connect() as connection:
-        connection.execute("SELECT pg_stat_clear_snapshot()")
-    found: int = world.one(
-        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    )
-    return found

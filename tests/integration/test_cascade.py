@@ -158,9 +158,9 @@ def test_children_in_branches_are_undone_too(world: World, ends: str) -> None:
     log: list[str] = []
 
     def define(durable: Durable) -> None:
-        undoable = durable.step(name="a", compensate=noting(log, "undo a"))(lambda ctx: 1)
+        undoable = durable.step(name="a", compensate=noting(log, "undo a"))(lambda _: 1)
         child = durable.workflow("child").step(undoable)
-        fail = durable.step(lambda ctx: 1 / (ends == "completes"), name="f", retry=ONCE)
+        fail = durable.step(lambda _: 1 / (ends == "completes"), name="f", retry=ONCE)
         workflow = durable.workflow("w").step(undoable, name="mine")
         workflow.parallel("p", {"c": child, "f": fail})
 

@@ -35,15 +35,15 @@ def in_a_node(durable: Durable) -> None:
 
 
 def in_a_branch(durable: Durable) -> None:
-    durable.workflow("w").parallel("p", {"c": child_of(durable), "o": lambda ctx: "other"})
+    durable.workflow("w").parallel("p", {"c": child_of(durable), "o": lambda _: "other"})
 
 
 def in_an_item(durable: Durable) -> None:
-    durable.workflow("w").map("m", over=lambda ctx: [1, None, {"a": 2}], handler=child_of(durable))
+    durable.workflow("w").map("m", over=lambda _: [1, None, {"a": 2}], handler=child_of(durable))
 
 
 def in_a_case(durable: Durable) -> None:
-    durable.workflow("w").route("r", lambda ctx: "c", {"c": child_of(durable)})
+    durable.workflow("w").route("r", lambda _: "c", {"c": child_of(durable)})
 
 
 def in_a_loop(durable: Durable) -> None:
@@ -51,7 +51,7 @@ def in_a_loop(durable: Durable) -> None:
         "l",
         child_of(durable),
         max_iterations=9,
-        map_input=lambda ctx: 1,
+        map_input=lambda _: 1,
         feedback=lambda result: result["e"] + 1,
         until=lambda result, done: result["e"] == 3 and done == 3,
     )
@@ -104,7 +104,12 @@ def test_a_workflow_runs_as_a_child_wherever_a_step_is_taken(
 
 @pytest.mark.parametrize(
     ("define", "unit"),
-    [(in_a_step, "c"), (in_a_branch, "p#c"), (in_a_case, "r"), (in_a_loop_without_functions, "l#0")],
+    [
+        (in_a_step, "c"),
+        (in_a_branch, "p#c"),
+        (in_a_case, "r"),
+        (in_a_loop_without_functions, "l#0"),
+    ],
 )
 def test_a_childs_failure_fails_the_unit_with_the_childs_error_in_it(
     world: World, define: Any, unit: str
@@ -189,7 +194,7 @@ def test_a_parent_knows_its_children(world: World) -> None:
 def test_a_thousand_children_of_one_parent(world: World) -> None:
     def define(durable: Durable) -> None:
         durable.workflow("w").map(
-            "m", over=lambda ctx: list(range(1000)), handler=child_of(durable), max_concurrency=100
+            "m", over=lambda _: list(range(1000)), handler=child_of(durable), max_concurrency=100
         )
 
     workers = [world.worker(define, inline_steps=steps) for steps in (1, 100)]
@@ -228,7 +233,7 @@ def test_a_child_has_the_version_asked_for_or_the_highest(
 
     def define(durable: Durable) -> None:
         for version in (1, 2):
-            durable.workflow("child", version=version).step(lambda ctx: 1, name="a")
+            durable.workflow("child", version=version).step(lambda _: 1, name="a")
         durable.workflow("w").child_workflow("c", "child", version=asked)
 
     worker = world.worker(define)
@@ -241,8 +246,8 @@ def test_a_workflow_that_is_given_runs_in_its_own_version(world: World) -> None:
     """P10"""
 
     def define(durable: Durable) -> None:
-        first = durable.workflow("child", version=1).step(lambda ctx: 1, name="a")
-        durable.workflow("child", version=2).step(lambda ctx: 2, name="a")
+        first = durable.workflow("child", version=1).step(lambda _: 1, name="a")
+        durable.workflow("child", version=2).step(lambda _: 2, name="a")
         durable.workflow("w").step(first, name="s").child_workflow("c", first)
 
     worker = world.worker(define)
@@ -279,7 +284,7 @@ def test_an_input_that_cannot_be_stored_fails_the_unit(world: World, given: obje
 
     def define(durable: Durable) -> None:
         child_of(durable)
-        durable.workflow("w").child_workflow("c", "child", map_input=lambda ctx: given)
+        durable.workflow("w").child_workflow("c", "child", map_input=lambda _: given)
 
     worker = world.worker(define, max_payload_bytes=1_000)
     run = worker.start("w")
@@ -294,7 +299,7 @@ def test_the_worker_of_a_child_may_die(world: World) -> None:
     gates[1].open()
 
     def define(durable: Durable) -> None:
-        child = durable.workflow("child").step(lambda ctx: gates.pop(0)(), name="g")
+        child = durable.workflow("child").step(lambda _: gates.pop(0)(), name="g")
         durable.workflow("w").step(child, name="c")
 
     first, second = world.worker(define), world.worker(define)

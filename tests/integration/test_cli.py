@@ -107,24 +107,31 @@ def durable(database_url: str) -> Iterator[Durable]:
     made.database.close()
 
 
+def called(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    app: Celery,
+    *arguments: str,
+    flags: Sequence[str] = (),
+) -> Answer:
+    """What Celery's own command line says, called in this process."""
+    module = types.ModuleType("cli_under_test")
+    module.app = app  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        celery_command.main(
+            [*flags, "-A", module.__name__, "durable", *arguments], prog_name="celery"
+        )
+    said = capsys.readouterr()
+    code = ended.value.code
+    return Answer(code if isinstance(code, int) else 0, said.out, said.err)
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Calls Celery's own command line, in this process."""
-
-    def call(app: Celery, *arguments: str, flags: Sequence[str] = ()) -> Answer:
-        module = types.ModuleType("cli_under_test")
-        module.app = app  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            celery_command.main(
-                [*flags, "-A", module.__name__, "durable", *arguments], prog_name="celery"
-            )
-        said = capsys.readouterr()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, said.out, said.err)
-
-    return call
+    """`called`, of whatever app."""
+    return partial(called, capsys, monkeypatch)
 
 
 @pytest.fixture

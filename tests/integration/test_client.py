@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, Forked, RetryPolicy, Suspend
 from celery_durable.errors import ResultTimeout, RunCancelled, RunFailed
 from tests.integration.driving import Gate, World, defining, noting, spawn
 
@@ -258,3 +258,70 @@ def test_the_async_twins_do_the_same(world: World) -> None:
         await worker.amigrate()
 
     asyncio.run(main())
+
+
+def every_wait(durable: Durable) -> None:
+    child = durable.workflow("child").wait_for_signal("go")
+
+    def ask(ctx: Any) -> Any:
+        return "asked" if ctx.is_resumed else Suspend({"n": 1}, signal="answer", timeout=60)
+
+    def pick(ctx: Any) -> int:
+        return 2 * int(ctx.item)
+
+    durable.workflow("w").map("lines", over=lambda _: [1, 2, 3], handler=pick).parallel(
+        "checks", {"ask": ask, "kid": child, "quick": noting([], "quick", result=1)}
+    ).loop("poll", lambda ctx: ctx.iteration, max_iterations=2)
+
+
+def test_a_status_says_what_each_unit_in_hand_waits_for(world: World) -> None:
+    worker = world.worker(every_wait)
+    run = worker.start("w", {})
+    world.drain(worker)
+
+    snapshot = run.status()
+
+    assert (snapshot.status, snapshot.current) == ("suspended", ("checks",))
+    assert (snapshot.awaiting, snapshot.awaiting_signal) == (("answer",), "answer")
+    assert snapshot.forks == {"checks": Forked(3, 1, 0, 0, 2, 0)}
+    units = {unit.unit: unit for unit in snapshot.units}
+    assert set(units) == {"checks", "checks#ask", "checks#kid"}
+    assert units["checks"].waits_for == "branches"
+    ask, kid = units["checks#ask"], units["checks#kid"]
+    assert (ask.waits_for, ask.signal, ask.branch) == ("signal", "answer", "ask")
+    assert ask.waiting_since is not None
+    assert ask.wake_at is not None
+    assert timedelta(seconds=59) < ask.wake_at - ask.waiting_since < timedelta(seconds=61)
+    assert snapshot.wake_at == ask.wake_at
+    (child,) = snapshot.children
+    assert (kid.waits_for, kid.child_run_id) == ("child", child.run_id)
+    assert (child.workflow, child.status, child.parent_run_id) == ("child", "suspended", run.id)
+    assert worker.status(child.run_id).parent_run_id == run.id
+    assert (snapshot.completed_steps, snapshot.results) == (1, {"lines": [2, 4, 6]})
+
+
+def test_a_history_names_branches_items_iterations_and_children(world: World) -> None:
+    worker = world.worker(every_wait)
+    run = worker.start("w", {})
+    world.drain(worker)
+    (child,) = run.status().children
+    run.resume("answer")
+    worker.resume(child.run_id, "go", "yes")
+    world.drain(worker)
+
+    entries = {entry.unit: entry for entry in run.history()}
+
+    assert [entries[f"lines#{n}"].position for n in range(3)] == [0, 1, 2]
+    assert [entries[f"lines#{n}"].result for n in range(3)] == [2, 4, 6]
+    assert {entries[f"checks#{name}"].branch for name in ("ask", "kid", "quick")} == {
+        *("ask", "kid", "quick")
+    }
+    assert entries["checks#kid"].child_run_id == child.run_id
+    assert entries["checks#kid"].result is None
+    assert entries["poll#1"].position == 1
+    assert entries["checks"].result is None
+    assert run.result(timeout=0) == {
+        "lines": [2, 4, 6],
+        "checks": {"ask": "asked", "kid": {"go": "yes"}, "quick": 1},
+        "poll": 1,
+    }

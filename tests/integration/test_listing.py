@@ -97,3 +97,50 @@ def test_a_list_is_there_for_a_process_that_imports_no_workflow(
     run = durable.start("w", {})
     (found,) = world.worker().list(workflow="w", status="running", before=None)
     assert found.run_id == run.id
+
+
+def define_waits(durable: Durable) -> None:
+    child = durable.workflow("child").wait_for_signal("go")
+    durable.workflow("asks").wait_for_signal("go")
+    durable.workflow("sleeps").sleep("nap", 3600)
+    durable.workflow("both").parallel(
+        "p", {"asks": durable.workflow("ask").wait_for_signal("go"), "works": noting([], "a")}
+    )
+    durable.workflow("starts").map("m", over=lambda _: [1, 2, 3], handler=child)
+
+
+def test_runs_are_found_by_what_they_wait_for(world: World) -> None:
+    durable = world.worker(define_waits)
+    asks, sleeps, starts = (durable.start(name) for name in ("asks", "sleeps", "starts"))
+    world.drain(durable)
+    works = durable.start("asks")
+
+    def found(status: str) -> list[Any]:
+        return [one.run_id for one in durable.list(status=status) if one.parent_run_id is None]
+
+    assert found("suspended") == [starts.id, asks.id]
+    assert found("sleeping") == [sleeps.id]
+    assert found("running") == [works.id]
+    assert {one.status for one in durable.list(workflow="sleeps")} == {"sleeping"}
+    assert {world.status(run) for run in (asks, sleeps, starts, works)} == {"running"}
+
+    children = durable.list(parent=starts.id)
+    assert [one.run_id for one in children] == [one.run_id for one in starts.status().children]
+    assert {(one.workflow, one.status) for one in children} == {("child", "suspended")}
+    for one in children:
+        durable.resume(one.run_id, "go")
+    world.drain(durable)
+    assert starts.status().status == "completed"
+    assert found("suspended") == [works.id, asks.id]
+
+
+def test_a_run_of_which_one_branch_moves_is_running(world: World) -> None:
+    durable = world.worker(define_waits)
+    run = durable.start("both")
+    (fork,) = world.publish()
+    durable.engine.advance(fork)
+    (summary,) = durable.list(workflow="both")
+    assert summary.status == "running"
+    world.drain(durable)
+    (summary,) = durable.list(workflow="both")
+    assert summary.status == run.status().status == "suspended"

@@ -25,7 +25,7 @@ def test_the_undo_of_an_iteration_sees_its_item_the_first_one_too(world: World) 
                 "l",
                 step(lambda ctx: ctx.item),
                 max_iterations=2,
-                map_input=lambda ctx: 5,
+                map_input=lambda _: 5,
                 feedback=lambda result: result + 1,
             )
             .step(refuse, retry=ONCE)
@@ -45,7 +45,7 @@ def test_a_loop_asks_for_its_first_input_once(world: World) -> None:
             "l",
             lambda ctx: ctx.item,
             max_iterations=3,
-            map_input=lambda ctx: asked.append(None),
+            map_input=lambda _: asked.append(None),
         )
 
     worker = world.worker(define)
@@ -57,7 +57,7 @@ def test_a_loop_asks_for_its_first_input_once(world: World) -> None:
 
 def test_a_compensator_that_suspends_fails(world: World) -> None:
     def define(durable: Durable) -> None:
-        step = durable.step(name="s", compensate=lambda ctx: Suspend())(lambda ctx: 1)
+        step = durable.step(name="s", compensate=lambda _: Suspend())(lambda _: 1)
         durable.workflow("w").step(step).step(refuse, retry=ONCE)
 
     worker = world.worker(define)

@@ -10,13 +10,14 @@ import pytest
 from celery_durable import Durable
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide
-from celery_durable.core.event import Signalled
+from celery_durable.core.decision import End
+from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
 from celery_durable.store import commits, signals, tokens
-from celery_durable.store.commits import Committed, Release, SignalGone
+from celery_durable.store.commits import Committed, Refused, Release, SignalGone
 from celery_durable.store.connection import Connection
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import World, noting, spawn, worker_id
+from tests.integration.driving import World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
 
 WAITS_FOR_A_LOCK = (
@@ -119,11 +120,33 @@ def consuming(connection: Connection, worker: Durable, claim: Claim) -> commits.
     """The commit of a token that has found the oldest signal."""
     signal = signals.oldest(connection, claim.run.id, "go")
     assert signal is not None
+    event = Signalled(signal.id, signal.payload, claim.seen_at)
+    return committing(connection, worker, claim, event)
+
+
+def committing(
+    connection: Connection, worker: Durable, claim: Claim, event: Event
+) -> commits.Outcome:
+    """What comes of the commit of what the event leads to."""
     workflow = worker.registry.find("w", 1)
     assert workflow is not None
-    event = Signalled(signal.id, signal.payload, claim.seen_at)
     decision = decide(workflow.plan, claim.token, event, claim.seen_at)
-    return commits.commit(connection, claim, decision, Release("durable", None))
+    release = None if isinstance(decision.then, End) else Release("durable", None)
+    return commits.commit(connection, claim, decision, release)
+
+
+def test_a_commit_under_an_older_fence_is_refused(world: World) -> None:
+    """P4: the worker is the same, alive, and at the same try; only the claim is another."""
+    worker = world.worker(defining([], "a"))
+    run = worker.start("w", {})
+    claim = claimed(worker, world.token_id(run))
+    assert claim is not None
+    world.rows("UPDATE durable_token SET fence = gen_random_uuid()")
+    with worker.database.autocommit() as connection:
+        outcome = committing(connection, worker, claim, Succeeded("1", claim.seen_at))
+
+    assert outcome == Refused()
+    assert (world.units(run), world.status(run)) == ([], "running")
 
 
 def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: World) -> None:

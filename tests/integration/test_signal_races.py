@@ -30,7 +30,7 @@ class Race:
     """Calls that start together, each after a random number of looks at the others."""
 
     def __init__(self, seed: int) -> None:
-        print(f"seed {seed}")
+        print(f"seed {seed}")  # noqa: T201 - shown when the test fails
         self.chance = random.Random(seed)
 
     def run(self, calls: list[Call]) -> list[Any]:
@@ -84,7 +84,10 @@ def race(request: pytest.FixtureRequest) -> Race:
 
 
 def waiting(**options: Any) -> Callable[[Durable], None]:
-    return lambda durable: durable.workflow("w").wait_for_signal("s", "go", **options) and None
+    def define(durable: Durable) -> None:
+        durable.workflow("w").wait_for_signal("s", "go", **options)
+
+    return define
 
 
 def asking(durable: Durable) -> None:
@@ -126,7 +129,9 @@ def world_time(world: World, run: Run, seconds: float) -> None:
     tables = {"token": "wake_at", "outbox": "available_at"}
     with world.connect() as connection:
         for table, column in tables.items():
-            statement = f"UPDATE durable_{table} SET {column} = {column} - make_interval(secs => %s)"
+            statement = (
+                f"UPDATE durable_{table} SET {column} = {column} - make_interval(secs => %s)"
+            )
             connection.execute(f"{statement} WHERE run_id = %s".encode(), [seconds, run.id])
 
 
@@ -138,10 +143,12 @@ def test_a_signal_against_parking(world: World, race: Race, define: Any, joins: 
     for _ in range(ROUNDS):
         run = workers[0].start("w")
         (token_id,) = world.publish()
-        resume = partial(resume_in_a_transaction, world, run) if joins else None
+        resume: Call = partial(run.resume, "go", "yes")
+        if joins:
+            resume = partial(resume_in_a_transaction, world, run)
         calls: list[Call] = [
             partial(deliver, race.chance.choice(workers), token_id, 1),
-            resume or partial(run.resume, "go", "yes"),
+            resume,
         ]
         race.run(calls)
         world.drain(*workers)
@@ -190,9 +197,7 @@ def test_two_signals_at_once(world: World, race: Race, keyed: bool) -> None:
 
 @pytest.mark.parametrize("compensate", [False, True])
 @pytest.mark.parametrize("define", [waiting(), asking])
-def test_a_signal_against_a_cancel(
-    world: World, race: Race, define: Any, compensate: bool
-) -> None:
+def test_a_signal_against_a_cancel(world: World, race: Race, define: Any, compensate: bool) -> None:
     """P9: the run completes with the signal or is cancelled without, and never waits for ever."""
     workers = [world.worker(define) for _ in range(2)]
     ends = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_of_two_with_the_same_key_at_once_one_is_stored(world: World) -> None:
     worker = world.worker(waiting_for())
     for _ in range(20):
         run = worker.start("w")
-        told = all_at_once([lambda n=n: run.resume("go", n, key="k") for n in range(3)])  # type: ignore[misc]
+        told = all_at_once([partial(run.resume, "go", n, key="k") for n in range(3)])
         assert sorted(outcomes(*told)) == ["duplicate", "duplicate", "stored"]
         world.drain(worker)
         assert run.result(0) == {"s0": outcomes(*told).index("stored")}

@@ -44,16 +44,16 @@ def in_a_branch(durable: Durable) -> None:
 
 
 def in_an_item(durable: Durable) -> None:
-    durable.workflow("w").map("m", over=lambda ctx: [7, 8], handler=lambda ctx: maybe(ctx, 8))
+    durable.workflow("w").map("m", over=lambda _: [7, 8], handler=lambda ctx: maybe(ctx, 8))
 
 
 def in_a_case(durable: Durable) -> None:
-    durable.workflow("w").route("r", lambda ctx: "yes", {"yes": asking, "no": quick})
+    durable.workflow("w").route("r", lambda _: "yes", {"yes": asking, "no": quick})
 
 
 def in_a_loop(durable: Durable) -> None:
     durable.workflow("w").loop(
-        "l", lambda ctx: maybe(ctx, 1), max_iterations=3, map_input=lambda ctx: 0,
+        "l", lambda ctx: maybe(ctx, 1), max_iterations=3, map_input=lambda _: 0,
         feedback=lambda result: 1 if result == "quick" else 2,
     )  # fmt: skip
 
@@ -77,10 +77,11 @@ PLACES = [
 
 
 @pytest.mark.parametrize("inline_steps", [1, 100])
-@pytest.mark.parametrize(("define", "unit", "result", "units"), PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_resume_enters_exactly_the_unit_that_asked(
-    world: World, define: Place, unit: str, result: Any, units: list[str], inline_steps: int
+    world: World, place: tuple[Place, str, Any, list[str]], inline_steps: int
 ) -> None:
+    define, unit, result, units = place
     worker = world.worker(define, inline_steps=inline_steps)
     run = worker.start("w")
     world.drain(worker)
@@ -126,9 +127,7 @@ def test_what_says_that_it_is_suspended_is_its_own_snapshot_if_the_step_suspends
 
 @pytest.mark.parametrize("answer", [{"status": "done"}, "suspended", None, ["suspended"]])
 def test_a_step_that_suspends_may_also_just_return(world: World, answer: Any) -> None:
-    worker = world.worker(
-        lambda d: d.workflow("w").step(lambda ctx: answer, name="a", suspends=True)
-    )
+    worker = world.worker(lambda d: d.workflow("w").step(lambda _: answer, name="a", suspends=True))
     run = worker.start("w")
     world.drain(worker)
     assert run.result(0) == {"a": answer}
@@ -300,7 +299,7 @@ def test_a_suspension_that_cannot_be_kept_fails_the_unit(
 
     def define(durable: Durable) -> None:
         durable.workflow("w").step(
-            lambda ctx: Suspend(**options), name="a", retry=ONCE, transactional=transactional
+            lambda _: Suspend(**options), name="a", retry=ONCE, transactional=transactional
         )
 
     worker = world.worker(define, max_payload_bytes=1_000)

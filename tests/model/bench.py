@@ -127,7 +127,14 @@ class Bench:
 
         names = ", ".join(str(world.name(token)) for token in hint["args"])
         script = Script(next(self._serials), f"advance {names}", call, tuple(hint["args"]))
-        return self.go_on(world, replace(seat, script=replace(script, worker=seat.worker)))[0]
+        seat = replace(seat, script=replace(script, worker=seat.worker))
+        after, _ = self.go_on(world, seat)
+        looked = seat_of(after, seat.name)
+        if looked.script is not None and not looked.script.replies[0].rows:
+            # A claim that was not to be had, and the look why not, which is as good as at once: a
+            # claim that came between them would not have been to be had either.
+            after, _ = self.go_on(after, looked)
+        return after
 
     def go_on(
         self, world: World, seat: Seat, *, loses_answer: bool = False
@@ -230,6 +237,10 @@ class Bench:
 def with_seat(world: World, seat: Seat) -> World:
     seats = tuple(seat if seat.name == old.name else old for old in world.seats)
     return replace(world, seats=seats)
+
+
+def seat_of(world: World, name: str) -> Seat:
+    return next(seat for seat in world.seats if seat.name == name)
 
 
 def next_time(world: World) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.model.bench import Bench, next_time, to_reap
@@ -49,7 +49,7 @@ class Violation(AssertionError):
 class Explorer:
     """One exploration of one scenario."""
 
-    def __init__(self, bench: Bench, coverage: Coverage, *, lose_all_at: int = 16) -> None:
+    def __init__(self, bench: Bench, coverage: Coverage, *, lose_all_at: int = 32) -> None:
         self.bench, self.coverage = bench, coverage
         self._seen: set[int] = set()
         self._trail: list[str] = []
@@ -73,6 +73,8 @@ class Explorer:
             self.bench.stage.back_to(mark)
         is_end = True
         for name, move in self.moves(world):
+            if not is_end:
+                self.bench.stage.back_to(mark)
             is_end = False
             self._trail.append(name)
             after = move()
@@ -85,12 +87,26 @@ class Explorer:
                 self.coverage.states += 1
                 self._walk(after, depth + 1)
             self._trail.pop()
-            self.bench.stage.back_to(mark)
         if is_end:
             self.coverage.schedules += 1
             self.coverage.ends += 1
             self._end(world)
-            self.bench.stage.back_to(mark)
+
+    def wander(self, limits: Limits, chosen: Sequence[int]) -> None:
+        """One schedule: of the moves that may be made, those that are chosen; then the end."""
+        world = self.bench.begin(limits)
+        try:
+            for number in chosen:
+                moves = list(self.moves(world))
+                if not moves:
+                    break
+                name, move = moves[number % len(moves)]
+                self._trail.append(name)
+                self.bench.stage.mark("wandering")
+                world = move()
+            self._end(world)
+        except Exception as error:
+            raise Violation(self._report(error)) from error
 
     def moves(self, world: World) -> Iterator[Move]:
         """What may happen next."""
@@ -115,7 +131,7 @@ class Explorer:
             if seat.script is None:
                 continue
             yield f"{seat.name} goes on", self._going_on(world, seat)
-            if left.crashes:
+            if left.crashes and has_claim(world, seat):
                 yield f"{seat.name} crashes", self._checked(world, bench.crash, seat)
             if left.zombies and bench_can_be_suspected(world, seat):
                 yield f"{seat.name} is suspected", self._checked(world, bench.suspect, seat)
@@ -197,6 +213,7 @@ class Explorer:
                 return world
             name, move = found
             self._trail.append(f"(settling) {name}")
+            self.bench.stage.mark("settling")
             world = move()
         raise Broken("P2: every run ends: it goes on for ever")
 
@@ -218,10 +235,10 @@ class Explorer:
     def _settling_slowly(self, world: World) -> Move | None:
         bench = self.bench
         is_over = not world.unfinished() and all(state == "done" for state in world.acts)
-        if is_over and not world.tables.outbox:
+        if is_over and not world.tables.outbox and not world.tables.inbox:
             return None
         recovered = bench.recover(world)
-        if due_hints(recovered):
+        if due_hints(recovered) or len(recovered.tables.inbox) < len(world.tables.inbox):
             return "recover", self._checked(world, lambda _: recovered)
         idle = {str(seat.worker) for seat in world.seats}
         if any(token["claimed_by"] in idle for token in world.tables.token):
@@ -253,13 +270,16 @@ class Explorer:
 
 def due_hints(world: World) -> list[Record]:
     """The messages that may be delivered, one of each that are alike."""
-    fences = {row["id"]: row["fence"] for row in world.tables.token}
     alike: dict[object, Record] = {}
     for row in sorted(world.tables.outbox, key=lambda row: int(row["id"])):
         if world.tables.is_due(row["available_at"]):
-            is_current = fences.get(row["token_id"]) == row["fence"]
-            alike.setdefault((tuple(row["args"]), is_current), row)
+            alike.setdefault(world.hint_key(row), row)
     return list(alike.values())
+
+
+def has_claim(world: World, seat: Seat) -> bool:
+    """Whether a worker holds more than a message: without a claim its death is a lost message."""
+    return any(token["claimed_by"] == str(seat.worker) for token in world.tables.token)
 
 
 def bench_can_be_suspected(world: World, seat: Seat) -> bool:

@@ -92,7 +92,6 @@ class Hand(greenlet):
         """A transaction is about to begin."""
         if self._is_live and not self._is_gone:
             self.parent.switch()
-            self.stage.mark("begun")
         if self._is_gone:
             raise GreenletExit
 
@@ -120,12 +119,11 @@ class Hand(greenlet):
         except DatabaseUnavailable as error:
             return Reply(error=error)
         except Exception as error:  # noqa: BLE001 - the transaction has failed; the code goes on
-            self.stage.back_to("begun")
+            self.stage.undo()
             return Reply(error=error)
 
     def next(self, *, loses_answer: bool = False) -> Script | None:
         """Let it do its next transaction; where it stands then, None when it has ended."""
-        before = len(self.calls)
         self.switch()
         before = len(self.calls)
         self.loses_answer = loses_answer

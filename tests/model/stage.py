@@ -29,8 +29,8 @@ NOON = "2040-01-01T12:00:00+00:00"
 """When every scenario begins; long after the server was started, as a dead worker's expiry has it."""
 
 _CLOCK = """
-CREATE SCHEMA model;
-CREATE FUNCTION model.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+CREATE SCHEMA IF NOT EXISTS model;
+CREATE OR REPLACE FUNCTION model.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$ SELECT current_setting('model.now')::timestamptz $$;
 SET search_path = model, pg_catalog, public;
 DO $do$
@@ -87,6 +87,7 @@ class Stage:
     def __init__(self, url: str) -> None:
         self.raw = psycopg.connect(conninfo(url), autocommit=True)
         self.raw.execute(_CLOCK.encode())
+        self._last_mark = ""
         self._connection = PsycopgConnection(self.raw, SCHEMA)
 
     def open(self) -> None:
@@ -103,10 +104,16 @@ class Stage:
     def mark(self, name: str) -> None:
         """Remember the state the database is in."""
         self._at_once(f"SAVEPOINT {name}")
+        self._last_mark = name
 
     def back_to(self, name: str) -> None:
         """The database is as it was at the mark, which stays."""
         self._at_once(f"ROLLBACK TO SAVEPOINT {name}")
+        self._last_mark = name
+
+    def undo(self) -> None:
+        """The transaction that was begun last has failed: every move begins at a mark."""
+        self.back_to(self._last_mark)
 
     def _at_once(self, command: str) -> None:
         """A command without parameters or rows, past what psycopg does for others."""

@@ -34,6 +34,7 @@ CANCEL = f"{TESTS}/test_cancel.py"
 COMPENSATION = f"{TESTS}/test_compensation.py"
 DEFINITIONS = f"{TESTS}/test_definitions.py"
 COST = f"{TESTS}/test_flat_cost.py"
+MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 NODES_COST = f"{TESTS}/test_flat_cost_nodes.py"
 BAD = f"{TESTS}/test_bad_input.py"
 OUTCOME = f"{TESTS}/test_unknown_outcome.py"
@@ -72,7 +73,7 @@ ATOMICITY = (
         promise="P1",
         takes_out="giving the claim back when the engine itself fails",
         file=ENGINE,
-        old="self._settler.let_go(claim, counts=not is_told_to_exit(error))",
+        old="self._settler.let_go(claim, counts=not is_told, timed_out=is_late)",
         new="pass",
         tests=(f"{ATOMIC}::test_a_commit_that_fails_in_the_middle_leaves_nothing",),
     ),
@@ -144,6 +145,15 @@ EXCLUSION = (
         promise="P4",
         takes_out="the fence",
         file=COMMITS,
+        old='t.token.c.fence == sql.uuid("held_fence"),',
+        new='sql.uuid("held_fence").is_not(None),',
+        tests=(f"{MECHANISMS}::test_a_commit_under_an_older_fence_is_refused",),
+    ),
+    Mutant(
+        name="fence-in-the-release",
+        promise="P4",
+        takes_out="the fence of a claim that is given back",
+        file=TOKENS,
         old='t.token.c.fence == sql.uuid("held_fence"),',
         new='sql.uuid("held_fence").is_not(None),',
         tests=(f"{ONE}::test_a_commit_must_name_the_fence_of_the_claim",),

@@ -14,7 +14,7 @@ WORKERS = "celery_durable/store/workers.py"
 TESTS = "tests/integration"
 PARALLEL = f"{TESTS}/test_parallel.py"
 FAILURES = f"{TESTS}/test_parallel_failures.py"
-MAP = f"{TESTS}/test_map.py"
+MAP_FAILURES = f"{TESTS}/test_map_failures.py"
 WINDOW = f"{TESTS}/test_map_window.py"
 ROUTE = f"{TESTS}/test_route.py"
 LOOP = f"{TESTS}/test_loop.py"
@@ -22,7 +22,7 @@ SLEEP = f"{TESTS}/test_sleep.py"
 SIGNALS = f"{TESTS}/test_signals.py"
 SUSPEND = f"{TESTS}/test_suspend.py"
 TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
-TREE = f"{TESTS}/test_cancel_tree.py"
+LOCKS = f"{TESTS}/test_cancel_locks.py"
 COST = f"{TESTS}/test_flat_cost_nodes.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 
@@ -109,7 +109,7 @@ FORKS = (
         old="return Leave(counts, counts and node.fail_fast,",
         new="return Leave(counts, False,",
         tests=(
-            f"{MAP}::test_fail_fast_drops_items_that_have_not_begun_and_those_that_wait_for_room",
+            f"{MAP_FAILURES}::test_fail_fast_drops_items_that_have_not_begun_and_those_that_wait_for_room",
         ),
     ),
     Mutant(
@@ -128,7 +128,9 @@ FORKS = (
         file=PROGRESS,
         old="counts = failed and not node.keeps_errors",
         new="counts = failed",
-        tests=(f"{MAP}::test_with_errors_kept_the_place_of_a_failed_item_holds_its_error",),
+        tests=(
+            f"{MAP_FAILURES}::test_with_errors_kept_the_place_of_a_failed_item_holds_its_error",
+        ),
     ),
     Mutant(
         name="items-commit-with-the-fork",
@@ -198,8 +200,8 @@ ONE_AFTER_THE_OTHER = (
         promise="P5",
         takes_out="telling a unit that took too long from one whose worker died",
         file=WORKERS,
-        old='(sql.boolean("timed_out"), sa.literal_column(str(int(Flags.TIMED_OUT)))),',
-        new='(sql.boolean("timed_out"), sa.literal_column("0")),',
+        old="_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))",
+        new='_TIMED_OUT: Any = sa.literal_column("0")',
         tests=(
             f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",
             f"{TIMEOUTS}::test_a_worker_that_dies_past_the_deadline_has_timed_out",
@@ -341,7 +343,7 @@ FAMILIES = (
         file="celery_durable/recovery.py",
         old="            inbox.announce(connection, run_id, command)\n",
         new="            pass\n",
-        tests=(f"{TREE}::test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin",),
+        tests=(f"{LOCKS}::test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin",),
     ),
 )
 

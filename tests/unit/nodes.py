@@ -10,6 +10,7 @@ from celery_durable.core.plan import (
     ChildNode,
     LoopNode,
     MapNode,
+    Node,
     ParallelNode,
     Placement,
     Plan,
@@ -43,9 +44,9 @@ EVERYTHING = plan(RESERVE, CHECKS, LINES, RAIL, POLL, COOLDOWN, SIGNOFF, FULFIL,
 RESERVED = Undo("reserve", "reserve")
 
 
-def around(of: object) -> Plan:
+def around(of: Node) -> Plan:
     """A plan in which this node stands between two steps."""
-    return plan(RESERVE, of, BOOK)  # type: ignore[arg-type]
+    return plan(RESERVE, of, BOOK)
 
 
 def timed(name: str) -> StepNode:
@@ -58,7 +59,8 @@ def branch(part: str = "fraud", position: int = 0, **changes: Any) -> Token:
 
 def item(position: int = 0, **changes: Any) -> Token:
     return at(
-        part_of("lines", position), **{"parent": PARENT, "position": position, "input": "7"} | changes
+        part_of("lines", position),
+        **{"parent": PARENT, "position": position, "input": "7"} | changes,
     )
 
 

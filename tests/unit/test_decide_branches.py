@@ -17,10 +17,10 @@ from celery_durable.core.decision import (
     Outcome,
     RunChange,
 )
-from celery_durable.core.event import Joined, Listed, Reached, Undo
-from celery_durable.core.plan import Placement
+from celery_durable.core.event import Event, Joined, Listed, Reached, Undo
+from celery_durable.core.plan import Placement, Plan
 from celery_durable.core.status import Status
-from celery_durable.core.token import ForBranches
+from celery_durable.core.token import ForBranches, Token
 from tests.unit.nodes import (
     CHECKS,
     FORKED,
@@ -113,11 +113,7 @@ def test_an_empty_list_completes_the_map_at_once() -> None:
     assert decide(MAP, at("lines"), listed(0), NOW) == Decision(
         at("lines"),
         Move(at("book"), place("book")),
-        (
-            JournalRecord(
-                "lines", "lines", Outcome.COMPLETED, 1, BEGAN, gathers=Gathers.ITEMS
-            ),
-        ),
+        (JournalRecord("lines", "lines", Outcome.COMPLETED, 1, BEGAN, gathers=Gathers.ITEMS),),
     )
 
 
@@ -145,11 +141,18 @@ def test_a_branch_that_completed_is_journaled_and_leaves() -> None:
 
 def test_an_item_that_can_be_undone_keeps_what_it_was() -> None:
     (record,) = decide(MAP, item(4), succeeded(), NOW).records
-    assert (record.unit, record.position, record.input, record.undoable) == ("lines#4", 4, "7", True)
+    assert (record.unit, record.position, record.input, record.undoable) == (
+        "lines#4",
+        4,
+        "7",
+        True,
+    )
 
 
 def test_an_item_that_cannot_be_undone_is_not_kept_twice() -> None:
-    (record,) = decide(around(replace(LINES, item=timed("pick"))), item(4), succeeded(), NOW).records
+    (record,) = decide(
+        around(replace(LINES, item=timed("pick"))), item(4), succeeded(), NOW
+    ).records
     assert (record.input, record.undoable) == (None, False)
 
 
@@ -161,9 +164,9 @@ def test_a_branch_is_tried_again_in_its_own_place_under_its_own_policy() -> None
 
 @pytest.mark.parametrize("event", [failed(may_retry=False), crashed()], ids=["gives up", "crashed"])
 def test_a_branch_that_failed_for_good_is_journaled_and_leaves_the_run_as_it_is(
-    event: object,
+    event: Event,
 ) -> None:
-    decision = decide(PARALLEL, branch("fraud"), event, NOW)  # type: ignore[arg-type]
+    decision = decide(PARALLEL, branch("fraud"), event, NOW)
     assert decision.then == Leave(failed=True)
     assert decision.run is None
     assert [(r.unit, r.outcome, r.undoable) for r in decision.records] == [
@@ -171,9 +174,9 @@ def test_a_branch_that_failed_for_good_is_journaled_and_leaves_the_run_as_it_is(
     ]
 
 
-@pytest.mark.parametrize(("fail_fast", "token"), [(True, "checks"), (False, "checks")])
+@pytest.mark.parametrize("fail_fast", [True, False])
 def test_only_with_fail_fast_a_failed_branch_stops_those_that_have_not_begun(
-    fail_fast: bool, token: str
+    fail_fast: bool,
 ) -> None:
     checks = around(replace(CHECKS, fail_fast=fail_fast))
     lines = around(replace(LINES, fail_fast=fail_fast))
@@ -202,9 +205,9 @@ def test_where_errors_are_kept_a_failed_item_is_journaled_and_fails_nothing() ->
     ids=["parallel", "map"],
 )
 def test_when_no_branch_remains_the_node_completes_without_a_result_of_its_own(
-    plan: object, token: object, gathers: Gathers
+    plan: Plan, token: Token, gathers: Gathers
 ) -> None:
-    decision = decide(plan, token, Joined(None, BEGAN, RESERVED), NOW)  # type: ignore[arg-type]
+    decision = decide(plan, token, Joined(None, BEGAN, RESERVED), NOW)
     assert decision.then == Move(at("book"), place("book"))
     (record,) = decision.records
     assert (record.unit, record.outcome, record.result) == (

@@ -30,6 +30,7 @@ from celery_durable.core.event import (
     Suspended,
     Undo,
 )
+from celery_durable.core.plan import Node
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, ForSignal, Token
 from tests.unit.nodes import (
@@ -221,7 +222,7 @@ def test_a_branch_that_waits_for_its_child_leaves_when_that_has_ended() -> None:
 
 @pytest.mark.parametrize("node", [CHECKS, LINES], ids=["parallel", "map"])
 def test_with_compensate_a_parent_undoes_its_completed_branches_once_all_have_ended(
-    node: object,
+    node: Node,
 ) -> None:
     parent = replace(FORKED if node is CHECKS else MAPPED, flags=WITH_UNDO)
     undo = (

@@ -18,9 +18,9 @@ from celery_durable.core.decision import (
 )
 from celery_durable.core.event import ChildEnded, Iteration, Reached, Spawned, Undo
 from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ChildNode, Placement
+from celery_durable.core.plan import ChildNode, Node, Placement
 from celery_durable.core.status import Status
-from celery_durable.core.token import ForChild, Token
+from celery_durable.core.token import Flags, ForChild, Token
 from tests.unit.nodes import (
     CHECKS,
     CHILD,
@@ -208,14 +208,14 @@ def test_what_is_to_be_undone_is_looked_up_where_the_way_back_begins() -> None:
 
 
 def test_a_cancel_of_a_child_that_is_to_be_undone_changes_nothing() -> None:
-    token = replace(BEGINS_BACK)
+    token = replace(BEGINS_BACK, flags=Flags.CANCEL)
     assert decide(PARENT_PLAN, token, flagged(), NOW) == Decision(
         token, Move(BEGINS_BACK, Placement())
     )
 
 
 def test_every_kind_of_body_may_be_a_child() -> None:
-    tokens: list[tuple[object, Token]] = [
+    tokens: list[tuple[Node, Token]] = [
         (CHECKS, branch("stock", 1)),
         (RAIL, case("card")),
         (replace(POLL, body=ChildNode("ask", "ask")), iteration(2)),

@@ -28,9 +28,7 @@ DONE = Iteration(is_done=True)
 BROKEN = ErrorRecord("ValueError", "no", unit="poll")
 
 
-def said(
-    of: Iteration | None, undo: Undo | None = RESERVED, result: str = "1"
-) -> Succeeded:
+def said(of: Iteration | None, undo: Undo | None = RESERVED, result: str = "1") -> Succeeded:
     return Succeeded(result, BEGAN, undo, of)
 
 
@@ -144,9 +142,7 @@ def test_an_iteration_that_fails_is_tried_again_as_itself_with_the_same_input() 
 
 def test_an_iteration_that_fails_for_good_fails_the_run_and_the_earlier_ones_are_undone() -> None:
     earlier = Undo("poll#0", "poll", None, 0)
-    decision = decide(
-        LOOP, iteration(1), replace(failed(may_retry=False), undo=earlier), NOW
-    )
+    decision = decide(LOOP, iteration(1), replace(failed(may_retry=False), undo=earlier), NOW)
     assert entries(decision) == [("poll#1", Outcome.FAILED, False)]
     assert decision.then == Move(
         at("poll#0#compensate", rollback=Status.FAILED, position=0), undo_place("ask")

@@ -16,7 +16,7 @@ from celery_durable.core.decision import (
     RunChange,
 )
 from celery_durable.core.event import Elapsed, Reached, Signalled, Slept, Suspended
-from celery_durable.core.plan import Placement
+from celery_durable.core.plan import Node, Placement
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForSignal, ForTimer, Token
 from tests.unit.nodes import (
@@ -71,11 +71,7 @@ def test_a_signal_is_consumed_and_its_payload_is_the_result(token: Token) -> Non
     assert decide(SIGNAL, token, APPROVED, NOW) == Decision(
         token,
         Move(at("book"), place("book")),
-        (
-            JournalRecord(
-                "signoff", "signoff", Outcome.COMPLETED, 1, BEGAN, result='{"ok":true}'
-            ),
-        ),
+        (JournalRecord("signoff", "signoff", Outcome.COMPLETED, 1, BEGAN, result='{"ok":true}'),),
         consumes=8,
     )
 
@@ -175,7 +171,7 @@ def test_an_answer_that_does_not_come_in_time_fails_the_step_and_is_not_tried_ag
     ids=["branch", "case", "iteration"],
 )
 def test_whatever_calls_a_step_may_suspend_and_is_resumed_as_itself(
-    token: Token, node: object
+    token: Token, node: Node
 ) -> None:
     of = around(node)
     parked = decide(of, token, ASKS, NOW).then

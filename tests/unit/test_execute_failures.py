@@ -4,10 +4,21 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from celery_durable import Durable, GiveUp, RetryLater, RetryPolicy, Suspend, Workflow
+from celery_durable import (
+    DatabaseUnavailable,
+    Durable,
+    GiveUp,
+    RetryLater,
+    RetryPolicy,
+    StepTimeout,
+    Suspend,
+    Workflow,
+)
+from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Failed, Listed, Slept, Succeeded
 from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
@@ -126,15 +137,26 @@ def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
 
 
 def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
-    def spawn(_claim: object, child: ChildNode, _input: str | None) -> Any:
-        raise ValueError(child.workflow)
+    def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
+        raise ValueError(child.workflow, claim.token.unit, input)
 
     made, token = spawning(handler)
     held = claim(token)
     shell = replace(SHELL, spawn=spawn)
     execution = execute(made, held, Context(held, FixedJournal()), shell)
     assert isinstance(execution.event, Failed)
-    assert (execution.event.error.message, execution.beside) == ("stock", None)
+    assert execution.event.error.message == "('stock', 'fulfil', '1')"
+    assert execution.beside is None
+
+
+def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_child() -> None:
+    def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
+        raise DatabaseUnavailable(claim, child, input)
+
+    made, token = spawning(handler)
+    held = claim(token)
+    with pytest.raises(DatabaseUnavailable):
+        execute(made, held, Context(held, FixedJournal()), replace(SHELL, spawn=spawn))
 
 
 def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
@@ -154,8 +176,6 @@ def test_a_time_limit_is_told_in_the_failure() -> None:
 
 
 def test_a_policy_may_give_up_on_timeouts() -> None:
-    from celery_durable import StepTimeout
-
     patient = RetryPolicy(give_up_on=StepTimeout)  # type: ignore[arg-type]
     made = Durable().workflow("order").step(raising(TooSlow()), name="charge", retry=patient)
     event = executed(made, at("charge")).event

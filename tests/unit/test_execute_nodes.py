@@ -1,14 +1,12 @@
 """Executing the units of every kind of node: which function is called with what, and its event."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from celery_durable import Durable, Suspend, Workflow
 from celery_durable.core.event import Chosen, Event, Failed, Listed, Slept, Spawned, Succeeded
 from celery_durable.core.event import Suspended as SuspendedEvent
-from celery_durable.core.plan import Placement
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from tests.unit.executing import CHILD, executed
@@ -188,10 +186,3 @@ def test_an_iteration_may_suspend_and_until_is_not_asked_yet(order: Workflow) ->
     )
     assert event(made, iteration(0)) == SuspendedEvent('"kept"', NOW)
     assert asked == []
-
-
-def test_what_suspends_goes_where_its_step_goes(order: Workflow) -> None:
-    made = order.step(resumes, name="ask", queue="agents")
-    (node,) = made.plan.nodes
-    assert getattr(node, "placement", None) == Placement("agents")
-    assert isinstance(CHILD, UUID)

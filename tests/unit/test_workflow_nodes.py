@@ -416,5 +416,5 @@ def test_a_step_may_be_given_a_compensator_in_one_workflow_only(durable: Durable
     there = durable.workflow("there").step(step)
     assert here.step_of("reserve", None).compensator is release
     assert there.step_of("reserve", None).compensator is None
-    with pytest.raises(InvalidWorkflow, match="compensate= of step .again."):
+    with pytest.raises(InvalidWorkflow, match=r"compensate= of step .again."):
         there.step(step, name="again", compensate="release")  # type: ignore[arg-type]

