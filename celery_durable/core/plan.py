@@ -267,20 +267,23 @@ def _node_data(node: Node) -> dict[str, Any]:
             data |= _body_data(node)
         case ParallelNode():
             data["branches"] = [_body_data(body) for body in node.branches]
+            data["fail_fast"] = node.fail_fast
         case MapNode():
             data["item"] = _body_data(node.item)
-            data["max_concurrency"] = node.max_concurrency
+            data |= {"max_concurrency": node.max_concurrency, "chunk": node.chunk}
+            data |= {"fail_fast": node.fail_fast, "keeps_errors": node.keeps_errors}
         case RouteNode():
             data["cases"] = [_body_data(body) for body in node.cases]
             data["default"] = node.default
         case LoopNode():
             data["body"] = _body_data(node.body)
-            data["max_iterations"] = node.max_iterations
+            data |= {"max_iterations": node.max_iterations, "every": node.every}
+            data["fails_when_exhausted"] = node.fails_when_exhausted
         case SleepNode():
             data["seconds"] = node.seconds
         case SignalNode():
-            data["signal"] = node.signal
-            data["timeout"] = node.timeout
+            data |= {"signal": node.signal, "timeout": node.timeout}
+            data["goes_on_without"] = node.goes_on_without
         case _:
             assert_never(node)
     return data

@@ -2,8 +2,8 @@
 
 A worker passes three moments of each commit: before it is sent; inside, where it is part of a
 longer transaction that has not ended; and after it. A row of `doom` names one of them for a tree of
-runs, and the process that passes there first is killed, once. What a tree without doom passes is
-written into `passing`.
+runs, and the process that passes there first is killed. What a tree without doom passes is written
+into `passing`.
 
 A claim has no moments of its own: a worker that dies right after one leaves the same rows behind
 as one that dies before the commit that follows.
@@ -40,11 +40,14 @@ TABLES = """
     CREATE TABLE passing (
         id bigserial PRIMARY KEY, root uuid NOT NULL, point text NOT NULL, moment text NOT NULL);
     CREATE TABLE doom (
-        root uuid PRIMARY KEY, point text NOT NULL, moment text NOT NULL, killed integer);
+        root uuid, point text, moment text, killed integer, PRIMARY KEY (root, point, moment));
 """
 
 PASS = "INSERT INTO passing (root, point, moment) VALUES (%s, %s, %s)"
-DIE = "UPDATE doom SET killed = %s WHERE root = %s AND killed IS NULL"
+DIE = """
+    UPDATE doom SET killed = %s
+    WHERE (root, point, moment) = (%s, %s, %s) AND killed IS NULL
+"""
 
 
 @cache
@@ -53,10 +56,10 @@ def connected(_pid: int) -> psycopg.Connection[Any]:
 
 
 @cache
-def doom_of(root: UUID) -> tuple[str, str] | None:
+def dooms_of(root: UUID) -> frozenset[tuple[str, str]]:
     """Where the tree of runs is to be struck; it is said in the transaction that starts them."""
     found = connected(os.getpid()).execute("SELECT point, moment FROM doom WHERE root = %s", [root])
-    return found.fetchone()
+    return frozenset(found.fetchall())
 
 
 def point_of(claim: Claim, decision: Decision) -> str:
@@ -71,10 +74,10 @@ def pass_by(claim: Claim, decision: Decision, moment: str) -> None:
     """Note that this process is here; or if it is to die here, it does."""
     root, point = claim.run.root_run_id or claim.run.id, point_of(claim, decision)
     database, pid = connected(os.getpid()), os.getpid()
-    doom = doom_of(root)
-    if doom is None:
+    dooms = dooms_of(root)
+    if not dooms:
         database.execute(PASS, [root, point, moment])
-    elif doom == (point, moment) and database.execute(DIE, [pid, root]).rowcount:
+    elif (point, moment) in dooms and database.execute(DIE, [pid, root, point, moment]).rowcount:
         os.kill(pid, signal.SIGKILL)
 
 

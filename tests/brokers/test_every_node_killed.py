@@ -1,8 +1,9 @@
 """SIGKILL at each commit point of a workflow with every kind of node (P1, P2, P3, P5, P8).
 
-A run that nobody disturbs says which points there are. Then, for each point and each moment there,
-a run is started whose worker process is killed as it passes: all of them at the same time. Their
-journals equal that of the undisturbed run.
+Two runs that nobody disturbs say which points there are. Then runs are started, all at the same
+time, whose worker processes are killed as they pass these points: each moment of each point is the
+death of a process, and a run meets a few of them, far apart. In the end their journals equal those
+of the undisturbed runs.
 
 The workers' TTL is longer than the test: only by its lock can a worker be found dead.
 """
@@ -26,13 +27,18 @@ pytestmark = pytest.mark.parametrize("shop", ["redis", "rabbitmq"], indirect=Tru
 SETTINGS = {"durable_worker_ttl": 3 * ENDS_WITHIN, "durable_max_crashes": 100}
 
 
+DEATHS_OF_A_RUN = 3
+
+Moment = tuple[str, str]
+"""A commit point, and whether before, inside or after it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Death:
-    """Where the worker of a run dies."""
+class Fate:
+    """How a run is to end, and where its workers die."""
 
     ending: str
-    point: str
-    moment: str
+    deaths: Sequence[Moment]
 
 
 @pytest.fixture
@@ -49,37 +55,41 @@ def test_a_run_killed_at_any_of_its_commits_ends_like_an_undisturbed_one(shop: S
     undisturbed = dict(zip(ENDINGS, every_node.start(shop, list(ENDINGS.values())), strict=True))
     every_node.see_through(shop, undisturbed.values())
     expected = {ending: every_node.account(shop, run) for ending, run in undisturbed.items()}
-    deaths = deaths_of(shop, undisturbed)
+    fates = fates_of(shop, undisturbed)
+    deaths = [death for fate in fates for death in fate.deaths]
     assert_every_part_is_in(deaths)
 
-    runs = start_doomed(shop, deaths)
+    runs = start_doomed(shop, fates)
     every_node.see_through(shop, runs)
 
     assert survivors(shop) == []
-    for death, run in zip(deaths, runs, strict=True):
-        assert every_node.account(shop, run) == expected[death.ending], death
+    for fate, run in zip(fates, runs, strict=True):
+        assert every_node.account(shop, run) == expected[fate.ending], fate
         every_node.assert_undone_in_reverse(shop, run)
-        assert_transactional_once(shop, run, death)
-    print(f"{shop.broker.name}: {len(deaths)} kills")  # noqa: T201 - pytest -rP
+        assert_transactional_once(shop, run, fate)
+    print(f"{shop.broker.name}: {len(deaths)} deaths")  # noqa: T201 - pytest -rP
 
 
 ENDINGS = {"shipped": SHIPPED, "undone": UNDONE}
 
 
-def deaths_of(shop: Shop, undisturbed: dict[str, Run]) -> list[Death]:
-    """Each moment that the undisturbed runs have passed, in the first run that has it."""
-    found: dict[tuple[str, str], Death] = {}
+def fates_of(shop: Shop, undisturbed: dict[str, Run]) -> list[Fate]:
+    """Every moment that the undisturbed runs have passed is somewhere in them, once."""
+    fates: list[Fate] = []
+    known: set[Moment] = set()
     for ending, run in undisturbed.items():
         passed = shop.query("SELECT point, moment FROM passing WHERE root = %s ORDER BY id", run.id)
         assert len(passed) == len(set(passed))
-        for point, moment in passed:
-            found.setdefault((point, moment), Death(ending, point, moment))
-    return list(found.values())
+        deaths = [(point, moment) for point, moment in passed if (point, moment) not in known]
+        known.update(deaths)
+        runs = -(-len(deaths) // DEATHS_OF_A_RUN)
+        fates += [Fate(ending, deaths[n::runs]) for n in range(runs)]
+    return fates
 
 
-def assert_every_part_is_in(deaths: Sequence[Death]) -> None:
-    """The points are those of the whole workflow, and both ends of each transaction are in."""
-    moments = {moment: {d.point for d in deaths if d.moment == moment} for moment in MOMENTS}
+def assert_every_part_is_in(deaths: Sequence[Moment]) -> None:
+    """The points are those of the whole workflow; what takes two statements is cut in between."""
+    moments = {at: {point for point, moment in deaths if moment == at} for at in MOMENTS}
     assert moments[BEFORE] == moments[AFTER]
     within = {point.partition(",")[0] for point in moments[INSIDE]}
     assert within == {
@@ -97,27 +107,27 @@ def assert_every_part_is_in(deaths: Sequence[Death]) -> None:
 MOMENTS = (BEFORE, INSIDE, AFTER)
 
 
-def start_doomed(shop: Shop, deaths: Sequence[Death]) -> list[Run]:
-    """A run for each death; both are in the database at the same time."""
+def start_doomed(shop: Shop, fates: Sequence[Fate]) -> list[Run]:
+    """A run for each fate; both are in the database at the same time."""
     with psycopg.connect(conninfo(shop.database_url)) as connection:
-        runs = shop.durable.start_many(
-            "every_node", [ENDINGS[death.ending] for death in deaths], session=connection
-        )
-        for death, run in zip(deaths, runs, strict=True):
-            connection.execute(
-                "INSERT INTO doom (root, point, moment) VALUES (%s, %s, %s)",
-                (run.id, death.point, death.moment),
-            )
+        inputs = [ENDINGS[fate.ending] for fate in fates]
+        runs = shop.durable.start_many("every_node", inputs, session=connection)
+        for fate, run in zip(fates, runs, strict=True):
+            for point, moment in fate.deaths:
+                connection.execute(
+                    "INSERT INTO doom (root, point, moment) VALUES (%s, %s, %s)",
+                    (run.id, point, moment),
+                )
     return runs
 
 
-def survivors(shop: Shop) -> list[tuple[str, str]]:
+def survivors(shop: Shop) -> list[Moment]:
     """Where nobody has died."""
     return [(p, m) for p, m in shop.query("SELECT point, moment FROM doom WHERE killed IS NULL")]
 
 
-def assert_transactional_once(shop: Shop, run: Run, death: Death) -> None:
+def assert_transactional_once(shop: Shop, run: Run, fate: Fate) -> None:
     """What a transactional step writes is there once, wherever its worker was killed (P6)."""
     done = [unit for workflow, unit in every_node.done(shop, run) if workflow == "every_node"]
-    assert done.count("book") == 1, death
-    assert done.count(f"book{UNDO}") == (death.ending == "undone"), death
+    assert done.count("book") == 1, fate
+    assert done.count(f"book{UNDO}") == (fate.ending == "undone"), fate

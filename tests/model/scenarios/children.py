@@ -89,6 +89,7 @@ CHILDREN = (
         inline_steps=5,
         acts=(cancel(compensate=True),),
         limits=Limits(crashes=1),
+        seats=1,
         ends=ends("cancelled", "cancelled,cancelled", "completed,completed", "cancelled,completed"),
     ),
     Scenario(
@@ -105,6 +106,7 @@ CHILDREN = (
         inline_steps=5,
         acts=(cancel(compensate=True),),
         longer=Limits(crashes=1),
+        seats=1,
         ends=ends("cancelled", "cancelled,cancelled", "completed,completed"),
     ),
     Scenario(
@@ -119,6 +121,7 @@ CHILDREN = (
         branch_cancelled,
         inline_steps=5,
         acts=(cancel(compensate=True),),
+        seats=1,
         ends=ends("cancelled", "cancelled,cancelled", "completed,completed", "cancelled,completed"),
     ),
     Scenario(
@@ -126,6 +129,7 @@ CHILDREN = (
         grandchild,
         inline_steps=5,
         acts=(cancel(),),
+        seats=1,
         ends=ends("cancelled"),
     ),
     Scenario(

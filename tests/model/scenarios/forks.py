@@ -155,6 +155,7 @@ FORKS = (
         window_of_two,
         inline_steps=5,
         acts=(cancel(compensate=True),),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -195,6 +196,7 @@ FORKS = (
         slow_loop,
         acts=(cancel(compensate=True),),
         longer=Limits(crashes=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
 )

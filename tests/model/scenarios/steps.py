@@ -70,6 +70,7 @@ STEPS = (
         inline_steps=5,
         acts=(cancel(compensate=True),),
         limits=Limits(answers=1, recoveries=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -83,6 +84,7 @@ STEPS = (
         "retry: cancelled during the backoff",
         retried,
         acts=(cancel(),),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -91,6 +93,7 @@ STEPS = (
         acts=(cancel(),),
         limits=Limits(crashes=1),
         longer=Limits(crashes=1, duplicates=1, losses=1, recoveries=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -99,6 +102,7 @@ STEPS = (
         inline_steps=5,
         acts=(joined_cancel(),),
         limits=Limits(crashes=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -108,6 +112,7 @@ STEPS = (
         acts=(cancel(compensate=True),),
         limits=Limits(crashes=1),
         longer=Limits(crashes=1, duplicates=1, losses=1, recoveries=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -115,6 +120,7 @@ STEPS = (
         one_undoable,
         acts=(cancel(), cancel(compensate=True)),
         longer=Limits(crashes=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -122,6 +128,7 @@ STEPS = (
         two_steps,
         acts=(cancel(),),
         delay=60.0,
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -129,6 +136,7 @@ STEPS = (
         returning,
         acts=(cancel(compensate=True),),
         limits=Limits(crashes=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -144,6 +152,7 @@ STEPS = (
         failing,
         inline_steps=5,
         acts=(cancel(),),
+        seats=1,
         ends=ends("failed", "cancelled"),
     ),
     Scenario(

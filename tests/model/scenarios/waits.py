@@ -93,6 +93,7 @@ WAITS = (
         sleeping,
         acts=(cancel(),),
         limits=Limits(crashes=1),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -101,6 +102,7 @@ WAITS = (
         acts=(resume(),),
         limits=Limits(crashes=1, losses=1, recoveries=1),
         longer=Limits(crashes=1, losses=1, recoveries=1, duplicates=1),
+        seats=1,
         ends=ends("completed"),
     ),
     Scenario(
@@ -116,12 +118,14 @@ WAITS = (
         going_on_without,
         acts=(resume(),),
         limits=Limits(zombies=1, duplicates=1),
+        seats=1,
         ends=ends("completed"),
     ),
     Scenario(
         "signal: against a cancel",
         waiting,
         acts=(resume(), cancel(compensate=True)),
+        seats=1,
         ends=ends("completed", "cancelled"),
     ),
     Scenario(
@@ -131,6 +135,7 @@ WAITS = (
         limits=Limits(duplicates=1),
         longer=Limits(crashes=1, duplicates=1),
         expects=in_order,
+        seats=1,
         ends=ends("completed"),
     ),
     Scenario(
@@ -145,6 +150,7 @@ WAITS = (
         waiting_twice,
         acts=(resume(1, key="k"), resume(1, key="k"), resume(2)),
         expects=in_order,
+        seats=1,
         ends=ends("completed"),
     ),
     Scenario(
@@ -154,12 +160,14 @@ WAITS = (
         limits=Limits(crashes=1),
         longer=Limits(crashes=1, duplicates=1),
         expects=both_answers,
+        seats=1,
         ends=ends("completed"),
     ),
     Scenario(
         "suspended: against its timeout and a cancel",
         suspended_for_long,
         acts=(resume(), cancel()),
+        seats=1,
         ends=ends("completed", "cancelled", "failed"),
     ),
 )
