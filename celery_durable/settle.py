@@ -27,11 +27,11 @@ from celery_durable.store.commits import (
     Committed,
     FlagRaised,
     Refused,
-    Release,
     SignalGone,
 )
 from celery_durable.store.connection import Connection, may_go_well_later
 from celery_durable.store.database import Database
+from celery_durable.store.shapes import Release
 from celery_durable.store.workers import Claimed
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution

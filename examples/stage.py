@@ -13,19 +13,21 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
+import psycopg
 import sqlalchemy as sa
 from celery import Celery
+from kombu.exceptions import OperationalError
 
-from celery_durable import Durable
+from celery_durable import Durable, DurableError
 from celery_durable.testing.embedded import EmbeddedPostgres, install_pgmq, pgmq_broker
 from examples.demo.broker import Broker, Redis
-from examples.demo.signals import blocked, ignore
+from examples.demo.signals import blocked, ignore, listen
 
 CONF = "EXAMPLE_CONF"
 READY_SECONDS = 60
@@ -41,6 +43,16 @@ exec 3<&0 </dev/null
 { read -r never <&3; kill -KILL -$$; } &
 exec "$@" 3<&-
 """
+
+
+def perform(program: Callable[[], None]) -> NoReturn:
+    """Run an example: Ctrl-C ends it in good order, and a service that is not there is named."""
+    listen()
+    try:
+        program()
+    except (DurableError, OperationalError, psycopg.Error, sa.exc.SQLAlchemyError) as error:
+        sys.exit(f"  The example could not be run: {error}")
+    sys.exit()
 
 
 def configure(app: Celery, conf: Mapping[str, Any] | None = None) -> None:

@@ -13,12 +13,21 @@ database's.
     rows         rows -> values of the core
     tokens       claiming a token: a hot statement
     commits      what became of a unit: the hot statement
+    shapes       which parts a commit has, and its parameters
+    gates        what a fork, and a branch that leaves, add to a commit
     journal      reading what has been recorded
+    results      results, put together from the journal
+    past         what a context reads of its run
+    pulse        what a unit says of itself while it executes
     outbox       messages to publish
+    notify       waking the relays
     inbox        commands that wait to be applied
+    signals      signals that wait to be consumed
     workers      who is alive; freeing what the dead had claimed
     runs         starting runs
     definitions  stored plans
+    stalled      finding tokens whose hints got lost
+    places       where a run stands, counted
     views        what users see of runs
     overview     a run as it is drawn, its items counted
 """

@@ -5,15 +5,15 @@ declared dead cannot commit, and a cancel that arrives while a unit executes is 
 its commit. Locks: the statement locks one signal, then one token, then (for a branch) siblings that
 have not begun, then the parent, then the run.
 
-What a fork and a gate add to the statement is in `gates`.
+What a fork and a gate add to the statement is in `gates`, which parts it has is in `shapes`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, assert_never
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,25 +22,19 @@ from celery_durable.core.decision import (
     Decision,
     End,
     Fork,
-    JournalRecord,
     Leave,
-    Move,
-    Park,
-    RunChange,
 )
-from celery_durable.core.status import FINISHED
-from celery_durable.core.token import Flags, ForChild, ForSignal, Token
+from celery_durable.core.token import Flags
 from celery_durable.store import gates, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import (
     AlreadyRecorded,
     Connection,
-    Parameters,
     Statement,
     one,
 )
 from celery_durable.store.outbox import hint_of, insert_hints, put_hints
-from celery_durable.store.rows import error_text, failures_text, kind_of
+from celery_durable.store.shapes import Release, Shape, parameters_of, shape_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
@@ -75,62 +69,7 @@ class Refused:
     """Nothing is written: the claim is no longer ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The claim is given back; the token's message, where it has one, goes to `queue`."""
-
-    queue: str
-    priority: int | None
-    time_limit: float | None = None
-
-
 Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Which parts a commit has; each combination is one statement, compiled once."""
-
-    then: type[Move | Park | Fork | Leave | End]
-    records: int
-    are_plain: bool
-    changes_run: bool
-    releases: bool
-    hints: bool
-    is_plain: bool
-    consumes: bool
-    tells_parent: bool
-    stops: bool
-
-
-def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape:
-    """The shape of the commit that writes `decision`."""
-    then = decision.then
-    return Shape(
-        then=type(then),
-        records=len(decision.records),
-        are_plain=all(map(is_plain_record, decision.records)),
-        changes_run=decision.run is not None,
-        releases=release is not None,
-        hints=release is not None
-        and (isinstance(then, Move) or (isinstance(then, Park) and then.timeout is not None)),
-        is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
-        consumes=decision.consumes is not None,
-        tells_parent=isinstance(then, End) and claim.run.parent_token is not None,
-        stops=isinstance(then, Leave) and then.stops,
-    )
-
-
-def is_plain(token: Token) -> bool:
-    """Whether the token has none of what only branches, loops and waits have: the hot case."""
-    rare = (token.part, token.position, token.wait, token.input, token.snapshot, token.answer)
-    return not any(value is not None for value in rare)
-
-
-def is_plain_record(record: JournalRecord) -> bool:
-    """Whether the record has none of what only branches, loops and children have."""
-    rare = (record.part, record.position, record.gathers, record.child)
-    return all(value is None for value in rare)
 
 
 def commit(
@@ -143,7 +82,7 @@ def commit(
     """
     statement = _commit(shape_of(claim, decision, release))
     try:
-        row = one(connection, statement, _parameters(claim, decision, release))
+        row = one(connection, statement, parameters_of(claim, decision, release))
     except AlreadyRecorded:
         return Refused()
     if row is not None:
@@ -183,6 +122,7 @@ def _commit(shape: Shape) -> Statement:
     parts = [_recorded(held, shape).cte("recorded")] if shape.records else []
     if shape.consumes:
         parts.append(_consumed(held).cte("consumed"))
+        parts.append(_next_told(held).cte("next_told"))
     if shape.changes_run:
         parts.append(_run_changed(held).cte("changed"))
     if shape.hints:
@@ -257,7 +197,7 @@ _RELEASED = {
 
 # Locked before the token is looked at: what another token consumes meanwhile is not there.
 _signal = (
-    sa.select(t.inbox.c.id)
+    sa.select(t.inbox.c.id, t.inbox.c.name)
     .where(t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))
     .with_for_update()
     .cte("signal")
@@ -268,6 +208,31 @@ def _consumed(held: Any) -> Any:
     return (
         sa.update(t.inbox).where(t.inbox.c.id == sql.big("message")).values(consumed_by=held.c.id)
     )
+
+
+def _next_told(held: Any) -> Any:
+    """A hint for the next that waits for this name, if there is another signal for it.
+
+    A signal tells some of those that wait (`signals.HINTED_WAITERS`); each that is consumed tells
+    one more.
+    """
+    name = sa.select(_signal.c.name).scalar_subquery()
+    is_more = sql.there_is(
+        t.inbox.c.run_id == held.c.run_id,
+        t.inbox.c.kind == sql.word("signal"),
+        t.inbox.c.name == name,
+        t.inbox.c.consumed_by.is_(None),
+        t.inbox.c.id != sql.big("message"),
+    )
+    waiting = (
+        sa.select(t.token)
+        .join_from(t.token, held, held.c.run_id == t.token.c.run_id)
+        .where(t.token.c.awaits == name, t.token.c.id != held.c.id, is_more)
+        .order_by(t.token.c.waiting_since)
+        .limit(sa.literal_column("1"))
+        .cte("next_waiting")
+    )
+    return put_hints(waiting, at=sql.clock)
 
 
 def _recorded(held: Any, shape: Shape) -> Any:
@@ -342,108 +307,3 @@ def _parent_told(held: Any) -> Any:
         .cte("parent")
     )
     return put_hints(parent, at=sql.clock)
-
-
-def _parameters(claim: Claim, decision: Decision, release: Release | None) -> Parameters:
-    token = decision.token
-    parameters: dict[str, Any] = {
-        "token_id": token.id,
-        "held_fence": claim.fence,
-        "seen_flags": int(token.flags),
-        "held_unit": token.unit,
-        "held_attempt": token.attempt,
-        "held_wait": kind_of(token.wait),
-        "worker": claim.worker,
-        "workflow": claim.run.workflow,
-        "message": decision.consumes,
-        "parent_token": claim.run.parent_token,
-    }
-    parameters |= _then_parameters(decision)
-    for n, record in enumerate(decision.records):
-        parameters |= _record_parameters(record, n)
-    if decision.run is not None:
-        parameters |= _run_parameters(decision.run)
-    if release is not None:
-        parameters |= {
-            "queue": release.queue,
-            "priority": release.priority,
-            "time_limit": release.time_limit,
-        }
-    return parameters
-
-
-def _then_parameters(decision: Decision) -> dict[str, Any]:
-    then = decision.then
-    match then:
-        case Move():
-            parameters = _token_parameters(then.token, then.delay)
-            plain = is_plain(decision.token) and is_plain(then.token)
-            return parameters if plain else parameters | _rare_parameters(then.token)
-        case Park():
-            return _token_parameters(then.token, then.timeout) | _rare_parameters(then.token)
-        case Fork():
-            moved = _token_parameters(then.token, None) | _rare_parameters(then.token)
-            return moved | gates.fork_parameters(then)
-        case Leave():
-            return gates.leave_parameters(then)
-        case End():
-            return {}
-        case _:
-            assert_never(then)
-
-
-def _token_parameters(token: Token, delay: float | None) -> dict[str, Any]:
-    return {
-        "node": token.node,
-        "unit": token.unit,
-        "attempt": token.attempt,
-        "crashes": token.crashes,
-        "flags": int(token.flags),
-        "rollback": token.rollback,
-        "failures": failures_text(token.failures),
-        "delay": None if delay is None else timedelta(seconds=delay),
-    }
-
-
-def _rare_parameters(token: Token) -> dict[str, Any]:
-    wait = token.wait
-    return {
-        "part": token.part,
-        "position": token.position,
-        "wait": kind_of(wait),
-        "awaits": wait.name if isinstance(wait, ForSignal) else None,
-        "child_run_id": wait.run_id if isinstance(wait, ForChild) else None,
-        "input": token.input,
-        "snapshot": token.snapshot,
-        "answer": token.answer,
-    }
-
-
-def _record_parameters(record: JournalRecord, n: int) -> Parameters:
-    parameters = {
-        f"record_unit_{n}": record.unit,
-        f"record_node_{n}": record.node,
-        f"outcome_{n}": record.outcome,
-        f"undoable_{n}": record.undoable,
-        f"record_attempt_{n}": record.attempt,
-        f"result_{n}": record.result,
-        f"error_{n}": error_text(record.error),
-        f"record_failures_{n}": failures_text(record.failures),
-        f"started_at_{n}": record.started_at,
-    }
-    return parameters | {
-        f"record_part_{n}": record.part,
-        f"record_position_{n}": record.position,
-        f"record_input_{n}": record.input,
-        f"gathers_{n}": record.gathers,
-        f"record_child_{n}": record.child,
-    }
-
-
-def _run_parameters(change: RunChange) -> Parameters:
-    return {
-        "status": change.status,
-        "run_error": error_text(change.error),
-        "run_result": change.result,
-        "finishes": change.status in FINISHED,
-    }

@@ -133,7 +133,12 @@ def left(held: Any, *, stops: bool) -> list[Any]:
         sa.delete(t.item)
         .where(
             t.item.c.token_id == joined.c.id,
-            sa.true() if stops else t.item.c.position < joined.c.opened,
+            # From where the window was on: the index still holds the items before, which are gone.
+            sa.true()
+            if stops
+            else t.item.c.position.between(
+                joined.c.opened - sql.integer("chunk"), joined.c.opened - sa.literal_column("1")
+            ),
         )
         .returning(t.item.c.position, t.item.c.input)
         .cte("taken")

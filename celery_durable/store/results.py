@@ -41,16 +41,16 @@ _UNIT = Statement(
 )
 
 # The units of a node are a range of the key: "#" is followed by "$".
-_PARTS = Statement(
-    sa.select(*_columns)
-    .where(
-        t.journal.c.run_id == sql.uuid("run_id"),
-        t.journal.c.unit >= sql.text("from_unit"),
-        t.journal.c.unit < sql.text("to_unit"),
-        t.journal.c.position.is_not(None) | t.journal.c.part.is_not(None),
-    )
-    .order_by(t.journal.c.position)
+_parts = sa.select(*_columns).where(
+    t.journal.c.run_id == sql.uuid("run_id"),
+    t.journal.c.unit >= sql.text("from_unit"),
+    t.journal.c.unit < sql.text("to_unit"),
+    t.journal.c.position.is_not(None) | t.journal.c.part.is_not(None),
 )
+
+_PARTS = Statement(_parts.order_by(t.journal.c.position))
+
+_LAST = Statement(_parts.order_by(t.journal.c.position.desc()).limit(sa.literal_column("1")))
 
 _listed = sa.func.json_array_elements_text(sql.json("ids")).table_valued("value")
 _ids = sa.select(sa.cast(_listed.c.value, sa.Uuid))
@@ -81,7 +81,7 @@ def of_unit(connection: Connection, run_id: UUID, unit: str) -> tuple[Any] | Non
     rows = [row]
     if row["gathers"] != Gathers.CHILD:
         bounds = {"run_id": run_id, "from_unit": f"{unit}#", "to_unit": f"{unit}$"}
-        rows += connection.rows(_PARTS, bounds)
+        rows += connection.rows(_LAST if row["gathers"] == Gathers.ITERATION else _PARTS, bounds)
     tree = Tree(connection, rows)
     return (tree.result_of(row),)
 

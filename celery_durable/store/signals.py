@@ -66,28 +66,25 @@ _stored = (
     .cte("stored")
 )
 
-_waits_for_it = sa.func.coalesce(t.token.c.awaits == sql.text("name"), sa.false())
+_mine = t.token.c.run_id == sql.uuid("run_id")
+_is_stored = sa.exists(sa.select(_stored.c.id))
 
 _waiting = (
     sa.select(t.token)
-    .where(
-        t.token.c.run_id == sql.uuid("run_id"),
-        _waits_for_it,
-        sa.exists(sa.select(_stored.c.id)),
-    )
+    .where(_mine, t.token.c.awaits == sql.text("name"), _is_stored)
     .order_by(t.token.c.waiting_since)
     .limit(sa.literal_column(str(HINTED_WAITERS)))
 )
 
-# These may be about to be parked for this very signal, before a caller's transaction commits it.
+# The others may be about to be parked for this very signal, before a caller's transaction commits
+# it: those that somebody has in hand, and the run's first token wherever it is.
+_others = t.token.c.awaits.is_distinct_from(sql.text("name"))
 _in_hand = sa.select(t.token).where(
-    t.token.c.run_id == sql.uuid("run_id"),
-    sa.or_(t.token.c.claimed_by.is_not(None), t.token.c.parent_id.is_(None)),
-    sa.not_(_waits_for_it),
-    sa.exists(sa.select(_stored.c.id)),
+    _mine, t.token.c.claimed_by.is_not(None), t.token.c.parent_id.is_not(None), _others, _is_stored
 )
+_first = sa.select(t.token).where(_mine, t.token.c.parent_id.is_(None), _others, _is_stored)
 
-_told = sa.union_all(_waiting.subquery().select(), _in_hand).cte("told")
+_told = sa.union_all(_waiting.subquery().select(), _in_hand, _first).cte("told")
 
 _SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=sql.clock).cte("hinted")))
 
@@ -166,8 +163,7 @@ def last_consumed(connection: Connection, run_id: UUID, name: str) -> str | None
 
 _ORPHANS = Statement(
     sa.delete(t.inbox).where(
-        t.inbox.c.run_id == t.run.c.id,
-        t.run.c.finished_at.is_not(None),
+        sql.there_is(t.run.c.id == t.inbox.c.run_id, t.run.c.finished_at.is_not(None)),
         t.inbox.c.consumed_by.is_(None),
         t.inbox.c.kind == sql.word("signal"),
     )

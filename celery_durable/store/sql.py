@@ -74,6 +74,16 @@ def seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.extract("epoch", interval)
 
 
+def there_is(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """EXISTS that is looked up for each row.
+
+    Of a plain one Postgres may make a hash of the whole table; it does not where there is an
+    OFFSET (`simplify_EXISTS_query` in src/backend/optimizer/plan/subselect.c).
+    """
+    nothing_skipped: sa.ColumnElement[Any] = sa.literal_column("0")
+    return sa.exists(sa.select(sa.literal_column("1")).where(*conditions).offset(nothing_skipped))
+
+
 def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """Whether a command for the run waits to be applied."""
     return sa.exists().where(

@@ -142,6 +142,14 @@ token = sa.Table(
         "(waiting_since IS NOT NULL) = (wait IS NOT NULL)", name="waits_since_a_time"
     ),
     sa.Index(None, "run_id"),
+    # A run has one token that is no branch; found among however many branches.
+    sa.Index(
+        "durable_token_first_idx",
+        "run_id",
+        unique=True,
+        postgresql_where=sa.text("parent_id IS NULL"),
+    ),
+    sa.Index(None, "run_id", "awaits", postgresql_where=sa.text("awaits IS NOT NULL")),
     sa.Index(None, "parent_id", postgresql_where=sa.text("parent_id IS NOT NULL")),
     sa.Index(None, "claimed_by", postgresql_where=sa.text("claimed_by IS NOT NULL")),
 )
@@ -224,6 +232,7 @@ inbox = sa.Table(
     sa.UniqueConstraint("run_id", "name", "key"),
     sa.CheckConstraint("kind IN ('signal', 'command')", name="kind"),
     sa.Index(None, "run_id", "kind", "name", "id", postgresql_where=sa.text("consumed_by IS NULL")),
+    sa.Index("durable_inbox_commands_idx", "run_id", postgresql_where=sa.text("kind = 'command'")),
 )
 
 worker = sa.Table(

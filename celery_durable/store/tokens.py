@@ -42,7 +42,7 @@ IS_CLAIMABLE = sa.or_(
     sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked),
     sa.and_(
         t.token.c.wait == sql.word("signal"),
-        sa.exists().where(
+        sql.there_is(
             t.inbox.c.run_id == t.token.c.run_id,
             t.inbox.c.kind == sql.word("signal"),
             t.inbox.c.name == t.token.c.awaits,
@@ -52,7 +52,7 @@ IS_CLAIMABLE = sa.or_(
     # Whatever is asked of it, a parent stays until its children and branches have ended.
     sa.and_(
         t.token.c.wait == sql.word("child"),
-        sa.exists().where(_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)),
+        sql.there_is(_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)),
     ),
     sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == sa.literal_column("0")),
 )

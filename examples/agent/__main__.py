@@ -13,7 +13,6 @@ from celery_durable import Run
 from examples import stage
 from examples.agent import tools
 from examples.agent.app import agent, app, durable
-from examples.demo import signals
 
 REQUEST = "My order 7 has arrived, and the teapot is broken."
 
@@ -70,11 +69,12 @@ def call(tool: str, args: dict[str, Any]) -> str:
     return f"{tool}({', '.join(f'{name}={value!r}' for name, value in args.items())})"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.agent", description=__doc__)
     parser.add_argument("--answer", choices=("yes", "no"), help="say this, and ask nobody")
     answer = parser.parse_args().answer
-    signals.listen()
+    if answer is None and not sys.stdin.isatty():
+        parser.error("nobody can be asked here: say --answer yes or --answer no")
     print("  Postgres, the broker and a worker start.", flush=True)
     with stage.set_up(app, durable, "examples.agent.app") as engine:
         tools.tables.create_all(engine)
@@ -88,8 +88,7 @@ def main() -> int:
             letters = connection.scalar(sa.select(sa.func.count()).select_from(tools.letters))
         turns = sum(entry.position is not None for entry in run.history())
         print(f"\n  {run.status().status}: {turns} turns, {refunds} refund, {letters} letter")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stage.perform(main)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from celery_durable import Run
 from examples import stage
-from examples.demo import signals
 from examples.every_node import ledger
 from examples.every_node.app import SHIPPED, UNDONE, app, durable, every_node
 
@@ -32,16 +30,14 @@ def follow(run: Run) -> None:
         time.sleep(0.1)
 
 
-def main() -> int:
-    signals.listen()
+def main() -> None:
     print("  Postgres, the broker and a worker start.", flush=True)
     with stage.set_up(app, durable, "examples.every_node.app") as engine:
         ledger.tables.create_all(engine)
         for ending in (SHIPPED, UNDONE):
             print(f"\n  An order that is to be {ending}", flush=True)
             follow(every_node.start({"ending": ending}))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stage.perform(main)

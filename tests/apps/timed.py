@@ -1,8 +1,8 @@
 """Steps with time limits, on the ledger and the gates of `tests.apps.shop`.
 
 The input says what becomes of the first try of `work`: "heed" waits, and lets the time limit end
-it; "ignore" goes on waiting whatever the limit raises; "late" waits, and then returns; "crash"
-kills its process, once.
+it; "ignore" goes on waiting when the soft limit raises; "deaf" goes on whatever is raised; "late"
+waits, and then returns; "crash" kills its process, once.
 """
 
 import os
@@ -29,12 +29,12 @@ def wait_at_gate(ctx: Any) -> None:
         wait_until(lambda: is_open(ledger, ctx), timeout=HELD_AT_MOST, message="the gate")
 
 
-def wait_whatever_happens(ctx: Any) -> None:
+def keep_waiting(ctx: Any, despite: type[BaseException]) -> None:
     """As a handler does that takes any exception for one of its own."""
     while True:
         try:
             return wait_at_gate(ctx)
-        except SoftTimeLimitExceeded:
+        except despite:
             write(ctx, "ignored")
 
 
@@ -55,7 +55,9 @@ def work(ctx: Any) -> dict[str, Any]:
             case "heed" | "late":
                 wait_at_gate(ctx)
             case "ignore":
-                wait_whatever_happens(ctx)
+                keep_waiting(ctx, SoftTimeLimitExceeded)
+            case "deaf":
+                keep_waiting(ctx, BaseException)
             case "crash" if is_first:
                 os.kill(os.getpid(), signal.SIGKILL)
     write(ctx, "end")

@@ -107,7 +107,7 @@ def test_an_example_that_is_interrupted_leaves_nothing(
     database_url: str, folder: Path, request: pytest.FixtureRequest
 ) -> None:
     environment = {**broker_of("redis", request), "DURABLE_DATABASE_URL": database_url}
-    process = started(["examples.agent"], environment, folder)
+    process = started(["examples.agent", "--answer", "yes"], environment, folder)
     wait_until(lambda: list(folder.glob("*/worker.log")), timeout=60)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=ENDS_WITHIN)
@@ -115,3 +115,23 @@ def test_an_example_that_is_interrupted_leaves_nothing(
     assert "Traceback" not in output
     assert list(folder.iterdir()) == []
     assert_nothing_is_left(environment)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"DURABLE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"},
+        {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"},
+    ],
+)
+def test_a_service_that_is_not_there_is_named(
+    variables: dict[str, str], database_url: str, folder: Path
+) -> None:
+    given = {"DURABLE_DATABASE_URL": database_url, "CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}
+    process = started(["examples.every_node"], {**given, **variables}, folder)
+    output, _ = process.communicate(timeout=ENDS_WITHIN)
+    assert process.returncode == 1
+    assert "The example could not be run" in output
+    assert "127.0.0.1" in output
+    assert "Traceback" not in output
+    assert list(folder.iterdir()) == []

@@ -14,8 +14,9 @@ from celery_durable.core.decision import End
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
 from celery_durable.store import commits, signals, tokens
-from celery_durable.store.commits import Committed, Refused, Release, SignalGone
+from celery_durable.store.commits import Committed, Refused, SignalGone
 from celery_durable.store.connection import Connection
+from celery_durable.store.shapes import Release
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until

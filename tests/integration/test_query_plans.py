@@ -41,8 +41,8 @@ from celery_durable.store import (
     views,
     workers,
 )
-from celery_durable.store.commits import Release
 from celery_durable.store.connection import Statement
+from celery_durable.store.shapes import Release, parameters_of, shape_of
 from tests.integration.driving import World
 from tests.integration.planning import fill, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -78,8 +78,8 @@ def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = 
     facts = replace(FACTS, parent_token=parent)
     claim = Claim(decision.token, facts, ID, ID, "durable", None, AT)
     release = RELEASED if releases else None
-    statement = commits._commit(commits.shape_of(claim, decision, release))
-    return statement, commits._parameters(claim, decision, release)
+    statement = commits._commit(shape_of(claim, decision, release))
+    return statement, parameters_of(claim, decision, release)
 
 
 ENDED = RunChange(Status.COMPLETED)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable
+from celery_durable import Durable, Suspend
 from celery_durable.core.status import Status
 from celery_durable.errors import (
     ConfigurationError,
@@ -17,7 +17,7 @@ from celery_durable.errors import (
     RunNotFound,
 )
 from celery_durable.ids import uuid7
-from celery_durable.store.signals import Delivery
+from celery_durable.store.signals import HINTED_WAITERS, Delivery
 from tests.integration.driving import World, all_at_once
 
 
@@ -312,3 +312,22 @@ def test_signals_that_are_committed_while_their_run_ends_are_forgotten(world: Wo
 
     assert [row["run_id"] for row in world.rows("SELECT run_id FROM durable_inbox")] == [other.id]
     assert run.result(0) == {"s0": "in time"}
+
+
+def test_more_signals_than_are_told_at_once_all_find_those_that_wait(world: World) -> None:
+    """Sent together, consumed one after the other; recovery has no part in it."""
+    many = 3 * HINTED_WAITERS
+
+    def define(durable: Durable) -> None:
+        def ask(ctx: Any) -> Any:
+            return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
+
+        durable.workflow("w").map("m", over=lambda _: list(range(many)), handler=ask)
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+    for number in range(many):
+        run.resume("go", number)
+    world.drain(worker)
+    assert sorted(run.result(1)["m"]) == list(range(many))

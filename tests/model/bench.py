@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, cast
 from unittest.mock import patch
@@ -20,9 +21,13 @@ from celery_durable.recovery import Reaper, recover
 from celery_durable.store import runs, workers
 from tests.integration.driving import Define, make_durable
 from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
-from tests.model.laws import Broken, Plans
+from tests.model.laws import Plans
 from tests.model.stage import Record, Stage
 from tests.model.world import Limits, Seat, World
+
+NOTHING_GOES_WRONG = Limits()
+
+MOMENT = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Scenario:
     name: str
     define: Define
     acts: tuple[Act, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = NOTHING_GOES_WRONG
     seats: int = 2
     inline_steps: int = 1
     starts: tuple[str, ...] = ("w",)
@@ -97,8 +102,8 @@ class Bench:
             for place in range(self.scenario.seats):
                 seats.append(Seat("AB"[place], new_id()))
                 register(connection, cast("UUID", seats[-1].worker), self.scenario.pool)
-        for workflow in self.scenario.starts:
-            self.runs.append(self.start(workflow, delay=self.scenario.delay)[0])
+        for started in self.scenario.starts:
+            self.runs.append(self.start(started, delay=self.scenario.delay)[0])
         names = {str(run): f"run{n}" for n, run in enumerate(self.runs)}
         tables = self.stage.read()
         nothing = (None,) * len(self.scenario.acts)
@@ -224,10 +229,10 @@ class Bench:
         return self.after(world)
 
     def pass_time(self, world: World) -> World:
-        """It is as late as the next thing waits for."""
+        """It is just later than the next thing waits for."""
         at = next_time(world)
         assert at is not None
-        self.stage.wait_until(at)
+        self.stage.wait_until((datetime.fromisoformat(at) + MOMENT).isoformat())
         return self.after(world)
 
     def after(self, world: World) -> World:
@@ -284,6 +289,3 @@ def modelled() -> Iterator[None]:
         patch.object(time, "sleep", lambda _seconds: None),
     ):
         yield
-
-
-__all__ = ["Act", "Bench", "Broken", "Scenario", "modelled", "next_time", "to_reap", "with_seat"]

@@ -284,4 +284,6 @@ def has_claim(world: World, seat: Seat) -> bool:
 
 def bench_can_be_suspected(world: World, seat: Seat) -> bool:
     row = next((r for r in world.tables.worker if r["id"] == str(seat.worker)), None)
-    return row is not None and row["ended_at"] is None and not world.tables.is_due(row["expires_at"])
+    return (
+        row is not None and row["ended_at"] is None and not world.tables.is_due(row["expires_at"])
+    )

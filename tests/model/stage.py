@@ -5,8 +5,9 @@ is one transaction of Postgres, each transaction of a worker a part of it, and g
 schedule is ROLLBACK TO SAVEPOINT. What two statements do to each other while both run is not
 explored here; the race tests of tests/integration do that.
 
-`clock_timestamp()` is a function of the model's own, found before the one of pg_catalog. So nothing
-becomes due but by a move of the explorer, and a state is the same however long it took to get there.
+`clock_timestamp()` is a function of the model's own, found before the one of pg_catalog. So
+nothing becomes due but by a move of the explorer, and a state is the same however long it took to
+get there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tests.services import conninfo
 SCHEMA = "public"
 
 NOON = "2040-01-01T12:00:00+00:00"
-"""When every scenario begins; long after the server was started, as a dead worker's expiry has it."""
+"""When every scenario begins: long after the server was started, or nobody would be declared dead.
+"""
 
 _CLOCK = """
 CREATE SCHEMA IF NOT EXISTS model;
@@ -139,6 +141,6 @@ class Stage:
         """The content of all tables."""
         row = self.raw.execute(_READ).fetchone()
         assert row is not None
-        content = {name: rows or [] for name, rows in json.loads(row[0]).items()}
+        content: dict[str, Any] = {k: rows or [] for k, rows in json.loads(row[0]).items()}
         content["now"] = datetime.fromisoformat(content["now"])
         return Tables(**content)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from celery_durable import Durable
+from celery_durable import Durable, Suspend
 from celery_durable.workflow.builder import Workflow
 from tests.model.bench import Act, Bench, Scenario, modelled
 from tests.model.explorer import Coverage, Explorer
 from tests.model.scenarios.parts import HOUR, TWICE, cancel, resume, step
 from tests.model.stage import Stage
 from tests.model.world import Limits
-
-Chooser = Callable[[int], int]
-"""Which of so many moves is made."""
 
 KINDS = (
     "step", "failing", "retried", "parallel", "branches fail", "fail_fast", "map", "keep",
@@ -72,13 +69,13 @@ def add(durable: Durable, workflow: Workflow, kind: str, place: int) -> None:  #
         case "children":
             workflow.map(name, over=lambda _: [1, 2], handler=child(durable, name))
         case _:
-            cascade = "cascade" if kind == "cascade" else None
-            workflow.child_workflow(name, child(durable, name), compensate=cascade)
+            below = child(durable, name)
+            workflow.child_workflow(
+                name, below, compensate="cascade" if kind == "cascade" else None
+            )
 
 
 def suspending(ctx: Any) -> object:
-    from celery_durable import Suspend  # noqa: PLC0415
-
     return "done" if ctx.is_resumed else Suspend(None, signal="answer")
 
 
@@ -124,7 +121,7 @@ def walk(url: str, stage: Stage, scenario: Scenario, chosen: Sequence[int]) -> N
 
 @pytest.fixture
 def examples(request: pytest.FixtureRequest) -> int:
-    return 1000 if request.config.getoption("--model-longer") else 60
+    return 1000 if request.config.getoption("--model-longer") else 50
 
 
 def test_random_workflows_keep_the_promises(
@@ -143,9 +140,7 @@ def test_random_workflows_keep_the_promises(
         st.lists(st.integers(0, 1000), min_size=5, max_size=120),
     )
     @example(["step", "cascade", "parallel", "failing"], [], 3, [0] * 60)
-    def keeps_them(
-        kinds: list[str], acts: list[Act], inline_steps: int, chosen: list[int]
-    ) -> None:
+    def keeps_them(kinds: list[str], acts: list[Act], inline_steps: int, chosen: list[int]) -> None:
         walk(model_database_url, stage, scenario_of(kinds, acts, inline_steps), chosen)
 
     keeps_them()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_durable import Durable
 from tests.model.bench import Scenario
-from tests.model.scenarios.parts import cancel, ends, step
+from tests.model.scenarios.parts import cancel, ends, joined_cancel, step
 from tests.model.world import Limits
 
 
@@ -78,8 +78,7 @@ CHILDREN = (
     Scenario(
         "child: its parent is cancelled while it starts",
         simple,
-        acts=(cancel(),),
-        limits=Limits(duplicates=1),
+        acts=(joined_cancel(),),
         longer=Limits(crashes=1, duplicates=1),
         ends=ends("cancelled", "cancelled,cancelled", "completed,completed", "cancelled,completed"),
     ),
@@ -88,7 +87,7 @@ CHILDREN = (
         simple,
         inline_steps=5,
         acts=(cancel(compensate=True),),
-        limits=Limits(crashes=1),
+        longer=Limits(crashes=1),
         seats=1,
         ends=ends("cancelled", "cancelled,cancelled", "completed,completed", "cancelled,completed"),
     ),

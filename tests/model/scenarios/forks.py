@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_durable import Durable
 from tests.model.bench import Scenario
-from tests.model.scenarios.parts import cancel, ends, step
+from tests.model.scenarios.parts import cancel, ends, joined_cancel, step
 from tests.model.world import Limits
 
 
@@ -131,7 +131,7 @@ FORKS = (
     Scenario(
         "parallel: cancelled",
         parallel,
-        acts=(cancel(),),
+        acts=(joined_cancel(),),
         longer=Limits(crashes=1),
         ends=ends("completed", "cancelled"),
     ),
@@ -140,6 +140,7 @@ FORKS = (
         parallel_undoable,
         inline_steps=5,
         acts=(cancel(compensate=True),),
+        seats=1,
         longer=Limits(crashes=1),
         ends=ends("completed", "cancelled"),
     ),
@@ -154,7 +155,7 @@ FORKS = (
         "map: cancelled while items wait for room",
         window_of_two,
         inline_steps=5,
-        acts=(cancel(compensate=True),),
+        acts=(joined_cancel(compensate=True),),
         seats=1,
         ends=ends("completed", "cancelled"),
     ),

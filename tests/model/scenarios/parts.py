@@ -44,7 +44,7 @@ def step(
     def compensator(ctx: Any) -> Any:
         return noted(ctx, lambda _ctx: None)
 
-    made = durable.step(name=name, **{"retry": ONCE, **options})(handler)
+    made: Step = durable.step(name=name, **{"retry": ONCE, **options})(handler)
     if undo:
         made.compensate(compensator, retry=TWICE)
     return made

@@ -118,7 +118,7 @@ STEPS = (
     Scenario(
         "cancel: plain, and another with compensation",
         one_undoable,
-        acts=(cancel(), cancel(compensate=True)),
+        acts=(joined_cancel(), cancel(compensate=True, after="joined cancel")),
         longer=Limits(crashes=1),
         seats=1,
         ends=ends("completed", "cancelled"),
@@ -135,7 +135,7 @@ STEPS = (
         "cancel: against what makes the result",
         returning,
         acts=(cancel(compensate=True),),
-        limits=Limits(crashes=1),
+        longer=Limits(crashes=1),
         seats=1,
         ends=ends("completed", "cancelled"),
     ),

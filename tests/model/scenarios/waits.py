@@ -100,9 +100,8 @@ WAITS = (
         "signal: before, while and after it is waited for",
         waiting,
         acts=(resume(),),
-        limits=Limits(crashes=1, losses=1, recoveries=1),
+        limits=Limits(crashes=1),
         longer=Limits(crashes=1, losses=1, recoveries=1, duplicates=1),
-        seats=1,
         ends=ends("completed"),
     ),
     Scenario(

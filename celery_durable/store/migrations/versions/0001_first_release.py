@@ -58,6 +58,14 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_index(
+        "durable_inbox_commands_idx",
+        "durable_inbox",
+        ["run_id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("kind = 'command'"),
+    )
+    op.create_index(
         op.f("durable_inbox_run_id_kind_name_id_idx"),
         "durable_inbox",
         ["run_id", "kind", "name", "id"],
@@ -342,12 +350,28 @@ def upgrade() -> None:
         postgresql_where=sa.text("claimed_by IS NOT NULL"),
     )
     op.create_index(
+        "durable_token_first_idx",
+        "durable_token",
+        ["run_id"],
+        unique=True,
+        schema="durable",
+        postgresql_where=sa.text("parent_id IS NULL"),
+    )
+    op.create_index(
         op.f("durable_token_parent_id_idx"),
         "durable_token",
         ["parent_id"],
         unique=False,
         schema="durable",
         postgresql_where=sa.text("parent_id IS NOT NULL"),
+    )
+    op.create_index(
+        op.f("durable_token_run_id_awaits_idx"),
+        "durable_token",
+        ["run_id", "awaits"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("awaits IS NOT NULL"),
     )
     op.create_index(
         op.f("durable_token_run_id_idx"),

@@ -1,0 +1,91 @@
+"""The explorer finds what it is for: each test breaks a promise and is told which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from celery_durable.core import decide, waits
+from celery_durable.core.claim import Claim
+from celery_durable.settle import Settler
+from celery_durable.store import commits, journal, tokens
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement
+from tests.model.explorer import Violation
+from tests.model.scenarios import SCENARIOS
+from tests.model.stage import Stage
+from tests.model.test_explorer import explore
+
+Find = Callable[[str], str]
+
+
+@pytest.fixture
+def find(model_database_url: str, stage: Stage) -> Find:
+    """Explore a scenario; the report of what was found."""
+
+    def find(name: str) -> str:
+        (scenario,) = (one for one in SCENARIOS if one.name == name)
+        with pytest.raises(Violation) as found:
+            explore(model_database_url, stage, scenario, scenario.limits)
+        return str(found.value)
+
+    return find
+
+
+def test_a_commit_that_forgets_its_hint_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape_of = commits.shape_of
+    monkeypatch.setattr(commits, "shape_of", lambda *given: replace(shape_of(*given), hints=False))
+    assert "P2: something moves every token" in find("linear: a crash and a duplicate")
+
+
+def test_a_second_claim_of_a_claimed_token_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = tokens.claim
+
+    def claims_anyway(connection: Connection, token_id: UUID, worker: UUID, fence: UUID) -> Any:
+        free = sa.update(t.token).where(t.token.c.id == token_id).values(claimed_by=sa.null())
+        connection.rows(Statement(free))
+        return claim(connection, token_id, worker, fence)
+
+    monkeypatch.setattr(tokens, "claim", claims_anyway)
+    assert "P4: one execution at a time" in find("linear: a crash and a duplicate")
+
+
+def test_a_park_without_a_second_look_is_found(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+    def does_not_look(_settler: Settler, _claim: Claim, _then: object) -> None:
+        return None
+
+    monkeypatch.setattr(Settler, "_waiting", does_not_look)
+    report = find("signal: before, while and after it is waited for")
+    assert "P2: something moves every token" in report
+    assert "resume 1 begins" in report
+
+
+def test_a_rollback_that_leaves_something_out_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_undo = journal.next_undo
+
+    def only_one(connection: Connection, token: Any, nodes: Any) -> Any:
+        return None if token.rollback else next_undo(connection, token, nodes)
+
+    monkeypatch.setattr(journal, "next_undo", only_one)
+    assert "P8: a failed run has undone" in find("rollback: a crash in the middle")
+
+
+def test_a_signal_that_is_consumed_twice_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled = waits.signalled
+    monkeypatch.setattr(
+        decide, "signalled", lambda *given: replace(signalled(*given), consumes=None)
+    )
+    assert "P9" in find("signal: two of one name, two waits")
