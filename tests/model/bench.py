@@ -53,6 +53,8 @@ class Scenario:
     delay: float | None = None
     """Seconds until the runs begin."""
     pool: str = "prefork"
+    begins_parked: bool = False
+    """All that can be done at once has been done before the schedules begin."""
     expects: Callable[[Bench, World], None] | None = None
     longer: Limits | None = None
     """The limits of the longer form."""

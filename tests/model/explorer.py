@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +15,9 @@ from tests.model.stage import Record
 from tests.model.world import Limits, Seat, World
 
 MOVES_TO_SETTLE = 400
+
+LOSE_ALL_EVERY = 32
+"""After so many states, all workers die and all messages are lost in one of them."""
 
 Move = tuple[str, Callable[[], World]]
 
@@ -28,6 +33,7 @@ class Coverage:
     moves: int = 0
     ends: int = 0
     seconds: float = 0.0
+    is_whole: bool = True
     statuses: set[tuple[str, ...]] = field(default_factory=set)
 
     def add(self, other: Coverage) -> None:
@@ -38,7 +44,7 @@ class Coverage:
     def __str__(self) -> str:
         return (
             f"{self.scenario:<56} {self.states:>6} states {self.schedules:>6} schedules"
-            f" {self.moves:>6} moves {self.seconds:6.1f} s"
+            f" {self.moves:>6} moves {self.seconds:6.1f} s{'' if self.is_whole else ', cut short'}"
         )
 
 
@@ -49,15 +55,15 @@ class Violation(AssertionError):
 class Explorer:
     """One exploration of one scenario."""
 
-    def __init__(self, bench: Bench, coverage: Coverage, *, lose_all_at: int = 32) -> None:
+    def __init__(self, bench: Bench, coverage: Coverage, seconds: float = math.inf) -> None:
+        self._until = time.monotonic() + seconds
         self.bench, self.coverage = bench, coverage
         self._seen: set[int] = set()
         self._trail: list[str] = []
         self._plans = bench.plans
-        self._lose_all_at = lose_all_at
 
     def explore(self, limits: Limits) -> None:
-        world = self.bench.begin(limits)
+        world = self._begin(limits)
         self._seen.add(world.key())
         self.coverage.states += 1
         try:
@@ -65,14 +71,30 @@ class Explorer:
         except Exception as error:
             raise Violation(self._report(error)) from error
 
+    def _begin(self, limits: Limits) -> World:
+        world = self.bench.begin(limits)
+        while self.bench.scenario.begins_parked:
+            seat = world.seats[0]
+            self.bench.stage.mark("parking")
+            if seat.script is not None:
+                world, _ = self.bench.go_on(world, seat)
+            elif hints := due_hints(world):
+                world = self.bench.deliver(world, seat, hints[0], again=False)
+            else:
+                break
+        return world
+
     def _walk(self, world: World, depth: int) -> None:
         mark = f"depth{depth}"
         self.bench.stage.mark(mark)
-        if self.coverage.states % self._lose_all_at == 0:
+        if self.coverage.states % LOSE_ALL_EVERY == 0:
             self._without_the_broker(world)
             self.bench.stage.back_to(mark)
         is_end = True
         for name, move in self.moves(world):
+            if time.monotonic() >= self._until:
+                self.coverage.is_whole = False
+                return
             if not is_end:
                 self.bench.stage.back_to(mark)
             is_end = False

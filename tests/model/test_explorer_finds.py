@@ -12,10 +12,13 @@ import sqlalchemy as sa
 
 from celery_durable.core import decide, waits
 from celery_durable.core.claim import Claim
+from celery_durable.core.event import Undo
+from celery_durable.core.token import Token
 from celery_durable.settle import Settler
 from celery_durable.store import commits, journal, tokens
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.shapes import shape_of
 from tests.model.explorer import Violation
 from tests.model.scenarios import SCENARIOS
 from tests.model.stage import Stage
@@ -40,7 +43,6 @@ def find(model_database_url: str, stage: Stage) -> Find:
 def test_a_commit_that_forgets_its_hint_is_found(
     find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shape_of = commits.shape_of
     monkeypatch.setattr(commits, "shape_of", lambda *given: replace(shape_of(*given), hints=False))
     assert "P2: something moves every token" in find("linear: a crash and a duplicate")
 
@@ -74,8 +76,8 @@ def test_a_rollback_that_leaves_something_out_is_found(
 ) -> None:
     next_undo = journal.next_undo
 
-    def only_one(connection: Connection, token: Any, nodes: Any) -> Any:
-        return None if token.rollback else next_undo(connection, token, nodes)
+    def only_one(connection: Connection, token: Token) -> Undo | None:
+        return None if token.rollback else next_undo(connection, token)
 
     monkeypatch.setattr(journal, "next_undo", only_one)
     assert "P8: a failed run has undone" in find("rollback: a crash in the middle")

@@ -16,12 +16,16 @@ from tests.unit.nodes import COOLDOWN, LINES, RAIL, choosing
 from tests.unit.values import NOW, at, claim, encode
 
 
+def kind(value: object) -> str:
+    return type(value).__name__
+
+
 def three() -> Iterator[int]:
     yield from (1, 2, 3)
 
 
 @pytest.mark.parametrize(
-    "given", [[1, 2, 3], (1, 2, 3), range(1, 4), three(), {1: 0, 2: 0, 3: 0}.keys()], ids=repr
+    "given", [[1, 2, 3], (1, 2, 3), range(1, 4), three(), {1: 0, 2: 0, 3: 0}.keys()], ids=kind
 )
 def test_the_items_of_a_map_are_whatever_can_be_walked_through(given: object) -> None:
     assert glue.items(LINES, given, encode) == ("1", "2", "3")
@@ -31,7 +35,7 @@ def test_a_map_of_nothing_has_no_items() -> None:
     assert glue.items(LINES, [], encode) == ()
 
 
-@pytest.mark.parametrize("given", ["abc", b"abc", {"a": 1}, 7, None, object()], ids=repr)
+@pytest.mark.parametrize("given", ["abc", b"abc", {"a": 1}, 7, None, object()], ids=kind)
 def test_what_is_no_list_is_refused_with_its_type(given: object) -> None:
     told = rf"over= of 'lines' returned {type(given).__name__}; a map needs a list of items"
     with pytest.raises(TypeError, match=told):

@@ -142,6 +142,7 @@ WAITS = (
         branches_waiting,
         acts=(resume(1), resume(2, after="resume 1")),
         longer=Limits(crashes=1),
+        begins_parked=True,
         ends=ends("completed"),
     ),
     Scenario(
@@ -167,6 +168,7 @@ WAITS = (
         suspended_for_long,
         acts=(resume(), cancel()),
         seats=1,
+        begins_parked=True,
         ends=ends("completed", "cancelled", "failed"),
     ),
 )
