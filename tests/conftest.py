@@ -6,6 +6,7 @@ broker                                        `tests.transports`
 cluster                                       `tests.cluster`
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -50,6 +51,19 @@ def pytest_runtest_makereport(
         for node in cluster.nodes:
             tail = node.logs().splitlines()[-LOG_TAIL_LINES:]
             report.sections.append((f"log of {node.name()}", "\n".join(tail)))
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_as_it_was() -> Iterator[None]:
+    """A command of Celery's that runs in the process of the tests sets logging up as it likes."""
+    root = logging.getLogger()
+    ours = logging.getLogger("celery_durable")
+    before = root.level, [*root.handlers], ours.level
+    ours.setLevel(logging.INFO)
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    ours.setLevel(before[2])
 
 
 @pytest.fixture(scope="session")

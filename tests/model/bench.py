@@ -53,6 +53,7 @@ class Scenario:
     delay: float | None = None
     """Seconds until the runs begin."""
     pool: str = "prefork"
+    max_crashes: int = 9
     begins_parked: bool = False
     """All that can be done at once has been done before the schedules begin."""
     expects: Callable[[Bench, World], None] | None = None
@@ -70,7 +71,8 @@ class Bench:
 
     def __init__(self, url: str, stage: Stage, scenario: Scenario) -> None:
         self.stage, self.scenario = stage, scenario
-        chosen = {"inline_steps": scenario.inline_steps, "inline_seconds": 1e6}
+        chosen: dict[str, Any] = {"inline_steps": scenario.inline_steps, "inline_seconds": 1e6}
+        chosen["max_crashes"] = scenario.max_crashes
         self.durable: Durable = make_durable(url, scenario.define, **chosen)
         self.database = ModelDatabase(url, stage)
         self.registry, settings = self.durable.registry, self.durable.settings

@@ -58,6 +58,14 @@ STEPS = (
         ends=ends("completed"),
     ),
     Scenario(
+        "linear: a unit whose workers die as often as is allowed",
+        one_undoable,
+        limits=Limits(crashes=2),
+        longer=Limits(crashes=3, duplicates=1),
+        max_crashes=2,
+        ends=ends("completed", "failed"),
+    ),
+    Scenario(
         "linear: a lost message and a recovery",
         two_steps,
         limits=Limits(losses=1, crashes=1, recoveries=1),

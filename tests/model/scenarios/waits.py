@@ -62,7 +62,11 @@ def suspended_for_long(durable: Durable) -> None:
 
 
 def never_early(_bench: Bench, world: World) -> None:
-    woke = [e["finished_at"] for e in world.tables.journal if e["unit"] == "z"]
+    woke = [
+        e["finished_at"]
+        for e in world.tables.journal
+        if e["unit"] == "z" and e["outcome"] == "completed"
+    ]
     until = datetime.fromisoformat(NOON) + timedelta(seconds=HOUR)
     early = [at for at in woke if datetime.fromisoformat(at) < until]
     holds(woke and not early, "a sleep is never early", early)
