@@ -179,7 +179,7 @@ class Engine:
             execution = self._lookout.look(turn.workflow, claim)
             if execution is None:
                 # Nothing is there: another token was quicker.
-                self._settler.put_back(claim, PUT_BACK_FIRST)
+                self._settler.put_back(claim)
                 return None
             return self._settler.settle(turn, execution)
         if (untouched := self._untouched(turn)) is not None:

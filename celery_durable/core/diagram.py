@@ -61,9 +61,9 @@ class _Drawing:
     """Lines so far, and the edges that lead to whatever comes next: (from, label)."""
 
     marks: Mapping[str, Mark]
-    lines: list[str] = field(default_factory=list)
-    exits: list[tuple[str, str]] = field(default_factory=list)
-    colours: list[tuple[str, Colour]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list[str])
+    exits: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    colours: list[tuple[str, Colour]] = field(default_factory=list[tuple[str, Colour]])
 
     def add(self, id: str, shape: tuple[str, str], *texts: str, unit: str | None) -> None:
         """A shape with these lines of text; `unit` is what its mark is found by."""
@@ -163,7 +163,7 @@ def _draw_route(drawing: _Drawing, id: str, node: Data) -> None:
     name, default = node["name"], node.get("default", False)
     drawing.enter(id)
     drawing.add(id, CHOICE, name, unit=name)
-    exits = []
+    exits: list[tuple[str, str]] = []
     for number, case in enumerate(node["cases"]):
         inner = f"{id}c{number}"
         label = f"{case['name']}, or any other" if case["name"] == default else case["name"]
@@ -217,7 +217,8 @@ def duration(seconds: float) -> str:
     """`90` as `1m 30s`: every unit that is not nought."""
     if seconds < MINUTE:
         return f"{seconds:g}s"
-    parts, rest = [], round(seconds)
+    parts: list[str] = []
+    rest = round(seconds)
     for size, letter in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (1, "s")):
         if rest >= size:
             parts.append(f"{rest // size}{letter}")

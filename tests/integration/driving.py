@@ -150,8 +150,7 @@ class World:
     def publish(self) -> list[UUID]:
         """Take what is due out of the outbox, as a relay does; the tokens it speaks of."""
         due = self.rows(
-            "DELETE FROM durable_outbox WHERE available_at <= clock_timestamp()"
-            " RETURNING id, args"
+            "DELETE FROM durable_outbox WHERE available_at <= clock_timestamp() RETURNING id, args"
         )
         messages = sorted(due, key=lambda row: int(row["id"]))
         return [UUID(token) for row in messages for token in row["args"]]
