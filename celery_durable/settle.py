@@ -215,7 +215,8 @@ class Settler:
             return None
         then = decision.then
         if not isinstance(then, Move):
-            self._notify()
+            if not isinstance(then, End) or claim.run.parent_token is not None:
+                self._notify()
             return self._waiting(claim, then) if isinstance(then, Park) else None
         if written.release is not None:
             if then.delay <= 0:

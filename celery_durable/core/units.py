@@ -79,35 +79,47 @@ def placement(plan: Plan, token: Token) -> Placement:
     return found.compensator.placement if found.compensator else Placement()
 
 
-def fresh(token: Token) -> Token:
-    """The token without what belonged to the unit it leaves."""
+def moved(
+    token: Token,
+    node: str,
+    unit: str,
+    *,
+    part: str | None = None,
+    position: int | None = None,
+    input: str | None = None,
+) -> Token:
+    """The token at another unit, without what belonged to the one it leaves."""
     return Token(
         id=token.id,
         run_id=token.run_id,
-        node=token.node,
-        unit=token.unit,
+        node=node,
+        unit=unit,
         rollback=token.rollback,
         parent=token.parent,
+        part=part,
+        position=position,
+        input=input,
     )
 
 
 def begin(token: Token, node: Node) -> Move:
     """The token comes to `node`."""
     position = 0 if isinstance(node, LoopNode) else None
-    moved = replace(fresh(token), node=node.name, unit=first_unit(node), position=position)
-    return Move(moved, first_placement(node))
+    there = moved(token, node.name, first_unit(node), position=position)
+    return Move(there, first_placement(node))
 
 
 def begin_returns(token: Token) -> Move:
     """The token comes to what makes the run's result."""
-    return Move(replace(fresh(token), node=RETURNS, unit=RETURNS), Placement())
+    return Move(moved(token, RETURNS, RETURNS), Placement())
 
 
 def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) -> Move:
     """The token comes to the next iteration of its loop."""
     position = (token.position or 0) + 1
-    moved = replace(fresh(token), unit=part_of(node.name, position), position=position, input=input)
-    return Move(moved, placement(plan, moved), node.every)
+    unit = part_of(node.name, position)
+    there = moved(token, node.name, unit, position=position, input=input)
+    return Move(there, placement(plan, there), node.every)
 
 
 def same_again(plan: Plan, token: Token, delay: float = 0.0) -> Move:
@@ -117,14 +129,9 @@ def same_again(plan: Plan, token: Token, delay: float = 0.0) -> Move:
 
 def undo(plan: Plan, token: Token, what: Undo) -> Move:
     """The token comes to the compensation of `what`."""
-    moved = replace(
-        fresh(token),
-        node=what.node,
-        unit=compensation_of(what.unit),
-        part=what.part,
-        position=what.position,
-    )
-    return Move(moved, placement(plan, moved))
+    unit = compensation_of(what.unit)
+    there = moved(token, what.node, unit, part=what.part, position=what.position)
+    return Move(there, placement(plan, there))
 
 
 def record(

@@ -106,8 +106,8 @@ def chosen(plan: Plan, token: Token, event: Chosen) -> Decision:
             node.name, node.name, Outcome.COMPLETED, 1, event.started_at, result="null"
         )
         return go_on(plan, token, (entry, nothing))
-    moved = replace(units.fresh(token), unit=node.name, part=event.part)
-    return Decision(token, units.same_again(plan, moved), (entry,))
+    there = units.moved(token, node.name, node.name, part=event.part)
+    return Decision(token, units.same_again(plan, there), (entry,))
 
 
 def listed(plan: Plan, token: Token, event: Listed) -> Decision:

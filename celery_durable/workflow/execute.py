@@ -109,7 +109,8 @@ def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
     if token.rollback is not None:
         assert step.compensator is not None, token
         return _finished(workflow, claim, context, step.compensator, shell)
-    given = _first_input(workflow, claim, context, shell)
+    is_loop = isinstance(node, LoopNode)
+    given = _first_input(workflow, claim, context, shell) if is_loop else token.input
     return _finished(workflow, claim, context, step.function, shell, body=body, given=given)
 
 

@@ -161,9 +161,20 @@ ONE_AFTER_THE_OTHER = (
         promise="P3",
         takes_out="recording the selector's answer before its case begins",
         file=WAITS,
-        old="return Decision(token, units.same_again(plan, moved), (entry,))",
-        new="return Decision(token, units.same_again(plan, moved))",
+        old="return Decision(token, units.same_again(plan, there), (entry,))",
+        new="return Decision(token, units.same_again(plan, there))",
         tests=(f"{ROUTE}::test_the_selectors_answer_is_journaled_before_the_case_begins",),
+    ),
+    Mutant(
+        name="a-child-starts-with-its-parents-wait",
+        promise="P1",
+        takes_out="the transaction that a child's start and its parent's wait share",
+        file="celery_durable/settle.py",
+        old="together=beside is not None",
+        new="together=False",
+        tests=(
+            f"{TESTS}/test_recover_nodes.py::test_a_worker_that_dies_at_any_commit_of_a_join_or_a_child_start_loses_nothing",
+        ),
     ),
     Mutant(
         name="an-iteration-is-a-commit",

@@ -117,12 +117,12 @@ def test_a_token_leaves_everything_behind_that_belonged_to_its_unit() -> None:
         snapshot="2",
         answer="3",
     )
-    fresh = units.fresh(token)
+    moved = units.moved(token, token.node, token.unit)
     kept = {"id", "run_id", "node", "unit", "rollback", "parent"}
-    bare = at(fresh.unit)
+    bare = at(moved.unit)
     for field in fields(Token):
         expected = token if field.name in kept else bare
-        assert getattr(fresh, field.name) == getattr(expected, field.name), field.name
+        assert getattr(moved, field.name) == getattr(expected, field.name), field.name
 
 
 @pytest.mark.parametrize(
