@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import EllipsisType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -79,13 +80,21 @@ class Engine:
         self._shell = Shell(self._encode, self._spawn, timeouts)
         self._lookout = Lookout(database, self._shell)
 
-    def advance(self, token_id: UUID) -> None:
-        """Follow a hint as far as it goes. A race that was lost is not an error."""
+    def advance(self, token_id: UUID, limit: float | EllipsisType | None = ...) -> None:
+        """Follow a hint as far as it goes. A race that was lost is not an error.
+
+        `limit` is the message's soft time limit. A hint that was put while the token stood
+        elsewhere has another than the unit in hand: that goes into a message of its own.
+        """
         try:
             with self._liveness.working_on(token_id):
                 claim = self._claim(token_id)
-                if claim is not None:
+                if claim is None:
+                    return
+                if limit is ... or limit == claim.time_limit:
                     self._go_on(claim)
+                else:
+                    self._settler.put_back(claim)
         except DatabaseUnavailable as error:
             logger.warning("Token %s is left to recovery: %s", token_id, error)
 
@@ -193,7 +202,8 @@ class Engine:
     def _untouched(self, turn: Turn) -> Execution | None:
         """What becomes of a unit that must not be executed; None for one that is."""
         claim, token = turn.claim, turn.claim.token
-        if Flags.TIMED_OUT in token.flags and Flags.CANCEL not in token.flags:
+        is_cancelled = Flags.CANCEL in token.flags and token.rollback is None
+        if Flags.TIMED_OUT in token.flags and not is_cancelled:
             return Execution(timed_out(turn.workflow, claim))
         if token.flags is not Flags.NONE:
             return Execution(Flagged(claim.due_in))

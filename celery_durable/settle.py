@@ -16,7 +16,16 @@ from uuid import uuid4
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide, may_turn_back
-from celery_durable.core.decision import Decision, End, Fork, Leave, Move, Outcome, Park
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    Fork,
+    Leave,
+    Move,
+    Outcome,
+    Park,
+    Then,
+)
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
 from celery_durable.core.token import Flags, ForChild, ForSignal
@@ -212,12 +221,12 @@ class Settler:
         if isinstance(committed, AlreadyCommitted):
             # Under which decision of ours we cannot know: let it be looked at where it stands.
             self.let_go(claim)
-            return None
+            return self._waiting(claim, decision.then)
         then = decision.then
         if not isinstance(then, Move):
             if not isinstance(then, End) or claim.run.parent_token is not None:
                 self._notify()
-            return self._waiting(claim, then) if isinstance(then, Park) else None
+            return self._waiting(claim, then)
         if written.release is not None:
             if then.delay <= 0:
                 self._notify()
@@ -234,13 +243,13 @@ class Settler:
             has_commands=committed.has_commands,
         )
 
-    def _waiting(self, claim: Claim, then: Park) -> Claim | None:
+    def _waiting(self, claim: Claim, then: Then) -> Claim | None:
         """The claim again, if what the token was parked for came while it was being parked.
 
         A signal that was committed meanwhile was invisible to the statement that parked, and its
         hint may have been followed while the token was still claimed.
         """
-        if not isinstance(then.token.wait, ForSignal):
+        if not isinstance(then, Park) or not isinstance(then.token.wait, ForSignal):
             return None
 
         def claim_again(connection: Connection) -> Claim | None:
@@ -253,9 +262,8 @@ class Settler:
 
         A token that was claimed before it was due, because it is flagged, keeps its time.
         """
-        wait = max(delay, claim.due_in if claim.token.wait is None else 0.0)
-        self.persistently(lambda connection: tokens.release(connection, claim, wait))
-        if wait <= 0:
+        self.persistently(lambda connection: tokens.release(connection, claim, delay))
+        if delay <= 0:
             self._notify()
 
     def let_go(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
@@ -267,7 +275,7 @@ class Settler:
         held = Claimed(
             token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
         )
-        self.persistently(lambda connection: workers.free(connection, held, uuid4()))
+        self.persistently(lambda connection: workers.free(connection, held, uuid4(), waits=True))
         self._notify()
 
     def persistently(self, write: Callable[[Connection], T], *, together: bool = False) -> T:

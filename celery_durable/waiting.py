@@ -88,8 +88,11 @@ class Lookout:
         ended = ChildEnded(wait.run_id, status, failed, since)
         if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
             return Execution(ended)
-        with self._database.autocommit() as connection:
-            result = results.of_child(connection, wait.run_id)
+
+        def result() -> object:
+            with self._database.autocommit() as connection:
+                return results.of_child(connection, wait.run_id)
+
         iteration = iterate(workflow, claim, result, claim.token.input, self._shell)
         return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
 

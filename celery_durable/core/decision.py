@@ -123,6 +123,10 @@ class End:
     """The token is gone, and the run with it."""
 
 
+Then = Move | Park | Fork | Leave | End
+"""What becomes of a token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`token` as the commit must still find it, what becomes of it, and what is recorded beside.
@@ -131,7 +135,7 @@ class Decision:
     """
 
     token: Token
-    then: Move | Park | Fork | Leave | End
+    then: Then
     records: tuple[JournalRecord, ...] = ()
     run: RunChange | None = None
     consumes: int | None = None

@@ -161,10 +161,7 @@ def _stopped(held: Any) -> Any:
             t.token.c.id != sql.uuid("token_id"),
             t.token.c.claimed_by.is_(None),
             t.token.c.wait.is_(None),
-            t.token.c.attempt == sa.literal_column("1"),
-            t.token.c.crashes == sa.literal_column("0"),
-            t.token.c.failures.is_(None),
-            t.token.c.snapshot.is_(None),
+            sa.not_(t.token.c.begun),
         )
         .with_for_update(skip_locked=True)
     )

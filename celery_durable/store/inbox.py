@@ -107,16 +107,20 @@ def announce(connection: Connection, run_id: UUID, command: Cancel) -> None:
 # Branches that nobody has in hand end at once, however many they are. Those that wait for a child
 # stay until it has ended; what is in hand is told by its flags. In step with `core.rollback`: a
 # branch that is cancelled while it waits or is ready leaves, and nothing is recorded.
-_idle = (
-    sa.select(t.token.c.id)
-    .where(
-        t.token.c.run_id == sql.uuid("run_id"),
-        t.token.c.parent_id.is_not(None),
-        t.token.c.claimed_by.is_(None),
-        sa.or_(t.token.c.wait.is_(None), t.token.c.wait != sql.word("child")),
-    )
+#
+# All are locked first, whatever becomes of them, in one order: two cancels that are applied at once
+# wait for each other and lock nothing crosswise.
+_locked = (
+    sa.select(t.token.c.id, t.token.c.claimed_by, t.token.c.wait)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_not(None))
     .order_by(t.token.c.id)
     .with_for_update()
+    .cte("locked")
+)
+
+_idle = sa.select(_locked.c.id).where(
+    _locked.c.claimed_by.is_(None),
+    sa.or_(_locked.c.wait.is_(None), _locked.c.wait != sql.word("child")),
 )
 
 _END_BRANCHES = Statement(sa.delete(t.token).where(t.token.c.id.in_(_idle)).returning(t.token.c.id))

@@ -16,6 +16,7 @@ from celery_durable.core.decision import (
     Move,
     Park,
     RunChange,
+    Then,
 )
 from celery_durable.core.status import FINISHED
 from celery_durable.core.token import ForChild, ForSignal, Token
@@ -37,7 +38,7 @@ class Release:
 class Shape:
     """Which parts a commit has; each combination is one statement, compiled once."""
 
-    then: type[Move | Park | Fork | Leave | End]
+    then: type[Then]
     records: int
     are_plain: bool
     changes_run: bool

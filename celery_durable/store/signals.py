@@ -77,14 +77,28 @@ _waiting = (
 )
 
 # The others may be about to be parked for this very signal, before a caller's transaction commits
-# it: those that somebody has in hand, and the run's first token wherever it is.
+# it: those that somebody has in hand or soon will, and the run's first token wherever it is.
 _others = t.token.c.awaits.is_distinct_from(sql.text("name"))
 _in_hand = sa.select(t.token).where(
     _mine, t.token.c.claimed_by.is_not(None), t.token.c.parent_id.is_not(None), _others, _is_stored
 )
 _first = sa.select(t.token).where(_mine, t.token.c.parent_id.is_(None), _others, _is_stored)
 
-_told = sa.union_all(_waiting.subquery().select(), _in_hand, _first).cte("told")
+_soon = (
+    sa.select(t.token)
+    .where(
+        _mine,
+        t.token.c.claimed_by.is_(None),
+        t.token.c.parent_id.is_not(None),
+        t.token.c.wait.is_(None),
+        _is_stored,
+    )
+    .limit(sa.literal_column(str(HINTED_WAITERS)))
+)
+
+_told = sa.union_all(_waiting.subquery().select(), _in_hand, _soon.subquery().select(), _first).cte(
+    "told"
+)
 
 _SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=sql.clock).cte("hinted")))
 

@@ -115,6 +115,8 @@ token = sa.Table(
     sa.Column("time_limit", sa.Double),
     sa.Column("fence", sa.Uuid, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
+    # Whether anybody has ever claimed it; a branch that has not is dropped by fail_fast.
+    sa.Column("begun", sa.Boolean, nullable=False, server_default=sa.false()),
     _time("deadline_at", nullable=True),
     _time("hinted_at", default=True),
     sa.Column("hints", sa.Integer, nullable=False, server_default="0"),

@@ -67,6 +67,7 @@ _CLAIM = Statement(
     .values(
         claimed_by=sql.uuid("worker"),
         fence=sql.uuid("new_fence"),
+        begun=sa.true(),
         # What waits is only looked at: its step does not run yet.
         deadline_at=sa.case((t.token.c.wait.is_(None), _deadline)),
     )
@@ -207,9 +208,14 @@ _released = (
     .values(
         claimed_by=sa.null(),
         deadline_at=sa.null(),
-        # What waits keeps its time; what is ready must not be taken before the delay is over.
+        # What waits, or was claimed before it was due, keeps its time; what is ready must not be
+        # taken before the delay is over.
         wake_at=sa.case(
-            (t.token.c.wait.is_(None), sql.clock + sql.interval("delay")), else_=t.token.c.wake_at
+            (
+                t.token.c.wait.is_(None),
+                sa.func.greatest(t.token.c.wake_at, sql.clock + sql.interval("delay")),
+            ),
+            else_=t.token.c.wake_at,
         ),
         hinted_at=sql.clock,
         hints=sa.literal_column("0"),

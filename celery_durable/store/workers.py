@@ -307,48 +307,49 @@ def claimed_by(connection: Connection, worker: UUID) -> Sequence[Claimed]:
     return [Claimed(**row) for row in connection.rows(_CLAIMED_BY, {"worker": worker})]
 
 
-_still_claimed = (
-    sa.select(t.token.c.id)
-    .where(
-        t.token.c.id == sql.uuid("token_id"),
-        t.token.c.fence == sql.uuid("old_fence"),
-        t.token.c.claimed_by == sql.uuid("holder"),
-    )
-    .with_for_update(skip_locked=True)
-    .scalar_subquery()
+_still_claimed = sa.select(t.token.c.id).where(
+    t.token.c.id == sql.uuid("token_id"),
+    t.token.c.fence == sql.uuid("old_fence"),
+    t.token.c.claimed_by == sql.uuid("holder"),
 )
 
 _TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
 
-_freed = (
-    sa.update(t.token)
-    .where(t.token.c.id == _still_claimed)
-    .values(
-        claimed_by=sa.null(),
-        fence=sql.uuid("new_fence"),
-        crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
-        flags=t.token.c.flags.op("|")(
-            sa.case(
-                # What is parked and only looked at has not taken too long.
-                (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
-                else_=sa.literal_column("0"),
-            )
-        ),
-        deadline_at=sa.null(),
-        hinted_at=sql.clock,
-        hints=sa.literal_column("0"),
+
+def _freeing(still_claimed: Any) -> Statement:
+    freed = (
+        sa.update(t.token)
+        .where(t.token.c.id == still_claimed.scalar_subquery())
+        .values(
+            claimed_by=sa.null(),
+            fence=sql.uuid("new_fence"),
+            crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
+            flags=t.token.c.flags.op("|")(
+                sa.case(
+                    # What is parked and only looked at has not taken too long.
+                    (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
+                    else_=sa.literal_column("0"),
+                )
+            ),
+            deadline_at=sa.null(),
+            hinted_at=sql.clock,
+            hints=sa.literal_column("0"),
+        )
+        .returning(*t.token.c)
+        .cte("freed")
     )
-    .returning(*t.token.c)
-    .cte("freed")
-)
-
-_FREE = Statement(sa.select(_freed.c.id).add_cte(put_hints(_freed).cte("hinted")))
+    return Statement(sa.select(freed.c.id).add_cte(put_hints(freed).cte("hinted")))
 
 
-def free(connection: Connection, claimed: Claimed, new_fence: UUID) -> bool:
+_FREE = _freeing(_still_claimed.with_for_update())
+_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update(skip_locked=True))
+
+
+def free(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
     """Take the claim away and have the token looked at again.
 
-    False when the token has moved on, or its row is locked: then somebody is at work on it.
+    False when the token has moved on, or its row is locked: then somebody is at work on it. `waits`
+    for whoever has locked it: for the holder itself, who will not come again.
     """
     parameters = {
         "token_id": claimed.token_id,
@@ -358,7 +359,8 @@ def free(connection: Connection, claimed: Claimed, new_fence: UUID) -> bool:
         "counts": claimed.counts,
         "timed_out": claimed.timed_out,
     }
-    return one(connection, _FREE, parameters) is not None
+    statement = _FREE if waits else _FREE_IF_UNLOCKED
+    return one(connection, statement, parameters) is not None
 
 
 _FORGET = Statement(

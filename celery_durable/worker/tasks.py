@@ -36,16 +36,16 @@ _OPTIONS: dict[str, Any] = {
 def register(durable: Durable, app: Celery) -> None:
     """Define the tasks in `app`."""
 
-    @app.task(name=ADVANCE, **_OPTIONS)
-    def advance(token_id: str, *more: str) -> None:
+    @app.task(name=ADVANCE, bind=True, **_OPTIONS)
+    def advance(task: Task, token_id: str, *more: str) -> None:
         """Look at a token, and at each of `more`."""
         for one in (token_id, *more):
-            durable.engine.advance(UUID(one))
+            durable.engine.advance(UUID(one), limit_of(task))
 
-    @app.task(name=COMPENSATE, **_OPTIONS)
-    def compensate(token_id: str) -> None:
+    @app.task(name=COMPENSATE, bind=True, **_OPTIONS)
+    def compensate(task: Task, token_id: str) -> None:
         """Look at a token of a run that is rolled back: the same work under a telling name."""
-        durable.engine.advance(UUID(token_id))
+        durable.engine.advance(UUID(token_id), limit_of(task))
 
     @app.task(name=RECOVER, **_OPTIONS)
     def recover() -> None:
@@ -76,6 +76,12 @@ def register(durable: Durable, app: Celery) -> None:
         tags = {SCHEDULE_TAG: schedule} if schedule else None
         key = key or f"message-{task.request.id}"
         return str(durable.start(workflow, input, key=key, tags=tags).id)
+
+
+def limit_of(task: Task) -> float | None:
+    """The soft time limit of the message in hand, in seconds."""
+    _, soft = task.request.timelimit or (None, None)
+    return soft
 
 
 def is_unfinished(durable: Durable, workflow: str, schedule: str) -> bool:

@@ -156,7 +156,7 @@ def _finished(
         suspended = Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds)
         return Execution(suspended, input=given)
     text = shell.encode(result, f"the result of {unit}")
-    iteration = None if body is None else iterate(workflow, claim, result, given, shell)
+    iteration = None if body is None else iterate(workflow, claim, lambda: result, given, shell)
     return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=given)
 
 
@@ -193,9 +193,13 @@ def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shel
 
 
 def iterate(
-    workflow: Workflow, claim: Claim, result: object, given: str | None, shell: Shell
+    workflow: Workflow,
+    claim: Claim,
+    result: Callable[[], object],
+    given: str | None,
+    shell: Shell,
 ) -> Iteration | None:
-    """Ask a loop's functions whether the iteration that gave `result` was the last.
+    """Ask a loop's functions whether the iteration was the last; `result` gives its result.
 
     `given` is the iteration's input, JSON text, which the next one has too where there is no
     `feedback`. None where the unit is no iteration. What the functions raise fails the node.
@@ -206,12 +210,15 @@ def iterate(
     functions = workflow.functions(node.name)
     done = (claim.token.position or 0) + 1
     try:
-        if functions.until is not None and _finish(functions.until(result, done)):
+        value = result()
+        if functions.until is not None and _finish(functions.until(value, done)):
             return Iteration(is_done=True)
         if functions.feedback is not None:
-            fed = _finish(functions.feedback(result))
+            fed = _finish(functions.feedback(value))
             return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
         return Iteration(next_input=given)
+    except DatabaseUnavailable:
+        raise
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
         if isinstance(error, shell.timeouts):
             late = timed_out(workflow, claim, record_of(error, node.name).traceback).error

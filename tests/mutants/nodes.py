@@ -266,7 +266,7 @@ ARRIVALS = (
         promise="P9",
         takes_out="looking into the inbox again once a token is parked",
         file=SETTLE,
-        old="return self._waiting(claim, then) if isinstance(then, Park) else None",
+        old="return self.persistently(claim_again)",
         new="return None",
         tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),
     ),

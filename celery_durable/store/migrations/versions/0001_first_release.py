@@ -296,6 +296,7 @@ def upgrade() -> None:
         sa.Column("time_limit", sa.Double(), nullable=True),
         sa.Column("fence", sa.Uuid(), nullable=False),
         sa.Column("claimed_by", sa.Uuid(), nullable=True),
+        sa.Column("begun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "hinted_at",
