@@ -119,3 +119,24 @@ def test_an_ordinary_step_after_a_timed_one_is_not_under_its_limit(
         *(("work", "begin"), ("work", "end")),
         *(("linger", "begin"), ("linger", "end")),
     ]
+
+
+@on_prefork
+def test_a_signal_that_comes_during_a_timed_step_does_not_limit_the_next(
+    shop: Shop, worker: WorkerNode
+) -> None:
+    """P9 lets it come early; its hint is a message with the limit of the unit in hand.
+
+    Both processes are at work, so that such messages are looked at when the next unit is due.
+    """
+    runs = [start(shop, "late"), start(shop, "late")]
+    for run in runs:
+        shop.wait_for(run, "work")
+    for run in runs:
+        run.resume("anything", 1)
+    wait_until(lambda: not shop.query("SELECT FROM durable_outbox"), message="hints to be sent")
+    shop.open_gate(*runs)
+    for run in runs:
+        run.result(timeout=ENDS_WITHIN)
+        (linger,) = (entry for entry in run.history() if entry.unit == "linger")
+        assert (linger.attempt, linger.failures) == (1, ())

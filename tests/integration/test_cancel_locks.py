@@ -144,6 +144,42 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
     ]
 
 
+def test_two_cancels_that_are_applied_at_once_do_not_lock_each_other_out(world: World) -> None:
+    """A branch that one of them finds in hand is given back before the other looks."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").map("m", over=lambda _: [0, 1], handler=noting([], "i"))
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    in_hand, idle = sorted(world.publish())
+    world.rows("UPDATE durable_token SET claimed_by = gen_random_uuid() WHERE id = %s", in_hand)
+
+    with worker.database.transaction() as connection:
+        ended = connection.rows(inbox._END_BRANCHES, {"run_id": run.id})
+        assert [row["id"] for row in ended] == [idle]
+        back = spawn(give_back, world, in_hand)
+        wait_until(lambda: back.done() or world.one(WAITS_FOR_A_LOCK) == 1, message="the branch")
+        second = spawn(end_branches, worker, run.id)
+        waiting = 1 if back.done() else 2
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == waiting, message="the second cancel")
+        # Were there a deadlock, it would be found here, or by the other.
+        connection.rows(inbox._RAISE_BRANCHES, {"run_id": run.id, "flags": int(CANCEL.flags)})
+    back.result(20)
+    second.result(20)
+
+
+def give_back(world: World, token_id: UUID) -> None:
+    with world.connect() as connection:
+        connection.execute("UPDATE durable_token SET claimed_by = NULL WHERE id = %s", [token_id])
+
+
+def end_branches(worker: Durable, run_id: UUID) -> None:
+    with worker.database.transaction() as connection:
+        connection.rows(inbox._END_BRANCHES, {"run_id": run_id})
+
+
 @pytest.mark.parametrize("fail_fast", [False, True])
 def test_branches_that_end_and_a_cancel_never_lock_each_other_out(
     world: World, fail_fast: bool

@@ -10,6 +10,7 @@ COMMITS = "celery_durable/store/commits.py"
 GATES = "celery_durable/store/gates.py"
 INBOX = "celery_durable/store/inbox.py"
 WORKERS = "celery_durable/store/workers.py"
+ENGINE = "celery_durable/engine.py"
 
 TESTS = "tests/integration"
 PARALLEL = f"{TESTS}/test_parallel.py"
@@ -25,6 +26,7 @@ TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
 LOCKS = f"{TESTS}/test_cancel_locks.py"
 COST = f"{TESTS}/test_flat_cost_nodes.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
+LETTING_GO = f"{TESTS}/test_letting_go.py"
 
 FORKS = (
     Mutant(
@@ -122,6 +124,18 @@ FORKS = (
         tests=(f"{FAILURES}::test_fail_fast_lets_a_branch_in_hand_end_and_it_is_undone",),
     ),
     Mutant(
+        name="fail-fast-spares-what-has-begun",
+        promise="P8",
+        takes_out="keeping a branch that has begun and that nobody has in hand",
+        file=GATES,
+        old="            sa.not_(t.token.c.begun),\n",
+        new="",
+        tests=(
+            f"{LETTING_GO}::test_a_branch_that_timed_out_is_not_dropped_by_fail_fast",
+            f"{LETTING_GO}::test_a_branch_whose_draining_worker_died_is_not_dropped_by_fail_fast",
+        ),
+    ),
+    Mutant(
         name="errors-that-are-kept",
         promise="P8",
         takes_out='on_error="keep"',
@@ -217,6 +231,15 @@ ONE_AFTER_THE_OTHER = (
             f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",
             f"{TIMEOUTS}::test_a_worker_that_dies_past_the_deadline_has_timed_out",
         ),
+    ),
+    Mutant(
+        name="a-message-limits-its-own-unit",
+        promise="P5",
+        takes_out="putting back a unit whose message has the limit of another",
+        file=ENGINE,
+        old="if limit is ... or limit == claim.time_limit:",
+        new="if True:",
+        tests=(f"{LETTING_GO}::test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one",),
     ),
     Mutant(
         name="overdue-claims",

@@ -1,0 +1,138 @@
+"""Whoever waits for a signal is told of it, whatever happens while it is sent or consumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from celery_durable import Durable
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.store.connection import Parameters, PsycopgConnection, Statement
+from celery_durable.store.signals import HINTED_WAITERS
+from celery_durable.workflow.suspend import Suspend
+from tests.integration.driving import Gate, World, noting, spawn
+from tests.integration.forks import advance, ended
+from tests.waiting import wait_until
+
+WAITS_FOR_A_LOCK = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND wait_event_type = 'Lock'"
+)
+OLDEST_FIRST = (
+    "SELECT id FROM durable_token WHERE run_id = %s AND parent_id IS NOT NULL"
+    " ORDER BY waiting_since"
+)
+
+
+def asking(before: Callable[[], object] = lambda: None) -> Callable[[Any], Any]:
+    """A handler that waits for the signal `go`, and returns what came with it."""
+
+    def ask(ctx: Any) -> Any:
+        if ctx.is_resumed:
+            return ctx.resume_data
+        before()
+        return Suspend(signal="go")
+
+    return ask
+
+
+@pytest.fixture
+def lose_the_answer_of_a_park(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first statement that parks for `go` is executed, and its answer never arrives."""
+    lost: list[str] = []
+    execute = PsycopgConnection.rows
+
+    def rows(
+        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
+    ) -> Any:
+        answer = execute(self, statement, parameters or {})
+        if isinstance(parameters, Mapping) and parameters.get("awaits") == "go" and not lost:
+            lost.append("go")
+            self.raw.close()
+            raise DatabaseUnavailable("cut after the statement")
+        return answer
+
+    monkeypatch.setattr(PsycopgConnection, "rows", rows)
+    return lost
+
+
+def test_two_that_consume_at_the_same_time_tell_the_others_that_wait(world: World) -> None:
+    """P9: one finds its signal gone and looks again; those behind both must not be forgotten."""
+    many = HINTED_WAITERS + 2
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").map("m", over=lambda _: list(range(many)), handler=asking())
+
+    workers = [world.worker(define) for _ in range(2)]
+    run = workers[0].start("w", {})
+    world.drain(workers[0])
+    for n in range(many):
+        run.resume("go", n)
+    items = [row["id"] for row in world.rows(OLDEST_FIRST, run.id)]
+    world.publish()
+    for item in items[: HINTED_WAITERS - 2]:
+        workers[0].engine.advance(item)
+    late = world.publish()
+    assert not set(items[HINTED_WAITERS:]) & set(late)
+
+    with world.connect() as blocker, blocker.transaction():
+        # Both commits have begun before either is done, and each sees the other still waiting.
+        blocker.execute("SELECT 1 FROM durable_inbox FOR UPDATE")
+        last = [
+            spawn(worker.engine.advance, item)
+            for worker, item in zip(
+                workers, items[HINTED_WAITERS - 2 : HINTED_WAITERS], strict=True
+            )
+        ]
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="both commits")
+    for commit in last:
+        commit.result(20)
+    for token_id in late:
+        workers[0].engine.advance(token_id)
+    world.drain(workers[0])
+
+    assert sorted(run.result(timeout=0)["m"]) == list(range(many))
+
+
+def test_a_signal_that_came_before_a_park_whose_answer_was_lost_is_found(
+    world: World, lose_the_answer_of_a_park: list[str]
+) -> None:
+    """P9: its hint was refused, since the token was claimed; nobody else will look."""
+    gate = Gate()
+    worker = world.worker(lambda durable: durable.workflow("w").step(asking(gate), name="a"))
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    at_work = spawn(worker.engine.advance, token_id)
+    gate.wait_until_reached()
+    run.resume("go", 1)
+    world.drain(worker)
+    gate.open()
+    at_work.result(20)
+    world.drain(worker)
+
+    assert lose_the_answer_of_a_park
+    assert ended(world, run) == "completed", "without any recovery"
+
+
+def test_a_signal_in_a_callers_transaction_finds_a_branch_that_is_about_to_wait(
+    world: World,
+) -> None:
+    """P9: nobody had the branch in hand when the signal was sent, and it waits when it commits."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").parallel("p", {"x": asking(), "y": noting([], "y", 1)})
+
+    worker = world.worker(define)
+    run = worker.start("w", {})
+    world.publish()
+    advance(world, worker, run, "p")
+    queued = world.publish()
+    with world.connect() as caller, caller.transaction():
+        run.resume("go", 7, session=caller)
+        for token_id in queued:
+            worker.engine.advance(token_id)
+    world.drain(worker)
+
+    assert run.result(timeout=0)["p"] == {"x": 7, "y": 1}
