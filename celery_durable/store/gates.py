@@ -153,19 +153,17 @@ def left(held: Any, *, stops: bool) -> list[Any]:
 
 
 def _stopped(held: Any) -> Any:
-    """Siblings that have not begun. One that somebody has locked is about to."""
-    begun_not = (
+    """Siblings that nobody has ever claimed. One that somebody has locked is about to be."""
+    never_claimed = (
         sa.select(t.token.c.id)
         .where(
             t.token.c.parent_id == sa.select(held.c.parent_id).scalar_subquery(),
             t.token.c.id != sql.uuid("token_id"),
-            t.token.c.claimed_by.is_(None),
-            t.token.c.wait.is_(None),
             sa.not_(t.token.c.begun),
         )
         .with_for_update(skip_locked=True)
     )
-    return sa.delete(t.token).where(t.token.c.id.in_(begun_not)).returning(t.token.c.id)
+    return sa.delete(t.token).where(t.token.c.id.in_(never_claimed)).returning(t.token.c.id)
 
 
 def _count(stopped: Any) -> Any:

@@ -115,15 +115,6 @@ FORKS = (
         ),
     ),
     Mutant(
-        name="fail-fast-spares-what-is-in-hand",
-        promise="P8",
-        takes_out="letting a branch end that is executed",
-        file=GATES,
-        old="            t.token.c.claimed_by.is_(None),\n",
-        new="",
-        tests=(f"{FAILURES}::test_fail_fast_lets_a_branch_in_hand_end_and_it_is_undone",),
-    ),
-    Mutant(
         name="fail-fast-spares-what-has-begun",
         promise="P8",
         takes_out="keeping a branch that has begun and that nobody has in hand",
@@ -133,6 +124,7 @@ FORKS = (
         tests=(
             f"{LETTING_GO}::test_a_branch_that_timed_out_is_not_dropped_by_fail_fast",
             f"{LETTING_GO}::test_a_branch_whose_draining_worker_died_is_not_dropped_by_fail_fast",
+            f"{FAILURES}::test_fail_fast_lets_a_branch_in_hand_end_and_it_is_undone",
         ),
     ),
     Mutant(
@@ -157,17 +149,7 @@ FORKS = (
     ),
 )
 
-COSTS = (
-    Mutant(
-        name="gates-are-found-by-their-key",
-        promise="P11",
-        takes_out="finding the parent's token without a look at the branches",
-        file=GATES,
-        old=".where(p.id == held.c.parent_id, gone",
-        new=".where(p.run_id == held.c.run_id, p.parent_id.is_(None), gone",
-        tests=(f"{COST}::test_an_item_costs_the_same_however_many_have_ended[all at once]",),
-    ),
-)
+COSTS = ()
 
 ONE_AFTER_THE_OTHER = (
     Mutant(
