@@ -17,9 +17,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from celery_durable.core import units
-from celery_durable.core.decision import (
-    Decision,
-)
+from celery_durable.core.decision import Decision
 from celery_durable.core.event import (
     ChildEnded,
     Chosen,
@@ -38,9 +36,7 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.plan import (
-    Plan,
-)
+from celery_durable.core.plan import Plan
 from celery_durable.core.progress import (
     child_completed,
     completed,
@@ -51,10 +47,7 @@ from celery_durable.core.progress import (
 )
 from celery_durable.core.rollback import cancelled, on_the_way_back
 from celery_durable.core.status import Status
-from celery_durable.core.token import (
-    Flags,
-    Token,
-)
+from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait, chosen, elapsed, listed, signalled
 
 

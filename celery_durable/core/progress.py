@@ -30,16 +30,9 @@ from celery_durable.core.event import (
 )
 from celery_durable.core.failure import ErrorRecord, FailedAttempt, with_attempt
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import (
-    LoopNode,
-    MapNode,
-    ParallelNode,
-    Plan,
-)
+from celery_durable.core.plan import LoopNode, MapNode, ParallelNode, Plan
 from celery_durable.core.status import Status
-from celery_durable.core.token import (
-    Token,
-)
+from celery_durable.core.token import Token
 
 
 def completed(plan: Plan, token: Token, event: Succeeded) -> Decision:
@@ -61,11 +54,7 @@ def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
 
 
 def _recorded(
-    plan: Plan,
-    token: Token,
-    entry: JournalRecord,
-    iteration: Iteration | None,
-    undo: Undo | None,
+    plan: Plan, token: Token, entry: JournalRecord, iteration: Iteration | None, undo: Undo | None
 ) -> Decision:
     """The unit in hand has completed as `entry` says."""
     node = plan.find(token.node)

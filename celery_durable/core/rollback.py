@@ -6,13 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from celery_durable.core import units
-from celery_durable.core.decision import (
-    Decision,
-    End,
-    JournalRecord,
-    Outcome,
-    RunChange,
-)
+from celery_durable.core.decision import Decision, End, JournalRecord, Outcome, RunChange
 from celery_durable.core.event import (
     ChildEnded,
     Crashed,
@@ -26,15 +20,10 @@ from celery_durable.core.event import (
 )
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, ROLLBACK
-from celery_durable.core.plan import (
-    Plan,
-)
+from celery_durable.core.plan import Plan
 from celery_durable.core.progress import leave, of_child, try_again, turn_back
 from celery_durable.core.status import Status
-from celery_durable.core.token import (
-    Flags,
-    Token,
-)
+from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait
 
 

@@ -36,14 +36,7 @@ from celery_durable.core.plan import (
     placement_of,
 )
 from celery_durable.core.progress import completed, failed, gathered, go_on
-from celery_durable.core.token import (
-    Flags,
-    ForBranches,
-    ForChild,
-    ForSignal,
-    ForTimer,
-    Token,
-)
+from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 
 
 def begin_to_wait(
