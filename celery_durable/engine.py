@@ -148,7 +148,7 @@ class Engine:
             return tokens.claim(connection, token_id, worker, uuid4())
 
     def _with_commands_applied(self, claim: Claim) -> Claim | None:
-        """Once a cancel has committed no further unit begins: apply it before executing any."""
+        """A cancel that had committed by the claim is applied before the unit begins."""
         if not claim.has_commands:
             return claim
         apply_commands(self._database, claim.run.id)
