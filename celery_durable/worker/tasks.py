@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -78,10 +79,13 @@ def register(durable: Durable, app: Celery) -> None:
         return str(durable.start(workflow, input, key=key, tags=tags).id)
 
 
-def limit_of(task: Task) -> float | None:
-    """The soft time limit of the message in hand, in seconds."""
-    _, soft = task.request.timelimit or (None, None)
-    return soft
+def limit_of(task: Task) -> float | EllipsisType | None:
+    """The soft time limit of the message in hand, in seconds; `...` where there is no message.
+
+    Celery writes both limits into every message; a task that is called in place has none.
+    """
+    limits = task.request.timelimit
+    return ... if limits is None else limits[1]
 
 
 def is_unfinished(durable: Durable, workflow: str, schedule: str) -> bool:
