@@ -24,7 +24,6 @@ SIGNALS = f"{TESTS}/test_signals.py"
 SUSPEND = f"{TESTS}/test_suspend.py"
 TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
 LOCKS = f"{TESTS}/test_cancel_locks.py"
-COST = f"{TESTS}/test_flat_cost_nodes.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 LETTING_GO = f"{TESTS}/test_letting_go.py"
 
@@ -148,8 +147,6 @@ FORKS = (
         tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
     ),
 )
-
-COSTS = ()
 
 ONE_AFTER_THE_OTHER = (
     Mutant(
@@ -363,4 +360,4 @@ FAMILIES = (
     ),
 )
 
-NODES: tuple[Mutant, ...] = (*FORKS, *COSTS, *ONE_AFTER_THE_OTHER, *ARRIVALS, *FAMILIES)
+NODES: tuple[Mutant, ...] = (*FORKS, *ONE_AFTER_THE_OTHER, *ARRIVALS, *FAMILIES)
