@@ -89,6 +89,39 @@ def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: 
     assert world.status(run) == "cancelled"
 
 
+HELD_INSERTS = """
+CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
+CREATE TRIGGER held BEFORE INSERT ON durable_token FOR EACH ROW
+    WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION held()
+"""
+
+
+def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: World) -> None:
+    log: list[str] = []
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").parallel("p", [noting(log, "x"), noting(log, "y")])
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    (token_id,) = world.publish()
+    world.rows(HELD_INSERTS)
+    with world.connect() as blocker, blocker.transaction():
+        # The fork has changed its token, and is kept from making its branches.
+        blocker.execute("SELECT pg_advisory_xact_lock(1)")
+        forking = spawn(worker.engine.advance, token_id)
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the fork to wait")
+        cancelling = spawn(run.cancel)
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+    forking.result(20)
+    cancelling.result(20)
+    world.drain(worker)
+
+    assert log == []
+    assert world.status(run) == "cancelled"
+
+
 def test_a_branch_that_is_parked_while_a_cancel_is_applied_ends(world: World) -> None:
     """What was in hand when idle branches were ended, and waits when flags are raised."""
     gate = Gate()

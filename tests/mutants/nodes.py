@@ -356,7 +356,7 @@ FAMILIES = (
         file="celery_durable/recovery.py",
         old="            inbox.announce(connection, run_id, command)\n",
         new="            pass\n",
-        tests=(f"{LOCKS}::test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin",),
+        tests=(f"{LOCKS}::test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing",),
     ),
 )
 
