@@ -94,21 +94,17 @@ _answers = [sql.word("signal"), sql.word("child")]
 _RUNNING: Any = sa.literal_column(f"'{Status.RUNNING}'")
 
 
-def _any(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Whether the run has a token like that.
-
-    Not EXISTS: of that Postgres may make a hash of the whole table, where a list has many runs.
-    """
-    first: sa.Select[Any] = sa.select(sa.literal_column("1")).where(_is_mine, condition)
-    found = first.limit(sa.literal_column("1")).correlate(t.run).scalar_subquery()
-    return found.is_not(None)
-
-
 STATUS = sa.case(
     (t.run.c.status != _RUNNING, t.run.c.status),
-    (_any(_moves), _RUNNING),
-    (_any(t.token.c.wait.in_(_answers)), sa.literal_column(f"'{Status.SUSPENDED}'")),
-    (_any(t.token.c.wait == sql.word("timer")), sa.literal_column(f"'{Status.SLEEPING}'")),
+    (sql.there_is(_is_mine, _moves), _RUNNING),
+    (
+        sql.there_is(_is_mine, t.token.c.wait.in_(_answers)),
+        sa.literal_column(f"'{Status.SUSPENDED}'"),
+    ),
+    (
+        sql.there_is(_is_mine, t.token.c.wait == sql.word("timer")),
+        sa.literal_column(f"'{Status.SLEEPING}'"),
+    ),
     else_=_RUNNING,
 ).label("status")
 """How a run stands: what is stored, or what its tokens say."""

@@ -128,8 +128,8 @@ def _between(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
             answer = call(functions.selector, context)
             return glue.chosen(node, answer, claim, shell.encode)
         case SleepNode():
-            given = node.seconds if functions.duration is None else None
-            duration = call(functions.duration, context) if functions.duration else given
+            made = functions.duration
+            duration = node.seconds if made is None else call(made, context)
             return glue.slept(node, duration, claim)
         case _:
             raise AssertionError(claim.token)
