@@ -9,9 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable.core.plan import HIGHEST_PRIORITY
-from celery_durable.core.retry import LONGEST
 from celery_durable.core.status import Status
-from celery_durable.errors import ConfigurationError
+from celery_durable.errors import LONGEST, ConfigurationError
 
 Seconds = float | timedelta
 

@@ -199,7 +199,7 @@ class Client:
             inbox.send(connection, run_id, command)
             inbox.put_hint(connection, run_id)
         if session is None:
-            recovery.apply_commands(self._database, run_id)
+            recovery.apply_unless_locked(self._database, run_id)
             self._notify()
 
     def resume(

@@ -113,6 +113,7 @@ class Durable:
             self.liveness,
             self.notify,
             timeouts=worker.TIMEOUTS,
+            exits=worker.EXITS,
         )
 
     @overload

@@ -8,9 +8,12 @@ token. A message may be lost, doubled or late: a claim that is not to be had end
 from __future__ import annotations
 
 import logging
+import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
@@ -19,7 +22,6 @@ from uuid import UUID, uuid4
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Flagged
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import compensated_by
 from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
@@ -30,16 +32,25 @@ from celery_durable.launching import Given, Launcher, parent_of
 from celery_durable.liveness import Liveness
 from celery_durable.recovery import apply_commands
 from celery_durable.settings import Settings
-from celery_durable.settle import Budget, Settler, Turn
+from celery_durable.settle import (
+    PUT_BACK_FIRST,
+    PUT_BACK_MAXIMUM,
+    Budget,
+    Settler,
+    Turn,
+    wait_after,
+)
 from celery_durable.store import codec, journal, runs, tokens
 from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
-from celery_durable.store.tokens import Refusal
+from celery_durable.store.patience import Patience
+from celery_durable.store.tokens import Refusal, Standing
+from celery_durable.transactional import Transactional
 from celery_durable.waiting import Lookout
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import Execution, Shell, execute
-from celery_durable.workflow.failures import failure_of, timed_out
+from celery_durable.workflow.failures import timed_out, worker_lost
 from celery_durable.workflow.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -49,8 +60,21 @@ HAND_OVER_AFTER = 0.1
 
 BILLIARD_EXIT = 256
 
-PUT_BACK_FIRST, PUT_BACK_MAXIMUM = 1.0, 30.0
-"""Seconds until a run that this worker cannot go on with is offered to another; then twice that."""
+PASS_ON_FIRST, PASS_ON_MAXIMUM = 0.1, 1.0
+"""Most seconds until a run that this worker cannot go on with is offered again, doubling from the
+first to the maximum, where another worker can; where none that lives can, `PUT_BACK_FIRST` and on.
+
+It is half of that at least, at random: workers on Redis ask for messages once a second and the one
+that has waited longest is answered, so that after whole seconds the same one might be, for ever.
+"""
+
+SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
+"""Seconds until a unit that may have killed its process is offered again, while another such one is
+at work here; doubling from the first to the maximum.
+"""
+
+SETTLES_WITHIN = 600.0
+"""Seconds for which a unit that has begun, and its commit, wait for Postgres."""
 
 Timeouts = tuple[type[BaseException], ...]
 
@@ -58,7 +82,8 @@ Timeouts = tuple[type[BaseException], ...]
 class Engine:
     """Executes units. One per process; its threads share it.
 
-    `timeouts` is what the process's pool raises in a task whose soft time limit has passed.
+    `timeouts` is what the process's pool raises in a task whose soft time limit has passed; `exits`
+    what it raises in one that has to end because the worker does.
     """
 
     def __init__(
@@ -70,15 +95,28 @@ class Engine:
         notify: Callable[[], None],
         *,
         timeouts: Timeouts = (),
+        exits: Timeouts = (),
     ) -> None:
         self._database = database
         self._settings = settings
         self._liveness = liveness
-        self._settler = Settler(database, settings, notify)
+        self._exits = exits
+        self._suspect = threading.Lock()
+        self._patience = Patience(database, settings.worker_ttl)
         self._knowledge = Knowledge(database, registry)
+        # What has begun is worth more patience: the fence sees to it that it is not late.
+        self._long_patience = Patience(database, max(settings.worker_ttl, SETTLES_WITHIN))
+        self._settler = Settler(
+            settings, self._patience, self._long_patience, notify, self._knowledge.disown
+        )
         self._launcher = Launcher(database, registry, settings)
         self._shell = Shell(self._encode, self._spawn, timeouts)
-        self._lookout = Lookout(database, self._shell)
+        self._transactional = Transactional(database, self._patience, self._settler, self._shell)
+        self._lookout = Lookout(database, self._shell, settings.max_crashes)
+
+    def places(self) -> Mapping[str, Sequence[str]]:
+        """Where this process can go on, by workflow and version."""
+        return self._knowledge.places()
 
     def advance(self, token_id: UUID, limit: float | EllipsisType | None = ...) -> None:
         """Follow a hint as far as it goes. A race that was lost is not an error.
@@ -88,7 +126,7 @@ class Engine:
         """
         try:
             with self._liveness.working_on(token_id):
-                claim = self._claim(token_id)
+                claim = self._claim(token_id, uuid4())
                 if claim is None:
                     return
                 if limit is ... or limit == claim.time_limit:
@@ -96,7 +134,9 @@ class Engine:
                 else:
                     self._settler.put_back(claim)
         except DatabaseUnavailable as error:
-            logger.warning("Token %s is left to recovery: %s", token_id, error)
+            # Recovery sends the hint again. What may be claimed is for the audit to give back.
+            self._liveness.give_up(token_id)
+            logger.info("Token %s is left to recovery: %s", token_id, error)
 
     def _go_on(self, claim: Claim) -> None:
         """Unit after unit, for as long as the claim is ours and the budget lasts."""
@@ -119,41 +159,59 @@ class Engine:
         except BaseException as error:
             # Not the handler's failure (that is an event): ours, or the process has to exit. The
             # hard time limit says so too, before it kills.
-            is_told = is_told_to_exit(error)
+            is_told = isinstance(error, self._exits) or is_told_to_exit(error)
             limit = claim.time_limit
             is_late = is_told and limit is not None and time.monotonic() - began >= limit
-            self._settler.let_go(claim, counts=not is_told, timed_out=is_late)
+            with self._audited_if_postgres_is_away(claim):
+                self._settler.let_go(claim, counts=not is_told, timed_out=is_late)
             raise
 
-    def _claim(self, token_id: UUID) -> Claim | None:
-        worker = self._liveness.worker_id()
-        with self._database.autocommit() as connection:
-            claim = tokens.claim(connection, token_id, worker, uuid4())
-            if claim is not None:
-                return claim
-            refusal = tokens.refusal(connection, token_id, worker)
-        return self._claim_again(token_id, worker, refusal)
+    @contextmanager
+    def _audited_if_postgres_is_away(self, claim: Claim) -> Iterator[None]:
+        """What must end, ends: the claim is then for the audit to give back, or for a reaper."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            self._liveness.give_up(claim.token.id)
 
-    def _claim_again(self, token_id: UUID, worker: UUID, refusal: Refusal) -> Claim | None:
-        """A hint may be for a command, and a worker may have been declared dead meanwhile."""
+    def _claim(self, token_id: UUID, fence: UUID) -> Claim | None:
+        """Claim the token. A hint may be for a command, and the worker may have been declared dead.
+
+        While Postgres is away the message waits here, unacknowledged: it would only be lost.
+        """
+
+        def claim(*, is_last: bool = False) -> Claim | None:
+            worker = self._liveness.worker_id()
+            with self._database.autocommit() as connection:
+                found = tokens.claim(connection, token_id, worker, fence)
+                if found is not None:
+                    return found
+                refusal = tokens.refusal(connection, token_id, worker)
+            if not is_last and self._is_worth_another_try(worker, refusal):
+                return claim(is_last=True)
+            return None
+
+        return self._patience.until_answered(claim)
+
+    def _is_worth_another_try(self, worker: UUID, refusal: Refusal) -> bool:
         run_id = refusal.run_with_commands
         is_worth_it = run_id is not None and apply_commands(self._database, run_id)
         if refusal.worker_ended:
             self._liveness.renounce(worker)
             is_worth_it = True
-        if not is_worth_it:
-            return None
-        worker = self._liveness.worker_id()
-        with self._database.autocommit() as connection:
-            return tokens.claim(connection, token_id, worker, uuid4())
+        return is_worth_it
 
     def _with_commands_applied(self, claim: Claim) -> Claim | None:
         """A cancel that had committed by the claim is applied before the unit begins."""
         if not claim.has_commands:
             return claim
-        apply_commands(self._database, claim.run.id)
-        with self._database.autocommit() as connection:
-            standing = tokens.read(connection, claim.token.id)
+
+        def apply() -> Standing | None:
+            apply_commands(self._database, claim.run.id)
+            with self._database.autocommit() as connection:
+                return tokens.read(connection, claim.token.id)
+
+        standing = self._patience.until_answered(apply)
         if standing is None or standing.fence != claim.fence:
             return None
         token = replace(claim.token, flags=standing.flags)
@@ -164,28 +222,55 @@ class Engine:
         claim = self._with_commands_applied(claimed)
         if claim is None:
             return None
-        workflow = self._knowledge.workflow_for(claim)
+        workflow = self._patience.until_answered(lambda: self._knowledge.workflow_for(claim))
         if workflow is None:
-            delay = min(max(2 * claim.waited, PUT_BACK_FIRST), PUT_BACK_MAXIMUM)
-            self._settler.put_back(claim, delay)
+            self._leave_to_others(claim)
             return None
         if claim.draining:
             self._settler.put_back(claim, HAND_OVER_AFTER)
             return None
         self._begin(claim)
-        return self._do(Turn(workflow, claim, budget))
+        turn = Turn(workflow, claim, budget)
+        return self._do_suspect(turn) if claim.token.crashes else self._do(turn)
+
+    def _leave_to_others(self, claim: Claim) -> None:
+        """Put back what this worker cannot go on with: soon, if somebody else can take it."""
+        is_elsewhere = self._patience.ask(
+            lambda connection: self._knowledge.is_elsewhere(connection, claim)
+        )
+        first, maximum = (
+            (PASS_ON_FIRST, PASS_ON_MAXIMUM) if is_elsewhere else (PUT_BACK_FIRST, PUT_BACK_MAXIMUM)
+        )
+        most = wait_after(claim, first, maximum)
+        delay = random.uniform(most / 2, most)  # noqa: S311 - jitter, not a secret
+        self._settler.put_back(claim, delay)
 
     def _begin(self, claim: Claim) -> None:
         """Note that a delayed run has begun; one that is cancelled before it begins never does."""
         if claim.run.status is Status.PENDING and claim.token.flags is Flags.NONE:
-            with self._database.autocommit() as connection:
-                runs.begin(connection, claim.run.id)
+            self._patience.ask(lambda connection: runs.begin(connection, claim.run.id))
+
+    def _do_suspect(self, turn: Turn) -> Claim | None:
+        """One at a time in a process: what kills it is counted against all that it has in hand.
+
+        So a unit that shared a process with one that kills is not beside it the next time.
+        """
+        if not self._suspect.acquire(blocking=False):
+            delay = wait_after(turn.claim, SUSPECT_FIRST, SUSPECT_MAXIMUM)
+            self._settler.put_back(turn.claim, delay)
+            return None
+        try:
+            return self._do(turn)
+        finally:
+            self._suspect.release()
 
     def _do(self, turn: Turn) -> Claim | None:
         claim = turn.claim
         token = claim.token
         if self._lookout.is_up_to_it(turn.workflow, token):
-            execution = self._lookout.look(turn.workflow, claim)
+            execution = self._patience.until_answered(
+                lambda: self._lookout.look(turn.workflow, claim)
+            )
             if execution is None:
                 # Nothing is there: another token was quicker.
                 self._settler.put_back(claim)
@@ -194,8 +279,8 @@ class Engine:
         if (untouched := self._untouched(turn)) is not None:
             return self._settler.settle(turn, untouched)
         if self._knowledge.is_transactional(turn.workflow, token):
-            return self._do_in_transaction(turn)
-        context = Context(claim, Past(self._database, claim.run.id))
+            return self._transactional.do(turn, self._past(claim))
+        context = Context(claim, self._past(claim))
         execution = execute(turn.workflow, claim, context, self._shell)
         return self._settler.settle(turn.given(execution.input), execution)
 
@@ -208,36 +293,11 @@ class Engine:
         if token.flags is not Flags.NONE:
             return Execution(Flagged(claim.due_in))
         if token.crashes >= self._settings.max_crashes:
-            return Execution(worker_lost(claim))
+            return Execution(Crashed(worker_lost(claim), claim.seen_at))
         return None
 
-    def _do_in_transaction(self, turn: Turn) -> Claim | None:
-        """The step's own SQL, its journal entry and the next enqueue are one transaction (P6)."""
-        settler, written = self._settler, None
-        with self._database.session() as (session, connection):
-            context = Context(turn.claim, Past(self._database, turn.claim.run.id), session)
-            execution = execute(turn.workflow, turn.claim, context, self._shell)
-            turn = turn.given(execution.input)
-            if execution.exception is None:
-                try:
-                    session.commit()  # ends the savepoint the handler worked in
-                    written = settler.write(connection, turn, execution.event, in_transaction=True)
-                    if written is not None:
-                        connection.commit()
-                except DatabaseUnavailable:
-                    # Committed or not? Either way the token is looked at again where it stands.
-                    settler.let_go(turn.claim)
-                    return None
-                except Exception as error:  # noqa: BLE001 - a deferred constraint speaks at COMMIT
-                    written = None
-                    failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
-                    execution = Execution(failed, error)
-                else:
-                    # What was not committed is rolled back: as if nothing had been executed.
-                    execution = execution if written else Execution(Flagged(turn.claim.due_in))
-        if written is not None:
-            return settler.after(turn, execution, written)
-        return settler.settle(turn, execution)
+    def _past(self, claim: Claim) -> Past:
+        return Past(self._long_patience, self._database, claim)
 
     def _encode(self, value: object, what: str) -> str:
         return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
@@ -249,7 +309,9 @@ class Engine:
         if claim.token.rollback is not None:
             return self._undo_child(claim)
         run = claim.run
-        outline = self._launcher.outline(child.workflow, child.version)
+        outline = self._patience.until_answered(
+            lambda: self._launcher.outline(child.workflow, child.version)
+        )
         parent = parent_of(claim.token.id, run.id, run.root_run_id)
         given = Given(priority=run.priority, parent=parent)
         new = self._launcher.new_child(outline, run.input if input is None else input, given)
@@ -260,8 +322,10 @@ class Engine:
         return new.id, start
 
     def _undo_child(self, claim: Claim) -> tuple[UUID, Callable[[Connection], None]]:
-        with self._database.autocommit() as connection:
-            child = journal.child_of(connection, claim.run.id, compensated_by(claim.token.unit))
+        unit = compensated_by(claim.token.unit)
+        child = self._patience.ask(
+            lambda connection: journal.child_of(connection, claim.run.id, unit)
+        )
         assert child is not None, claim.token
         return child, partial(
             runs.roll_back,
@@ -279,12 +343,3 @@ def is_told_to_exit(error: BaseException) -> bool:
     """
     code = error.code if isinstance(error, SystemExit) else None
     return isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG
-
-
-def worker_lost(claim: Claim) -> Crashed:
-    """The event of a unit that has killed, or survived, too many workers."""
-    token = claim.token
-    message = (
-        f"{token.crashes} workers died while they executed {token.unit}; it is not tried again"
-    )
-    return Crashed(ErrorRecord("WorkerLost", message, unit=token.unit), claim.seen_at)

@@ -33,7 +33,6 @@ attributes, so that a caller never parses a message.
 from __future__ import annotations
 
 import copyreg
-import math
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
@@ -42,6 +41,10 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from celery_durable.core.failure import ErrorRecord
+
+
+LONGEST = 100 * 366 * 86_400.0
+"""A hundred years in seconds; a longer duration is a mistake."""
 
 
 class DurableError(Exception):
@@ -100,7 +103,9 @@ class SchemaOutOfDate(ConfigurationError):
 
 
 class DatabaseUnavailable(DurableError):
-    """Postgres could not be reached, or dropped the connection; nothing is known to be lost."""
+    """Postgres could not be reached, dropped the connection, or could not do it now (a lock that is
+    held for long, a full disk); nothing is known to be lost.
+    """
 
 
 class BrokerUnavailable(DurableError):
@@ -205,8 +210,10 @@ class RetryLater(DurableError):
     def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
         if isinstance(delay, timedelta):
             delay = delay.total_seconds()
-        if not 0 <= delay < math.inf:
-            raise ValueError(f"RetryLater takes a delay in seconds, not negative: {delay}")
+        if not 0 <= delay <= LONGEST:
+            raise ValueError(
+                f"RetryLater takes a delay in seconds, from 0 to a hundred years: {delay}"
+            )
         self.delay = float(delay)
         self.counts = counts
         self.reason = reason

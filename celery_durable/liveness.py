@@ -12,8 +12,8 @@ import os
 import select
 import socket
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ import psycopg
 
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.outage import Outage
-from celery_durable.store import workers
+from celery_durable.store import orphans, workers
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.database import Database
 from celery_durable.store.workers import WorkerFacts
@@ -34,6 +34,12 @@ RENEWALS_PER_TTL = 3
 RETAKE_AT_MOST_AFTER = 0.5
 """Seconds between tries to take a lost lock again, or to renew while Postgres is away."""
 
+RETAKE_EVERY = 0.1
+"""Seconds between tries to take a lock that the lost connection still holds."""
+
+GIVEN_UP_AT_MOST = 1000
+"""Claims that the next audit gives back at once; older ones it finds by itself."""
+
 LOCK_TRIES = 100
 """Numbers tried for a worker's lock; the next one is free unless the sequence was reset."""
 
@@ -43,12 +49,25 @@ class Surroundings:
     """What a worker says of itself.
 
     `node_id` is shared by the processes of one Celery worker, which are told to stop together.
+    `knows`, asked when it registers, says at what places of which workflows it can go on.
     """
 
     hostname: str
     pool: str
     queues: tuple[str, ...]
     node_id: UUID
+    knows: Callable[[], Mapping[str, Sequence[str]]] = dict
+
+
+@contextmanager
+def closed_on_error(raw: psycopg.Connection[Any] | None) -> Iterator[None]:
+    """A connection that nobody will have is not left open, with its lock."""
+    try:
+        yield
+    except BaseException:
+        if raw is not None:
+            raw.close()
+        raise
 
 
 class Ended(Exception):
@@ -99,6 +118,12 @@ class Liveness:
         if registration is not None and registration.id == worker_id:
             registration.end()
 
+    def give_up(self, token_id: UUID) -> None:
+        """A claim of the token that may be ours is given back once Postgres answers again."""
+        registration = self._registration
+        if registration is not None:
+            registration.given_up.append(token_id)
+
     def leave(self) -> None:
         """End the worker in good order."""
         with self._lock:
@@ -126,30 +151,35 @@ class Registration:
         self._database = database
         self._ttl = ttl
         self._is_working_on = is_working_on
+        self.given_up: deque[UUID] = deque(maxlen=GIVEN_UP_AT_MOST)
         self._suspects: frozenset[UUID] = frozenset()
-        self._outage = Outage(logger, f"Worker {self.id}", maximum=RETAKE_AT_MOST_AFTER)
-        self._bell, self._bell_rope = socket.socketpair()
+        self._outage = Outage(
+            logger, f"Worker {self.id}", maximum=RETAKE_AT_MOST_AFTER, shared=database.outage
+        )
         self._raw, self._number = self._take_new_lock()
-        self._register(surroundings)
+        with closed_on_error(self._raw):
+            self._register(surroundings)
+        self._bell, self._bell_rope = socket.socketpair()
         threading.Thread(target=self._keep, name="durable-liveness", daemon=True).start()
 
     def _take_new_lock(self) -> tuple[psycopg.Connection[Any] | None, int | None]:
         """A lock of the worker's own; none behind a pooler, where sessions are shared."""
         raw = self._database.dedicated()
         connection = PsycopgConnection(raw, self._database.schema)
-        if not workers.is_direct(connection):
-            raw.close()
-            logger.warning(
-                "Postgres is behind a transaction pooler: a worker's death is noticed after %g s"
-                " only. Set durable_direct_database_url to a URL past the pooler.",
-                self._ttl,
-            )
-            return None, None
-        for _ in range(LOCK_TRIES):
-            number = workers.new_lock_number(connection)
-            if workers.take_lock(connection, number):
-                return raw, number
-        raise AssertionError(f"{LOCK_TRIES} worker locks in a row were taken")
+        with closed_on_error(raw):
+            if not workers.is_direct(connection):
+                raw.close()
+                logger.warning(
+                    "Postgres is behind a transaction pooler: a worker's death is noticed after"
+                    " %g s only. Set durable_direct_database_url to a URL past the pooler.",
+                    self._ttl,
+                )
+                return None, None
+            for _ in range(LOCK_TRIES):
+                number = workers.new_lock_number(connection)
+                if workers.take_lock(connection, number):
+                    return raw, number
+            raise AssertionError(f"{LOCK_TRIES} worker locks in a row were taken")
 
     def _register(self, surroundings: Surroundings) -> None:
         facts = WorkerFacts(
@@ -160,6 +190,7 @@ class Registration:
             pool=surroundings.pool,
             queues=surroundings.queues,
             lock_number=self._number,
+            knows=surroundings.knows(),
         )
         with self._database.autocommit() as connection:
             workers.register(connection, facts, self._ttl)
@@ -186,9 +217,8 @@ class Registration:
             lock_lost = self._wait(pause)
             try:
                 if self.is_live:
-                    self._keep_once(lock_lost=lock_lost)
+                    pause = self._keep_once(lock_lost=lock_lost)
                 self._outage.is_over()
-                pause = self._ttl / RENEWALS_PER_TTL
             except Ended:
                 self.is_live = False
                 logger.warning("Worker %s was declared dead; it takes a new id", self.id)
@@ -198,13 +228,17 @@ class Registration:
         if self._raw is not None:
             self._raw.close()
 
-    def _keep_once(self, *, lock_lost: bool) -> None:
-        if lock_lost:
-            self._retake()
+    def _keep_once(self, *, lock_lost: bool) -> float:
+        """Returns the seconds until the next time."""
+        if lock_lost and self._raw is not None:
+            self._raw.close()  # or there would be no waiting: its end is there to be read
         with self._database.autocommit() as connection:
             if not workers.renew(connection, self.id, self._ttl):
                 raise Ended
             self._audit(PsycopgConnection(connection.raw, connection.schema))
+        if lock_lost and not self._retake():
+            return RETAKE_EVERY
+        return self._ttl / RENEWALS_PER_TTL
 
     def _wait(self, seconds: float) -> bool:
         """Wait, not past the bell; True when the connection that holds the lock has been lost."""
@@ -217,30 +251,35 @@ class Registration:
         ready = {fd for fd, _ in poll.poll(1000 * seconds)}
         return self._number is not None and (not has_lock or lock_fd in ready)
 
-    def _retake(self) -> None:
-        """Take the lock again on a new connection, before somebody finds it free twice."""
+    def _retake(self) -> bool:
+        """Take the lock again on a new connection, before somebody finds it free twice.
+
+        False while Postgres takes the old connection for alive: nobody finds the lock free then.
+        """
         assert self._number is not None
-        if self._raw is not None:
-            self._raw.close()
         raw = self._database.dedicated()
         connection = PsycopgConnection(raw, self._database.schema)
-        if not workers.take_lock(connection, self._number):
-            raw.close()
-            raise DatabaseUnavailable("the old connection still holds the worker's lock")
-        workers.lock_is_here(connection, self.id)
+        with closed_on_error(raw):
+            if not workers.take_lock(connection, self._number):
+                raw.close()
+                return False
+            workers.lock_is_here(connection, self.id)
         self._raw = raw
         logger.info("Worker %s has taken its lock again", self.id)
+        return True
 
     def _audit(self, connection: PsycopgConnection) -> None:
         """Give back what is claimed in our name and not worked on, seen at two renewals in a row.
 
         That is a claim whose answer was lost on the way, or that was still on its way.
         """
-        claimed = workers.claimed_by(connection, self.id)
+        given_up = {self.given_up.popleft() for _ in range(len(self.given_up))}
+        claimed = orphans.claimed_by(connection, self.id)
         idle = [one for one in claimed if not self._is_working_on(one.token_id)]
         before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
         for one in idle:
-            if one.fence in before and workers.free(connection, one, uuid4()):
+            is_left = one.fence in before or one.token_id in given_up
+            if is_left and orphans.free(connection, one, uuid4()):
                 logger.warning(
                     "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
                 )

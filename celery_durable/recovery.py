@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from celery_durable.store import inbox, signals, stalled, workers
-from celery_durable.store.connection import Connection
+from celery_durable.store import inbox, orphans, signals, stalled, workers
+from celery_durable.store.connection import Connection, Hindered
 from celery_durable.store.database import Database
+from celery_durable.store.stalled import Page
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +25,36 @@ BATCH = 500
 GRACE = 0.25
 """Seconds a lock must be free before its worker is dead: time to take a lost one again."""
 
+RENEWAL_GRACE = 1.0
+"""Seconds a worker must be seen expired before it is dead: after an outage that all were in, it
+renews as soon as others look for it.
+"""
+
 FIRST_HINT_AFTER = timedelta(seconds=10)
 """A hint that has not been followed for so long is taken for lost; each time twice as long."""
 
 HINT_AT_MOST_AFTER = timedelta(minutes=10)
 
-FORGET_WORKERS_AFTER = timedelta(days=1)
+PAGE = 5000
+"""Tokens that are looked at in one statement for hints that got lost."""
+
+PAGE_EVERY = timedelta(seconds=1)
+ROUND_EVERY = timedelta(seconds=5)
+"""What all relays together wait after a page, and after the last."""
+
+LEASE = timedelta(seconds=10)
+"""When a relay has not ended its turn by then, another looks at its page."""
+
+FORGET_WORKERS_AFTER = timedelta(minutes=10)
+FORGET_WORKERS_BATCH = 5000
+"""A worker may replace its children after every task."""
 
 
 class Reaper:
-    """Declares workers dead and frees their tokens; remembers since when it saw a lock free."""
+    """Declares workers dead and frees their tokens; remembers since when each seemed to be."""
 
     def __init__(self) -> None:
-        self._free_since: dict[UUID, float] = {}
+        self._seen_since: dict[UUID, float] = {}
 
     def reap(self, connection: Connection) -> int:
         """Free every token whose worker has ended, is dead or is absent; returns how many.
@@ -44,36 +63,35 @@ class Reaper:
         """
         self._declare_dead(connection)
         freed = 0
-        for orphan in workers.orphans(connection, BATCH):
-            if workers.free(connection, orphan, uuid4()):
+        for orphan in orphans.find(connection, BATCH):
+            if orphans.free(connection, orphan, uuid4()):
                 freed += 1
                 logger.info("Freed %s of run %s", orphan.unit, orphan.run_id)
         return freed
 
     def reap_after_grace(self, connection: Connection) -> int:
-        """For a caller that will not come again: waits for the grace when a lock is found free."""
+        """For a caller that will not come again: waits for the grace of those that seem dead."""
         freed = self.reap(connection)
-        if self.has_suspects:
+        until = time.monotonic() + RENEWAL_GRACE
+        while self.has_suspects and time.monotonic() < until + GRACE:
             time.sleep(GRACE)
             freed += self.reap(connection)
         return freed
 
     @property
     def has_suspects(self) -> bool:
-        """Whether a lock was found free that may be taken again within the grace."""
-        return bool(self._free_since)
+        """Whether a worker seems to be dead that may show its life within the grace."""
+        return bool(self._seen_since)
 
     def _declare_dead(self, connection: Connection) -> None:
         now = time.monotonic()
         lifeless = workers.lifeless(connection)
-        self._free_since = {
-            one.id: self._free_since.get(one.id, now) for one in lifeless if not one.is_expired
-        }
-        doomed = [
-            one.id for one in lifeless if one.is_expired or now - self._free_since[one.id] >= GRACE
-        ]
+        self._seen_since = {one.id: self._seen_since.get(one.id, now) for one in lifeless}
+        doomed = [one.id for one in lifeless if now - self._seen_since[one.id] >= grace_of(one)]
         if not doomed:
             return
+        for one_id in doomed:
+            del self._seen_since[one_id]
         for dead in workers.declare_dead(connection, doomed):
             logger.warning(
                 "Worker %s (%s, pid %d) is gone%s; its units will run elsewhere",
@@ -84,17 +102,79 @@ class Reaper:
             )
 
 
+def grace_of(worker: workers.Lifeless) -> float:
+    """Seconds for which a worker must seem to be dead."""
+    return RENEWAL_GRACE if worker.is_expired else GRACE
+
+
 def recover(database: Database, reaper: Reaper | None = None) -> int:
     """Reap, send lost hints again, and apply waiting commands; returns how many tokens moved."""
     with database.autocommit() as connection:
         moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)
-        moved += stalled.hint_again(connection, BATCH, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)
-        workers.forget(connection, FORGET_WORKERS_AFTER)
-        signals.forget_late(connection)
+        page = _hint_again(connection, None)
+        moved += page.hinted
+        while page.reached is not None:
+            page = _hint_again(connection, page.reached)
+            moved += page.hinted
+        _forget(connection)
+    return moved + _apply_waiting_commands(database)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many tokens a relay moved on when it was its turn, and when it should come again."""
+
+    moved: int
+    pause: timedelta
+
+
+def recover_in_turn(database: Database) -> Share:
+    """A relay's share of what `recover` does besides reaping.
+
+    However many relays come, together they look at one page in `PAGE_EVERY`; at the next at once
+    while hints are found to be lost, since then many may be.
+    """
+    with database.autocommit() as connection:
+        turn = stalled.take_turn(connection, LEASE)
+        if turn is None:
+            return Share(0, PAGE_EVERY)
+        page = _hint_again(connection, turn.reached)
+        if page.reached is None:
+            _forget(connection)
+        pause = _pause_after(page)
+        stalled.end_turn(connection, page.reached, pause)
+    moved = page.hinted + _apply_waiting_commands(database)
+    return Share(moved, min(pause, PAGE_EVERY))
+
+
+def _hint_again(connection: Connection, after: UUID | None) -> Page:
+    return stalled.hint_again(connection, after, PAGE, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)
+
+
+def _pause_after(page: Page) -> timedelta:
+    if page.reached is None:
+        return ROUND_EVERY
+    return timedelta(0) if page.hinted else PAGE_EVERY
+
+
+def _forget(connection: Connection) -> None:
+    workers.forget(connection, FORGET_WORKERS_AFTER, FORGET_WORKERS_BATCH)
+    signals.forget_late(connection)
+
+
+def _apply_waiting_commands(database: Database) -> int:
+    with database.autocommit() as connection:
         waiting = inbox.runs_with_commands(connection, BATCH)
-    for run_id in waiting:
-        moved += apply_commands(database, run_id)
-    return moved
+    return sum(apply_unless_locked(database, run_id) for run_id in waiting)
+
+
+def apply_unless_locked(database: Database, run_id: UUID) -> bool:
+    """`apply_commands`, unless somebody has the run's token locked for long: later will do."""
+    try:
+        return apply_commands(database, run_id)
+    except Hindered as error:
+        logger.warning("A command for run %s waits: %s", run_id, error)
+        return False
 
 
 def apply_commands(database: Database, run_id: UUID) -> bool:

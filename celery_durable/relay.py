@@ -3,7 +3,8 @@
 One transaction locks due rows, publishes them, deletes them and commits. A crash in between
 publishes twice, which hints do not mind. Any number of relays may run; a row locked by one is
 skipped by others. A relay that hangs while it publishes loses its transaction, and with it its
-rows, after `outbox.HANG_TIMEOUT`.
+rows, after `outbox.HANG_TIMEOUT`. What it looks after besides, it does in another thread: a broker
+that hangs holds up no takeover and no command.
 """
 
 from __future__ import annotations
@@ -13,25 +14,27 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import psycopg
 
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.outage import Outage
-from celery_durable.recovery import GRACE, Reaper, recover
+from celery_durable.recovery import GRACE, Reaper, recover_in_turn
 from celery_durable.settings import Settings
 from celery_durable.store import outbox
 from celery_durable.store.connection import Connection, PsycopgConnection
 from celery_durable.store.database import Database
-from celery_durable.store.notify import LINGER, Listener
+from celery_durable.store.notify import LINGER, Listener, Notifier
 from celery_durable.store.outbox import Message
 
 logger = logging.getLogger(__name__)
 
 REAP_EVERY = 0.5
-RECOVER_EVERY = 5.0
-"""Seconds between a relay's looks for dead workers, and for lost hints."""
+"""Seconds between looks for dead workers."""
+
+CHORES_END_WITHIN = 5.0
+"""Seconds a relay that ends waits for a look that has begun."""
 
 BUSY_PAUSE = 0.05
 """Seconds between looks at due rows that another relay has in hand."""
@@ -60,6 +63,54 @@ class Publisher(Protocol):
         ...
 
 
+class Chores:
+    """Reaps and recovers in a thread, from `with` to its end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._notify = Notifier(database)
+        self._reaper = Reaper()
+        self._recover_at = 0.0
+        self._outage = Outage(
+            logger, "The relay's search for the dead and the lost", shared=database.outage
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="durable-chores", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(CHORES_END_WITHIN)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._stop.wait(self._work())
+
+    def _work(self) -> float:
+        """Do what is due and wake the relays for what came of it; the seconds to the next time."""
+        try:
+            if self._do():
+                self._notify()
+            self._outage.is_over()
+        except Exception as error:  # noqa: BLE001 - a background loop
+            is_expected = isinstance(error, DatabaseUnavailable)
+            return self._outage.goes_on(error, is_expected=is_expected)
+        return GRACE if self._reaper.has_suspects else REAP_EVERY
+
+    def _do(self) -> int:
+        with self._database.autocommit() as connection:
+            moved = self._reaper.reap(connection)
+        now = time.monotonic()
+        if now >= self._recover_at:
+            share = recover_in_turn(self._database)
+            self._recover_at = now + share.pause.total_seconds()
+            moved += share.moved
+        return moved
+
+
 class Relay:
     """One relay, with two connections of its own: one works, one listens."""
 
@@ -70,17 +121,17 @@ class Relay:
         self._listener = Listener(database)
         self._raw: psycopg.Connection[Any] | None = None
         self._stop = threading.Event()
-        self._outage = Outage(logger, "The relay")
-        self._reaper = Reaper()
-        self._reap_at = self._recover_at = 0.0
+        self._outage = Outage(logger, "The relay", shared=database.outage)
+        self._chores = Chores(database)
         self.published = 0
 
     def run(self) -> None:
         """Work until `stop`; what is due by then is still published."""
         notified = True
-        while not self._stop.is_set():
-            pause = self._work(notified=notified)
-            notified = self._wait(pause)
+        with self._chores:
+            while not self._stop.is_set():
+                pause = self._work(notified=notified)
+                notified = self._wait(pause)
         while self._work(notified=False) == 0.0:
             pass
         self.close()
@@ -103,9 +154,8 @@ class Relay:
         return seconds > 0 and self._listener.wait(seconds)
 
     def _work(self, *, notified: bool) -> float:
-        """Do the chores and publish one batch; returns the seconds to wait for more."""
+        """Publish one batch; returns the seconds to wait for more."""
         try:
-            self._do_chores()
             taken = self._publish_batch(self._connection())
             self._outage.is_over()
             if taken == self._settings.relay_batch:
@@ -121,15 +171,6 @@ class Relay:
             self._disconnect()
             self._publisher.close()
             return self._outage.goes_on(error, is_expected=False)
-
-    def _do_chores(self) -> None:
-        now = time.monotonic()
-        if now >= self._reap_at:
-            self._reaper.reap(self._connection())
-            self._reap_at = now + (GRACE if self._reaper.has_suspects else REAP_EVERY)
-        if now >= self._recover_at:
-            self._recover_at = now + RECOVER_EVERY
-            recover(self._database, self._reaper)
 
     def _publish_batch(self, connection: PsycopgConnection) -> int:
         """One transaction: lock, publish, delete. Returns how many rows were looked at."""
@@ -168,9 +209,8 @@ class Relay:
                 outbox.postpone(connection, message.id, why, delay)
 
     def _pause(self) -> float:
-        """Until the next row is due or the next chore, but never longer than the poll interval."""
-        until_chore = self._reap_at - time.monotonic()
-        pause = min(self._settings.poll_interval, max(until_chore, 0.0))
+        """Until the next row is due, but never longer than the poll interval."""
+        pause = self._settings.poll_interval
         until_row = outbox.seconds_to_next(self._connection())
         if until_row is None:
             return pause

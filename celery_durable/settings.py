@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
-from celery_durable.core.retry import LONGEST, STEP_RETRY, RetryPolicy
-from celery_durable.errors import ConfigurationError, nearest
+from celery_durable.core.retry import STEP_RETRY, RetryPolicy
+from celery_durable.errors import LONGEST, ConfigurationError, nearest
 
 PREFIX = "durable_"
 

@@ -30,25 +30,27 @@ from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
 from celery_durable.core.token import Flags, ForChild, ForSignal
 from celery_durable.settings import Settings
-from celery_durable.store import commits, journal, tokens, workers
+from celery_durable.store import commits, journal, orphans, tokens
 from celery_durable.store.commits import (
     AlreadyCommitted,
     Committed,
     FlagRaised,
+    Recorded,
     Refused,
     SignalGone,
 )
-from celery_durable.store.connection import Connection, may_go_well_later
-from celery_durable.store.database import Database
+from celery_durable.store.connection import Connection
+from celery_durable.store.orphans import Claimed
+from celery_durable.store.patience import Patience
 from celery_durable.store.shapes import Release
-from celery_durable.store.workers import Claimed
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_FIRST, RECONNECT_MAXIMUM = 0.1, 2.0
-"""Seconds between tries to commit while Postgres is away; doubling from the first to the maximum.
+PUT_BACK_FIRST, PUT_BACK_MAXIMUM = 1.0, 30.0
+"""Seconds a run is left alone with which nothing can be done now; doubling from the first to the
+maximum.
 """
 
 T = TypeVar("T")
@@ -106,16 +108,25 @@ class Written:
 
     decision: Decision
     release: Release | None
-    outcome: Committed | AlreadyCommitted | Refused | SignalGone
+    outcome: Committed | AlreadyCommitted | Recorded | Refused | SignalGone
 
 
 class Settler:
     """Writes what became of units."""
 
-    def __init__(self, database: Database, settings: Settings, notify: Callable[[], None]) -> None:
-        self._database = database
+    def __init__(
+        self,
+        settings: Settings,
+        patience: Patience,
+        settling: Patience,
+        notify: Callable[[], None],
+        disown: Callable[[Claim], None],
+    ) -> None:
         self._settings = settings
+        self._patience = patience
+        self._settling = settling
         self._notify = notify
+        self._disown = disown
 
     def settle(self, turn: Turn, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on with the
@@ -132,7 +143,7 @@ class Settler:
                 beside(connection)
             return written
 
-        written = self.persistently(write_both if beside else write, together=beside is not None)
+        written = self._settling.ask(write_both if beside else write, together=beside is not None)
         assert written is not None
         return self.after(turn, execution, written)
 
@@ -156,7 +167,7 @@ class Settler:
             match commits.commit(connection, turn.claim, decision, release):
                 case FlagRaised(flags):
                     turn = turn.with_flags(flags)
-                case Committed() as outcome:
+                case Committed() | Recorded() as outcome:
                     return Written(decision, release, outcome)
                 case AlreadyCommitted() | Refused() | SignalGone() as outcome:
                     return None if in_transaction else Written(decision, release, outcome)
@@ -211,11 +222,8 @@ class Settler:
     def after(self, turn: Turn, execution: Execution, written: Written) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
         claim, decision, committed = turn.claim, written.decision, written.outcome
-        if isinstance(committed, Refused):
-            logger.info("%s of run %s is not ours any more", claim.token.unit, claim.run.id)
-            return None
-        if isinstance(committed, SignalGone):
-            self.put_back(claim)
+        if isinstance(committed, Refused | Recorded | SignalGone):
+            self._give_up(claim, committed)
             return None
         log_failure(claim, execution, decision)
         if isinstance(committed, AlreadyCommitted):
@@ -243,6 +251,20 @@ class Settler:
             has_commands=committed.has_commands,
         )
 
+    def _give_up(self, claim: Claim, outcome: Refused | Recorded | SignalGone) -> None:
+        """Nothing was written, and nothing is to be."""
+        match outcome:
+            case Refused():
+                unit, run_id = claim.token.unit, claim.run.id
+                logger.info("%s of run %s is not ours any more", unit, run_id)
+            case Recorded():
+                self._disown(claim)
+                self.put_back_for_later(claim)
+            case SignalGone():
+                self.put_back(claim)
+            case never:
+                assert_never(never)
+
     def _waiting(self, claim: Claim, then: Then) -> Claim | None:
         """The claim again, if what the token was parked for came while it was being parked.
 
@@ -252,19 +274,25 @@ class Settler:
         if not isinstance(then, Park) or not isinstance(then.token.wait, ForSignal):
             return None
 
-        def claim_again(connection: Connection) -> Claim | None:
-            return tokens.claim(connection, claim.token.id, claim.worker, uuid4())
+        fence = uuid4()
 
-        return self.persistently(claim_again)
+        def claim_again(connection: Connection) -> Claim | None:
+            return tokens.claim(connection, claim.token.id, claim.worker, fence)
+
+        return self._patience.ask(claim_again)
 
     def put_back(self, claim: Claim, delay: float = 0.0) -> None:
         """Give the claim back; somebody else, or we, will be asked to look at it after `delay`.
 
         A token that was claimed before it was due, because it is flagged, keeps its time.
         """
-        self.persistently(lambda connection: tokens.release(connection, claim, delay))
+        self._patience.ask(lambda connection: tokens.release(connection, claim, delay))
         if delay <= 0:
             self._notify()
+
+    def put_back_for_later(self, claim: Claim) -> None:
+        """Give the claim back to be looked at after a delay, which doubles each time."""
+        self.put_back(claim, wait_after(claim, PUT_BACK_FIRST, PUT_BACK_MAXIMUM))
 
     def let_go(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
         """Let go of the claim wherever its token stands.
@@ -275,28 +303,13 @@ class Settler:
         held = Claimed(
             token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
         )
-        self.persistently(lambda connection: workers.free(connection, held, uuid4(), waits=True))
+        self._patience.ask(lambda connection: orphans.free(connection, held, uuid4(), waits=True))
         self._notify()
 
-    def persistently(self, write: Callable[[Connection], T], *, together: bool = False) -> T:
-        """Call `write` until Postgres answers, for as long as the worker can still be taken for
-        alive.
 
-        A commit whose answer was lost is simply sent again: its statement finds the token moved on
-        and changes nothing. `together`: what it does is one transaction.
-        """
-        connecting = self._database.transaction if together else self._database.autocommit
-        until = time.monotonic() + self._settings.worker_ttl
-        wait = RECONNECT_FIRST
-        while True:
-            try:
-                with connecting() as connection:
-                    return write(connection)
-            except Exception as error:
-                if not may_go_well_later(error) or time.monotonic() + wait > until:
-                    raise
-                time.sleep(wait)
-                wait = min(2 * wait, RECONNECT_MAXIMUM)
+def wait_after(claim: Claim, first: float, maximum: float) -> float:
+    """Twice the seconds that the token has waited last, from `first` to `maximum`."""
+    return min(max(2 * claim.waited, first), maximum)
 
 
 def starts(written: Written) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
     ChildEnded,
     Elapsed,
     Event,
+    Iteration,
     Joined,
     Reached,
     Signalled,
@@ -20,14 +23,16 @@ from celery_durable.store import journal, results, signals, views
 from celery_durable.store.database import Database
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution, Shell, iterate
+from celery_durable.workflow.failures import worker_lost
 
 
 class Lookout:
     """Looks whether what a token waits for is there."""
 
-    def __init__(self, database: Database, shell: Shell) -> None:
+    def __init__(self, database: Database, shell: Shell, max_crashes: int) -> None:
         self._database = database
         self._shell = shell
+        self._max_crashes = max_crashes
 
     def is_up_to_it(self, workflow: Workflow, token: Token) -> bool:
         """Whether the token waits, or has come to a node that only waits or forks."""
@@ -93,6 +98,10 @@ class Lookout:
             with self._database.autocommit() as connection:
                 return results.of_child(connection, wait.run_id)
 
+        if claim.token.crashes >= self._max_crashes:
+            # The child stays completed: it is the loop's own functions that are not tried again.
+            lost = Iteration(error=replace(worker_lost(claim), unit=claim.token.node))
+            return Execution(ChildEnded(wait.run_id, status, failed, since, lost))
         iteration = iterate(workflow, claim, result, claim.token.input, self._shell)
         return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
 

@@ -20,6 +20,7 @@ from celery_durable.errors import ConfigurationError
 from celery_durable.testing.embedded import install_pgmq
 from tests import services
 from tests.cluster import Cluster, RedisNode
+from tests.cluster.rabbitmq import RabbitMQServer, rabbitmq_server, running_rabbitmq
 from tests.services import PostgresServer
 from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
 
@@ -121,6 +122,19 @@ def rabbitmq(request: pytest.FixtureRequest) -> str:
     """The URL of a RabbitMQ server."""
     remedy = f"start one at {services.RABBITMQ_DEFAULT}, or set AMQP_URL"
     return services.rabbitmq_url() or services.missing(request.config, "RabbitMQ", remedy)
+
+
+@pytest.fixture(scope="session")
+def own_rabbitmq(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RabbitMQServer]:
+    """A RabbitMQ server that tests may kill and empty; they leave it running."""
+    command = rabbitmq_server()
+    if command is None:
+        services.missing(request.config, "RabbitMQ", "install rabbitmq-server")
+    ports = services.free_port(), services.free_port()
+    with running_rabbitmq(command, tmp_path_factory.mktemp("rabbitmq"), *ports) as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ lose messages with `purge`.
 """
 
 import json
+import os
+import signal
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -15,6 +17,7 @@ from redis import Redis
 
 from tests import apps
 from tests.cluster import RedisNode
+from tests.cluster.rabbitmq import RabbitMQServer
 from tests.services import conninfo, unique
 
 
@@ -77,7 +80,36 @@ class Broker(ABC):
                 connection.default_channel.queue_delete(queue)
 
 
-class RedisBroker(Broker):
+class BreakableBroker(Broker):
+    """One that may have a server of its own, for a test to break."""
+
+    @property
+    @abstractmethod
+    def is_ours(self) -> bool:
+        """Whether what follows may be done to it."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Kill the server: clients see the connection break, then that nobody listens."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Bring the server back on the same port."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Lose every message and every queue."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """It accepts connections and does not answer."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """The end of `pause`."""
+
+
+class RedisBroker(BreakableBroker):
     """Redis as kombu sets it up by default."""
 
     name = "redis"
@@ -85,6 +117,10 @@ class RedisBroker(Broker):
     def __init__(self, url: str, node: RedisNode | None = None) -> None:
         super().__init__(url, {})
         self.node: RedisNode | None = node
+
+    @property
+    def is_ours(self) -> bool:
+        return self.node is not None
 
     def purge(self, queue: str) -> None:
         """Lose the messages of a queue, also those that workers hold unacknowledged."""
@@ -98,12 +134,21 @@ class RedisBroker(Broker):
                     client.zrem("unacked_index", tag)
 
     def stop(self) -> None:
-        """Kill the server: every message is lost, clients see the connection break."""
+        """Kill the server: every message is lost as well."""
         self._own().kill()
 
     def start(self) -> None:
-        """Bring the server back, empty, on the same port."""
         self._own().start()
+
+    def forget(self) -> None:
+        with Redis.from_url(self.url) as client:
+            client.flushall()
+
+    def pause(self) -> None:
+        os.kill(self._own().pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._own().pid, signal.SIGCONT)
 
     def close(self) -> None:
         if self.node is not None and not self.node.is_running:
@@ -119,13 +164,41 @@ class RedisBroker(Broker):
         return self.node
 
 
-class RabbitMQBroker(Broker):
+class RabbitMQBroker(BreakableBroker):
     """RabbitMQ with publisher confirms."""
 
     name = "rabbitmq"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, server: RabbitMQServer | None = None) -> None:
         super().__init__(url, {"confirm_publish": True})
+        self._server = server
+
+    @property
+    def is_ours(self) -> bool:
+        return self._server is not None
+
+    def stop(self) -> None:
+        """Kill the server: durable queues keep their messages."""
+        self._own().kill()
+
+    def start(self) -> None:
+        self._own().start()
+
+    def forget(self) -> None:
+        """Kill the server and start it with nothing."""
+        self.stop()
+        self._own().empty()
+        self.start()
+
+    def pause(self) -> None:
+        self._own().pause()
+
+    def go_on(self) -> None:
+        self._own().go_on()
+
+    def _own(self) -> RabbitMQServer:
+        assert self._server is not None, "a RabbitMQ that others use is not ours to stop"
+        return self._server
 
     def purge(self, queue: str) -> None:
         """Lose the waiting messages. Those that a consumer holds stay its own while it lives."""

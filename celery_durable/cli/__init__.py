@@ -17,7 +17,8 @@ the module of a command is imported when it is called.
     notes         what is said of a node beside its state
     picture       a run as `show` draws it
     follow        a run as it moves
-    migrate, start, listing, show, history, graph, resume, cancel, recover, relay: the commands
+    migrate, start, listing, show, history, graph, resume, cancel, check, recover, relay: the
+                  commands
 """
 
 from celery_durable.cli.group import durable

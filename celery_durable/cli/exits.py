@@ -14,6 +14,7 @@ class Exit(IntEnum):
 
     OK = 0
     RUN_ENDED_BADLY = 1
+    RUNS_WOULD_BE_STUCK = 1
     USAGE = 2
     NOT_FOUND = 3
     UNAVAILABLE = 4
@@ -23,7 +24,7 @@ class Exit(IntEnum):
 EXPLAINED = """\b
 Exit codes:
   0    ok
-  1    the run failed or was cancelled (start --wait, show --follow), or has ended (resume)
+  1    the run failed, was cancelled (start --wait, show --follow), ended (resume), is stuck (check)
   2    wrong usage, configuration or input
   3    no such run or workflow
   4    database or broker unavailable, or the schema out of date

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "graph": "celery_durable.cli.graph:graph",
     "resume": "celery_durable.cli.resume:resume",
     "cancel": "celery_durable.cli.cancel:cancel",
+    "check": "celery_durable.cli.check:check",
     "recover": "celery_durable.cli.recover:recover",
     "relay": "celery_durable.cli.relay:relay",
 }

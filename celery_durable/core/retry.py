@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeGuard, get_args
 
-from celery_durable.errors import ConfigurationError
+from celery_durable.errors import LONGEST, ConfigurationError
 
 Backoff = Literal["exponential", "linear", "fixed"]
 
@@ -71,10 +71,6 @@ def _power(factor: float, exponent: int) -> float:
 
 def _wrong(name: str, expected: str, value: object) -> ConfigurationError:
     return ConfigurationError(f"RetryPolicy({name}=...) takes {expected}, not {value!r}.")
-
-
-LONGEST = 100 * 366 * 86_400.0
-"""A hundred years in seconds; a longer duration is a mistake."""
 
 
 def _attempts(value: object) -> int:

@@ -77,7 +77,8 @@ def signalled(plan: Plan, token: Token, event: Signalled) -> Decision:
     if isinstance(plan.find(token.node), SignalNode):
         done = completed(plan, token, Succeeded(event.payload, event.started_at))
         return replace(done, consumes=event.message)
-    resumed = replace(token, wait=None, answer=event.payload)
+    # Who died while the parked token was only looked at did not die of the step.
+    resumed = replace(token, wait=None, answer=event.payload, crashes=0)
     return Decision(token, units.same_again(plan, resumed), consumes=event.message)
 
 

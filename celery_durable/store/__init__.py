@@ -23,7 +23,8 @@ database's.
     notify       waking the relays
     inbox        commands that wait to be applied
     signals      signals that wait to be consumed
-    workers      who is alive; freeing what the dead had claimed
+    workers      who is alive
+    orphans      freeing what the dead had claimed
     runs         starting runs
     definitions  stored plans
     stalled      finding tokens whose hints got lost

@@ -33,7 +33,7 @@ from celery_durable.store.connection import (
     Statement,
     one,
 )
-from celery_durable.store.outbox import hint_of, insert_hints, put_hints
+from celery_durable.store.outbox import clear_timers, hint_of, insert_hints, put_hints
 from celery_durable.store.shapes import Release, Shape, parameters_of, shape_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
@@ -65,11 +65,19 @@ class SignalGone:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """Nothing is written: the claim is ours, and its unit was recorded before.
+
+    So the run has been here under a definition whose nodes stood in another order.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Nothing is written: the claim is no longer ours."""
 
 
-Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Refused
+Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Recorded | Refused
 
 
 def commit(
@@ -84,7 +92,7 @@ def commit(
     try:
         row = one(connection, statement, parameters_of(claim, decision, release))
     except AlreadyRecorded:
-        return Refused()
+        return Recorded()
     if row is not None:
         return Committed(row["now"], bool(row["draining"]), row["has_commands"])
     return _why_not(claim, decision, read(connection, decision.token.id))
@@ -123,6 +131,8 @@ def _commit(shape: Shape) -> Statement:
     if shape.consumes:
         parts.append(_consumed(held).cte("consumed"))
         parts.append(_next_told(held).cte("next_told"))
+    if shape.clears:
+        parts.append(clear_timers(held).cte("cleared"))
     if shape.changes_run:
         parts.append(_run_changed(held).cte("changed"))
     if shape.hints:

@@ -81,9 +81,10 @@ def one(connection: Connection, statement: Statement, parameters: Parameters) ->
 
 
 class PsycopgConnection:
-    """A psycopg connection: the engine's own, or one that a caller handed over."""
+    """A psycopg connection of our own."""
 
     __slots__ = ("raw", "schema")
+    is_own = True
 
     def __init__(self, raw: psycopg.Connection[Any], schema: str) -> None:
         self.raw = raw
@@ -99,7 +100,16 @@ class PsycopgConnection:
                 return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             raise_known(error, self.schema)
+            if self.is_own:
+                raise_if_transient(error)
             raise
+
+
+class JoinedConnection(PsycopgConnection):
+    """A caller's psycopg connection: a conflict is the caller's, whose transaction it ends."""
+
+    __slots__ = ()
+    is_own = False
 
 
 class SqlAlchemyConnection:
@@ -134,6 +144,16 @@ class OwnTransaction(SqlAlchemyConnection):
         super().__init__(connection, schema)
         self._transaction = connection.begin()
 
+    def was_cut(self, error: BaseException) -> bool:
+        """Whether the connection went away, and with it what was not committed.
+
+        Not where Postgres ended a transaction for being idle: that is the handler's own doing, and
+        would happen again.
+        """
+        cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
+        has_idled = isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout)
+        return self.connection.invalidated and not has_idled
+
     def commit(self) -> None:
         """Commit; database errors come as this library's where we know them."""
         try:
@@ -152,11 +172,19 @@ INVALID_SCHEMA = "3F000"
 UNDEFINED_COLUMN = "42703"
 UNIQUE_VIOLATION = "23505"
 JOURNAL_KEY = "durable_journal_pkey"
-LOST_CONNECTION = ("08", "57P", "25006")
-"""SQLSTATE classes of a connection that is gone, a server that goes down or that only reads."""
+LOST_CONNECTION = ("08", "57P", "25006", "25P03")
+"""SQLSTATE classes of a connection that is gone, a server that goes down or that only reads, a
+transaction that was idle for too long.
+"""
 
-TRANSIENT = ("40", "53", "55P03", "57014")
-"""Conflicts, exhausted resources, timeouts of locks and statements: the same may go well later."""
+TRANSIENT = ("40", "53", "55P03", "57014", "58")
+"""Conflicts, exhausted resources, timeouts of locks and statements, trouble with the disk: the same
+may go well later.
+"""
+
+
+class Hindered(DatabaseUnavailable):
+    """Postgres answers, but cannot do this now; the connection is as good as before."""
 
 
 def raise_known(error: BaseException | None, schema: str) -> None:
@@ -171,8 +199,16 @@ def raise_known(error: BaseException | None, schema: str) -> None:
         raise DatabaseUnavailable(f"The connection to Postgres was lost: {error}") from error
 
 
-def may_go_well_later(error: Exception) -> bool:
+def raise_if_transient(error: BaseException | None) -> None:
+    """Raise `Hindered` where the same may go well later; else return."""
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(TRANSIENT):
+        raise Hindered(f"Postgres could not do it now: {error}") from error
+
+
+def may_go_well_later(error: BaseException | None) -> bool:
     """Whether a statement that failed like this is worth sending again."""
+    if isinstance(error, DBAPIError):
+        error = error.orig
     if isinstance(error, psycopg.Error):
         return (error.sqlstate or "").startswith(TRANSIENT)
     return isinstance(error, DatabaseUnavailable)
@@ -197,7 +233,7 @@ def joined(session: object, schema: str) -> Connection:
                 "session= is a psycopg connection in autocommit mode and in no transaction; wrap"
                 " the call in `with connection.transaction():`."
             )
-        return PsycopgConnection(session, schema)
+        return JoinedConnection(session, schema)
     raise ConfigurationError(
         "session= takes an SQLAlchemy Session, scoped_session or Connection, or a psycopg"
         f" connection, not {type(session).__name__}. An AsyncSession goes to the a-prefixed"

@@ -7,6 +7,7 @@ Postgres is away.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -22,11 +23,18 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.outage import Shared
+from celery_durable.store import sql
 from celery_durable.store.connection import (
+    Hindered,
     OwnTransaction,
     PsycopgConnection,
+    Statement,
+    raise_if_transient,
     raise_known,
 )
+
+logger = logging.getLogger(__name__)
 
 KEPT_CONNECTIONS = 32
 """Most idle connections kept by one process; it uses one per thread that is in a statement."""
@@ -42,6 +50,22 @@ CONNECTING: Mapping[str, Any] = {
 """libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
 
 
+def bounded(limit: str) -> Statement:
+    """What bounds the transaction it is sent in: how long it idles, and waits for a lock."""
+    names = ("idle_in_transaction_session_timeout", "lock_timeout")
+    return Statement(
+        sa.select(
+            *(sa.func.set_config(sql.word(name), sql.word(limit), sa.true()) for name in names)
+        )
+    )
+
+
+BOUNDED = bounded("10s")
+"""A process may stop while it has a token locked, and others wait for it: whoever cancels the run,
+and the relay that applies the cancel.
+"""
+
+
 class Database:
     """One process's way to Postgres."""
 
@@ -52,6 +76,7 @@ class Database:
         self._engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self.outage = new_outage()
 
     @property
     def engine(self) -> sa.Engine:
@@ -69,6 +94,7 @@ class Database:
                 # The sockets are the parent's: they must not be closed here, only forgotten.
                 self._engine.dispose(close=False)
             self._engine, self._pid = None, os.getpid()
+            self.outage = new_outage()
 
     def _new_engine(self) -> sa.Engine:
         engine = sa.create_engine(
@@ -93,6 +119,8 @@ class Database:
             yield PsycopgConnection(
                 cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
             )
+        except Hindered:
+            raise
         except DatabaseUnavailable:
             pooled.invalidate()
             raise
@@ -101,13 +129,18 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[PsycopgConnection]:
-        """A connection in a transaction that commits when the block ends well."""
+        """A connection in a transaction that commits when the block ends well.
+
+        It waits for no lock, and holds none in a frozen process, for longer than `BOUNDED` says.
+        """
         with self.autocommit() as connection:
             try:
                 with connection.raw.transaction():
+                    connection.rows(BOUNDED)
                     yield connection
             except psycopg.Error as error:
                 raise_known(error, self.schema)
+                raise_if_transient(error)
                 raise
 
     @contextmanager
@@ -131,11 +164,15 @@ class Database:
     def dedicated(self) -> psycopg.Connection[Any]:
         """A new connection past any pooler, for what belongs to a session: locks and LISTEN."""
         _, arguments = self.engine.dialect.create_connect_args(self._direct_url)
+        raw = None
         try:
             raw = psycopg.connect(**{**self._connect_args(), **arguments}, autocommit=True)
             _settle_in(raw)
         except psycopg.Error as error:
+            if raw is not None:
+                raw.close()
             raise_known(error, self.schema)
+            raise_if_transient(error)
             raise
         return raw
 
@@ -143,13 +180,20 @@ class Database:
         try:
             return self.engine.raw_connection()
         except (psycopg.Error, DBAPIError) as error:
-            raise_known(getattr(error, "orig", error), self.schema)
+            cause = getattr(error, "orig", error)
+            raise_known(cause, self.schema)
+            raise_if_transient(cause)
             raise
 
     def close(self) -> None:
         """Close the idle connections of this process."""
         if self._engine is not None and self._pid == os.getpid():
             self._engine.dispose()
+
+
+def new_outage() -> Shared:
+    """What this process says of Postgres. A child's own: a lock may be held while it is forked."""
+    return Shared(logger, "Postgres")
 
 
 def _settle_in(raw: psycopg.Connection[Any], _record: object = None) -> None:

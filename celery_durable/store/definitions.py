@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from celery_durable.core.names import COMPENSATE, SEPARATOR
 from celery_durable.core.plan import Outline, Plan, incompatible
+from celery_durable.core.status import Status
+from celery_durable.core.token import Token
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.connection import Connection, Row, Statement, one
 
 _plan = sa.cast(sql.text("plan"), JSONB)
 
@@ -76,6 +82,109 @@ def nodes_in_flight(connection: Connection, workflow: str, version: int) -> Sequ
     """The nodes at which unfinished runs of this version stand."""
     rows = connection.rows(_IN_FLIGHT, {"workflow": workflow, "version": version})
     return [row["node"] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place of a workflow's version: so many unfinished runs stand there, or may come back to it.
+
+    `token` is one of the tokens that stand there, without what tells them apart.
+    """
+
+    workflow: str
+    version: int
+    token: Token
+    runs: int
+
+
+def _places(found: Any) -> Statement:
+    """Count the unfinished runs of what is `found` by everything but the number of a part."""
+    at = found.subquery("at")
+    standing = (at.c.node, at.c.part, at.c.rollback, at.c.is_branch, at.c.has_position)
+    marks = (t.run.c.workflow, t.run.c.version, *standing)
+    return Statement(
+        sa.select(
+            *marks,
+            sa.func.min(at.c.unit).label("unit"),
+            sa.func.count(at.c.run_id.distinct()).label("runs"),
+        )
+        .join_from(at, t.run, t.run.c.id == at.c.run_id)
+        .where(t.run.c.finished_at.is_(None))
+        .group_by(*marks)
+    )
+
+
+_STANDING = _places(
+    sa.select(
+        t.token.c.run_id,
+        t.token.c.node,
+        t.token.c.unit,
+        t.token.c.part,
+        t.token.c.rollback,
+        t.token.c.parent_id.is_not(None).label("is_branch"),
+        t.token.c.position.is_not(None).label("has_position"),
+    )
+)
+
+_undone = t.journal.alias("undone")
+_undoing: Any = t.journal.c.unit + sql.word(f"{SEPARATOR}{COMPENSATE}")
+
+_TO_UNDO = _places(
+    sa.select(
+        t.journal.c.run_id,
+        t.journal.c.node,
+        _undoing.label("unit"),
+        t.journal.c.part,
+        sql.word(Status.FAILED).label("rollback"),
+        sa.false().label("is_branch"),
+        t.journal.c.position.is_not(None).label("has_position"),
+    ).where(
+        t.journal.c.undoable,
+        sa.not_(
+            sa.exists().where(_undone.c.run_id == t.journal.c.run_id, _undone.c.unit == _undoing)
+        ),
+    )
+)
+
+
+def standing(connection: Connection) -> Sequence[Place]:
+    """Where unfinished runs stand, of every workflow."""
+    return [_place(row) for row in connection.rows(_STANDING)]
+
+
+def to_undo(connection: Connection) -> Sequence[Place]:
+    """Where unfinished runs would stand if they turned back."""
+    return [_place(row) for row in connection.rows(_TO_UNDO)]
+
+
+_NOBODY = UUID(int=0)
+
+
+def _place(row: Row) -> Place:
+    token = Token(
+        id=_NOBODY,
+        run_id=_NOBODY,
+        node=row["node"],
+        unit=row["unit"],
+        rollback=Status(row["rollback"]) if row["rollback"] else None,
+        parent=_NOBODY if row["is_branch"] else None,
+        part=row["part"],
+        position=0 if row["has_position"] else None,
+    )
+    return Place(row["workflow"], row["version"], token, row["runs"])
+
+
+_PLANS = Statement(
+    sa.select(t.definition.c.workflow, t.definition.c.version, sql.json_text(t.definition.c.plan))
+)
+
+
+def plans(connection: Connection) -> Mapping[tuple[str, int], Mapping[str, Any]]:
+    """What is stored of each version, as `Plan.as_data` made it."""
+    return {
+        (row["workflow"], row["version"]): json.loads(row["plan"])
+        for row in connection.rows(_PLANS)
+    }
 
 
 def reconcile(connection: Connection, plan: Plan) -> frozenset[str]:

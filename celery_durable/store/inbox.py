@@ -19,7 +19,7 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
-from celery_durable.store.outbox import put_hints
+from celery_durable.store.outbox import clear_timers, put_hints
 
 CANCEL = "cancel"
 
@@ -123,7 +123,9 @@ _idle = sa.select(_locked.c.id).where(
     sa.or_(_locked.c.wait.is_(None), _locked.c.wait != sql.word("child")),
 )
 
-_END_BRANCHES = Statement(sa.delete(t.token).where(t.token.c.id.in_(_idle)).returning(t.token.c.id))
+_ended = sa.delete(t.token).where(t.token.c.id.in_(_idle)).returning(t.token.c.id).cte("ended")
+
+_END_BRANCHES = Statement(sa.select(_ended.c.id).add_cte(clear_timers(_ended).cte("cleared")))
 
 _others = (
     sa.select(t.token.c.id)

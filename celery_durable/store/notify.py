@@ -14,8 +14,9 @@ from psycopg.sql import SQL, Identifier
 
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import sql
-from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.connection import Connection, PsycopgConnection, Statement
 from celery_durable.store.database import Database
+from celery_durable.store.workers import is_direct
 
 DEBOUNCE = 0.005
 """Seconds after a notification in which this process sends no other. A relay that was woken looks
@@ -70,14 +71,19 @@ class Listener:
         """Wait until notified or `seconds` have passed; True when notified."""
         try:
             if self._raw is None:
-                raw = self._database.dedicated()
-                raw.execute(SQL("LISTEN {}").format(Identifier(channel(self._database.schema))))
-                self._raw = raw
+                self._raw = self._listening()
             return bool(list(self._raw.notifies(timeout=max(seconds, 0.0), stop_after=1)))
         except (psycopg.Error, DatabaseUnavailable):
             self.close()
             time.sleep(min(seconds, 1.0))
             return False
+
+    def _listening(self) -> psycopg.Connection[object]:
+        """A new connection. Behind a transaction pooler nobody would hear: there it only waits."""
+        raw = self._database.dedicated()
+        if is_direct(PsycopgConnection(raw, self._database.schema)):
+            raw.execute(SQL("LISTEN {}").format(Identifier(channel(self._database.schema))))
+        return raw
 
     def close(self) -> None:
         """Give the connection back."""

@@ -73,6 +73,20 @@ def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None) -> Any:
     return insert_hints(source)
 
 
+def clear_timers(tokens: Any) -> Any:
+    """DELETE of the hints that the rows of `tokens` have no use for any more: those for later.
+
+    What is due is the relays'; a row that one has in hand is not waited for.
+    """
+    unneeded = (
+        sa.select(t.outbox.c.id)
+        .join_from(t.outbox, tokens, tokens.c.id == t.outbox.c.token_id)
+        .where(t.outbox.c.available_at > sql.clock)
+        .with_for_update(skip_locked=True, of=t.outbox)
+    )
+    return sa.delete(t.outbox).where(t.outbox.c.id.in_(unneeded))
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One row of the outbox that is due."""

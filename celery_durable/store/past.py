@@ -1,13 +1,17 @@
-"""What a context reads of its run's past: what is asked for, when it is asked for (P11)."""
+"""What a context reads of its run's past: what is asked for, when it is asked for (P11).
+
+A handler that asks while Postgres is away waits for the answer: that is no failure of its step.
+"""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from celery_durable.core.claim import Claim
+from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import codec, journal, pulse, results, signals
 from celery_durable.store.database import Database
+from celery_durable.store.patience import Patience
 from celery_durable.store.pulse import Pulse
 
 NOTE_LIMIT = 10_000
@@ -17,9 +21,11 @@ NOTE_LIMIT = 10_000
 class Past:
     """The journal and the inbox of one run."""
 
-    def __init__(self, database: Database, run_id: UUID) -> None:
+    def __init__(self, patience: Patience, database: Database, claim: Claim) -> None:
+        self._patience = patience
         self._database = database
-        self._run_id = run_id
+        self._run_id = claim.run.id
+        self._pulse = Pulse(claim.token.flags)
 
     def decode(self, text: str) -> Any:
         """A stored value as it was."""
@@ -27,27 +33,41 @@ class Past:
 
     def result(self, unit: str) -> tuple[Any] | None:
         """The result of a completed unit, in a tuple; None when it has not completed."""
-        with self._database.autocommit() as connection:
-            return results.of_unit(connection, self._run_id, unit)
+        return self._patience.ask(
+            lambda connection: results.of_unit(connection, self._run_id, unit)
+        )
 
     def completed_nodes(self) -> tuple[str, ...]:
         """The nodes that have completed, in order."""
-        with self._database.autocommit() as connection:
-            return tuple(journal.completed_nodes(connection, self._run_id))
+        return tuple(
+            self._patience.ask(lambda connection: journal.completed_nodes(connection, self._run_id))
+        )
 
     def input(self, unit: str) -> str | None:
         """JSON text of the item or iteration input of a completed unit that can be undone."""
-        with self._database.autocommit() as connection:
-            return journal.input_of(connection, self._run_id, unit)
+        return self._patience.ask(
+            lambda connection: journal.input_of(connection, self._run_id, unit)
+        )
 
     def signal(self, name: str) -> str | None:
         """JSON text of the newest signal of this name that the run has consumed."""
-        with self._database.autocommit() as connection:
-            return signals.last_consumed(connection, self._run_id, name)
+        return self._patience.ask(
+            lambda connection: signals.last_consumed(connection, self._run_id, name)
+        )
 
     def beat(self, claim: Claim, note: dict[str, Any] | None) -> Pulse:
-        """Note something about the unit in hand, and see what is asked of it."""
+        """Note something about the unit in hand, and see what is asked of it.
+
+        While Postgres is away, what was last heard: the work goes on, and the commit is what will
+        be refused if it must be.
+        """
         what = f"the progress of {claim.token.unit}"
         text = None if note is None else codec.dumps(note, what=what, limit=NOTE_LIMIT)
-        with self._database.autocommit() as connection:
-            return pulse.beat(connection, claim, text)
+        try:
+            with self._database.autocommit() as connection:
+                self._pulse = pulse.beat(connection, claim, text)
+        except DatabaseUnavailable as error:
+            self._database.outage.notice(error)
+        else:
+            self._database.outage.is_over()
+        return self._pulse

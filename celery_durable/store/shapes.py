@@ -19,7 +19,7 @@ from celery_durable.core.decision import (
     Then,
 )
 from celery_durable.core.status import FINISHED
-from celery_durable.core.token import ForChild, ForSignal, Token
+from celery_durable.core.token import Flags, ForChild, ForSignal, Token
 from celery_durable.store import gates
 from celery_durable.store.connection import Parameters
 from celery_durable.store.rows import error_text, failures_text, kind_of
@@ -46,6 +46,7 @@ class Shape:
     hints: bool
     is_plain: bool
     consumes: bool
+    clears: bool
     tells_parent: bool
     stops: bool
 
@@ -63,9 +64,18 @@ def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape
         and (isinstance(then, Move) or (isinstance(then, Park) and then.timeout is not None)),
         is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
         consumes=decision.consumes is not None,
+        clears=may_have_a_timer(decision.token),
         tells_parent=isinstance(then, End) and claim.run.parent_token is not None,
         stops=isinstance(then, Leave) and then.stops,
     )
+
+
+def may_have_a_timer(token: Token) -> bool:
+    """Whether a hint for later may be on its way to a token that moves on before.
+
+    What waits for a signal may have a timeout; what is flagged may have been asleep.
+    """
+    return isinstance(token.wait, ForSignal) or token.flags is not Flags.NONE
 
 
 def is_plain(token: Token) -> bool:

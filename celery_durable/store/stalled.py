@@ -1,15 +1,23 @@
-"""Finding claimable tokens that nothing is about to move: their hints got lost."""
+"""Finding claimable tokens that nothing is about to move: their hints got lost.
+
+Whether a token is claimable may depend on other rows, so each must be looked at. That is done a
+page at a time, in the order of the primary key; no index helps, so no step has to keep one up to
+date (ADR 0015). Relays share one round of all pages, and take turns.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import put_hints
 from celery_durable.store.tokens import IS_CLAIMABLE
 
@@ -31,23 +39,31 @@ _hinted_already = sa.exists().where(
     t.outbox.c.available_at <= sql.clock,
 )
 
-# One recovery at a time does this: it looks at every unfinished token.
-_mine = sa.select(
-    sa.func.pg_try_advisory_xact_lock(
-        sa.func.hashtext(sql.text("lock_space")), sa.literal_column("0")
-    )
-).scalar_subquery()
+_first, _last = UUID(int=0), UUID(int=2**128 - 1)
+
+_page_end = (
+    sa.select(t.token.c.id)
+    .where(t.token.c.id > sql.uuid("after"))
+    .order_by(t.token.c.id)
+    .offset(sql.integer("page") - sa.literal_column("1"))
+    .limit(sa.literal_column("1"))
+    .cte("page_end")
+)
+
+_reached = sa.select(_page_end.c.id).scalar_subquery()
 
 _stalled = (
     sa.select(t.token.c.id)
     .where(
-        _mine,
+        t.token.c.id > sql.uuid("after"),
+        t.token.c.id <= sa.func.coalesce(_reached, sql.uuid("last")),
         t.token.c.claimed_by.is_(None),
-        IS_CLAIMABLE,
+        # Of two that look at once, the second waits for nothing: it skips what the first has
+        # locked, and finds `hinted_at` changed in what the first has committed.
         sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at) + _patience < sql.clock,
-        sa.not_(_hinted_already),
+        # CASE, because AND promises no order: few are claimable, and the rest need no second look.
+        sa.case((IS_CLAIMABLE, sa.not_(_hinted_already)), else_=sa.false()),
     )
-    .limit(sql.integer("batch"))
     .with_for_update(skip_locked=True)
 )
 
@@ -60,23 +76,88 @@ _again = (
 )
 
 _HINT_AGAIN = Statement(
-    sa.select(_again.c.id).add_cte(put_hints(_again, at=sql.clock).cte("hinted"))
+    sa.select(
+        _reached.label("reached"),
+        sa.select(sa.func.count()).select_from(_again).scalar_subquery().label("hinted"),
+    ).add_cte(put_hints(_again, at=sql.clock).cte("hinted"))
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How many hints a page of tokens needed, and its last token; None: no token comes after it."""
+
+    hinted: int
+    reached: UUID | None
+
+
 def hint_again(
-    connection: Connection, batch: int, first_after: timedelta, at_most: timedelta
-) -> int:
-    """Put a hint for claimable tokens whose last one must be lost; returns how many.
+    connection: Connection,
+    after: UUID | None,
+    page: int,
+    first_after: timedelta,
+    at_most: timedelta,
+) -> Page:
+    """Look at the next `page` tokens, and put a hint for each whose last one must be lost.
 
     A hint is taken for lost after `first_after`, then after twice as long each time, never longer
     than `at_most`: a hint that waits in a long broker queue is not lost, and the queue must not be
     flooded.
     """
     parameters = {
-        "lock_space": f"durable_recover.{connection.schema}",
-        "batch": batch,
+        "after": after or _first,
+        "last": _last,
+        "page": page,
         "first_after": first_after.total_seconds(),
         "at_most": at_most.total_seconds(),
     }
-    return len(connection.rows(_HINT_AGAIN, parameters))
+    row = one(connection, _HINT_AGAIN, parameters)
+    assert row is not None
+    return Page(**row)
+
+
+# Nothing is written, nor locked, by those whose turn it is not. Of those who come at once, one
+# writes; the others wait for it and then find that it is not their turn.
+# A time further off than anybody ever says is from before the clock was set back.
+_is_soon = sa.and_(
+    t.recovery.c.next_at > sql.clock, t.recovery.c.next_at <= sql.clock + sql.interval("lease")
+)
+_is_their_turn = sa.not_(sa.exists().where(_is_soon))
+_turn = sa.select(sa.literal_column("1"), sql.clock + sql.interval("lease")).where(_is_their_turn)
+_taken = upsert(t.recovery).from_select(["id", "next_at"], _turn)
+
+_TAKE_TURN = Statement(
+    _taken.on_conflict_do_update(
+        index_elements=["id"],
+        set_={"next_at": _taken.excluded.next_at},
+        where=sa.not_(_is_soon),
+    ).returning(t.recovery.c.reached)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to look at the page of tokens after this one; None: a round begins."""
+
+    reached: UUID | None
+
+
+def take_turn(connection: Connection, lease: timedelta) -> Turn | None:
+    """The next turn, or None when it is not time for one.
+
+    Nobody else gets one until `end_turn`, or until `lease` is over. Every pause is shorter.
+    """
+    row = one(connection, _TAKE_TURN, {"lease": lease})
+    return Turn(**row) if row else None
+
+
+_END_TURN = Statement(
+    sa.update(t.recovery).values(
+        reached=sql.uuid("reached"), next_at=sql.clock + sql.interval("pause")
+    )
+)
+
+
+def end_turn(connection: Connection, reached: UUID | None, pause: timedelta) -> None:
+    """The page has been looked at; the next turn is after `pause`."""
+    connection.rows(_END_TURN, {"reached": reached, "pause": pause})

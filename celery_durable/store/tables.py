@@ -246,6 +246,7 @@ worker = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("pool", sa.Text, nullable=False),
     sa.Column("queues", JSONB, nullable=False),
+    sa.Column("knows", JSONB, nullable=False, server_default="{}"),
     sa.Column("lock_number", sa.Integer),
     sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
     _time("server_started_at"),
@@ -263,6 +264,16 @@ definition = sa.Table(
     sa.Column("plan", JSONB, nullable=False),
     _time("stored_at", default=True),
 )
+
+recovery = sa.Table(
+    "durable_recovery",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("reached", sa.Uuid),
+    _time("next_at"),
+    sa.CheckConstraint("id = 1", name="only_row"),
+)
+"""How far the relays' common look at all unfinished tokens has come; one row, made when needed."""
 
 lock_numbers = sa.Sequence(
     "durable_lock_number",

@@ -74,7 +74,8 @@ _CLAIM = Statement(
     .where(
         t.token.c.id == sql.uuid("token_id"),
         t.token.c.run_id == t.run.c.id,
-        t.token.c.claimed_by.is_(None),
+        # A claim whose answer was lost is sent again, and finds itself.
+        sa.or_(t.token.c.claimed_by.is_(None), t.token.c.fence == sql.uuid("new_fence")),
         IS_CLAIMABLE,
         sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None)),
         _quiet.c.value == sa.literal_column("'off'"),
@@ -126,7 +127,8 @@ _CLAIM = Statement(
 def claim(connection: Connection, token_id: UUID, worker: UUID, fence: UUID) -> Claim | None:
     """Take the token for `worker`, or None when it is not claimable now.
 
-    It is claimable when nobody has claimed it, the worker has not ended, and `IS_CLAIMABLE`.
+    It is claimable when nobody has claimed it, the worker has not ended, and `IS_CLAIMABLE`. Sent
+    twice with one fence, it is the same claim.
     """
     parameters = {"token_id": token_id, "worker": worker, "new_fence": fence}
     row = one(connection, _CLAIM, parameters)

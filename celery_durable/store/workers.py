@@ -1,4 +1,4 @@
-"""Who is alive, and freeing what the dead had claimed.
+"""Who is alive.
 
 A worker holds a session-level advisory lock for as long as it lives; Postgres lets go of it a few
 milliseconds after the process is gone. So a dead worker is found by trying its lock. A worker
@@ -8,8 +8,8 @@ without a lock (behind a transaction pooler), or one that hangs, is found by `ex
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,11 +17,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, PsycopgConnection, Statement, one
-from celery_durable.store.outbox import HARD_LIMIT_AFTER, put_hints
 
 _lock_space: Any = sa.func.hashtext(sql.text("lock_space"))
 """First half of the two-integer key of worker locks; the second is the worker's number."""
@@ -72,7 +70,7 @@ def take_lock(connection: Connection, number: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One worker process, as it introduces itself."""
+    """One worker process, as it introduces itself; `knows`: where it can go on, by workflow."""
 
     id: UUID
     node_id: UUID
@@ -81,6 +79,7 @@ class WorkerFacts:
     pool: str
     queues: tuple[str, ...]
     lock_number: int | None
+    knows: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 _REGISTER = Statement(
@@ -91,6 +90,7 @@ _REGISTER = Statement(
         pid=sql.integer("pid"),
         pool=sql.text("pool"),
         queues=sa.cast(sql.text("queues"), JSONB),
+        knows=sa.cast(sql.text("knows"), JSONB),
         lock_number=sql.integer("lock_number"),
         # A child that claims its first token after its main process was told to stop.
         draining=sa.exists().where(
@@ -115,10 +115,43 @@ def register(connection: Connection, facts: WorkerFacts, ttl: float) -> None:
             "pid": facts.pid,
             "pool": facts.pool,
             "queues": json.dumps(facts.queues),
+            "knows": json.dumps(facts.knows),
             "lock_number": facts.lock_number,
             "ttl": timedelta(seconds=ttl),
         },
     )
+
+
+_me, _other = t.worker.alias("me"), t.worker.alias("other")
+
+_IS_KNOWN_ELSEWHERE = Statement(
+    sa.select(
+        sa.exists()
+        .where(
+            _me.c.id == sql.uuid("worker"),
+            _other.c.node_id != _me.c.node_id,
+            _other.c.ended_at.is_(None),
+            _other.c.expires_at > sql.clock,
+            sa.not_(_other.c.draining),
+            _other.c.queues.contains(sa.func.to_jsonb(sql.text("queue"))),
+            _other.c.knows.contains(
+                sa.func.jsonb_build_object(
+                    sql.text("workflow"), sa.func.jsonb_build_array(sql.text("place"))
+                )
+            ),
+        )
+        .label("is_known")
+    )
+)
+
+
+def is_known_elsewhere(
+    connection: Connection, worker: UUID, queue: str, workflow: str, place: str
+) -> bool:
+    """Whether a live worker of another node that takes messages of `queue` can go on at `place`."""
+    parameters = {"worker": worker, "queue": queue, "workflow": workflow, "place": place}
+    row = one(connection, _IS_KNOWN_ELSEWHERE, parameters)
+    return bool(row and row["is_known"])
 
 
 _RENEW = Statement(
@@ -161,7 +194,11 @@ def end(connection: Connection, worker: UUID) -> None:
 
 _DRAIN = Statement(
     sa.update(t.worker)
-    .where(t.worker.c.node_id == sql.uuid("node_id"), t.worker.c.ended_at.is_(None))
+    .where(
+        t.worker.c.node_id == sql.uuid("node_id"),
+        t.worker.c.ended_at.is_(None),
+        sa.not_(t.worker.c.draining),
+    )
     .values(draining=sa.true())
 )
 
@@ -239,137 +276,24 @@ def declare_dead(connection: Connection, doomed: Sequence[UUID]) -> Sequence[Dea
     return [DeadWorker(**row) for row in connection.rows(_DECLARE, parameters)]
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A token that `worker` has claimed.
-
-    `counts`: freeing it is a crash of its unit; `timed_out`: its unit has taken longer than its
-    time limit, which is a failed attempt and no crash.
-    """
-
-    token_id: UUID
-    run_id: UUID
-    unit: str
-    fence: UUID
-    worker: UUID
-    counts: bool
-    timed_out: bool = False
-
-
-# Where the pool has no time limits of its own, nobody else ends a unit that takes too long. Where
-# it has, the unit's process is given the time to clean up in.
-_cleanup = sa.case(
-    (
-        t.worker.c.pool == sql.word("prefork"),
-        sa.literal_column(f"interval '{2 * HARD_LIMIT_AFTER} s'"),
-    ),
-    else_=sa.literal_column("interval '0'"),
-)
-_has_timed_out: Any = sa.func.coalesce(t.token.c.deadline_at <= sql.clock, sa.false())
-_is_overdue: Any = sa.func.coalesce(t.token.c.deadline_at + _cleanup < sql.clock, sa.false())
-_is_gone = sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))
-
-_claimed = sa.select(
-    t.token.c.id.label("token_id"),
-    t.token.c.run_id,
-    t.token.c.unit,
-    t.token.c.fence,
-    t.token.c.claimed_by.label("worker"),
-)
-
-_ORPHANS = Statement(
-    _claimed.add_columns(
-        sa.and_(
-            sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true()), sa.not_(_has_timed_out)
-        ).label("counts"),
-        _has_timed_out.label("timed_out"),
+_long_ended = (
+    sa.select(t.worker.c.id)
+    .where(
+        t.worker.c.ended_at < sql.clock - sql.interval("age"),
+        # Its row says whether freeing what it had claimed counts as a crash.
+        sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),
     )
-    .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by, isouter=True)
-    .where(t.token.c.claimed_by.is_not(None), sa.or_(_is_gone, _is_overdue))
     .limit(sql.integer("batch"))
+    .with_for_update(skip_locked=True)
 )
 
-
-def orphans(connection: Connection, batch: int) -> Sequence[Claimed]:
-    """Tokens that nobody alive executes, or for too long: a level, not an edge."""
-    return [Claimed(**row) for row in connection.rows(_ORPHANS, {"batch": batch})]
+_FORGET = Statement(sa.delete(t.worker).where(t.worker.c.id.in_(_long_ended)))
 
 
-_CLAIMED_BY = Statement(
-    _claimed.add_columns(sa.false().label("counts")).where(
-        t.token.c.claimed_by == sql.uuid("worker")
-    )
-)
+def forget(connection: Connection, older_than: timedelta, batch: int) -> None:
+    """Remove rows of workers that ended so long ago and have nothing claimed.
 
-
-def claimed_by(connection: Connection, worker: UUID) -> Sequence[Claimed]:
-    """What Postgres thinks the worker is executing, for its audit of itself."""
-    return [Claimed(**row) for row in connection.rows(_CLAIMED_BY, {"worker": worker})]
-
-
-_still_claimed = sa.select(t.token.c.id).where(
-    t.token.c.id == sql.uuid("token_id"),
-    t.token.c.fence == sql.uuid("old_fence"),
-    t.token.c.claimed_by == sql.uuid("holder"),
-)
-
-_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
-
-
-def _freeing(still_claimed: Any) -> Statement:
-    freed = (
-        sa.update(t.token)
-        .where(t.token.c.id == still_claimed.scalar_subquery())
-        .values(
-            claimed_by=sa.null(),
-            fence=sql.uuid("new_fence"),
-            crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
-            flags=t.token.c.flags.op("|")(
-                sa.case(
-                    # What is parked and only looked at has not taken too long.
-                    (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
-                    else_=sa.literal_column("0"),
-                )
-            ),
-            deadline_at=sa.null(),
-            hinted_at=sql.clock,
-            hints=sa.literal_column("0"),
-        )
-        .returning(*t.token.c)
-        .cte("freed")
-    )
-    return Statement(sa.select(freed.c.id).add_cte(put_hints(freed).cte("hinted")))
-
-
-_FREE = _freeing(_still_claimed.with_for_update())
-_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update(skip_locked=True))
-
-
-def free(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
-    """Take the claim away and have the token looked at again.
-
-    False when the token has moved on, or its row is locked: then somebody is at work on it. `waits`
-    for whoever has locked it: for the holder itself, who will not come again.
+    Whoever asks about an absent worker is told that it has ended; where children are replaced after
+    every task, there would be a row for each.
     """
-    parameters = {
-        "token_id": claimed.token_id,
-        "old_fence": claimed.fence,
-        "holder": claimed.worker,
-        "new_fence": new_fence,
-        "counts": claimed.counts,
-        "timed_out": claimed.timed_out,
-    }
-    statement = _FREE if waits else _FREE_IF_UNLOCKED
-    return one(connection, statement, parameters) is not None
-
-
-_FORGET = Statement(
-    sa.delete(t.worker).where(t.worker.c.ended_at < sql.clock - sql.interval("age"))
-)
-
-
-def forget(connection: Connection, older_than: timedelta) -> None:
-    """Remove rows of workers that ended long ago; a claim of an absent worker counts as a dead
-    one's.
-    """
-    connection.rows(_FORGET, {"age": older_than})
+    connection.rows(_FORGET, {"age": older_than, "batch": batch})

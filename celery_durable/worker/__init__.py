@@ -12,7 +12,7 @@ process.
 """
 
 from celery_durable.worker.install import install, refuse_eager
-from celery_durable.worker.process import TIMEOUTS, surroundings
+from celery_durable.worker.process import EXITS, TIMEOUTS, surroundings
 from celery_durable.worker.publisher import KombuPublisher
 
-__all__ = ["TIMEOUTS", "KombuPublisher", "install", "refuse_eager", "surroundings"]
+__all__ = ["EXITS", "TIMEOUTS", "KombuPublisher", "install", "refuse_eager", "surroundings"]

@@ -11,6 +11,7 @@ from celery_durable.errors import ConfigurationError
 from celery_durable.worker import tasks
 from celery_durable.worker.bootsteps import relay_step
 from celery_durable.worker.lifecycle import Lifecycle
+from celery_durable.worker.reconnect import ForgetLostChannel
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
@@ -25,6 +26,7 @@ def install(durable: Durable, app: Any) -> None:
     app.durable = durable
     tasks.register(durable, app)
     app.steps["worker"].add(relay_step(durable))
+    app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
     app.on_after_configure.connect(_route, weak=False)
     app.on_after_finalize.connect(_freezer(durable), weak=False)

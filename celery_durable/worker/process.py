@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from celery import Celery
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from celery_durable.liveness import Surroundings
 
 TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)
 """What a pool raises in a task whose soft time limit has passed."""
+
+try:
+    from greenlet import GreenletExit
+except ImportError:  # there is no gevent either
+    GreenletExit = WorkerTerminate
+
+EXITS: tuple[type[BaseException], ...] = (GreenletExit, WorkerShutdown, WorkerTerminate)
+"""What Celery raises in a task that must end because the worker does: it has crashed nothing. Solo
+and gevent pools; `engine.is_told_to_exit` knows what billiard raises.
+"""
 
 _ATTRIBUTE = "_durable_surroundings"
 
@@ -28,8 +41,18 @@ def introduce(worker: Any) -> None:
     setattr(worker.app, _ATTRIBUTE, found)
 
 
+def is_worker_of(app: Celery) -> bool:
+    """Whether this process, or the one it was forked from, is a worker of `app`."""
+    return hasattr(app, _ATTRIBUTE)
+
+
 def surroundings(app: Celery) -> Surroundings:
     """What was remembered; a spawned child, which remembers nothing, is known by its host."""
     unknown = Surroundings(socket.gethostname(), pool="unknown", queues=(), node_id=uuid4())
     found: Surroundings = getattr(app, _ATTRIBUTE, unknown)
-    return found
+    return replace(found, knows=partial(_places, app))
+
+
+def _places(app: Any) -> Mapping[str, Sequence[str]]:
+    places: Mapping[str, Sequence[str]] = app.durable.engine.places()
+    return places

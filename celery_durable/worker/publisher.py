@@ -1,15 +1,16 @@
 """Outbox rows -> the broker, through kombu.
 
-With RabbitMQ a row counts as sent when the broker has confirmed it; a batch is published first and
-its confirms are waited for together. With Redis the reply to the push is the confirm; kombu 5.7
-pushes a batch in one round trip. Other transports are published to one by one.
+With RabbitMQ a row counts as sent when a queue has it and the broker has confirmed it; a batch is
+published first and its confirms are waited for together. With Redis the reply to the push is the
+confirm; kombu 5.7 pushes a batch in one round trip. Other transports are published to one by one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
@@ -20,7 +21,10 @@ from celery_durable.relay import Published
 from celery_durable.store.outbox import Message
 
 CONFIRM_TIMEOUT = 10.0
-"""Seconds a batch waits for RabbitMQ's confirms, and any broker has to answer."""
+"""Seconds a batch waits for RabbitMQ's confirms, and a new connection for the broker."""
+
+REPLY_TIMEOUT = 5.0
+"""Seconds another broker has for a reply. The client of Redis connects anew and waits once more."""
 
 
 class KombuPublisher:
@@ -34,46 +38,55 @@ class KombuPublisher:
 
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
-        try:
-            self._publish_together(self._ready(), messages)
-            return self._confirmed(messages)
-        except self._outages() as error:
-            taken = self._confirms.take()[0] if self._confirms else ()
-            raise BrokerUnavailable(taken, error) from error
-        except Exception:  # noqa: BLE001 - it names no row: which one is bad is found one by one
-            self.close()
-        sent: list[int] = []
-        refused: dict[int, str] = {}
+        together = self._publish_together(messages)
+        sent, refused = [*together.sent], dict(together.refused)
         for message in messages:
-            self._publish_alone(message, sent, refused)
+            if message.id in together.again:
+                alone = self._publish_alone(message, sent)
+                sent += alone.sent
+                refused |= alone.refused
         return Published(sent, refused)
 
-    def _publish_together(self, producer: Any, messages: Sequence[Message]) -> None:
+    def _publish_together(self, messages: Sequence[Message]) -> Answers:
+        try:
+            answers = self._answers(messages)
+        except self._outages() as error:
+            taken = self._confirms.take().sent if self._confirms else ()
+            raise self._away(taken, error) from error
+        except Exception:  # noqa: BLE001 - it names no row: which one is bad is found one by one
+            self._drop()
+            return Answers(again=dict.fromkeys([message.id for message in messages], ""))
+        if answers.again:
+            self._drop()  # the next connection declares their queues anew
+        return answers
+
+    def _publish_alone(self, message: Message, before: Sequence[int]) -> Published:
+        """Publish what did not go in its batch; `before` is what the broker has taken by now."""
+        try:
+            answers = self._answers([message])
+        except self._outages() as error:
+            raise self._away(before, error) from error
+        except Exception as error:  # noqa: BLE001 - one bad row must not block the others
+            self._drop()  # a channel that raised is closed
+            return Published((), {message.id: f"{type(error).__name__}: {error}"})
+        return Published(answers.sent, {**answers.refused, **answers.again})
+
+    def _away(self, taken: Sequence[int], error: Exception) -> BrokerUnavailable:
+        self._drop()
+        return BrokerUnavailable(taken, error)
+
+    def _answers(self, messages: Sequence[Message]) -> Answers:
+        producer = self._ready()
         batch = getattr(producer, "batch", None)
         with batch(len(messages)) if batch else nullcontext():
             for message in messages:
                 if self._confirms is not None:
                     self._confirms.expect(message.id)
                 self._send(producer, message)
-
-    def _confirmed(self, messages: Sequence[Message]) -> Published:
         if self._confirms is None:
-            return Published([message.id for message in messages])
+            return Answers([message.id for message in messages])
         self._confirms.wait(self._connection, CONFIRM_TIMEOUT)
-        sent, nacked = self._confirms.take()
-        return Published(sent, dict.fromkeys(nacked, "the broker refused it (nack)"))
-
-    def _publish_alone(self, message: Message, sent: list[int], refused: dict[int, str]) -> None:
-        try:
-            self._publish_together(self._ready(), [message])
-            alone = self._confirmed([message])
-            sent += alone.sent
-            refused |= alone.refused
-        except self._outages() as error:
-            raise BrokerUnavailable(sent, error) from error
-        except Exception as error:  # noqa: BLE001 - one bad row must not block the others
-            refused[message.id] = f"{type(error).__name__}: {error}"
-            self.close()  # a channel that raised is closed
+        return self._confirms.take()
 
     def _send(self, producer: Any, message: Message) -> None:
         self._app.send_task(
@@ -96,8 +109,9 @@ class KombuPublisher:
                 # Confirms are counted here, a batch at a time, not waited for one by one.
                 options["confirm_publish"] = False
                 options.setdefault("write_timeout", CONFIRM_TIMEOUT)
+                options.setdefault("read_timeout", CONFIRM_TIMEOUT)  # of a declaration's answer
             else:
-                options.setdefault("socket_timeout", CONFIRM_TIMEOUT)
+                options.setdefault("socket_timeout", REPLY_TIMEOUT)
             self._connection.transport_options = options
             self._connection.ensure_connection(max_retries=0, timeout=CONFIRM_TIMEOUT)
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
@@ -109,45 +123,77 @@ class KombuPublisher:
         known = self._connection.connection_errors if self._connection else ()
         return (OperationalError, *known)
 
-    def close(self) -> None:
-        """Drop the connection; the next call makes a new one."""
+    def _drop(self) -> None:
+        """Forget the connection without a word to the broker, which might not answer."""
         connection, self._connection = self._connection, None
         self._producer = self._confirms = None
         if connection is not None:
-            connection.collapse() if hasattr(connection, "collapse") else connection.release()
+            connection.collect()
+
+    def close(self) -> None:
+        """Close the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        self._producer = self._confirms = None
+        if connection is not None:
+            connection.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the broker said: taken, refused and why, to be tried again alone and why."""
+
+    sent: Sequence[int] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
+    again: Mapping[int, str] = field(default_factory=dict)
 
 
 class Confirms:
     """Publisher confirms of one RabbitMQ channel: delivery tags count its publishes from 1.
 
+    A message that no queue takes is confirmed too. It is published as mandatory, so that it is
+    returned, and that before its confirm.
+
     https://www.rabbitmq.com/docs/confirms#publisher-confirms
+    https://www.rabbitmq.com/docs/publishers#unroutable
     """
 
     def __init__(self, channel: Any) -> None:
         self._waiting: dict[int, int] = {}
         self._tag = 0
+        self._ids: dict[str, int] = {}
         self._acked: list[int] = []
         self._nacked: list[int] = []
+        self._returned: dict[int, str] = {}
         # Celery may publish events of its own on this channel, and each publish takes a tag.
         self._publish = channel.basic_publish
         channel.basic_publish = self._counted
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
 
     def expect(self, message_id: int) -> None:
         """The next publish is this message."""
         self._waiting[self._tag + 1] = message_id
 
-    def _counted(self, *args: Any, **options: Any) -> Any:
+    def _counted(self, message: Any, *args: Any, **options: Any) -> Any:
         self._tag += 1
-        return self._publish(*args, **options)
+        if self._tag in self._waiting:
+            name = message.properties.setdefault("message_id", str(self._waiting[self._tag]))
+            self._ids[name] = self._waiting[self._tag]
+            options["mandatory"] = True
+        return self._publish(message, *args, **options)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._acked += self._settled(tag, multiple)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         self._nacked += self._settled(tag, multiple)
+
+    def _on_return(self, error: Exception, exchange: str, key: str, message: Any) -> None:
+        row = self._ids.get(message.properties.get("message_id"))
+        if row is not None:
+            self._returned[row] = f"no queue takes it (exchange {exchange!r}, routing key {key!r})"
 
     def _settled(self, tag: int, multiple: bool) -> list[int]:
         tags = [one for one in self._waiting if one <= tag] if multiple else [tag]
@@ -167,7 +213,10 @@ class Confirms:
             except TimeoutError:
                 continue
 
-    def take(self) -> tuple[list[int], list[int]]:
-        """The messages that were confirmed, and those that were refused, since the last time."""
-        acked, nacked, self._acked, self._nacked = self._acked, self._nacked, [], []
-        return acked, nacked
+    def take(self) -> Answers:
+        """What has been answered since the last time; a message that came back is to go again."""
+        sent = [row for row in self._acked if row not in self._returned]
+        refused = dict.fromkeys(self._nacked, "the broker refused it (nack)")
+        answers = Answers(sent, refused, self._returned)
+        self._acked, self._nacked, self._returned, self._ids = [], [], {}, {}
+        return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,17 +10,22 @@ from uuid import UUID
 from celery import Celery, Task
 
 from celery_durable.core.status import FINISHED, Status
-from celery_durable.errors import ConfigurationError
+from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
+
+logger = logging.getLogger(__name__)
 
 RECOVER = "durable.recover"
 START = "durable.start"
 
 SCHEDULE_TAG = "schedule"
 """The tag by which the runs of one schedule know each other."""
+
+START_AGAIN_AFTER = 5.0
+"""Seconds until a start is tried again for which Postgres was away."""
 
 # Acknowledged late, and given back when the process dies: a message is never lost with its worker.
 # `reject_on_worker_lost` is needed for that: without it Celery acknowledges the message of a killed
@@ -51,7 +57,10 @@ def register(durable: Durable, app: Celery) -> None:
     @app.task(name=RECOVER, **_OPTIONS)
     def recover() -> None:
         """Free what dead workers had claimed and send lost hints again."""
-        durable.recover()
+        try:
+            durable.recover()
+        except DatabaseUnavailable as error:
+            logger.warning("Nothing was recovered: %s", error)
 
     @app.task(name=START, bind=True, **{**_OPTIONS, "ignore_result": False})
     def start(
@@ -68,15 +77,15 @@ def register(durable: Durable, app: Celery) -> None:
         A message that is delivered twice starts one run. With a `schedule` name and
         `overlap="skip"` nothing is started while a run of that schedule is unfinished.
         """
-        if overlap not in ("allow", "skip"):
-            raise ConfigurationError(f"overlap= takes 'allow' or 'skip', not {overlap!r}.")
-        if overlap == "skip" and schedule is None:
-            raise ConfigurationError("overlap='skip' needs a schedule= name to know its runs by.")
-        if overlap == "skip" and schedule and is_unfinished(durable, workflow, schedule):
+        if must_be_skipped(durable, workflow, schedule, overlap):
             return None
         tags = {SCHEDULE_TAG: schedule} if schedule else None
         key = key or f"message-{task.request.id}"
-        return str(durable.start(workflow, input, key=key, tags=tags).id)
+        try:
+            return str(durable.start(workflow, input, key=key, tags=tags).id)
+        except DatabaseUnavailable as error:
+            # The same message once more: its id, and with it the key, stays.
+            raise task.retry(exc=error, countdown=START_AGAIN_AFTER) from error
 
 
 def limit_of(task: Task) -> float | EllipsisType | None:
@@ -86,6 +95,17 @@ def limit_of(task: Task) -> float | EllipsisType | None:
     """
     limits = task.request.timelimit
     return ... if limits is None else limits[1]
+
+
+def must_be_skipped(durable: Durable, workflow: str, schedule: str | None, overlap: str) -> bool:
+    """Whether a run of the schedule is unfinished, and that matters."""
+    if overlap not in ("allow", "skip"):
+        raise ConfigurationError(f"overlap= takes 'allow' or 'skip', not {overlap!r}.")
+    if overlap == "allow":
+        return False
+    if schedule is None:
+        raise ConfigurationError("overlap='skip' needs a schedule= name to know its runs by.")
+    return is_unfinished(durable, workflow, schedule)
 
 
 def is_unfinished(durable: Durable, workflow: str, schedule: str) -> bool:

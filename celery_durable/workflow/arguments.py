@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from celery_durable.core.retry import LONGEST
-from celery_durable.errors import InvalidWorkflow, nearest
+from celery_durable.errors import LONGEST, InvalidWorkflow, nearest
 
 YEARS = "at most 100 years"
 DURATION = f"seconds or a timedelta, not negative and {YEARS}"

@@ -48,6 +48,13 @@ def timed_out(workflow: Workflow, claim: Claim, trace: str = "") -> Failed:
     return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
 
 
+def worker_lost(claim: Claim) -> ErrorRecord:
+    """Of a unit that has killed, or survived, too many workers."""
+    token = claim.token
+    told = f"{token.crashes} workers died while they executed {token.unit}; it is not tried again"
+    return ErrorRecord("WorkerLost", told, unit=token.unit)
+
+
 def record_of(error: BaseException, unit: str) -> ErrorRecord:
     """An exception as it is stored: text without NUL or lone surrogates, of bounded length."""
     kind = type(error)

@@ -9,8 +9,7 @@ from enum import Enum
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Listed, Slept
 from celery_durable.core.plan import MOST_ITEMS, MapNode, RouteNode, SleepNode
-from celery_durable.core.retry import LONGEST
-from celery_durable.errors import UnknownRoute
+from celery_durable.errors import LONGEST, UnknownRoute
 
 Encode = Callable[[object, str], str]
 

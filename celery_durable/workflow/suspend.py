@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery_durable.checks import LONGEST_SIGNAL, is_storable
-from celery_durable.core.retry import LONGEST
+from celery_durable.errors import LONGEST
 
 SUSPENDED = "suspended"
 

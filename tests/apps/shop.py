@@ -28,6 +28,7 @@ TABLES = """
 """
 CONFIG = "TEST_SHOP_CONFIG"
 VERSION = "TEST_SHOP_VERSION"
+EDITED = "TEST_SHOP_EDITED"
 PAYMENTS_QUEUE = "TEST_PAYMENTS_QUEUE"
 HELD_AT_MOST = 60.0
 STOCKTAKING_STEPS = 60
@@ -78,14 +79,20 @@ def book(ctx: Any) -> dict[str, str]:
     return {"done": ctx.unit}
 
 
-def define(durable: Durable, *, version: int = 1, payments: str | None = None) -> None:
-    """The shop's workflows, in whichever process."""
+def define(
+    durable: Durable, *, version: int = 1, payments: str | None = None, edited: bool = False
+) -> None:
+    """The shop's workflows, in whichever process; `edited`: `order` has one step more."""
     reserve = durable.step(name="reserve", compensate=perform)(perform)
     charge = durable.step(name="charge", queue=payments, compensate=perform)(perform)
     ship = durable.step(name="ship")(perform)
     for known in range(1, version + 1):
-        durable.workflow("order", version=known).step(reserve).step(charge).step(ship)
+        order = durable.workflow("order", version=known).step(reserve)
+        if edited:
+            order.step(perform, name="check")
+        order.step(charge).step(ship)
     durable.workflow("booking").step(book, transactional=True).step(perform, name="tell")
+    durable.workflow("approval").wait_for_signal("signoff").step(ship)
     stocktaking = durable.workflow("stocktaking")
     for number in range(1, STOCKTAKING_STEPS + 1):
         stocktaking.step(perform, name=f"shelf{number}")
@@ -107,4 +114,5 @@ define(
     durable,
     version=int(os.environ.get(VERSION, "1")),
     payments=os.environ.get(PAYMENTS_QUEUE),
+    edited=EDITED in os.environ,
 )

@@ -1,6 +1,7 @@
 """One `Shop` for a module of tests, on each broker in turn.
 
-A module of one broker narrows it: ``pytest.mark.parametrize("shop", ["redis"], indirect=True)``.
+A module of one broker narrows it: ``pytest.mark.parametrize("shop", ["redis"], indirect=True)``;
+``own_rabbitmq`` is a RabbitMQ that may be broken.
 Tests of a module share its database, its queues and the workers that a fixture of the module
 starts, and know their own runs apart by their ids; with `shift` each test has its own workers.
 Where a module names ``PAYMENTS``, the step `charge` has a queue of that role.
@@ -16,6 +17,7 @@ from celery_durable.testing.embedded import install_pgmq
 from tests.apps.shop import PAYMENTS_QUEUE
 from tests.brokers.shop import Shop
 from tests.cluster import Cluster, RedisNode
+from tests.cluster.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
 from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
 
@@ -68,6 +70,9 @@ def broker_called(name: str, database_url: str, request: pytest.FixtureRequest) 
             return RedisBroker(server.url, server)
         case "rabbitmq":
             return RabbitMQBroker(request.getfixturevalue("rabbitmq"))
+        case "own_rabbitmq":
+            own: RabbitMQServer = request.getfixturevalue("own_rabbitmq")
+            return RabbitMQBroker(own.url, own)
         case _:
             install_pgmq(database_url)
             return PgmqBroker(database_url)

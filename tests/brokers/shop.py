@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from celery import Celery
 from kombu import pools
 from psycopg.rows import class_row
@@ -15,9 +16,8 @@ from celery_durable import Durable
 from celery_durable.run import Run
 from tests.apps import shop
 from tests.cluster import Cluster, LocalNode, WorkerNode
-from tests.cluster.nodes import LocalContainer
 from tests.services import conninfo
-from tests.transports import Broker
+from tests.transports import BreakableBroker, Broker
 from tests.waiting import wait_until
 
 SHOP = "tests.apps.shop:app"
@@ -37,12 +37,6 @@ class Entry:
     at: datetime
 
 
-class RelayContainer(LocalContainer):
-    @property
-    def ready_prompt(self) -> str:
-        return "The relay publishes"
-
-
 class Shop:
     """A broker, a database, processes, and a client of its own in the process of the tests."""
 
@@ -59,6 +53,13 @@ class Shop:
         self._database = psycopg.connect(conninfo(database_url), autocommit=True)
         self._database.execute(shop.TABLES)
 
+    @property
+    def breakable(self) -> BreakableBroker:
+        """The broker, for a test that breaks it."""
+        if isinstance(self.broker, BreakableBroker) and self.broker.is_ours:
+            return self.broker
+        pytest.skip("a broker that was given as REDIS_URL is not ours to break")
+
     def close(self) -> None:
         self._database.close()
         self.durable.database.close()
@@ -70,9 +71,7 @@ class Shop:
 
     def relay(self) -> LocalNode:
         """A relay as a process of its own."""
-        process = self.cluster._process("relay", None)
-        process.command += ["-A", SHOP, "durable", "relay"]
-        return self.cluster._start(LocalNode(RelayContainer(process)))
+        return self.cluster.relay(SHOP)
 
     def start(self, workflow: str = "order", **fates: str) -> Run:
         """Start a run of version 1 whose units have the given fates."""

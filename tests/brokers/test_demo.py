@@ -72,14 +72,17 @@ class Demo:
 
     def left_running(self) -> list[str]:
         """Processes that know the demo's folder: servers by their command, others by TMPDIR."""
-        return [" ".join(each.cmdline()) for each in psutil.process_iter() if self._is_ours(each)]
+        return [each for process in psutil.process_iter() if (each := self._command(process))]
 
-    def _is_ours(self, process: psutil.Process) -> bool:
+    def _command(self, process: psutil.Process) -> str:
+        """How a process of ours was started; nothing for others, and for what ends meanwhile."""
         with suppress(psutil.Error):
-            known = [*process.cmdline(), process.environ().get("TMPDIR", "")]
+            command = process.cmdline()
+            known = [*command, process.environ().get("TMPDIR", "")]
             is_zombie = process.status() == psutil.STATUS_ZOMBIE
-            return not is_zombie and any(str(self.folder) in each for each in known)
-        return False
+            if not is_zombie and any(str(self.folder) in each for each in known):
+                return " ".join(command)
+        return ""
 
     def assert_nothing_is_left(self) -> None:
         wait_until(lambda: not self.left_running(), message=lambda: str(self.left_running()))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.brokers.shop import Shop
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shift")
 
@@ -45,6 +46,22 @@ def test_children_forked_from_a_process_that_uses_the_database_share_no_connecti
 
 
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@pytest.mark.parametrize("limit", ["--max-tasks-per-child", "--max-memory-per-child"])
+def test_children_that_are_replaced_after_every_task_lose_nothing(shop: Shop, limit: str) -> None:
+    """P3, P5: each leaves in good order, and its lock and its number with it."""
+    worker = shop.worker(concurrency=2, options=[limit, "1"])
+    runs = shop.durable.start_many("order", [{}] * 12, version=1)
+    for run in runs:
+        run.result(timeout=60)
+        assert len(shop.ledger(run)) == 6
+    assert len({entry.pid for run in runs for entry in shop.ledger(run)}) > 4
+    assert worker.stop() == 0
+    assert crashes(shop) == 0
+    assert shop.query("SELECT FROM durable_worker WHERE ended_at IS NULL") == []
+    wait_until(lambda: locks(shop) == 0, message="the locks of all children to be free")
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
 def test_two_pools_share_one_queue(shop: Shop) -> None:
     one_each = ["--prefetch-multiplier", "1"]
     first = shop.worker(pool="prefork", concurrency=1, options=one_each, ready=False)
@@ -61,6 +78,14 @@ def test_two_pools_share_one_queue(shop: Shop) -> None:
 def pools_of(shop: Shop, hostname: str) -> set[Any]:
     rows = shop.query("SELECT pool FROM durable_worker WHERE hostname = %s", hostname)
     return {row[0] for row in rows}
+
+
+def locks(shop: Shop) -> int:
+    ((found,),) = shop.query(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return int(found)
 
 
 def crashes(shop: Shop) -> int:

@@ -1,11 +1,12 @@
 """Workers that are told to stop: what they have begun is handed over, and nobody counts a crash."""
 
+import json
 import signal
 
 import pytest
 
 from celery_durable.run import Run
-from tests.apps.shop import STOCKTAKING_STEPS
+from tests.apps.shop import CONFIG, STOCKTAKING_STEPS
 from tests.brokers.shop import Shop
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
@@ -19,14 +20,18 @@ HARMLESS = ("No hostname was supplied", "Requeuing undeliverable message")
 HELD, AFTER = "shelf20", "shelf21"
 ON_REDIS = pytest.mark.parametrize("shop", ["redis"], indirect=True)
 
+SOFT_SECONDS = 3.0
+"""How long a soft shutdown lets steps end: time to open a gate."""
+
 
 def test_a_worker_that_stops_hands_over_within_the_step_in_hand(shop: Shop) -> None:
     hand_over(shop, "prefork", 2)
 
 
 @ON_REDIS
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_a_worker_of_another_pool_hands_over_alike(shop: Shop, pool: str) -> None:
+    needs(pool)
     hand_over(shop, pool, 1)
 
 
@@ -40,7 +45,7 @@ def hand_over(shop: Shop, pool: str, concurrency: int) -> None:
     assert first.wait_for_exit() == 0
     assert [entry.unit for entry in shop.ledger(run, event="end")][-1] == HELD
     assert states(shop, first) == {(True, True)}
-    assert (shop.ledger(run, AFTER), crashes(shop, run)) == ([], 0)
+    assert (shop.ledger(run, AFTER), counted(shop, run)) == ([], (0, 1))
     second = shop.worker(pool=pool, concurrency=concurrency)
     finish(shop, run)
     assert len(shop.ledger(run)) == 2 * STOCKTAKING_STEPS
@@ -48,19 +53,81 @@ def hand_over(shop: Shop, pool: str, concurrency: int) -> None:
 
 
 @ON_REDIS
-def test_a_worker_that_is_stopped_at_once_counts_no_crash(shop: Shop) -> None:
-    """SIGQUIT, Celery's cold shutdown, kills the children in their step."""
-    first, second = shop.worker(ready=False), shop.worker(ready=False)
-    shop.cluster.wait_ready()
-    run = shop.start("stocktaking", **{HELD: "hold"})
-    pid = shop.wait_for(run, HELD).pid
-    stopped, other = (first, second) if pid in first.children() else (second, first)
+@pytest.mark.parametrize("pool", ["prefork", "solo", "gevent"])
+def test_a_worker_that_is_stopped_at_once_counts_no_crash(shop: Shop, pool: str) -> None:
+    """SIGQUIT, Celery's cold shutdown, ends steps where they are."""
+    needs(pool)
+    stopped, run = at_work_beside_another(shop, pool)
     stopped.kill(signal.SIGQUIT)
     stopped.wait_for_exit()
-    again = shop.wait_for(run, HELD, times=2)
-    assert again.pid in other.children()
-    assert crashes(shop, run) == 0
+    shop.wait_for(run, HELD, times=2)
+    assert counted(shop, run) == (0, 1)
     finish(shop, run)
+
+
+@ON_REDIS
+def test_a_thread_is_not_stopped_at_once_and_ends_its_step(shop: Shop) -> None:
+    """Nothing can end a thread from outside: its cold shutdown is a warm one."""
+    stopped, run = at_work_beside_another(shop, "threads")
+    stopped.kill(signal.SIGQUIT)
+    wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
+    finish(shop, run)
+    stopped.wait_for_exit()
+    assert len(shop.ledger(run, HELD)) == 2
+
+
+@ON_REDIS
+def test_a_warm_shutdown_that_is_cut_short_counts_no_crash(shop: Shop) -> None:
+    stopped, run = at_work_beside_another(shop, "prefork")
+    stopped.kill(signal.SIGTERM)
+    wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
+    stopped.kill(signal.SIGTERM)
+    stopped.kill(signal.SIGQUIT)
+    stopped.wait_for_exit()
+    shop.wait_for(run, HELD, times=2)
+    assert counted(shop, run) == (0, 1)
+    finish(shop, run)
+
+
+@ON_REDIS
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_step_that_ends_within_a_soft_shutdown_is_the_last_one(shop: Shop, pool: str) -> None:
+    stopped, run = at_work_beside_another(shop, pool, AFTER, soft_seconds=SOFT_SECONDS)
+    stopped.kill(signal.SIGQUIT)
+    wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
+    pids = {*stopped.children(), stopped.pid}
+    finish(shop, run)
+    stopped.wait_for_exit()
+    assert len(shop.ledger(run, HELD)) == 2
+    assert pids.isdisjoint(entry.pid for entry in shop.ledger(run, AFTER))
+
+
+@ON_REDIS
+def test_a_step_that_outlasts_a_soft_shutdown_is_handed_over(shop: Shop) -> None:
+    stopped, run = at_work_beside_another(shop, "prefork", soft_seconds=SOFT_SECONDS)
+    stopped.kill(signal.SIGQUIT)
+    stopped.wait_for_exit()
+    shop.wait_for(run, HELD, times=2)
+    assert counted(shop, run) == (0, 1)
+    finish(shop, run)
+
+
+def needs(pool: str) -> None:
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+
+
+def at_work_beside_another(
+    shop: Shop, pool: str, *also: str, soft_seconds: float = 0.0
+) -> tuple[WorkerNode, Run]:
+    """Of two workers the one that is held in a step of the run."""
+    soft = {CONFIG: json.dumps({"worker_soft_shutdown_timeout": soft_seconds})}
+    nodes = [shop.worker(pool=pool, env=soft, ready=False) for _ in range(2)]
+    shop.cluster.wait_ready()
+    run = shop.start("stocktaking", **{HELD: "hold"}, **dict.fromkeys(also, "hold"))
+    pid = shop.wait_for(run, HELD).pid
+    nodes.sort(key=lambda node: pid not in (node.pid, *node.children()))
+    return nodes[0], run
 
 
 def finish(shop: Shop, run: Run) -> None:
@@ -81,9 +148,12 @@ def states(shop: Shop, worker: WorkerNode) -> set[tuple[bool, bool]]:
     return {(row[0], row[1]) for row in rows}
 
 
-def crashes(shop: Shop, run: Run) -> int:
-    ((found,),) = shop.query("SELECT crashes FROM durable_token WHERE run_id = %s", run.id)
-    return int(found)
+def counted(shop: Shop, run: Run) -> tuple[int, int]:
+    """The crashes and the attempt of the unit the run stands at."""
+    ((crashes, attempt),) = shop.query(
+        "SELECT crashes, attempt FROM durable_token WHERE run_id = %s", run.id
+    )
+    return int(crashes), int(attempt)
 
 
 def worries(worker: WorkerNode) -> list[str]:

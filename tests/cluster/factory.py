@@ -16,7 +16,14 @@ from pytest_celery import (
 )
 
 from tests import apps
-from tests.cluster.nodes import BeatContainer, BeatNode, LocalNode, WorkerContainer, WorkerNode
+from tests.cluster.nodes import (
+    BeatContainer,
+    BeatNode,
+    LocalNode,
+    RelayContainer,
+    WorkerContainer,
+    WorkerNode,
+)
 from tests.cluster.process import ROOT, LocalProcess, environment
 
 CELERY = (sys.executable, "-m", "celery")
@@ -109,6 +116,12 @@ class Cluster:
             *options,
         ]
         return self._start(BeatNode(BeatContainer(process)))
+
+    def relay(self, app: str, *, name: str = "relay", ready: bool = True) -> LocalNode:
+        """Start ``celery -A app durable relay``."""
+        process = self._process(name, None)
+        process.command += ["-A", app, "durable", "relay"]
+        return self._start(LocalNode(RelayContainer(process)), ready)
 
     def celery(
         self,

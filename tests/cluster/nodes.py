@@ -140,6 +140,12 @@ class BeatContainer(LocalContainer):
         return "beat: Starting..."
 
 
+class RelayContainer(LocalContainer):
+    @property
+    def ready_prompt(self) -> str:
+        return "The relay publishes"
+
+
 class BeatNode(LocalNode):
     """Celery's scheduler; its schedule file lives in the directory of the test."""
 

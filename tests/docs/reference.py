@@ -43,8 +43,12 @@ from celery_durable.store.places import UnitInHand
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
 from tests.docs.pages import ROOT
+from tests.mutants.catalogue import MUTANTS
 
-PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
+PAGES = [
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
+    ROOT / "docs" / "explanation" / "reliability.md",
+]
 
 REGION = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[^>]+?) -->\n)(?P<text>.*?)(?P<end><!-- /generated -->)",
@@ -412,7 +416,23 @@ def columns_of(name: str) -> list[tuple[str, str]]:
     ]
 
 
+def mutant_table() -> str:
+    """Which mechanism each mutant takes out, and who must notice; in the order of the promises."""
+    rows = [
+        (mutant.promise, mutant.takes_out, "<br>".join(map(_short, mutant.tests)))
+        for mutant in sorted(MUTANTS, key=lambda one: (int(one.promise[1:]), one.name))
+    ]
+    return table(("promise", "without", "fails"), rows)
+
+
+def _short(node_id: str) -> str:
+    """The file and the name of a test, without its parameters."""
+    path, _, name = node_id.partition("::")
+    return f"`{Path(path).stem}`: {name.partition('[')[0].removeprefix('test_').replace('_', ' ')}"
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
+    "mutants": mutant_table,
     "settings": settings_table,
     "error tree": error_tree,
     "errors": error_table,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from celery_durable import Durable
 from celery_durable.store import tokens
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
@@ -82,32 +80,6 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     at_work.result(20)
     assert log == ["slow", "b"]
     assert run.status().status == "completed"
-
-
-def test_a_lock_that_cannot_be_taken_at_once_is_tried_for_again_soon(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """P5: the server holds on to the old session for a while."""
-    worker = world.worker()
-    worker_id(worker)
-    key = world.rows(
-        "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
-        " AND pid = %s",
-        world.lock_holder(worker),
-    )[0]
-    take = f"SELECT pg_advisory_lock({key['classid']}::bit(32)::integer, {key['objid']})"
-    with world.connect() as old_session:
-        waiting = spawn(old_session.execute, take)
-        blocked = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
-        ours = old_session.info.backend_pid
-        wait_until(lambda: world.one(blocked, ours), message="the other session to wait")
-        cut_lock_connection(world, worker)
-        waiting.result(20)
-        wait_until(lambda: "still holds the worker's lock" in caplog.text, message="a try in vain")
-        assert world.lock_holder(worker) == ours
-
-    # Far below a third of the TTL, when it would renew anyway.
-    wait_until(lambda: world.lock_holder(worker), timeout=5, message="the lock to be retaken")
 
 
 def test_a_worker_that_was_declared_dead_takes_a_new_id(world: World) -> None:

@@ -239,7 +239,7 @@ def test_the_patience_with_hints_starts_again_at_a_commit(world: World) -> None:
 
 
 def test_a_timer_far_away_does_not_hide_a_lost_hint(world: World) -> None:
-    """P2: a hint of an older claim is no hint for this one."""
+    """P2: nor does the backoff of a sibling."""
     worker = world.worker(defining([], "a"))
     run = worker.start("w", {})
     world.rows("UPDATE durable_outbox SET available_at = available_at + interval '3 days'")
@@ -248,3 +248,26 @@ def test_a_timer_far_away_does_not_hide_a_lost_hint(world: World) -> None:
     assert worker.recover() == 1
     world.drain(worker)
     assert run.status().status == "completed"
+
+
+def test_a_hint_of_an_older_claim_does_not_hide_a_lost_one(world: World) -> None:
+    """P2: such a message may be in the outbox for long, and brings nobody to the token."""
+    worker = world.worker(defining([], "a"))
+    worker.start("w", {})
+    world.rows("UPDATE durable_outbox SET fence = gen_random_uuid()")
+    world.let_time_pass(20)
+
+    assert worker.recover() == 1
+    assert worker.recover() == 0
+
+
+def test_the_patience_with_hints_ends(world: World) -> None:
+    """P2: however often a token has been hinted, it is again after ten minutes."""
+    worker = world.worker(defining([], "a"))
+    worker.start("w", {})
+    world.lose_hints()
+    world.rows("UPDATE durable_token SET hints = 1000")
+    world.let_time_pass(590)
+    assert worker.recover() == 0
+    world.let_time_pass(20)
+    assert worker.recover() == 1

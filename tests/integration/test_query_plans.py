@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from celery_durable.core.claim import Claim, RunFacts
 from celery_durable.core.decision import (
@@ -30,6 +31,7 @@ from celery_durable.store import (
     commits,
     inbox,
     journal,
+    orphans,
     outbox,
     places,
     pulse,
@@ -41,6 +43,7 @@ from celery_durable.store import (
     views,
     workers,
 )
+from celery_durable.store import tables as t
 from celery_durable.store.connection import Statement
 from celery_durable.store.shapes import Release, parameters_of, shape_of
 from tests.integration.driving import World
@@ -182,11 +185,11 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "reason": (inbox._REASON, {**OF_RUN, "reason": "r"}),
     "tell children": (inbox._TELL_CHILDREN, {**OF_RUN, "payload": "{}"}),
     "hint a run": (inbox._HINT, OF_RUN),
-    "orphans": (workers._ORPHANS, {"batch": 500}),
-    "claimed by": (workers._CLAIMED_BY, {"worker": ID}),
+    "orphans": (orphans._FIND, {"batch": 500}),
+    "claimed by": (orphans._CLAIMED_BY, {"worker": ID}),
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
     "lifeless": (workers._LIFELESS, {"lock_space": "x"}),
-    "free": (workers._FREE, FREED),
+    "free": (orphans._FREE, FREED),
     "status": (views._STATUS, OF_RUN),
     "ending": (views._ENDING, OF_RUN),
     "history": (views._JOURNAL, {"run_id": FORKED_RUN}),
@@ -211,7 +214,8 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
 }
 
 SMALL = {
-    "durable_worker": "a row for each process that lived within the last day",
+    "durable_recovery": "one row",
+    "durable_worker": "a row for each process that lived within the last minutes",
     "durable_definition": "a row for each version of a workflow",
 }
 """Tables that a statement may scan: how many rows they have has nothing to do with runs."""
@@ -237,12 +241,18 @@ def test_items_are_opened_by_a_range_of_their_key(full: World) -> None:
     assert any("position" in condition and "opened" in condition for condition in conditions)
 
 
+STALLED = {
+    "after": TOKEN,
+    "last": UUID(int=2**128 - 1),
+    "page": 5000,
+    "first_after": 10.0,
+    "at_most": 600.0,
+}
+
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {
-    "stalled": (
-        stalled._HINT_AGAIN,
-        {"batch": 500, "first_after": 10.0, "at_most": 600.0, "lock_space": "x"},
-        {"durable_token"},
-    ),
+    "stalled": (stalled._HINT_AGAIN, STALLED, set()),
+    "take a turn": (stalled._TAKE_TURN, {"lease": timedelta(1)}, set()),
+    "end a turn": (stalled._END_TURN, {"reached": TOKEN, "pause": timedelta(1)}, set()),
     "late signals": (signals._ORPHANS, {}, {"durable_inbox"}),
     "runs with commands": (inbox._PENDING, {"batch": 500}, set()),
 }
@@ -256,6 +266,12 @@ def test_recovery_reads_nothing_that_has_ended(full: World, name: str) -> None:
     assert set(scanned(plan_of(full, statement, parameters))) - set(SMALL) <= may_scan
 
 
+def test_recovery_looks_at_a_page_of_tokens_by_a_range_of_their_key(full: World) -> None:
+    """P11: however many there are."""
+    conditions = index_conditions(plan_of(full, stalled._HINT_AGAIN, STALLED))
+    assert any("id > " in condition and "id <= " in condition for condition in conditions)
+
+
 def test_the_probe_sees_a_scan(full: World) -> None:
-    statement, parameters, _ = UNFINISHED["stalled"]
-    assert "durable_token" in scanned(plan_of(full, statement, parameters))
+    of_no_index = sa.select(t.token.c.id).where(t.token.c.hints == sa.literal_column("1"))
+    assert scanned(plan_of(full, Statement(of_no_index), {})) == ["durable_token"]

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, RetryPolicy, engine
 from celery_durable.core.status import Status
 from celery_durable.run import Run
 from celery_durable.store import tokens
@@ -210,6 +210,18 @@ def test_a_cancel_of_which_the_children_were_told_but_nobody_looked(world: World
     assert [row["status"] for row in statuses] == ["cancelled"] * 2
 
 
+@pytest.mark.parametrize("define", [signal, sleep])
+def test_a_cancel_that_was_applied_but_of_which_nobody_was_told(world: World, define: Any) -> None:
+    worker, run = parked(world, define)
+    run.cancel()
+    world.lose_hints()
+    assert run.status().finished_at is None
+
+    assert recovered(world, worker) == 1
+    world.drain(worker)
+    assert run.status().status is Status.CANCELLED
+
+
 FAULT = """
 CREATE SEQUENCE changes_by_doomed;
 CREATE FUNCTION fail_if_doomed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -228,7 +240,8 @@ CREATE TRIGGER fault BEFORE INSERT OR UPDATE OR DELETE ON durable_token
 
 
 @pytest.fixture
-def doomed(world: World) -> Iterator[Durable]:
+def doomed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Durable]:
+    monkeypatch.setattr(engine, "SETTLES_WITHIN", 0.0)  # it is dead; nobody waits for its database
     url = sa.make_url(world.url).update_query_dict({"application_name": "doomed"})
     made = make_durable(
         url.render_as_string(hide_password=False), everything, worker_ttl=1, inline_steps=1

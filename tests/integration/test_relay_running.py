@@ -87,14 +87,17 @@ def test_a_relay_comes_back_when_its_connections_were_cut(
     of_the_relay = world.worker(database_url=url.render_as_string(hide_password=False))
     recorder = Recorder()
     relays.run(of_the_relay, recorder)
-    for n in range(1, 5):
-        durable.start("w", {})
-        wait_until(lambda n=n: len(recorder.taken) >= n, message="the message")  # type: ignore[misc]
-        cut = world.rows(
+
+    def cut() -> list[Any]:
+        return world.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'relay' AND datname = current_database()"
         )
-        assert cut
+
+    for n in range(1, 5):
+        durable.start("w", {})
+        wait_until(lambda n=n: len(recorder.taken) >= n, message="the message")  # type: ignore[misc]
+        wait_until(cut, message="a connection of the relay's")
 
 
 def test_a_relay_that_is_told_to_stop_publishes_what_is_due(

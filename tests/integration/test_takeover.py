@@ -24,6 +24,7 @@ from tests.integration.driving import (
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is found free is a death at once; one test here is about the grace."""
     monkeypatch.setattr(recovery, "GRACE", 0.0)
+    monkeypatch.setattr(recovery, "RENEWAL_GRACE", 0.0)
 
 
 class Scene:
@@ -278,5 +279,20 @@ def test_a_lock_that_is_free_for_a_moment_is_no_death(
         world.kill(scene.hung)
         assert [reaper.reap(connection) for _ in range(3)] == [0, 0, 0]
         monkeypatch.setattr(recovery, "GRACE", 0.0)
+        assert reaper.reap(connection) == 1
+    scene.let_go()
+
+
+def test_a_worker_that_expired_in_an_outage_of_all_may_still_renew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: a reaper may find Postgres again before it does."""
+    monkeypatch.setattr(recovery, "RENEWAL_GRACE", 1000.0)
+    scene = Scene(world)
+    world.expire(scene.hung)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert [reaper.reap(connection) for _ in range(3)] == [0, 0, 0]
+        monkeypatch.setattr(recovery, "RENEWAL_GRACE", 0.0)
         assert reaper.reap(connection) == 1
     scene.let_go()

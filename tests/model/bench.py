@@ -18,7 +18,7 @@ from celery_durable.client import Client
 from celery_durable.engine import Engine
 from celery_durable.liveness import Liveness
 from celery_durable.recovery import Reaper, recover
-from celery_durable.store import runs, workers
+from celery_durable.store import orphans, runs
 from tests.integration.driving import Define, make_durable
 from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
 from tests.model.laws import Plans
@@ -228,8 +228,8 @@ class Bench:
         with self.database.autocommit() as connection:
             for seat in world.seats:
                 if seat.worker is not None and seat.script is None:
-                    for claimed in workers.claimed_by(connection, seat.worker):
-                        workers.free(connection, claimed, new_id())
+                    for claimed in orphans.claimed_by(connection, seat.worker):
+                        orphans.free(connection, claimed, new_id())
         return self.after(world)
 
     def pass_time(self, world: World) -> World:
@@ -289,6 +289,8 @@ def modelled() -> Iterator[None]:
         patch.object(launching, "uuid4", new_id),
         patch.object(launching, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
+        # Who seems dead is dead: the grace is a time, and none passes here.
+        patch.object(recovery, "RENEWAL_GRACE", 0.0),
         patch.object(runs, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
     ):

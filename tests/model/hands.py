@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import workers
@@ -207,6 +207,9 @@ class ModelLiveness:
                 register(connection, new, self._pool)
             at_work.worker = new
         return at_work.worker
+
+    def give_up(self, _token_id: UUID) -> None:
+        """Its claim is left to recovery."""
 
     def renounce(self, worker_id: UUID) -> None:
         at_work = hand()

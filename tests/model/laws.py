@@ -10,7 +10,7 @@ from typing import Any
 from celery_durable.core.plan import MapNode, Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags
-from celery_durable.engine import PUT_BACK_FIRST
+from celery_durable.settle import PUT_BACK_FIRST
 from tests.model.hands import Call
 from tests.model.stage import Record
 from tests.model.world import World

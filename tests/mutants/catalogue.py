@@ -1,7 +1,13 @@
 """The mutants of this library, grouped by promise."""
 
+from tests.mutants.brokers import BROKERS
+from tests.mutants.deploys import DEPLOYS
+from tests.mutants.lives import LIVES
 from tests.mutants.mutant import Mutant
 from tests.mutants.nodes import NODES
+from tests.mutants.outages import OUTAGES
+from tests.mutants.recovering import RECOVERING
+from tests.mutants.unstuck import UNSTUCK
 
 ENGINE = "celery_durable/engine.py"
 SETTLE = "celery_durable/settle.py"
@@ -15,6 +21,7 @@ FAILURES = "celery_durable/workflow/failures.py"
 TOKENS = "celery_durable/store/tokens.py"
 COMMITS = "celery_durable/store/commits.py"
 WORKERS = "celery_durable/store/workers.py"
+ORPHANS = "celery_durable/store/orphans.py"
 STALLED = "celery_durable/store/stalled.py"
 JOURNAL = "celery_durable/store/journal.py"
 INBOX = "celery_durable/store/inbox.py"
@@ -85,8 +92,8 @@ LOSS = (
         promise="P2",
         takes_out="sending lost hints again",
         file=RECOVERY,
-        old="moved += stalled.hint_again(connection, BATCH, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)",
-        new="moved += 0",
+        old="stalled.hint_again(connection, after, PAGE, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)",
+        new="Page(0, None)",
         tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
     ),
     Mutant(
@@ -103,8 +110,8 @@ LOSS = (
         promise="P2",
         takes_out="looking whether the outbox still holds the hint",
         file=STALLED,
-        old="        sa.not_(_hinted_already),\n",
-        new="",
+        old="sa.case((IS_CLAIMABLE, sa.not_(_hinted_already)), else_=sa.false())",
+        new="IS_CLAIMABLE",
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
     ),
     Mutant(
@@ -175,7 +182,7 @@ EXCLUSION = (
         promise="P3",
         takes_out="telling a unit that is recorded already from a failure",
         file=COMMITS,
-        old="    except AlreadyRecorded:\n        return Refused()",
+        old="    except AlreadyRecorded:\n        return Recorded()",
         new="    except AlreadyRecorded:\n        raise",
         tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again",),
     ),
@@ -187,17 +194,6 @@ EXCLUSION = (
         old='t.token.c.unit == sql.text("held_unit"),',
         new='sql.text("held_unit").is_not(None),',
         tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
-    ),
-    Mutant(
-        name="a-commit-sent-again",
-        promise="P3",
-        takes_out="sending a commit again whose connection was lost",
-        file=SETTLE,
-        old="if not may_go_well_later(error) or",
-        new="if True or",
-        tests=(
-            f"{OUTCOME}::test_a_connection_lost_before_the_commit_repeats_the_commit_not_the_unit",
-        ),
     ),
 )
 
@@ -236,15 +232,15 @@ TAKING_OVER = (
         promise="P5",
         takes_out="looking at a free lock twice",
         file=RECOVERY,
-        old="one.is_expired or now - self._free_since[one.id] >= GRACE",
-        new="one.is_expired or now >= self._free_since[one.id]",
+        old="return RENEWAL_GRACE if worker.is_expired else GRACE",
+        new="return RENEWAL_GRACE if worker.is_expired else 0.0",
         tests=(f"{TAKEOVER}::test_a_lock_that_is_free_for_a_moment_is_no_death",),
     ),
     Mutant(
         name="crash-count",
         promise="P5",
         takes_out="counting a crash",
-        file=WORKERS,
+        file=ORPHANS,
         old='crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),',
         new="crashes=t.token.c.crashes,",
         tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
@@ -253,7 +249,7 @@ TAKING_OVER = (
         name="no-crash-while-draining",
         promise="P5",
         takes_out="sparing the units of a worker that was told to stop",
-        file=WORKERS,
+        file=ORPHANS,
         old="sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true())",
         new="sa.true()",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_stopping_counts_no_crash",),
@@ -271,7 +267,7 @@ TAKING_OVER = (
         name="level-triggered-orphans",
         promise="P5",
         takes_out="freeing what a worker had claimed that somebody else declared dead",
-        file=WORKERS,
+        file=ORPHANS,
         old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
         new="t.worker.c.id.is_(None)",
         tests=(f"{TAKEOVER}::test_reaping_looks_at_levels_not_at_edges",),
@@ -280,7 +276,7 @@ TAKING_OVER = (
         name="orphans-of-absent-workers",
         promise="P5",
         takes_out="freeing what a worker had claimed whose row is gone",
-        file=WORKERS,
+        file=ORPHANS,
         old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
         new="t.worker.c.ended_at.is_not(None)",
         tests=(f"{TAKEOVER}::test_a_claim_of_a_worker_that_is_in_no_table_is_freed",),
@@ -308,8 +304,8 @@ TAKING_OVER = (
         promise="P5",
         takes_out="taking a lost lock again",
         file=LIVENESS,
-        old="            self._retake()\n",
-        new="            pass\n",
+        old="if lock_lost and not self._retake():",
+        new="if lock_lost and False:",
         tests=(f"{ALIVE}::test_a_lock_lost_while_the_worker_lives_is_taken_again",),
     ),
     Mutant(
@@ -346,10 +342,10 @@ TRANSACTIONS = (
         name="one-transaction",
         promise="P6",
         takes_out="recording a transactional step in its own transaction",
-        file=ENGINE,
+        file="celery_durable/transactional.py",
         old="written = settler.write(connection, turn, execution.event, in_transaction=True)",
         new=(
-            "written = settler.persistently(\n"
+            "written = self._patience.ask(\n"
             "                        lambda other: settler.write(other, turn, execution.event)\n"
             "                    )"
         ),
@@ -463,7 +459,7 @@ AT_THE_DOOR = (
         promise="P10",
         takes_out="looking whether everything before a run's node is as it was",
         file=KNOWLEDGE,
-        old="return knows(workflow, token) and token.node not in self._parked[key]",
+        old="return knows(workflow, token) and token.node not in self._parked_of(workflow)",
         new="return knows(workflow, token)",
         tests=(
             f"{DEFINITIONS}::test_a_run_that_cannot_find_its_way_is_left_alone_with_one_warning",
@@ -501,4 +497,10 @@ MUTANTS: tuple[Mutant, ...] = (
     *ENDINGS,
     *AT_THE_DOOR,
     *NODES,
+    *DEPLOYS,
+    *RECOVERING,
+    *OUTAGES,
+    *LIVES,
+    *BROKERS,
+    *UNSTUCK,
 )

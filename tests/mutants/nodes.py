@@ -9,7 +9,7 @@ TOKENS = "celery_durable/store/tokens.py"
 COMMITS = "celery_durable/store/commits.py"
 GATES = "celery_durable/store/gates.py"
 INBOX = "celery_durable/store/inbox.py"
-WORKERS = "celery_durable/store/workers.py"
+ORPHANS = "celery_durable/store/orphans.py"
 ENGINE = "celery_durable/engine.py"
 
 TESTS = "tests/integration"
@@ -203,7 +203,7 @@ ONE_AFTER_THE_OTHER = (
         name="time-limits-are-no-crashes",
         promise="P5",
         takes_out="telling a unit that took too long from one whose worker died",
-        file=WORKERS,
+        file=ORPHANS,
         old="_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))",
         new='_TIMED_OUT: Any = sa.literal_column("0")',
         tests=(
@@ -224,7 +224,7 @@ ONE_AFTER_THE_OTHER = (
         name="overdue-claims",
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
-        file=WORKERS,
+        file=ORPHANS,
         old="sa.or_(_is_gone, _is_overdue)",
         new="_is_gone",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
@@ -268,7 +268,7 @@ ARRIVALS = (
         promise="P9",
         takes_out="looking into the inbox again once a token is parked",
         file=SETTLE,
-        old="return self.persistently(claim_again)",
+        old="return self._patience.ask(claim_again)",
         new="return None",
         tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),
     ),

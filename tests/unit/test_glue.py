@@ -9,8 +9,7 @@ import pytest
 
 from celery_durable.core.event import Chosen, Listed, Slept
 from celery_durable.core.plan import MOST_ITEMS
-from celery_durable.core.retry import LONGEST
-from celery_durable.errors import NotSerializable, PayloadTooLarge, UnknownRoute
+from celery_durable.errors import LONGEST, NotSerializable, PayloadTooLarge, UnknownRoute
 from celery_durable.workflow import glue
 from tests.unit.nodes import COOLDOWN, LINES, RAIL, choosing
 from tests.unit.values import NOW, at, claim, encode

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Suspend
-from celery_durable.core.retry import LONGEST
+from celery_durable.errors import LONGEST
 from celery_durable.workflow.suspend import suspension
 
 

@@ -182,6 +182,15 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_table(
+        "durable_recovery",
+        sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("reached", sa.Uuid(), nullable=True),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("durable_recovery_only_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_recovery_pkey")),
+        schema="durable",
+    )
+    op.create_table(
         "durable_run",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("workflow", sa.Text(), nullable=False),
@@ -389,6 +398,12 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("pool", sa.Text(), nullable=False),
         sa.Column("queues", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "knows",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default="{}",
+            nullable=False,
+        ),
         sa.Column("lock_number", sa.Integer(), nullable=True),
         sa.Column("draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
@@ -435,6 +450,7 @@ def downgrade() -> None:
         "durable_item",
         "durable_journal",
         "durable_outbox",
+        "durable_recovery",
         "durable_run",
         "durable_token",
         "durable_worker",

@@ -1,0 +1,140 @@
+"""Freeing what dead workers had claimed: tokens that nobody alive executes, or for too long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.core.token import Flags
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.outbox import HARD_LIMIT_AFTER, put_hints
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A token that `worker` has claimed.
+
+    `counts`: freeing it is a crash of its unit; `timed_out`: its unit has taken longer than its
+    time limit, which is a failed attempt and no crash.
+    """
+
+    token_id: UUID
+    run_id: UUID
+    unit: str
+    fence: UUID
+    worker: UUID
+    counts: bool
+    timed_out: bool = False
+
+
+# Where the pool has no time limits of its own, nobody else ends a unit that takes too long. Where
+# it has, the unit's process is given the time to clean up in.
+_cleanup = sa.case(
+    (
+        t.worker.c.pool == sql.word("prefork"),
+        sa.literal_column(f"interval '{2 * HARD_LIMIT_AFTER} s'"),
+    ),
+    else_=sa.literal_column("interval '0'"),
+)
+_has_timed_out: Any = sa.func.coalesce(t.token.c.deadline_at <= sql.clock, sa.false())
+_is_overdue: Any = sa.func.coalesce(t.token.c.deadline_at + _cleanup < sql.clock, sa.false())
+_is_gone = sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))
+
+_claimed = sa.select(
+    t.token.c.id.label("token_id"),
+    t.token.c.run_id,
+    t.token.c.unit,
+    t.token.c.fence,
+    t.token.c.claimed_by.label("worker"),
+)
+
+_FIND = Statement(
+    _claimed.add_columns(
+        sa.and_(
+            sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true()), sa.not_(_has_timed_out)
+        ).label("counts"),
+        _has_timed_out.label("timed_out"),
+    )
+    .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by, isouter=True)
+    .where(t.token.c.claimed_by.is_not(None), sa.or_(_is_gone, _is_overdue))
+    .limit(sql.integer("batch"))
+)
+
+
+def find(connection: Connection, batch: int) -> Sequence[Claimed]:
+    """Tokens that nobody alive executes, or for too long: a level, not an edge."""
+    return [Claimed(**row) for row in connection.rows(_FIND, {"batch": batch})]
+
+
+_CLAIMED_BY = Statement(
+    _claimed.add_columns(sa.false().label("counts")).where(
+        t.token.c.claimed_by == sql.uuid("worker")
+    )
+)
+
+
+def claimed_by(connection: Connection, worker: UUID) -> Sequence[Claimed]:
+    """What Postgres thinks the worker is executing, for its audit of itself."""
+    return [Claimed(**row) for row in connection.rows(_CLAIMED_BY, {"worker": worker})]
+
+
+_still_claimed = sa.select(t.token.c.id).where(
+    t.token.c.id == sql.uuid("token_id"),
+    t.token.c.fence == sql.uuid("old_fence"),
+    t.token.c.claimed_by == sql.uuid("holder"),
+)
+
+_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
+
+
+def _freeing(still_claimed: Any) -> Statement:
+    freed = (
+        sa.update(t.token)
+        .where(t.token.c.id == still_claimed.scalar_subquery())
+        .values(
+            claimed_by=sa.null(),
+            fence=sql.uuid("new_fence"),
+            crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
+            flags=t.token.c.flags.op("|")(
+                sa.case(
+                    # What is parked and only looked at has not taken too long.
+                    (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
+                    else_=sa.literal_column("0"),
+                )
+            ),
+            deadline_at=sa.null(),
+            hinted_at=sql.clock,
+            hints=sa.literal_column("0"),
+        )
+        .returning(*t.token.c)
+        .cte("freed")
+    )
+    return Statement(sa.select(freed.c.id).add_cte(put_hints(freed).cte("hinted")))
+
+
+_FREE = _freeing(_still_claimed.with_for_update())
+_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update(skip_locked=True))
+
+
+def free(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
+    """Take the claim away and have the token looked at again.
+
+    False when the token has moved on, or its row is locked: then somebody is at work on it. `waits`
+    for whoever has locked it: for the holder itself, who will not come again.
+    """
+    parameters = {
+        "token_id": claimed.token_id,
+        "old_fence": claimed.fence,
+        "holder": claimed.worker,
+        "new_fence": new_fence,
+        "counts": claimed.counts,
+        "timed_out": claimed.timed_out,
+    }
+    statement = _FREE if waits else _FREE_IF_UNLOCKED
+    return one(connection, statement, parameters) is not None

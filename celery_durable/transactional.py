@@ -1,0 +1,107 @@
+"""Transactional steps: their own SQL and everything of the engine's commit together (P6)."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import Flagged
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.settle import Settler, Turn, Written
+from celery_durable.store.commits import Recorded
+from celery_durable.store.connection import OwnTransaction, may_go_well_later
+from celery_durable.store.database import BOUNDED, Database
+from celery_durable.store.past import Past
+from celery_durable.store.patience import Patience
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.failures import failure_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Postgres went away, or could not go on, in a step's transaction: that is no failed attempt.
+
+    `is_hindered`: the same may go well a little later. `counts`: as a crash, since it may have been
+    the step's own statement that brought Postgres down.
+    """
+
+    error: BaseException
+    is_hindered: bool = False
+    counts: bool = False
+
+
+class Transactional:
+    """Executes a unit in a transaction that its commit is part of."""
+
+    def __init__(
+        self, database: Database, patience: Patience, settler: Settler, shell: Shell
+    ) -> None:
+        self._database = database
+        self._patience = patience
+        self._settler = settler
+        self._shell = shell
+
+    def do(self, turn: Turn, past: Past) -> Claim | None:
+        """Execute and commit; the claim again if the worker goes straight on with the next unit."""
+        with ExitStack() as stack:
+            session, connection = self._patience.until_answered(
+                lambda: stack.enter_context(self._database.session())
+            )
+            context = Context(turn.claim, past, session)
+            execution = execute(turn.workflow, turn.claim, context, self._shell)
+            turn = turn.given(execution.input)
+            became: Written | Execution | Cut = execution
+            if execution.exception is None:
+                became = self._commit_with_step(turn, execution, session, connection)
+            elif connection.was_cut(execution.exception):
+                became = Cut(execution.exception, counts=True)
+        match became:
+            case Written():
+                return self._settler.after(turn, execution, became)
+            case Execution():
+                return self._settler.settle(turn, became)
+            case Cut():
+                self._let_go_of_cut(turn.claim, became)
+                return None
+            case never:
+                assert_never(never)
+
+    def _commit_with_step(
+        self, turn: Turn, execution: Execution, session: Session, connection: OwnTransaction
+    ) -> Written | Execution | Cut:
+        """Commit; an `Execution` is what there is to be settled where nothing was committed."""
+        settler = self._settler
+        try:
+            session.commit()  # ends the savepoint the handler worked in
+            connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
+            written = settler.write(connection, turn, execution.event, in_transaction=True)
+            if written is not None and isinstance(written.outcome, Recorded):
+                return written
+            if written is None:
+                # What was not committed is rolled back: as if nothing had been executed.
+                return Execution(Flagged(turn.claim.due_in))
+            connection.commit()
+        except Exception as error:  # noqa: BLE001 - a deferred constraint speaks at COMMIT
+            if connection.was_cut(error) or may_go_well_later(error):
+                return Cut(error, is_hindered=not isinstance(error, DatabaseUnavailable))
+            failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
+            return Execution(failed, error)
+        return written
+
+    def _let_go_of_cut(self, claim: Claim, cut: Cut) -> None:
+        """Committed or not? Either way the token is looked at again where it stands."""
+        unit, run_id = claim.token.unit, claim.run.id
+        logger.info("The transaction of %s of run %s was cut: %s", unit, run_id, cut.error)
+        if cut.is_hindered:
+            self._settler.put_back_for_later(claim)
+        else:
+            self._settler.let_go(claim, counts=cut.counts)

@@ -1,0 +1,1 @@
+"""Faults that tests put between a program and its services."""

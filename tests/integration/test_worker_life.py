@@ -1,0 +1,207 @@
+"""What a worker's processes are told, what ends a step from outside, and what is left of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery.exceptions import WorkerTerminate
+from greenlet import GreenletExit
+
+from celery_durable import Durable, recovery
+from celery_durable.store import workers
+from celery_durable.worker.lifecycle import Lifecycle
+from tests.integration.driving import Gate, World, defining, spawn, worker_id
+from tests.waiting import wait_until
+
+AN_HOUR = timedelta(hours=1)
+
+
+class Ready:
+    """What Celery sends its signals with."""
+
+    def __init__(self, app: Any, pool: str = "celery.concurrency.prefork") -> None:
+        self.app = app
+        self.steps: list[object] = []
+        self.pool_cls = type("TaskPool", (), {"__module__": pool})
+        self.hostname = "h"
+        self.wait_for_soft_shutdown: Callable[[], None] = lambda: None
+
+
+@pytest.fixture
+def durable(world: World) -> Durable:
+    return world.worker(defining([], "a"))
+
+
+def test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too(
+    world: World, durable: Durable
+) -> None:
+    """P5: no sibling's row can say so any more."""
+    lifecycle, worker = Lifecycle(durable, durable.app), Ready(durable.app)
+    lifecycle._on_setup(worker)
+    lifecycle._on_ready(worker)
+    durable.liveness.worker_id()
+    lifecycle._on_stopping()
+    wait_until(lambda: world.one("SELECT draining FROM durable_worker"))
+    durable.liveness.leave()
+    world.rows("DELETE FROM durable_worker")
+
+    durable.liveness.worker_id()
+
+    wait_until(lambda: world.one("SELECT draining FROM durable_worker"))
+    lifecycle._on_shutdown(worker)
+    assert world.one("SELECT ended_at IS NOT NULL FROM durable_worker")
+
+
+def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable) -> None:
+    """P5: what is begun may end within it, and nothing else begins."""
+    lifecycle, worker = Lifecycle(durable, durable.app), Ready(durable.app)
+    waited: list[str] = []
+
+    def wait() -> None:
+        wait_until(lambda: world.one("SELECT draining FROM durable_worker"))
+        waited.append("told")
+
+    worker.wait_for_soft_shutdown = wait
+    lifecycle._on_setup(worker)
+    durable.liveness.worker_id()
+    lifecycle._on_ready(worker)
+    worker.wait_for_soft_shutdown()
+    assert waited == ["told"]
+    lifecycle._on_shutdown(worker)
+
+
+def test_a_cold_shutdown_ends_a_step_on_the_solo_pool(durable: Durable) -> None:
+    """Its pool would raise an error in the step, which could only be the step's failure."""
+    worker = Ready(durable.app, "celery.concurrency.solo")
+    Lifecycle(durable, durable.app)._on_setup(worker)
+    with pytest.raises(WorkerTerminate):
+        worker.wait_for_soft_shutdown()
+
+
+@pytest.mark.parametrize(
+    ("raised", "crashes"),
+    [
+        (WorkerTerminate(1), 0),
+        (GreenletExit(), 0),
+        (SystemExit(15 - 256), 0),
+        (SystemExit(3), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_a_step_that_is_ended_from_outside_has_not_crashed(
+    world: World, raised: BaseException, crashes: int
+) -> None:
+    """P5: Celery's own exceptions say so; a step that exits by itself counts a crash."""
+    log: list[str] = []
+
+    def a(ctx: Any) -> None:
+        log.append("a")
+        if len(log) == 1:
+            raise raised
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(a))
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    with pytest.raises(type(raised)):
+        worker.engine.advance(token_id)
+
+    token = world.token(run)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, crashes, 1)
+    world.drain(worker)
+    assert log == ["a", "a"]
+    assert run.status().status == "completed"
+
+
+def test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another(
+    world: World,
+) -> None:
+    """P5: or one that kills would take the same ones down with it again."""
+    log: list[str] = []
+    gate = Gate()
+
+    def a(ctx: Any) -> None:
+        log.append(ctx.input)
+        if ctx.input == "first":
+            gate()
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(a))
+    first, second = worker.start("w", "first"), worker.start("w", "second")
+    world.rows("UPDATE durable_token SET crashes = 1")
+    fresh = worker.start("w", "fresh")
+    one, two, three = world.publish()
+    at_work = spawn(worker.engine.advance, one)
+    gate.wait_until_reached()
+
+    worker.engine.advance(two)
+    worker.engine.advance(three)
+
+    assert log == ["first", "fresh"]
+    assert fresh.status().status == "completed"
+    token = world.token(second)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"]) == (None, 1)
+    gate.open()
+    at_work.result(20)
+    world.let_time_pass(2)
+    world.drain(worker)
+    assert log == ["first", "fresh", "second"]
+    assert first.status().status == second.status().status == "completed"
+
+
+def test_workers_that_ended_are_forgotten_when_nothing_is_claimed_in_their_name(
+    world: World,
+) -> None:
+    """P5: whether freeing it counts as a crash is written in its worker's row."""
+    gate = Gate()
+    worker = world.worker(lambda durable: durable.workflow("w").step(lambda _: gate(), name="a"))
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    at_work = spawn(worker.engine.advance, token_id)
+    gate.wait_until_reached()
+    holder = worker_id(worker)
+    with worker.database.autocommit() as connection:
+        workers.end(connection, holder)
+    world.rows("UPDATE durable_worker SET ended_at = ended_at - interval '2 hours'")
+
+    forget(worker)
+    assert world.one("SELECT count(*) FROM durable_worker") == 1
+
+    assert world.reap(worker) == 1
+    token = world.token(run)
+    assert token is not None
+    assert token["crashes"] == 0
+    forget(worker)
+    assert world.one("SELECT count(*) FROM durable_worker") == 0
+    gate.open()
+    at_work.result(20)
+
+
+def test_living_and_lately_ended_workers_are_remembered(world: World) -> None:
+    """A claim that was on its way when its worker ended is still to be told from a crash."""
+    living, ended = world.worker(), world.worker()
+    living.liveness.worker_id()
+    ended.liveness.worker_id()
+    ended.liveness.leave()
+    forget(living)
+    assert world.one("SELECT count(*) FROM durable_worker") == 2
+
+
+def test_recovery_forgets_more_workers_than_can_end_in_its_pauses(world: World) -> None:
+    """A worker may replace each child after one task."""
+    world.rows(
+        "INSERT INTO durable_worker (id, node_id, hostname, pid, pool, queues, draining,"
+        " server_started_at, expires_at, ended_at) SELECT gen_random_uuid(), gen_random_uuid(),"
+        " 'h', n, 'prefork', '[]', true, now(), now(), now() - interval '1 hour'"
+        " FROM generate_series(1, 2000) n"
+    )
+    recovery.recover(world.worker().database)
+    assert world.one("SELECT count(*) FROM durable_worker") == 0
+
+
+def forget(durable: Durable) -> None:
+    with durable.database.autocommit() as connection:
+        workers.forget(connection, AN_HOUR, 100)

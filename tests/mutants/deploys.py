@@ -1,0 +1,135 @@
+"""The mutants of what lets releases run side by side."""
+
+from tests.mutants.mutant import Mutant
+
+ENGINE = "celery_durable/engine.py"
+KNOWLEDGE = "celery_durable/knowledge.py"
+WORKERS = "celery_durable/store/workers.py"
+
+TESTS = "tests/integration"
+DEFINITIONS = f"{TESTS}/test_definitions.py"
+DEPLOYED = f"{TESTS}/test_definitions_deploys.py"
+SOON = f"{DEPLOYED}::test_what_somebody_else_knows_is_offered_again_soon"
+CHECK = f"{TESTS}/test_cli_check.py"
+
+DEPLOYS = (
+    Mutant(
+        name="asks-whether-others-know",
+        promise="P10",
+        takes_out="offering soon what another worker can take",
+        file=ENGINE,
+        old="if is_elsewhere else",
+        new="if not is_elsewhere and False else",
+        tests=(f"{SOON}[lives]",),
+    ),
+    Mutant(
+        name="nobody-knows",
+        promise="P10",
+        takes_out="offering ever later what nobody can take",
+        file=ENGINE,
+        old="if is_elsewhere else",
+        new="if is_elsewhere or True else",
+        tests=(f"{SOON}[has ended]",),
+    ),
+    Mutant(
+        name="offers-are-jittered",
+        promise="P10",
+        takes_out="chance in when a run is offered again",
+        file=ENGINE,
+        old="random.uniform(most / 2, most)",
+        new="most",
+        tests=(f"{SOON}[lives]",),
+    ),
+    Mutant(
+        name="ended-workers-take-nothing",
+        promise="P10",
+        takes_out="passing over workers that have ended",
+        file=WORKERS,
+        old="            _other.c.ended_at.is_(None),\n",
+        new="",
+        tests=(f"{SOON}[has ended]",),
+    ),
+    Mutant(
+        name="expired-workers-take-nothing",
+        promise="P10",
+        takes_out="passing over workers that have not renewed",
+        file=WORKERS,
+        old="            _other.c.expires_at > sql.clock,\n",
+        new="",
+        tests=(f"{SOON}[has expired]",),
+    ),
+    Mutant(
+        name="draining-workers-take-nothing",
+        promise="P10",
+        takes_out="passing over workers that were told to stop",
+        file=WORKERS,
+        old="            sa.not_(_other.c.draining),\n",
+        new="",
+        tests=(f"{SOON}[stops]",),
+    ),
+    Mutant(
+        name="workers-take-from-their-queues",
+        promise="P10",
+        takes_out="passing over workers that consume other queues",
+        file=WORKERS,
+        old='            _other.c.queues.contains(sa.func.to_jsonb(sql.text("queue"))),\n',
+        new="",
+        tests=(f"{SOON}[consumes another queue]",),
+    ),
+    Mutant(
+        name="siblings-know-no-more",
+        promise="P10",
+        takes_out="passing over the processes of the same Celery worker",
+        file=WORKERS,
+        old="            _other.c.node_id != _me.c.node_id,\n",
+        new="",
+        tests=(f"{SOON}[is of the same node]",),
+    ),
+    Mutant(
+        name="parked-places-are-not-promised",
+        promise="P10",
+        takes_out="keeping quiet about nodes whose runs this worker leaves alone",
+        file=KNOWLEDGE,
+        old="                if node not in self._parked_of(workflow)\n",
+        new="",
+        tests=(f"{DEPLOYED}::test_a_definition_edited_in_place_is_passed_on_where_it_differs",),
+    ),
+    Mutant(
+        name="cancels-need-no-code",
+        promise="P10",
+        takes_out="ending a cancelled run that nobody knows",
+        file=KNOWLEDGE,
+        old="if only_ends(claim.token):",
+        new="if False:",
+        tests=(f"{DEPLOYED}::test_a_cancel_ends_a_run_that_nobody_knows_any_more",),
+    ),
+    Mutant(
+        name="undoing-needs-code",
+        promise="P8",
+        takes_out="waiting for a worker that can undo what a cancel shall undo",
+        file=KNOWLEDGE,
+        old="asked == Flags.CANCEL",
+        new="bool(asked)",
+        tests=(
+            f"{DEFINITIONS}::test_a_cancel_that_compensates_waits_for_a_worker_that_knows_the_run",
+        ),
+    ),
+    Mutant(
+        name="check-of-what-comes-before",
+        promise="P10",
+        takes_out="looking whether everything before a run's node is as it was, in `check`",
+        file=KNOWLEDGE,
+        old=" or place.token.node in parked",
+        new="",
+        tests=(f"{CHECK}::test_runs_that_would_be_stuck_are_listed_with_where",),
+    ),
+    Mutant(
+        name="check-of-compensators",
+        promise="P8",
+        takes_out="looking for the compensators that runs may need, in `check`",
+        file=KNOWLEDGE,
+        old="for place in (*standing, *to_undo)",
+        new="for place in standing",
+        tests=(f"{CHECK}::test_a_compensator_that_a_run_may_need_is_missed",),
+    ),
+)

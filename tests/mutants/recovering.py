@@ -1,0 +1,287 @@
+"""The mutants of recovery: each case of what may be lost, patience, turns, and who is spared."""
+
+from tests.mutants.mutant import Mutant
+
+RECOVERY = "celery_durable/recovery.py"
+STALLED = "celery_durable/store/stalled.py"
+TOKENS = "celery_durable/store/tokens.py"
+COMMITS = "celery_durable/store/commits.py"
+WORKERS = "celery_durable/store/workers.py"
+ORPHANS = "celery_durable/store/orphans.py"
+NOTIFY = "celery_durable/store/notify.py"
+
+TESTS = "tests/integration"
+LOST = f"{TESTS}/test_nothing_is_lost.py"
+NODES = f"{TESTS}/test_recover_nodes.py"
+AT_ONCE = f"{TESTS}/test_recover_at_once.py"
+TAKEOVER = f"{TESTS}/test_takeover.py"
+ALIVE = f"{TESTS}/test_liveness.py"
+POOLER = "tests/brokers/test_transaction_pooler.py"
+
+CASES = (
+    Mutant(
+        name="recover-reaps",
+        promise="P2",
+        takes_out="reaping when recovery is called",
+        file=RECOVERY,
+        old="moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)",
+        new="moved = 0",
+        tests=(
+            f"{LOST}::test_recovery_alone_brings_a_run_to_its_end_after_a_crash_at_every_claim",
+        ),
+    ),
+    Mutant(
+        name="recover-applies-commands",
+        promise="P2",
+        takes_out="applying commands that nobody has applied",
+        file=RECOVERY,
+        old="return moved + _apply_waiting_commands(database)",
+        new="return moved",
+        tests=(f"{NODES}::test_a_cancel_of_which_the_children_were_told_but_nobody_looked",),
+    ),
+    Mutant(
+        name="relays-apply-commands",
+        promise="P2",
+        takes_out="applying, in a relay's turn, commands that nobody has applied",
+        file=RECOVERY,
+        old="page.hinted + _apply_waiting_commands(database)",
+        new="page.hinted",
+        tests=(f"{AT_ONCE}::test_relays_apply_commands_and_forget_what_is_old",),
+    ),
+    Mutant(
+        name="recover-sees-signals",
+        promise="P9",
+        takes_out="finding a token whose signal has come",
+        file=TOKENS,
+        old='t.token.c.wait == sql.word("signal"),\n        sql.there_is(',
+        new="sa.false(),\n        sql.there_is(",
+        tests=(f"{NODES}::test_a_signal_whose_hint_was_lost",),
+    ),
+    Mutant(
+        name="recover-sees-children",
+        promise="P2",
+        takes_out="finding a token whose child has ended",
+        file=TOKENS,
+        old="_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)",
+        new="sa.false()",
+        tests=(f"{NODES}::test_a_child_that_ended_unheard",),
+    ),
+    Mutant(
+        name="recover-sees-gates",
+        promise="P2",
+        takes_out="finding a token whose branches have all left",
+        file=TOKENS,
+        old='t.token.c.remaining == sa.literal_column("0")',
+        new="sa.false()",
+        tests=(f"{NODES}::test_a_gate_that_opened_unseen",),
+    ),
+    Mutant(
+        name="recover-sees-times",
+        promise="P2",
+        takes_out="finding a wait whose time has come, or of which something is asked",
+        file=TOKENS,
+        old='sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked)',
+        new="sa.false()",
+        tests=(
+            f"{NODES}::test_a_time_whose_message_was_lost",
+            f"{NODES}::test_a_cancel_that_was_applied_but_of_which_nobody_was_told",
+        ),
+    ),
+    Mutant(
+        name="recover-sees-flags",
+        promise="P2",
+        takes_out="finding a token of which something is asked",
+        file=TOKENS,
+        old='_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"), ',
+        new="_is_asked = sa.or_(sa.false(), ",
+        tests=(f"{NODES}::test_a_cancel_that_was_applied_but_of_which_nobody_was_told",),
+    ),
+    Mutant(
+        name="hints-of-an-older-fence",
+        promise="P2",
+        takes_out="telling a hint of this claim from one of an older",
+        file=STALLED,
+        old="    t.outbox.c.fence == t.token.c.fence,\n",
+        new="",
+        tests=(f"{LOST}::test_a_hint_of_an_older_claim_does_not_hide_a_lost_one",),
+    ),
+    Mutant(
+        name="hints-that-are-far-away",
+        promise="P2",
+        takes_out="telling a hint that is due from one that is not",
+        file=STALLED,
+        old="    t.outbox.c.available_at <= sql.clock,\n",
+        new="",
+        tests=(f"{LOST}::test_a_timer_far_away_does_not_hide_a_lost_hint",),
+    ),
+    Mutant(
+        name="claimed-tokens-are-not-lost",
+        promise="P4",
+        takes_out="leaving alone what somebody works on",
+        file=STALLED,
+        old="        t.token.c.claimed_by.is_(None),\n",
+        new="",
+        tests=(f"{AT_ONCE}::test_a_token_that_somebody_works_on_is_never_hinted",),
+    ),
+    Mutant(
+        name="late-signals-are-forgotten",
+        promise="P9",
+        takes_out="removing signals that came while their run ended",
+        file=RECOVERY,
+        old="    signals.forget_late(connection)\n",
+        new="",
+        tests=(f"{AT_ONCE}::test_signals_that_came_while_their_run_ended_are_forgotten",),
+    ),
+)
+
+PATIENCE = (
+    Mutant(
+        name="patience-is-capped",
+        promise="P2",
+        takes_out="the longest time after which a hint is taken for lost",
+        file=STALLED,
+        old='sa.func.least(sql.number("first_after") * _doublings, sql.number("at_most"))',
+        new='sql.number("first_after") * _doublings',
+        tests=(f"{LOST}::test_the_patience_with_hints_ends",),
+    ),
+    Mutant(
+        name="hints-are-counted",
+        promise="P2",
+        takes_out="counting the hints that recovery sends",
+        file=STALLED,
+        old="hints=t.token.c.hints + 1",
+        new="hints=t.token.c.hints",
+        tests=(
+            f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",
+            f"{AT_ONCE}::test_a_long_queue_is_not_flooded",
+        ),
+    ),
+    Mutant(
+        name="hints-have-a-time",
+        promise="P2",
+        takes_out="noting when a hint was sent again",
+        file=STALLED,
+        old=".values(hinted_at=sql.clock, ",
+        new=".values(",
+        tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
+    ),
+    Mutant(
+        name="patience-starts-again",
+        promise="P2",
+        takes_out="starting to count hints anew at a commit",
+        file=COMMITS,
+        old='    "hints": sa.literal_column("0"),\n',
+        new="",
+        tests=(f"{LOST}::test_the_patience_with_hints_starts_again_at_a_commit",),
+    ),
+    Mutant(
+        name="patience-from-the-due-time",
+        promise="P2",
+        takes_out="giving the message of a time that has just come its time",
+        file=STALLED,
+        old="sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at)",
+        new="t.token.c.hinted_at",
+        tests=(f"{NODES}::test_a_time_whose_message_was_lost",),
+    ),
+)
+
+TURNS = (
+    Mutant(
+        name="recoveries-skip-each-other",
+        promise="P2",
+        takes_out="skipping the tokens that another recovery has in hand",
+        file=STALLED,
+        old="    .with_for_update(skip_locked=True)\n",
+        new="",
+        tests=(f"{AT_ONCE}::test_a_recovery_skips_what_another_has_in_hand",),
+    ),
+    Mutant(
+        name="every-page",
+        promise="P2",
+        takes_out="looking at more than the first page",
+        file=RECOVERY,
+        old="while page.reached is not None:",
+        new="while False:",
+        tests=(f"{AT_ONCE}::test_recovery_looks_at_every_page",),
+    ),
+    Mutant(
+        name="turns",
+        promise="P11",
+        takes_out="leaving a page to whoever has come first",
+        file=STALLED,
+        old="return Turn(**row) if row else None",
+        new="return Turn(**row) if row else Turn(None)",
+        tests=(
+            f"{AT_ONCE}::test_a_page_is_not_looked_at_before_its_time",
+            f"{AT_ONCE}::test_the_turn_of_a_relay_that_died_is_over_after_a_while",
+        ),
+    ),
+    Mutant(
+        name="the-place-of-a-round",
+        promise="P2",
+        takes_out="going on where the last relay left off",
+        file=STALLED,
+        old='reached=sql.uuid("reached"), next_at',
+        new="next_at",
+        tests=(f"{AT_ONCE}::test_relays_share_one_round_of_all_pages",),
+    ),
+    Mutant(
+        name="no-pause-while-hints-are-lost",
+        promise="P2",
+        takes_out="going on at once where hints were lost",
+        file=RECOVERY,
+        old="return timedelta(0) if page.hinted else PAGE_EVERY",
+        new="return PAGE_EVERY",
+        tests=(f"{AT_ONCE}::test_the_page_after_one_with_lost_hints_is_looked_at_at_once",),
+    ),
+    Mutant(
+        name="a-clock-that-was-set-back",
+        promise="P2",
+        takes_out="seeing that a turn is further off than it can be",
+        file=STALLED,
+        old='next_at <= sql.clock + sql.interval("lease")',
+        new='next_at != sql.clock + sql.interval("lease")',
+        tests=(f"{AT_ONCE}::test_a_clock_that_was_set_back_stops_nobody",),
+    ),
+)
+
+SPARED = (
+    Mutant(
+        name="workers-without-a-lock",
+        promise="P5",
+        takes_out="waiting for the TTL of a worker that holds no lock",
+        file=WORKERS,
+        old="(t.worker.c.lock_number.is_(None), sa.false())",
+        new="(t.worker.c.lock_number.is_(None), sa.true())",
+        tests=(f"{TAKEOVER}::test_a_worker_without_a_lock_is_dead_only_when_it_expired",),
+    ),
+    Mutant(
+        name="reapers-wait-for-nobody",
+        promise="P5",
+        takes_out="skipping a token whose row is locked",
+        file=ORPHANS,
+        old="_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update(skip_locked=True))",
+        new="_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update())",
+        tests=(f"{AT_ONCE}::test_a_reaper_waits_for_nobody",),
+    ),
+    Mutant(
+        name="newer-claims-are-spared",
+        promise="P4",
+        takes_out="freeing the claim that was seen and no newer one",
+        file=ORPHANS,
+        old='    t.token.c.fence == sql.uuid("old_fence"),\n',
+        new="",
+        tests=(f"{AT_ONCE}::test_a_reaper_that_comes_late_frees_no_newer_claim",),
+    ),
+    Mutant(
+        name="nobody-listens-behind-a-pooler",
+        promise="P2",
+        takes_out="leaving LISTEN out where a session is shared",
+        file=NOTIFY,
+        old="if is_direct(PsycopgConnection(raw, self._database.schema)):",
+        new="if True:",
+        tests=(f"{POOLER}::test_without_a_direct_url_a_killed_process_is_noticed_by_its_ttl",),
+    ),
+)
+
+RECOVERING: tuple[Mutant, ...] = (*CASES, *PATIENCE, *TURNS, *SPARED)

@@ -1,0 +1,108 @@
+"""The mutants of what keeps one stuck process, run or timer from being in the way of others."""
+
+from tests.mutants.mutant import Mutant
+
+ENGINE = "celery_durable/engine.py"
+TESTS = "tests/integration"
+FROZEN = f"{TESTS}/test_frozen_processes.py"
+COUNTED = f"{TESTS}/test_crashes_counted.py"
+TIMERS = f"{TESTS}/test_timers_left.py"
+
+UNSTUCK = (
+    Mutant(
+        name="transactions-are-bounded",
+        promise="P2",
+        takes_out="ending the transaction of a process that is frozen in it",
+        file="celery_durable/transactional.py",
+        old="connection.rows(BOUNDED)",
+        new="pass",
+        tests=(
+            f"{FROZEN}::test_a_worker_frozen_before_its_commit_holds_up_neither_takeover_nor_cancel",
+        ),
+    ),
+    Mutant(
+        name="locked-runs-are-passed-over",
+        promise="P2",
+        takes_out="going on to other runs where a command meets a lock",
+        file="celery_durable/recovery.py",
+        old="    except Hindered as error:\n",
+        new="    except ZeroDivisionError as error:\n",
+        tests=(f"{FROZEN}::test_a_cancel_that_meets_a_lock_holds_up_nothing_else",),
+    ),
+    Mutant(
+        name="timers-go-with-what-they-were-for",
+        promise="P2",
+        takes_out="removing the timeout of a signal that came, and of what a cancel ended",
+        file="celery_durable/store/shapes.py",
+        old="clears=may_have_a_timer(decision.token)",
+        new="clears=False",
+        tests=(
+            f"{TIMERS}::test_a_signal_that_comes_takes_its_timeout_away",
+            f"{TIMERS}::test_a_cancel_takes_the_time_away_that_was_waited_for[sleep]",
+        ),
+    ),
+    Mutant(
+        name="timers-go-with-branches",
+        promise="P2",
+        takes_out="removing the backoff of branches that a cancel ends in bulk",
+        file="celery_durable/store/inbox.py",
+        old='sa.select(_ended.c.id).add_cte(clear_timers(_ended).cte("cleared"))',
+        new="sa.select(_ended.c.id)",
+        tests=(
+            f"{TIMERS}::test_a_cancel_takes_the_time_away_that_was_waited_for[backoff of a branch]",
+        ),
+    ),
+    Mutant(
+        name="what-has-begun-waits-longer",
+        promise="P4",
+        takes_out="waiting with a commit for longer than the worker's TTL",
+        file=ENGINE,
+        old="max(settings.worker_ttl, SETTLES_WITHIN)",
+        new="settings.worker_ttl",
+        tests=(
+            f"{TESTS}/test_outages.py::test_a_unit_is_committed_after_an_outage_of_all_that_is_longer_than_the_ttl",
+        ),
+    ),
+    Mutant(
+        name="looking-is-no-crash",
+        promise="P5",
+        takes_out="forgetting the deaths of those who only looked at a parked step",
+        file="celery_durable/core/waits.py",
+        old="wait=None, answer=event.payload, crashes=0)",
+        new="wait=None, answer=event.payload)",
+        tests=(f"{COUNTED}::test_deaths_over_a_parked_step_do_not_count_against_it",),
+    ),
+    Mutant(
+        name="loops-that-kill",
+        promise="P5",
+        takes_out="counting the crashes of a loop's own functions",
+        file="celery_durable/waiting.py",
+        old="if claim.token.crashes >= self._max_crashes:",
+        new="if False:",
+        tests=(
+            f"{COUNTED}::test_a_loop_whose_own_function_kills_its_workers_fails_and_its_children_are_undone",
+        ),
+    ),
+    Mutant(
+        name="grace-for-the-expired",
+        promise="P5",
+        takes_out="looking twice at a worker that has expired",
+        file="celery_durable/recovery.py",
+        old="return RENEWAL_GRACE if worker.is_expired else GRACE",
+        new="return 0.0 if worker.is_expired else GRACE",
+        tests=(
+            f"{TESTS}/test_takeover.py::test_a_worker_that_expired_in_an_outage_of_all_may_still_renew",
+        ),
+    ),
+    Mutant(
+        name="disowned-places",
+        promise="P10",
+        takes_out="leaving a place alone whose unit stands in the journal already",
+        file="celery_durable/knowledge.py",
+        old="self._parked[key] = self._parked.get(key, frozenset()) | {node}",
+        new="_ = node",
+        tests=(
+            f"{TESTS}/test_reordered_nodes.py::test_a_recorded_unit_is_met_once_and_then_left_alone",
+        ),
+    ),
+)

@@ -1,0 +1,92 @@
+"""What is said of an outage, and how often something that is away is asked."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
+from celery_durable.outage import SAME_WITHIN, Outage, Shared
+from celery_durable.store.database import Database
+from celery_durable.store.patience import Patience
+
+NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
+AWAY = DatabaseUnavailable("no route\n\tto host")
+
+logger = logging.getLogger("celery_durable.test")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_threads_that_notice_one_by_one_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    shared = Shared(logger, "Postgres")
+    for _ in range(3):
+        shared.notice(AWAY)
+        shared.notice(AWAY)
+        shared.is_over()
+        shared.is_over()
+    assert lines(caplog) == [
+        "Postgres does not answer, trying again: no route to host",
+        "Postgres answers again after 0.0 s",
+    ]
+
+
+def test_the_next_outage_is_told_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("celery_durable.outage.time.monotonic", lambda: now[0])
+    shared = Shared(logger, "Postgres")
+    for _ in range(2):
+        shared.notice(AWAY)
+        shared.is_over()
+        now[0] += SAME_WITHIN
+    assert len(lines(caplog)) == 4
+
+
+def test_a_duty_leaves_it_to_its_process_to_say_that_postgres_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shared = Shared(logger, "Postgres")
+    for duty in (Outage(logger, "One", shared=shared), Outage(logger, "Two", shared=shared)):
+        duty.goes_on(AWAY)
+        duty.goes_on(AWAY)
+        assert duty.is_on
+    assert len(lines(caplog)) == 1
+
+
+def test_a_duty_says_itself_what_else_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    duty = Outage(logger, "The relay", shared=Shared(logger, "Postgres"))
+    duty.goes_on(BrokerUnavailable((), "refused"))
+    duty.is_over()
+    assert lines(caplog) == [
+        "The relay tries again: The broker is not available: refused",
+        "The relay goes on",
+    ]
+
+
+def test_postgres_is_asked_less_and_less_often_and_not_for_ever() -> None:
+    tries: list[int] = []
+
+    def ask() -> None:
+        tries.append(1)
+        raise AWAY
+
+    with pytest.raises(DatabaseUnavailable, match="no route"):
+        Patience(Database(NOWHERE), 0.8).until_answered(ask)
+    assert 2 <= len(tries) <= 5
+
+
+def test_what_is_no_outage_is_not_asked_again() -> None:
+    tries: list[int] = []
+
+    def ask() -> None:
+        tries.append(1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Patience(Database(NOWHERE), 0.8).until_answered(ask)
+    assert tries == [1]
