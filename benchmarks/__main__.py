@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import journal, steps
+from benchmarks import journal, recover, steps
 from benchmarks.measure import database
 
 console = Console()
@@ -36,6 +36,27 @@ def main(rounds: int) -> None:
         f"{many / few:.2f}",
     )
     console.print(table)
+    with console.status("measuring the look after runs that wait"), database() as url:
+        measured = recover.measure(url, rounds)
+    console.print(waiting_table(measured))
+
+
+def waiting_table(measured: recover.Measured) -> Table:
+    """What looking after `recover.MANY` runs that wait costs."""
+    table = Table("what", "ms", "against", "ms ", "ratio", title="What waiting runs cost")
+
+    def add(what: str, seconds: float, against: str, floor: float) -> None:
+        figures = f"{1000 * seconds:.1f}", against, f"{1000 * floor:.1f}", f"{seconds / floor:.1f}"
+        table.add_row(what, *figures)
+
+    for runs, cost in ((recover.FEW, measured.few), (recover.MANY, measured.many)):
+        add(f"recover(), {runs} runs wait", cost.recover, "no run", measured.empty.recover)
+        add(f"reap, {runs} runs wait", cost.reap, "no run", measured.empty.reap)
+        idle = cost.relay_second, "no run", measured.empty.relay_second
+        add(f"a second of all idle relays, {runs} runs wait", *idle)
+    lost = f"{recover.LOST} lost hints sent again beside {recover.MANY} runs"
+    add(lost, measured.lost, "floor: the same rows by one bare statement", measured.floor)
+    return table
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""What it costs to look after runs that wait, and how soon many lost hints are sent again."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from benchmarks.measure import durable_on, plain, workflow_of
+from celery_durable import Durable
+from celery_durable.recovery import Reaper, recover_in_turn
+
+FEW, MANY = 1000, 100_000
+LOST = 10_000
+
+FILL = """
+WITH runs AS (
+    INSERT INTO durable_run (id, workflow, version, status, input)
+    SELECT gen_random_uuid(), 'waits', 1, 'running', '{}' FROM generate_series(1, %(runs)s)
+    RETURNING id
+), numbered AS (
+    SELECT id, (ARRAY['signal', 'timer', 'child', 'branches', NULL])[row_number() OVER () %% 5 + 1]
+        AS wait
+    FROM runs
+)
+INSERT INTO durable_token
+    (id, run_id, node, unit, queue, fence, wait, awaits, child_run_id, waiting_since, wake_at,
+     remaining, failed, total, opened, hinted_at)
+SELECT gen_random_uuid(), id, 'n', 'n', 'durable', gen_random_uuid(), wait,
+    CASE wait WHEN 'signal' THEN 'go' END,
+    CASE wait WHEN 'child' THEN lead(id, 2, id) OVER () END,
+    CASE WHEN wait IS NOT NULL THEN now() END,
+    now() + CASE wait WHEN 'timer' THEN interval '3 days' ELSE interval '0' END
+        + CASE WHEN wait = 'signal' THEN interval '1 day' ELSE interval '0' END,
+    gate, gate * 0, gate, gate,
+    now() - CASE WHEN wait IS NULL THEN interval '0' ELSE interval '1 day' END
+FROM numbered, LATERAL (SELECT CASE wait WHEN 'branches' THEN 3 END) AS g (gate)
+"""
+"""Runs that wait for a signal, a time, a child or branches, and one in five that a hint in the
+broker's queue has been put for."""
+
+TIMERS = """
+INSERT INTO durable_outbox (task, args, options, run_id, token_id, fence, available_at)
+SELECT 'durable.advance', '[]', '{}', run_id, id, fence, wake_at
+FROM durable_token WHERE wait IN ('timer', 'signal')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds that looking once takes: all tokens, the dead, and an idle relay in a second."""
+
+    recover: float
+    reap: float
+    relay_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What looking costs with no run, with `FEW` and with `MANY`, and `LOST` hints: the seconds
+    until all were sent again, and those of the same writes as one bare statement."""
+
+    empty: Cost
+    few: Cost
+    many: Cost
+    lost: float
+    floor: float
+
+
+def measure(url: str, rounds: int) -> Measured:
+    """On one database, filled between the measurements."""
+    durable, connection = durable_on(url), plain(url)
+    workflow = workflow_of(durable, "waits", 1)
+    cost(durable, connection, 1)  # compiles the statements
+    empty, few, many = (filled(durable, connection, runs, rounds) for runs in (0, FEW, MANY - FEW))
+    workflow.start_many([{}] * LOST)
+    lost, floor = burst(durable, connection)
+    connection.close()
+    return Measured(empty, few, many, lost, floor)
+
+
+def filled(durable: Durable, connection: psycopg.Connection, runs: int, rounds: int) -> Cost:
+    """What looking costs when so many more runs wait."""
+    connection.execute(FILL, {"runs": runs})
+    connection.execute("DELETE FROM durable_outbox")
+    connection.execute(TIMERS)
+    connection.execute("VACUUM ANALYZE")
+    return cost(durable, connection, rounds)
+
+
+def cost(durable: Durable, connection: psycopg.Connection, rounds: int) -> Cost:
+    """The median of some looks, none of which finds anything."""
+
+    def reap() -> None:
+        with durable.database.autocommit() as reaping:
+            Reaper().reap(reaping)
+
+    def in_turn() -> None:
+        connection.execute("UPDATE durable_recovery SET next_at = now()")
+        recover_in_turn(durable.database)
+
+    def relay_second() -> None:
+        reap()
+        reap()
+        in_turn()
+
+    # As just hinted as they were at the beginning: nothing here takes a day.
+    connection.execute("UPDATE durable_token SET hinted_at = now() WHERE wait IS NULL")
+    assert durable.recover() == 0, "what waits is not lost"
+    return Cost(*(seconds(rounds, work) for work in (durable.recover, reap, relay_second)))
+
+
+def burst(durable: Durable, connection: psycopg.Connection) -> tuple[float, float]:
+    """The outbox of many new runs is lost: the seconds until recovery has filled it again, and
+    those of a bare statement that fills it."""
+    connection.execute("CREATE TABLE kept AS SELECT * FROM durable_outbox")
+    new = "WHERE token_id IN (SELECT id FROM durable_token WHERE unit = 'step_0')"
+    connection.execute(f"DELETE FROM durable_outbox {new}".encode())
+    began = time.perf_counter()
+    connection.execute(f"INSERT INTO durable_outbox SELECT * FROM kept {new}".encode())
+    floor = time.perf_counter() - began
+    connection.execute(f"DELETE FROM durable_outbox {new}".encode())
+    connection.execute(
+        "UPDATE durable_token SET hinted_at = now() - interval '11 s', wake_at = now()"
+        " - interval '11 s' WHERE unit = 'step_0'"
+    )
+    connection.execute("VACUUM ANALYZE")
+    connection.execute("UPDATE durable_recovery SET next_at = now()")
+    began, moved = time.perf_counter(), 0
+    while moved < LOST:
+        share = recover_in_turn(durable.database)
+        moved += share.moved
+        time.sleep(share.pause.total_seconds())
+    return time.perf_counter() - began, floor
+
+
+def seconds(rounds: int, work: Callable[[], object]) -> float:
+    """The median duration."""
+    durations = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - began)
+    return statistics.median(durations)
