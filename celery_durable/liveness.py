@@ -31,8 +31,10 @@ from celery_durable.store.workers import WorkerFacts
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 3
-RETAKE_AT_MOST_AFTER = 0.5
-"""Seconds between tries to take a lost lock again, or to renew while Postgres is away."""
+RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.5
+"""Seconds between tries to take a lost lock again, or to renew while Postgres is away; doubling. A
+worker that renews within `recovery.GRACE` after it lost its lock is not declared dead.
+"""
 
 RETAKE_EVERY = 0.1
 """Seconds between tries to take a lock that the lost connection still holds."""
@@ -154,7 +156,11 @@ class Registration:
         self.given_up: deque[UUID] = deque(maxlen=GIVEN_UP_AT_MOST)
         self._suspects: frozenset[UUID] = frozenset()
         self._outage = Outage(
-            logger, f"Worker {self.id}", maximum=RETAKE_AT_MOST_AFTER, shared=database.outage
+            logger,
+            f"Worker {self.id}",
+            first=RETAKE_FIRST,
+            maximum=RETAKE_MAXIMUM,
+            shared=database.outage,
         )
         self._raw, self._number = self._take_new_lock()
         with closed_on_error(self._raw):

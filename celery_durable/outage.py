@@ -65,11 +65,14 @@ class Outage:
         self,
         logger: logging.Logger,
         who: str,
+        *,
+        first: float = FIRST,
         maximum: float = MAXIMUM,
         shared: Shared | None = None,
     ) -> None:
         self._logger = logger
         self._who = who
+        self._first = first
         self._maximum = maximum
         self._shared = shared
         self._wait = 0.0
@@ -89,7 +92,7 @@ class Outage:
             trace = None if is_expected else error
             self._logger.warning("%s tries again: %s", self._who, error, exc_info=trace)
             self._is_shared = False
-        self._wait = min(max(2 * self._wait, FIRST), self._maximum)
+        self._wait = min(max(2 * self._wait, self._first), self._maximum)
         return self._wait
 
     def is_over(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -16,19 +17,30 @@ from celery_durable.store import inbox, orphans, signals, stalled, workers
 from celery_durable.store.connection import Connection, Hindered
 from celery_durable.store.database import Database
 from celery_durable.store.stalled import Page
+from celery_durable.store.workers import Lifeless
 
 logger = logging.getLogger(__name__)
 
 BATCH = 500
 """Most rows one pass of one chore looks at."""
 
-GRACE = 0.25
-"""Seconds a lock must be free before its worker is dead: time to take a lost one again."""
+GRACE = 0.5
+"""Seconds a lock must be free before its worker is dead: time to take a lost one again, or to renew
+at least.
+"""
+
+GRACE_OF_MANY = 5.0
+"""The same where workers of several nodes lost theirs at once: what broke is then the way to
+Postgres, more likely than all of them, and hundreds of processes may be coming back.
+"""
 
 RENEWAL_GRACE = 1.0
 """Seconds a worker must be seen expired before it is dead: after an outage that all were in, it
 renews as soon as others look for it.
 """
+
+LOOK_AGAIN_AFTER = 0.25
+"""Seconds between looks at a worker that seems to be dead."""
 
 FIRST_HINT_AFTER = timedelta(seconds=10)
 """A hint that has not been followed for so long is taken for lost; each time twice as long."""
@@ -54,7 +66,7 @@ class Reaper:
     """Declares workers dead and frees their tokens; remembers since when each seemed to be."""
 
     def __init__(self) -> None:
-        self._seen_since: dict[UUID, float] = {}
+        self._seen_since: dict[Lifeless, float] = {}
 
     def reap(self, connection: Connection) -> int:
         """Free every token whose worker has ended, is dead or is absent; returns how many.
@@ -72,9 +84,9 @@ class Reaper:
     def reap_after_grace(self, connection: Connection) -> int:
         """For a caller that will not come again: waits for the grace of those that seem dead."""
         freed = self.reap(connection)
-        until = time.monotonic() + RENEWAL_GRACE
-        while self.has_suspects and time.monotonic() < until + GRACE:
-            time.sleep(GRACE)
+        until = time.monotonic() + GRACE_OF_MANY + LOOK_AGAIN_AFTER
+        while self.has_suspects and time.monotonic() < until:
+            time.sleep(LOOK_AGAIN_AFTER)
             freed += self.reap(connection)
         return freed
 
@@ -86,12 +98,17 @@ class Reaper:
     def _declare_dead(self, connection: Connection) -> None:
         now = time.monotonic()
         lifeless = workers.lifeless(connection)
-        self._seen_since = {one.id: self._seen_since.get(one.id, now) for one in lifeless}
-        doomed = [one.id for one in lifeless if now - self._seen_since[one.id] >= grace_of(one)]
+        self._seen_since = {one: self._seen_since.get(one, now) for one in lifeless}
+        grace = grace_after(lifeless)
+        doomed = [
+            one
+            for one in lifeless
+            if now - self._seen_since[one] >= (RENEWAL_GRACE if one.is_expired else grace)
+        ]
         if not doomed:
             return
-        for one_id in doomed:
-            del self._seen_since[one_id]
+        for one in doomed:
+            del self._seen_since[one]
         for dead in workers.declare_dead(connection, doomed):
             logger.warning(
                 "Worker %s (%s, pid %d) is gone%s; its units will run elsewhere",
@@ -102,9 +119,10 @@ class Reaper:
             )
 
 
-def grace_of(worker: workers.Lifeless) -> float:
-    """Seconds for which a worker must seem to be dead."""
-    return RENEWAL_GRACE if worker.is_expired else GRACE
+def grace_after(lifeless: Iterable[Lifeless]) -> float:
+    """Seconds after which those of them are dead that have not expired, but whose lock is free."""
+    nodes = {one.node_id for one in lifeless if not one.is_expired}
+    return GRACE_OF_MANY if len(nodes) > 1 else GRACE
 
 
 def recover(database: Database, reaper: Reaper | None = None) -> int:

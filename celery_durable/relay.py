@@ -20,7 +20,7 @@ import psycopg
 
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.outage import Outage
-from celery_durable.recovery import GRACE, Reaper, recover_in_turn
+from celery_durable.recovery import LOOK_AGAIN_AFTER, Reaper, recover_in_turn
 from celery_durable.settings import Settings
 from celery_durable.store import outbox
 from celery_durable.store.connection import Connection, PsycopgConnection
@@ -98,7 +98,7 @@ class Chores:
         except Exception as error:  # noqa: BLE001 - a background loop
             is_expected = isinstance(error, DatabaseUnavailable)
             return self._outage.goes_on(error, is_expected=is_expected)
-        return GRACE if self._reaper.has_suspects else REAP_EVERY
+        return LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
 
     def _do(self) -> int:
         with self._database.autocommit() as connection:

@@ -9,6 +9,7 @@ cluster                                       `tests.cluster`
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -39,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests/model: more crashes, duplicates and losses at once, and more random workflows",
     )
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would what the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

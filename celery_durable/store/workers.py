@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -226,15 +226,27 @@ _is_lifeless = sa.and_(
     ),
 )
 
-_LIFELESS = Statement(sa.select(t.worker.c.id, _is_expired.label("is_expired")).where(_is_lifeless))
+_LIFELESS = Statement(
+    sa.select(
+        t.worker.c.id,
+        t.worker.c.node_id,
+        t.worker.c.expires_at,
+        _is_expired.label("is_expired"),
+    ).where(_is_lifeless)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Lifeless:
-    """A worker that has expired, or whose lock is free just now."""
+    """A worker that has expired, or whose lock is free just now.
+
+    One that has renewed is another: `expires_at` moves, and between two looks it was alive.
+    """
 
     id: UUID
-    is_expired: bool
+    node_id: UUID
+    expires_at: datetime
+    is_expired: bool = field(compare=False)
 
 
 def lifeless(connection: Connection) -> Sequence[Lifeless]:
@@ -247,11 +259,15 @@ def lifeless(connection: Connection) -> Sequence[Lifeless]:
     return [Lifeless(**row) for row in connection.rows(_LIFELESS, parameters)]
 
 
-_doomed = sa.func.json_array_elements_text(sql.json("doomed")).table_valued("value")
+_doomed = sa.func.json_each_text(sql.json("doomed")).table_valued("key", "value")
 
 _DECLARE = Statement(
     sa.update(t.worker)
-    .where(t.worker.c.id.in_(sa.select(sa.cast(_doomed.c.value, sa.Uuid))), _is_lifeless)
+    .where(
+        t.worker.c.id == sa.cast(_doomed.c.key, sa.Uuid),
+        t.worker.c.expires_at == sa.cast(_doomed.c.value, t.worker.c.expires_at.type),
+        _is_lifeless,
+    )
     .values(ended_at=sql.clock)
     .returning(t.worker.c.id, t.worker.c.hostname, t.worker.c.pid, t.worker.c.draining)
 )
@@ -267,11 +283,11 @@ class DeadWorker:
     draining: bool
 
 
-def declare_dead(connection: Connection, doomed: Sequence[UUID]) -> Sequence[DeadWorker]:
-    """Mark as ended those of `doomed` that still seem to be dead."""
+def declare_dead(connection: Connection, doomed: Sequence[Lifeless]) -> Sequence[DeadWorker]:
+    """Mark as ended those of `doomed` that still seem to be dead, and have not renewed since."""
     parameters = {
         "lock_space": lock_space(connection),
-        "doomed": json.dumps([str(worker) for worker in doomed]),
+        "doomed": json.dumps({str(one.id): one.expires_at.isoformat() for one in doomed}),
     }
     return [DeadWorker(**row) for row in connection.rows(_DECLARE, parameters)]
 

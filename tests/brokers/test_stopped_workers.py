@@ -107,8 +107,8 @@ def test_a_worker_that_cannot_take_its_lock_again_is_taken_for_dead(shop: Shop) 
 
 
 def two_workers(shop: Shop, pool: str, **settings: object) -> tuple[WorkerNode, WorkerNode]:
-    """One with such settings, and one as ever."""
-    env = {CONFIG: json.dumps(settings)}
+    """One with such settings, and one as ever; the first takes no message that it cannot follow."""
+    env = {CONFIG: json.dumps({"worker_prefetch_multiplier": 1, **settings})}
     first = shop.worker(pool=pool, concurrency=1, env=env, ready=False)
     second = shop.worker(pool=pool, concurrency=1, ready=False)
     shop.cluster.wait_ready()

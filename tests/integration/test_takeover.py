@@ -23,8 +23,8 @@ from tests.integration.driving import (
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is found free is a death at once; one test here is about the grace."""
-    monkeypatch.setattr(recovery, "GRACE", 0.0)
-    monkeypatch.setattr(recovery, "RENEWAL_GRACE", 0.0)
+    for grace in ("GRACE", "GRACE_OF_MANY", "RENEWAL_GRACE"):
+        monkeypatch.setattr(recovery, grace, 0.0)
 
 
 class Scene:
@@ -105,10 +105,9 @@ def test_reaping_twice_counts_one_crash_and_puts_one_hint(world: World) -> None:
 def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
     """P5: the worker was declared dead, and the one who did it died before it freed the token."""
     scene = Scene(world)
-    worker_id_of_the_dead = worker_id(scene.hung)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        assert len(workers.declare_dead(connection, [worker_id_of_the_dead])) == 1
+        assert len(workers.declare_dead(connection, workers.lifeless(connection))) == 1
 
     assert scene.reap() == 1
     world.drain(scene.other)
@@ -280,6 +279,77 @@ def test_a_lock_that_is_free_for_a_moment_is_no_death(
         assert [reaper.reap(connection) for _ in range(3)] == [0, 0, 0]
         monkeypatch.setattr(recovery, "GRACE", 0.0)
         assert reaper.reap(connection) == 1
+    scene.let_go()
+
+
+class Clock:
+    """A clock that stands still until it is moved; in the place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_lock_that_is_lost_twice_is_no_death(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: the worker has taken it again, and so renewed, between two looks that find it free."""
+    monkeypatch.setattr(recovery, "GRACE", 1.0)
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock)
+    scene = Scene(world)
+    hung = worker_id(scene.hung)
+    world.kill(scene.hung)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert reaper.reap(connection) == 0
+        assert workers.renew(connection, hung, 30.0)
+        clock.now = 1.0
+        assert reaper.reap(connection) == 0
+        clock.now = 2.0
+        assert reaper.reap(connection) == 1
+    scene.let_go()
+
+
+def test_several_nodes_that_lose_their_locks_at_once_have_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: what is broken is the way to Postgres, and many workers are coming back."""
+    monkeypatch.setattr(recovery, "GRACE_OF_MANY", 10.0)
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock)
+    scene = Scene(world)
+    third = world.worker(scene.define())
+    hung, idle = worker_id(scene.hung), worker_id(third)
+    world.kill(scene.hung)
+    world.kill(third)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        for seconds in (0.0, 1.0, 9.0):
+            clock.now = seconds
+            assert reaper.reap(connection) == 0
+        with third.database.autocommit() as back:
+            number = world.one("SELECT lock_number FROM durable_worker WHERE id = %s", idle)
+            assert workers.take_lock(back, number)
+            # The other has been away for long enough for one that is alone.
+            assert reaper.reap(connection) == 1
+        ended = "SELECT id FROM durable_worker WHERE ended_at IS NOT NULL"
+        assert world.one(ended) == hung
+    scene.let_go()
+
+
+def test_a_worker_that_renews_as_it_is_declared_dead_is_not(world: World) -> None:
+    """P4"""
+    scene = Scene(world)
+    hung = worker_id(scene.hung)
+    world.kill(scene.hung)
+    with scene.other.database.autocommit() as connection:
+        (seen,) = workers.lifeless(connection)
+        assert workers.renew(connection, hung, 30.0)
+        assert not workers.declare_dead(connection, [seen])
+        assert workers.declare_dead(connection, workers.lifeless(connection))
     scene.let_go()
 
 

@@ -88,8 +88,8 @@ UNSTUCK = (
         promise="P5",
         takes_out="looking twice at a worker that has expired",
         file="celery_durable/recovery.py",
-        old="return RENEWAL_GRACE if worker.is_expired else GRACE",
-        new="return 0.0 if worker.is_expired else GRACE",
+        old="(RENEWAL_GRACE if one.is_expired else grace)",
+        new="(0.0 if one.is_expired else grace)",
         tests=(
             f"{TESTS}/test_takeover.py::test_a_worker_that_expired_in_an_outage_of_all_may_still_renew",
         ),
