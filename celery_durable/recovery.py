@@ -100,11 +100,11 @@ class Reaper:
         lifeless = workers.lifeless(connection)
         self._seen_since = {one: self._seen_since.get(one, now) for one in lifeless}
         grace = grace_after(lifeless)
-        doomed = [
-            one
-            for one in lifeless
-            if now - self._seen_since[one] >= (RENEWAL_GRACE if one.is_expired else grace)
-        ]
+        doomed = {
+            one: now - since
+            for one, since in self._seen_since.items()
+            if now - since >= (RENEWAL_GRACE if one.is_expired else grace)
+        }
         if not doomed:
             return
         for one in doomed:

@@ -42,7 +42,10 @@ _cleanup = sa.case(
     ),
     else_=sa.literal_column("interval '0'"),
 )
-_has_timed_out: Any = sa.func.coalesce(t.token.c.deadline_at <= sql.clock, sa.false())
+# A worker that died had until then, not until somebody was sure of it.
+_has_timed_out: Any = sa.func.coalesce(
+    t.token.c.deadline_at <= sa.func.coalesce(t.worker.c.ended_at, sql.clock), sa.false()
+)
 _is_overdue: Any = sa.func.coalesce(t.token.c.deadline_at + _cleanup < sql.clock, sa.false())
 _is_gone = sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))
 

@@ -259,16 +259,23 @@ def lifeless(connection: Connection) -> Sequence[Lifeless]:
     return [Lifeless(**row) for row in connection.rows(_LIFELESS, parameters)]
 
 
-_doomed = sa.func.json_each_text(sql.json("doomed")).table_valued("key", "value")
+_doomed: Any = (
+    sa.func.json_to_recordset(sql.json("doomed"))
+    .table_valued(
+        sa.column("id", sa.Uuid),
+        sa.column("expires_at", t.worker.c.expires_at.type),
+        sa.column("seconds", sa.Double),
+        name="doomed",
+    )
+    .render_derived(with_types=True)
+)
 
 _DECLARE = Statement(
     sa.update(t.worker)
     .where(
-        t.worker.c.id == sa.cast(_doomed.c.key, sa.Uuid),
-        t.worker.c.expires_at == sa.cast(_doomed.c.value, t.worker.c.expires_at.type),
-        _is_lifeless,
+        t.worker.c.id == _doomed.c.id, t.worker.c.expires_at == _doomed.c.expires_at, _is_lifeless
     )
-    .values(ended_at=sql.clock)
+    .values(ended_at=sql.clock - _doomed.c.seconds * sa.literal_column("interval '1 s'"))
     .returning(t.worker.c.id, t.worker.c.hostname, t.worker.c.pid, t.worker.c.draining)
 )
 
@@ -283,12 +290,16 @@ class DeadWorker:
     draining: bool
 
 
-def declare_dead(connection: Connection, doomed: Sequence[Lifeless]) -> Sequence[DeadWorker]:
-    """Mark as ended those of `doomed` that still seem to be dead, and have not renewed since."""
-    parameters = {
-        "lock_space": lock_space(connection),
-        "doomed": json.dumps({str(one.id): one.expires_at.isoformat() for one in doomed}),
-    }
+def declare_dead(connection: Connection, doomed: Mapping[Lifeless, float]) -> Sequence[DeadWorker]:
+    """Mark as ended those of `doomed` that still seem to be dead, and have not renewed since.
+
+    Each has seemed so for that many seconds, and ended then.
+    """
+    rows = [
+        {"id": str(one.id), "expires_at": one.expires_at.isoformat(), "seconds": seconds}
+        for one, seconds in doomed.items()
+    ]
+    parameters = {"lock_space": lock_space(connection), "doomed": json.dumps(rows)}
     return [DeadWorker(**row) for row in connection.rows(_DECLARE, parameters)]
 
 

@@ -262,7 +262,8 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     token_id = claimed_by_the_dead(world)
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
-        workers.declare_dead(connection, workers.lifeless(connection))
+        (dead,) = workers.lifeless(connection)
+        workers.declare_dead(connection, {dead: 0.0})
         (orphan,) = orphans.find(connection, 10)
         assert orphans.free(connection, orphan, uuid4())
         newer = uuid4()

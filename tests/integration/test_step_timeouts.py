@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, RetryPolicy, recovery
 from celery_durable.errors import StepTimeout
-from tests.integration.driving import Gate, World, noting, spawn
+from celery_durable.recovery import Reaper
+from tests.integration.driving import Clock, Gate, World, noting, spawn
 from tests.integration.forks import advance, ended, messages, standing
 
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
@@ -163,6 +164,25 @@ def test_a_worker_that_dies_before_the_deadline_has_crashed(world: World) -> Non
     scene = Late(world)
     world.kill(scene.slow)
     assert world.reap(scene.other) == 1
+    token = scene.token()
+    assert (token["attempt"], token["crashes"], token["flags"]) == (1, 1, 0)
+    scene.let_go()
+
+
+def test_a_worker_that_seemed_dead_before_the_deadline_has_crashed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: though the time is up by when it is declared dead."""
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock)
+    scene = Late(world)
+    world.kill(scene.slow)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert reaper.reap(connection) == 0
+        world.rows(PASS_DEADLINE)
+        clock.now = 60.0
+        assert reaper.reap(connection) == 1
     token = scene.token()
     assert (token["attempt"], token["crashes"], token["flags"]) == (1, 1, 0)
     scene.let_go()

@@ -10,6 +10,7 @@ from celery_durable import Durable, recovery
 from celery_durable.recovery import Reaper
 from celery_durable.store import workers
 from tests.integration.driving import (
+    Clock,
     Define,
     Gate,
     World,
@@ -107,7 +108,10 @@ def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
     scene = Scene(world)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        assert len(workers.declare_dead(connection, workers.lifeless(connection))) == 1
+        assert (
+            len(workers.declare_dead(connection, dict.fromkeys(workers.lifeless(connection), 0.0)))
+            == 1
+        )
 
     assert scene.reap() == 1
     world.drain(scene.other)
@@ -282,16 +286,6 @@ def test_a_lock_that_is_free_for_a_moment_is_no_death(
     scene.let_go()
 
 
-class Clock:
-    """A clock that stands still until it is moved; in the place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 def test_a_lock_that_is_lost_twice_is_no_death(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,8 +342,9 @@ def test_a_worker_that_renews_as_it_is_declared_dead_is_not(world: World) -> Non
     with scene.other.database.autocommit() as connection:
         (seen,) = workers.lifeless(connection)
         assert workers.renew(connection, hung, 30.0)
-        assert not workers.declare_dead(connection, [seen])
-        assert workers.declare_dead(connection, workers.lifeless(connection))
+        assert not workers.declare_dead(connection, {seen: 0.0})
+        (seen,) = workers.lifeless(connection)
+        assert workers.declare_dead(connection, {seen: 0.0})
     scene.let_go()
 
 

@@ -259,8 +259,8 @@ TAKING_OVER = (
         promise="P4",
         takes_out="looking whether a worker has renewed as it is declared dead",
         file=WORKERS,
-        old="t.worker.c.expires_at == sa.cast(_doomed",
-        new="t.worker.c.expires_at >= sa.cast(_doomed",
+        old="t.worker.c.expires_at == _doomed.c.expires_at",
+        new="t.worker.c.expires_at >= _doomed.c.expires_at",
         tests=(f"{TAKEOVER}::test_a_worker_that_renews_as_it_is_declared_dead_is_not",),
     ),
     Mutant(

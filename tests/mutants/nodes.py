@@ -212,6 +212,15 @@ ONE_AFTER_THE_OTHER = (
         ),
     ),
     Mutant(
+        name="time-is-up-when-it-dies",
+        promise="P5",
+        takes_out="asking when a worker died, not when somebody was sure of it",
+        file=ORPHANS,
+        old="sa.func.coalesce(t.worker.c.ended_at, sql.clock)",
+        new="sql.clock",
+        tests=(f"{TIMEOUTS}::test_a_worker_that_seemed_dead_before_the_deadline_has_crashed",),
+    ),
+    Mutant(
         name="a-message-limits-its-own-unit",
         promise="P5",
         takes_out="putting back a unit whose message has the limit of another",
