@@ -255,9 +255,12 @@ class EmbeddedPostgres:
         process = self._run([str(initdb), "-D", str(data), *_INITDB_OPTIONS])
         try:
             failed = process.wait() != 0
-        finally:
-            process.kill()  # an interrupted one would go on writing
+        except BaseException:
+            # The server that it runs would go on writing. They share a group: see `_run`.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            raise
+        finally:
             _say_farewell(process)
         if failed:
             _fail("initdb failed", self._log)

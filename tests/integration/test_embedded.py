@@ -132,6 +132,28 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
     assert not directory.exists()
 
 
+def test_a_start_that_is_interrupted_leaves_no_process_and_no_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that initdb runs would go on writing for as long as it is held up."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    family: list[psutil.Process] = []
+
+    def interrupted(initdb: subprocess.Popen[bytes]) -> int:
+        monkeypatch.undo()
+        parent = psutil.Process(initdb.pid)
+        family.extend(wait_until(lambda: parent.children(recursive=True)[1:]))
+        for each in family:
+            each.suspend()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedPostgres().start()
+    wait_until(lambda: all(is_gone(each.pid) for each in family), message=lambda: str(family))
+    assert list(folder.iterdir()) == []
+
+
 def test_a_named_folder_keeps_its_data_and_its_mode(folder: Path) -> None:
     with EmbeddedPostgres(folder) as server:
         server.create_database("kept")
