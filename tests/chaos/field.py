@@ -5,11 +5,10 @@ import os
 import random
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from heapq import heappop, heappush
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,7 +98,7 @@ def client(env: Mapping[str, str]) -> Durable:
 
 
 class Field:
-    """Everything that runs, and what is to be done to it later."""
+    """Everything that runs, and what is done to it later."""
 
     def __init__(
         self, postgres: EmbeddedPostgres, broker: Broker, cluster: Cluster, durable: Durable
@@ -117,8 +116,7 @@ class Field:
         self.beat: LocalNode = cluster.beat(APP)
         self.nodes: list[LocalNode] = [*self.workers, self.relay, self.beat]
         self._down_since: dict[str, float] = {}
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = count()
+        self._timers: list[threading.Timer] = []
         cluster.wait_ready()
 
     def _worker(self, cluster: Cluster, pool: str, concurrency: int, *, relay: bool) -> WorkerNode:
@@ -134,13 +132,14 @@ class Field:
         return {node.pid, *node.children()} if node.is_running else set()
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
-        """Do it when `attend` is called then."""
-        heappush(self._agenda, (time.monotonic() + seconds, next(self._numbers), what))
+        """Do it then, whatever else is being done."""
+        timer = threading.Timer(seconds, what)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
 
     def attend(self) -> None:
-        """Do what is due, and start again what has ended."""
-        while self._agenda and self._agenda[0][0] <= time.monotonic():
-            heappop(self._agenda)[2]()
+        """Start again what has ended."""
         now = time.monotonic()
         for node in self.nodes:
             if node.is_running:
@@ -150,9 +149,9 @@ class Field:
                 node.process.start()
 
     def calm(self) -> None:
-        """Do all that was put off, and have every process run."""
-        while self._agenda:
-            heappop(self._agenda)[2]()
+        """Wait for what was put off, and have every process run."""
+        for timer in self._timers:
+            timer.join()
         wait_until(self._all_run, timeout=60, message="every process to run again")
 
     def _all_run(self) -> bool:

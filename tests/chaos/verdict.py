@@ -31,6 +31,11 @@ CUTS = (CUT_ALL, CUT_SOME, CUT_LOCKS, FAST, IMMEDIATE)
 
 RENEWED_EVERY = TTL / 3
 
+BEGINS_WITHIN = 1.0
+"""Seconds after a strike in which a process may still come to the handler of what it had claimed
+when it was struck: one that goes on, and a child that notices that its worker was killed.
+"""
+
 LOOKED_BACK, LOOKED_AHEAD = 8.0, 2.0
 """Seconds within which another fault would be in the way of a takeover."""
 
@@ -196,7 +201,7 @@ def explanation(before: Execution, again: Execution, strikes: Sequence[Strike]) 
     that happens to a broker, a relay or another process explains anything.
     """
     for strike in strikes:
-        if strike.ended < before.began or strike.began > again.began:
+        if strike.ended + BEGINS_WITHIN < before.began or strike.began > again.began:
             continue
         if before.pid in strike.killed:
             return strike

@@ -133,10 +133,14 @@ EXPLAINING = (
     KILLED,
     STOPPED,
     replace(STOPPED, stopped=frozenset({OTHER})),
+    # It had claimed before, and came to the handler after.
+    replace(KILLED, began=9.5, ended=9.5),
+    replace(STOPPED, began=0.5, ended=9.5),
     Strike(IMMEDIATE, 11, 11.5),
 )
 NOT_EXPLAINING = (
-    replace(KILLED, began=9, ended=9),
+    replace(KILLED, began=8.5, ended=8.5),
+    replace(STOPPED, began=0, ended=8.5),
     replace(KILLED, killed=frozenset({OTHER})),
     replace(KILLED, began=13, ended=13),
     replace(STOPPED, began=10.5, ended=11.5),
