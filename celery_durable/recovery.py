@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from celery_durable.store import inbox, orphans, signals, stalled, workers
+from celery_durable.store import deaths, inbox, orphans, signals, stalled, workers
 from celery_durable.store.connection import Connection, Hindered
 from celery_durable.store.database import Database
+from celery_durable.store.deaths import Lifeless
 from celery_durable.store.stalled import Page
-from celery_durable.store.workers import Lifeless
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Reaper:
 
     def _declare_dead(self, connection: Connection) -> None:
         now = time.monotonic()
-        lifeless = workers.lifeless(connection)
+        lifeless = deaths.lifeless(connection)
         self._seen_since = {one: self._seen_since.get(one, now) for one in lifeless}
         grace = grace_after(lifeless)
         doomed = {
@@ -109,7 +109,7 @@ class Reaper:
             return
         for one in doomed:
             del self._seen_since[one]
-        for dead in workers.declare_dead(connection, doomed):
+        for dead in deaths.declare_dead(connection, doomed):
             logger.warning(
                 "Worker %s (%s, pid %d) is gone%s; its units will run elsewhere",
                 dead.id,

@@ -7,6 +7,7 @@ database's.
 
     connection   statements that run through whatever connection they are handed
     database     the process's own connections
+    patience     asking Postgres again until it answers
     tables       the schema, as SQLAlchemy tables
     schema       migrating it, and checking that it is current
     codec        values <-> JSON text
@@ -24,6 +25,7 @@ database's.
     inbox        commands that wait to be applied
     signals      signals that wait to be consumed
     workers      who is alive
+    deaths       who has died
     orphans      freeing what the dead had claimed
     runs         starting runs
     definitions  stored plans

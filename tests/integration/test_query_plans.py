@@ -29,6 +29,7 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
     commits,
+    deaths,
     inbox,
     journal,
     orphans,
@@ -188,7 +189,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "orphans": (orphans._FIND, {"batch": 500}),
     "claimed by": (orphans._CLAIMED_BY, {"worker": ID}),
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
-    "lifeless": (workers._LIFELESS, {"lock_space": "x"}),
+    "lifeless": (deaths._LIFELESS, {"lock_space": "x"}),
     "free": (orphans._FREE, FREED),
     "status": (views._STATUS, OF_RUN),
     "ending": (views._ENDING, OF_RUN),

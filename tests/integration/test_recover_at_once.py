@@ -14,7 +14,7 @@ import pytest
 
 from celery_durable import Durable, recovery
 from celery_durable.recovery import recover_in_turn
-from celery_durable.store import orphans, stalled, tokens, workers
+from celery_durable.store import deaths, orphans, stalled, tokens
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
 
 PROCESSES = 10
@@ -262,8 +262,8 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     token_id = claimed_by_the_dead(world)
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
-        (dead,) = workers.lifeless(connection)
-        workers.declare_dead(connection, {dead: 0.0})
+        (dead,) = deaths.lifeless(connection)
+        deaths.declare_dead(connection, {dead: 0.0})
         (orphan,) = orphans.find(connection, 10)
         assert orphans.free(connection, orphan, uuid4())
         newer = uuid4()

@@ -8,7 +8,7 @@ import pytest
 
 from celery_durable import Durable, recovery
 from celery_durable.recovery import Reaper
-from celery_durable.store import workers
+from celery_durable.store import deaths, workers
 from tests.integration.driving import (
     Clock,
     Define,
@@ -109,7 +109,7 @@ def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
         assert (
-            len(workers.declare_dead(connection, dict.fromkeys(workers.lifeless(connection), 0.0)))
+            len(deaths.declare_dead(connection, dict.fromkeys(deaths.lifeless(connection), 0.0)))
             == 1
         )
 
@@ -340,11 +340,11 @@ def test_a_worker_that_renews_as_it_is_declared_dead_is_not(world: World) -> Non
     hung = worker_id(scene.hung)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        (seen,) = workers.lifeless(connection)
+        (seen,) = deaths.lifeless(connection)
         assert workers.renew(connection, hung, 30.0)
-        assert not workers.declare_dead(connection, {seen: 0.0})
-        (seen,) = workers.lifeless(connection)
-        assert workers.declare_dead(connection, {seen: 0.0})
+        assert not deaths.declare_dead(connection, {seen: 0.0})
+        (seen,) = deaths.lifeless(connection)
+        assert deaths.declare_dead(connection, {seen: 0.0})
     scene.let_go()
 
 

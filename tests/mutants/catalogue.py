@@ -20,7 +20,7 @@ DECIDE = "celery_durable/core/decide.py"
 FAILURES = "celery_durable/workflow/failures.py"
 TOKENS = "celery_durable/store/tokens.py"
 COMMITS = "celery_durable/store/commits.py"
-WORKERS = "celery_durable/store/workers.py"
+DEATHS = "celery_durable/store/deaths.py"
 ORPHANS = "celery_durable/store/orphans.py"
 STALLED = "celery_durable/store/stalled.py"
 JOURNAL = "celery_durable/store/journal.py"
@@ -202,8 +202,8 @@ TAKING_OVER = (
         name="worker-lock-probe",
         promise="P5",
         takes_out="trying the lock of a worker",
-        file=WORKERS,
-        old="else_=sa.func.pg_try_advisory_xact_lock(_lock_space, t.worker.c.lock_number),",
+        file=DEATHS,
+        old="else_=sa.func.pg_try_advisory_xact_lock(LOCK_SPACE, t.worker.c.lock_number),",
         new='else_=sql.text("lock_space").is_(None),',
         tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
     ),
@@ -211,7 +211,7 @@ TAKING_OVER = (
         name="expired-workers",
         promise="P5",
         takes_out="the time after which a worker that does not renew is dead",
-        file=WORKERS,
+        file=DEATHS,
         old="        (_is_expired, sa.true()),\n",
         new="",
         tests=(
@@ -222,8 +222,8 @@ TAKING_OVER = (
         name="server-restart",
         promise="P5",
         takes_out="looking whether the server has restarted since the lock was taken",
-        file=WORKERS,
-        old="        (t.worker.c.server_started_at != _server_start, sa.false()),\n",
+        file=DEATHS,
+        old="        (t.worker.c.server_started_at != SERVER_START, sa.false()),\n",
         new="",
         tests=(f"{TAKEOVER}::test_a_restart_of_the_server_is_not_taken_for_death",),
     ),
@@ -249,7 +249,7 @@ TAKING_OVER = (
         name="renewed-between-two-looks",
         promise="P4",
         takes_out="telling a worker that has renewed between two looks from one that is dead",
-        file=WORKERS,
+        file=DEATHS,
         old="    expires_at: datetime\n",
         new="    expires_at: datetime = field(compare=False)\n",
         tests=(f"{TAKEOVER}::test_a_lock_that_is_lost_twice_is_no_death",),
@@ -258,7 +258,7 @@ TAKING_OVER = (
         name="renewed-while-declared-dead",
         promise="P4",
         takes_out="looking whether a worker has renewed as it is declared dead",
-        file=WORKERS,
+        file=DEATHS,
         old="t.worker.c.expires_at == _doomed.c.expires_at",
         new="t.worker.c.expires_at >= _doomed.c.expires_at",
         tests=(f"{TAKEOVER}::test_a_worker_that_renews_as_it_is_declared_dead_is_not",),

@@ -6,7 +6,7 @@ RECOVERY = "celery_durable/recovery.py"
 STALLED = "celery_durable/store/stalled.py"
 TOKENS = "celery_durable/store/tokens.py"
 COMMITS = "celery_durable/store/commits.py"
-WORKERS = "celery_durable/store/workers.py"
+DEATHS = "celery_durable/store/deaths.py"
 ORPHANS = "celery_durable/store/orphans.py"
 NOTIFY = "celery_durable/store/notify.py"
 
@@ -250,7 +250,7 @@ SPARED = (
         name="workers-without-a-lock",
         promise="P5",
         takes_out="waiting for the TTL of a worker that holds no lock",
-        file=WORKERS,
+        file=DEATHS,
         old="(t.worker.c.lock_number.is_(None), sa.false())",
         new="(t.worker.c.lock_number.is_(None), sa.true())",
         tests=(f"{TAKEOVER}::test_a_worker_without_a_lock_is_dead_only_when_it_expired",),
