@@ -31,9 +31,9 @@ from celery_durable.store.workers import WorkerFacts
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 3
-RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.5
+RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25
 """Seconds between tries to take a lost lock again, or to renew while Postgres is away; doubling. A
-worker that renews within `recovery.GRACE` after it lost its lock is not declared dead.
+worker without its lock lives for as long as it renews within each `recovery.GRACE`.
 """
 
 RETAKE_EVERY = 0.1

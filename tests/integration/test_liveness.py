@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
+import pytest
+
 from celery_durable import Durable
+from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import tokens
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -80,6 +83,26 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     at_work.result(20)
     assert log == ["slow", "b"]
     assert run.status().status == "completed"
+
+
+def test_a_worker_that_cannot_take_its_lock_again_lives_while_it_renews(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: Postgres is there, but for a while not to be reached past a pooler."""
+    worker, other = world.worker(), world.worker()
+    me = worker_id(worker)
+
+    def refused() -> NoReturn:
+        raise DatabaseUnavailable("no connection of its own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.database, "dedicated", refused)
+        cut_lock_connection(world, worker)
+        wait_until(lambda: world.lock_holder(worker) is None, message="the lock to be lost")
+        assert world.reap(other) == 0  # after the longest grace
+    wait_until(lambda: world.lock_holder(worker), message="the lock to be taken again")
+    assert worker_id(worker) == me
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
 
 
 def test_a_worker_that_was_declared_dead_takes_a_new_id(world: World) -> None:

@@ -237,6 +237,15 @@ TAKING_OVER = (
         tests=(f"{TAKEOVER}::test_a_lock_that_is_free_for_a_moment_is_no_death",),
     ),
     Mutant(
+        name="lockless-workers-renew",
+        promise="P4",
+        takes_out="renewing all the time while the lock cannot be taken again",
+        file=LIVENESS,
+        old="RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25",
+        new="RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 5.0",
+        tests=(f"{ALIVE}::test_a_worker_that_cannot_take_its_lock_again_lives_while_it_renews",),
+    ),
+    Mutant(
         name="grace-for-many",
         promise="P4",
         takes_out="waiting longer where several nodes lost their locks at once",
