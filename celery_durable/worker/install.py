@@ -29,7 +29,9 @@ def install(durable: Durable, app: Any) -> None:
     app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
     app.on_after_configure.connect(_route, weak=False)
-    app.on_after_finalize.connect(_freezer(durable), weak=False)
+    app.on_after_finalize.connect(_route, weak=False)  # the routes may have been set since
+    if app.configured:
+        _route(app)
     Lifecycle(durable, app).connect()
 
 
@@ -52,23 +54,18 @@ def _add_worker_option(app: Any) -> None:
     )
 
 
+class OwnRoute(dict[str, Any]):
+    """Our entry among the app's routes."""
+
+
 def _route(sender: Any, **_: Any) -> None:
     """Our tasks go to our queue, unless the user routes them elsewhere: the first match wins."""
-    routes = sender.conf.task_routes
-    if not routes:
-        theirs = []
-    elif isinstance(routes, list | tuple):
-        theirs = list(routes)
-    else:
-        theirs = [routes]
-    queue = sender.conf.get("durable_queue") or "durable"
-    sender.conf.task_routes = [*theirs, {"durable.*": {"queue": queue}}]
-
-
-def _freezer(durable: Durable) -> Any:
-    def freeze(sender: Any, **_: Any) -> None:
-        """Every workflow that is known by now is checked, so that a mistake shows at start."""
-        for _workflow in durable.registry:
-            pass
-
-    return freeze
+    conf = sender.conf
+    routes = conf.task_routes or ()
+    found = routes if isinstance(routes, list | tuple) else (routes,)
+    theirs = [route for route in found if not isinstance(route, OwnRoute)]
+    queue = conf.get("durable_queue") or "durable"
+    conf.task_routes = [*theirs, OwnRoute({"durable.*": {"queue": queue}})]
+    if "amqp" in vars(sender):  # it has read the routes, or will
+        sender.amqp.flush_routes()
+        sender.amqp.router = sender.amqp.Router()

@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Published
 from celery_durable.store.outbox import Message
+from celery_durable.worker.configuration import serializer_of
 
 CONFIRM_TIMEOUT = 10.0
 """Seconds a batch waits for RabbitMQ's confirms, and a new connection for the broker."""
@@ -32,6 +33,7 @@ class KombuPublisher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._serializer = serializer_of(app.conf) or "json"
         self._connection: Any = None
         self._producer: Any = None
         self._confirms: Confirms | None = None
@@ -96,7 +98,7 @@ class KombuPublisher:
             producer=producer,
             retry=False,
             ignore_result=True,
-            serializer="json",
+            serializer=self._serializer,
             **message.options,
         )
 

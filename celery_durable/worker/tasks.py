@@ -1,8 +1,9 @@
-"""The Celery tasks. Messages are JSON and carry ids only; results are ignored."""
+"""The Celery tasks. Their messages carry ids only, and their results are ignored."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from celery import Celery, Task
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
+from celery_durable.worker.configuration import serializer_of
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
@@ -27,34 +29,74 @@ SCHEDULE_TAG = "schedule"
 START_AGAIN_AFTER = 5.0
 """Seconds until a start is tried again for which Postgres was away."""
 
-# Acknowledged late, and given back when the process dies: a message is never lost with its worker.
-# `reject_on_worker_lost` is needed for that: without it Celery acknowledges the message of a killed
-# child.
-_OPTIONS: dict[str, Any] = {
-    "shared": False,
+OWN_OPTIONS: Mapping[str, Any] = {
+    # Acknowledged late, and given back when the process dies: a message is never lost with its
+    # worker. Without `reject_on_worker_lost` Celery acknowledges the message of a killed child.
     "acks_late": True,
+    "acks_on_failure": True,
+    "acks_on_timeout": True,
+    "acks_on_failure_or_timeout": True,
     "reject_on_worker_lost": True,
+    "retry_on_worker_lost": False,
     "ignore_result": True,
+    "store_errors_even_if_ignored": False,
+    "store_eager_result": False,
+    "track_started": False,
     "max_retries": None,
-    "serializer": "json",
+    "autoretry_for": (),
+    "throws": (),
+    "rate_limit": None,
+    "expires": None,
+    "time_limit": None,
+    "soft_time_limit": None,
+    "priority": None,
+    "queue": None,
+    "exchange": None,
+    "exchange_type": None,
+    "routing_key": None,
+    "delivery_mode": None,
+    "compression": None,
+    "immediate": None,
+    "mandatory": None,
+    "Strategy": Task.Strategy,
+    "Request": Task.Request,
 }
+"""How our messages are sent and taken, whatever other tasks of the app have."""
+
+
+def keep_own_options(**exceptions: Any) -> Any:
+    """The hook `on_bound` of a task of ours.
+
+    A task takes options from its base class, from `task_*` settings and from `task_annotations`,
+    and Celery 5.7 sends the options of a known task with every message that names it. What the base
+    class and annotations do besides (`__call__`, `on_failure`, ...) stays.
+    """
+
+    def on_bound(cls: Any, app: Any) -> None:
+        super(cls, cls).on_bound(app)
+        own = {**OWN_OPTIONS, "serializer": serializer_of(app.conf) or "json", **exceptions}
+        for name, value in own.items():
+            setattr(cls, name, value)
+
+    return classmethod(on_bound)
 
 
 def register(durable: Durable, app: Celery) -> None:
     """Define the tasks in `app`."""
+    own: dict[str, Any] = {"shared": False, "on_bound": keep_own_options(), "autoretry_for": ()}
 
-    @app.task(name=ADVANCE, bind=True, **_OPTIONS)
+    @app.task(name=ADVANCE, bind=True, **own)
     def advance(task: Task, token_id: str, *more: str) -> None:
         """Look at a token, and at each of `more`."""
         for one in (token_id, *more):
             durable.engine.advance(UUID(one), limit_of(task))
 
-    @app.task(name=COMPENSATE, bind=True, **_OPTIONS)
+    @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
         """Look at a token of a run that is rolled back: the same work under a telling name."""
         durable.engine.advance(UUID(token_id), limit_of(task))
 
-    @app.task(name=RECOVER, **_OPTIONS)
+    @app.task(name=RECOVER, **own)
     def recover() -> None:
         """Free what dead workers had claimed and send lost hints again."""
         try:
@@ -62,7 +104,9 @@ def register(durable: Durable, app: Celery) -> None:
         except DatabaseUnavailable as error:
             logger.warning("Nothing was recovered: %s", error)
 
-    @app.task(name=START, bind=True, **{**_OPTIONS, "ignore_result": False})
+    own["on_bound"] = keep_own_options(ignore_result=False)
+
+    @app.task(name=START, bind=True, **own)
     def start(
         task: Task,
         input: Any = None,

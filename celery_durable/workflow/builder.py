@@ -51,7 +51,7 @@ class Workflow(Definition):
     """A named, versioned, ordered list of nodes. Made by `durable.workflow(...)`; each method
     returns it.
 
-    It is checked and frozen when the app finalizes or its first run starts.
+    It is checked and frozen when a worker starts, or its first run does.
     """
 
     def __init__(
