@@ -24,14 +24,9 @@ from celery_durable.checks import (
 )
 from celery_durable.core.names import HIGHEST_VERSION, MAX_LENGTH
 from celery_durable.core.plan import Outline
-from celery_durable.core.status import FINISHED, Status
-from celery_durable.errors import (
-    ConfigurationError,
-    ResultTimeout,
-    RunCancelled,
-    RunFailed,
-    RunNotFound,
-)
+from celery_durable.core.status import FINISHED
+from celery_durable.ending import Ending
+from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.launching import Given, Launcher
 from celery_durable.settings import Settings
 from celery_durable.store import codec, inbox, runs, signals, views
@@ -43,11 +38,11 @@ from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 
+SCHEDULE_TAG = "schedule"
+"""The tag by which the runs of one schedule know each other."""
+
 BULK = 1000
 """Runs that one statement of `start_many` writes."""
-
-FIRST_LOOK, LAST_LOOK = 0.01, 0.5
-"""Seconds between looks at a run that is waited for; each wait is half as long again."""
 
 
 class Client:
@@ -88,6 +83,27 @@ class Client:
                     )
                 return existing, False
         return new.id, True
+
+    def start_alone(self, workflow: str, input: object, *, key: str, schedule: str) -> UUID | None:
+        """Start a run of the schedule, unless one is unfinished: None.
+
+        Who asks at the same moment waits here, and sees the run that was started. A second start
+        with the same key gives the first run, whatever has become of it.
+        """
+        text("key", key, LONGEST_KEY)
+        outline = self._outline(workflow, None)
+        tags = checked_tags({SCHEDULE_TAG: schedule})
+        new = self.launcher.new_run(outline, input, Given(key, None, tags))
+        with self._writing(None) as connection:
+            runs.wait_for_schedule(connection, outline.workflow, schedule)
+            existing = runs.with_key(connection, outline.workflow, key)
+            if existing is not None:
+                return existing
+            if runs.is_scheduled(connection, outline.workflow, schedule):
+                return None
+            if not runs.start(connection, [new], 0.0):
+                return runs.with_key(connection, outline.workflow, key)
+        return new.id
 
     def start_many(
         self,
@@ -160,28 +176,16 @@ class Client:
                 raise RunNotFound(run_id)
         return entries
 
+    def ending(self, run_id: UUID, timeout: Seconds | None) -> Ending:
+        """A wait for the run's end, to be looked at again and again."""
+        return Ending(self._database, run_id, seconds("timeout", timeout))
+
     def result(self, run_id: UUID, timeout: Seconds | None) -> Any:
         """Wait for the run to end and give its result."""
-        limit = seconds("timeout", timeout)
-        until = None if limit is None else time.monotonic() + limit
-        wait = FIRST_LOOK
-        while True:
-            with self._database.autocommit() as connection:
-                found = views.status_of(connection, run_id)
-            if found is None:
-                raise RunNotFound(run_id)
-            status, error = found
-            if status in FINISHED:
-                break
-            if until is not None and limit is not None and time.monotonic() + wait > until:
-                raise ResultTimeout(run_id, limit, status)
-            time.sleep(wait)
-            wait = min(1.5 * wait, LAST_LOOK)
-        if status is Status.FAILED:
-            raise RunFailed(run_id, error)
-        if status is Status.CANCELLED:
-            raise RunCancelled(run_id, (error.message or None) if error else None)
-        return self.status(run_id).result
+        ending = self.ending(run_id, timeout)
+        while isinstance(answer := ending.look(), float):
+            time.sleep(answer)
+        return answer[0]
 
     def cancel(
         self, run_id: UUID, *, compensate: bool, reason: str | None, session: object

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
 from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
+from celery_durable.threads import Threads
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 from celery_durable.workflow.step import STEP_OPTIONS, Handler, Options, Step, checked_options
@@ -44,6 +44,7 @@ class Durable:
     def __init__(self, app: Celery | None = None) -> None:
         self._app: Celery | None = None
         self.registry = Registry()
+        self.threads = Threads()
         if app is not None:
             self.init_app(app)
 
@@ -336,7 +337,7 @@ class Durable:
     async def astart(self, workflow: Workflow | str, input: object = None, **options: Any) -> Run:
         """`start`; `session` may be an AsyncSession too."""
         session = options.pop("session", None)
-        return await joined_or_apart(
+        return await self._joined_or_apart(
             session, lambda joined: self.start(workflow, input, session=joined, **options)
         )
 
@@ -345,14 +346,14 @@ class Durable:
     ) -> Runs:
         """`start_many`; `session` may be an AsyncSession too."""
         session = options.pop("session", None)
-        return await joined_or_apart(
+        return await self._joined_or_apart(
             session, lambda joined: self.start_many(workflow, inputs, session=joined, **options)
         )
 
     async def acancel(self, run_id: UUID | str, **options: Any) -> None:
         """`cancel`; `session` may be an AsyncSession too."""
         session = options.pop("session", None)
-        await joined_or_apart(
+        await self._joined_or_apart(
             session, lambda joined: self.cancel(run_id, session=joined, **options)
         )
 
@@ -361,39 +362,38 @@ class Durable:
     ) -> Delivery:
         """`resume`; `session` may be an AsyncSession too."""
         session = options.pop("session", None)
-        return await joined_or_apart(
+        return await self._joined_or_apart(
             session, lambda joined: self.resume(run_id, signal, data, session=joined, **options)
         )
 
     async def astatus(self, run_id: UUID | str) -> RunSnapshot:
         """`status`."""
-        return await asyncio.to_thread(self.status, run_id)
+        return await self.threads.call(lambda: self.status(run_id))
 
     async def alist(self, **options: Any) -> Sequence[RunSummary]:
         """`list`."""
-        return await asyncio.to_thread(partial(self.list, **options))
+        return await self.threads.call(lambda: self.list(**options))
 
     async def ahistory(self, run_id: UUID | str) -> Sequence[JournalEntry]:
         """`history`."""
-        return await asyncio.to_thread(self.history, run_id)
+        return await self.threads.call(lambda: self.history(run_id))
 
     async def arecover(self) -> int:
         """`recover`."""
-        return await asyncio.to_thread(self.recover)
+        return await self.threads.call(self.recover)
 
     async def amigrate(self) -> None:
         """`migrate`."""
-        await asyncio.to_thread(self.migrate)
+        await self.threads.call(self.migrate)
 
-
-async def joined_or_apart(session: Any, call: Callable[[Any], T]) -> T:
-    """Run `call` in the AsyncSession's or AsyncConnection's own transaction, or in a thread."""
-    if session is None:
-        return await asyncio.to_thread(call, None)
-    if not hasattr(session, "run_sync"):
-        raise ConfigurationError(
-            f"session= of an async method takes an AsyncSession or AsyncConnection,"
-            f" not {type(session).__name__}."
-        )
-    result: T = await session.run_sync(call)
-    return result
+    async def _joined_or_apart(self, session: Any, call: Callable[[Any], T]) -> T:
+        """Run `call` in the AsyncSession's or AsyncConnection's own transaction, or in a thread."""
+        if session is None:
+            return await self.threads.call(lambda: call(None))
+        if not hasattr(session, "run_sync"):
+            raise ConfigurationError(
+                f"session= of an async method takes an AsyncSession or AsyncConnection,"
+                f" not {type(session).__name__}."
+            )
+        result: T = await session.run_sync(call)
+        return result

@@ -70,8 +70,13 @@ class Run:
         return await self._durable.ahistory(self.id)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
-        """`result`."""
-        return await asyncio.to_thread(self.result, timeout)
+        """`result`; however many wait, they hold no thread."""
+        ending = self._durable.client.ending(self.id, timeout)
+        while True:
+            answer = await self._durable.threads.call(ending.look)
+            if not isinstance(answer, float):
+                return answer[0]
+            await asyncio.sleep(answer)
 
     async def acancel(self, **options: Any) -> None:
         """`cancel`; `session` may be an AsyncSession too."""

@@ -197,6 +197,43 @@ def with_key(connection: Connection, workflow: str, key: str) -> UUID | None:
     return row["id"] if row else None
 
 
+_WAIT_FOR_SCHEDULE = Statement(
+    sa.select(
+        sa.func.pg_advisory_xact_lock(
+            sa.func.hashtextextended(
+                sa.func.concat(sql.text("workflow"), sql.word(" "), sql.text("schedule")),
+                sa.literal_column("0"),
+            )
+        ).label("locked")
+    )
+)
+
+
+def wait_for_schedule(connection: Connection, workflow: str, schedule: str) -> None:
+    """Until the transaction ends nobody else starts a run of this schedule that must be alone.
+
+    What the one before has committed is visible from the next statement on.
+    """
+    connection.rows(_WAIT_FOR_SCHEDULE, {"workflow": workflow, "schedule": schedule})
+
+
+_IS_SCHEDULED = Statement(
+    sa.select(t.run.c.id)
+    .where(
+        t.run.c.workflow == sql.text("workflow"),
+        t.run_schedule == sql.text("schedule"),
+        t.run.c.finished_at.is_(None),
+    )
+    .limit(sa.literal_column("1"))
+)
+
+
+def is_scheduled(connection: Connection, workflow: str, schedule: str) -> bool:
+    """Whether a run of this schedule has not ended."""
+    parameters = {"workflow": workflow, "schedule": schedule}
+    return one(connection, _IS_SCHEDULED, parameters) is not None
+
+
 _BEGIN = Statement(
     sa.update(t.run)
     .where(

@@ -76,7 +76,16 @@ run = sa.Table(
     sa.Index(None, "workflow", "id"),
     sa.Index(None, "tags", postgresql_using="gin"),
     sa.Index(None, "parent_run_id", "id", postgresql_where=sa.text("parent_run_id IS NOT NULL")),
+    sa.Index(
+        "durable_run_schedule_idx",
+        "workflow",
+        sa.text("(tags ->> 'schedule')"),
+        postgresql_where=sa.text("finished_at IS NULL AND (tags ->> 'schedule') IS NOT NULL"),
+    ),
 )
+
+run_schedule = sa.literal_column("tags ->> 'schedule'", sa.Text)
+"""The schedule that has started a run, as `durable_run_schedule_idx` knows it."""
 
 token = sa.Table(
     "durable_token",

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
-from celery_durable.core.status import FINISHED, Status
+from celery_durable.client import SCHEDULE_TAG
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
+from celery_durable.store.patience import Patience
 from celery_durable.worker.configuration import serializer_of
 
 if TYPE_CHECKING:
@@ -23,11 +25,10 @@ logger = logging.getLogger(__name__)
 RECOVER = "durable.recover"
 START = "durable.start"
 
-SCHEDULE_TAG = "schedule"
-"""The tag by which the runs of one schedule know each other."""
-
-START_AGAIN_AFTER = 5.0
-"""Seconds until a start is tried again for which Postgres was away."""
+STARTS_WITHIN = 600.0
+"""Seconds for which a start waits for Postgres, its message unacknowledged, before that goes back
+into the queue. Not fewer: a quorum queue drops what has come back twenty times.
+"""
 
 OWN_OPTIONS: Mapping[str, Any] = {
     # Acknowledged late, and given back when the process dies: a message is never lost with its
@@ -121,15 +122,21 @@ def register(durable: Durable, app: Celery) -> None:
         A message that is delivered twice starts one run. With a `schedule` name and
         `overlap="skip"` nothing is started while a run of that schedule is unfinished.
         """
-        if must_be_skipped(durable, workflow, schedule, overlap):
-            return None
-        tags = {SCHEDULE_TAG: schedule} if schedule else None
+        is_alone = must_be_alone(schedule, overlap)
         key = key or f"message-{task.request.id}"
+
+        def start() -> UUID | None:
+            if is_alone and schedule is not None:
+                return durable.client.start_alone(workflow, input, key=key, schedule=schedule)
+            tags = {SCHEDULE_TAG: schedule} if schedule else None
+            return durable.start(workflow, input, key=key, tags=tags).id
+
         try:
-            return str(durable.start(workflow, input, key=key, tags=tags).id)
+            started = Patience(durable.database, STARTS_WITHIN).until_answered(start)
         except DatabaseUnavailable as error:
-            # The same message once more: its id, and with it the key, stays.
-            raise task.retry(exc=error, countdown=START_AGAIN_AFTER) from error
+            # Back into the queue: not by a new message, which the broker might lose.
+            raise Reject(str(error), requeue=True) from error
+        return None if started is None else str(started)
 
 
 def limit_of(task: Task) -> float | EllipsisType | None:
@@ -141,21 +148,10 @@ def limit_of(task: Task) -> float | EllipsisType | None:
     return ... if limits is None else limits[1]
 
 
-def must_be_skipped(durable: Durable, workflow: str, schedule: str | None, overlap: str) -> bool:
-    """Whether a run of the schedule is unfinished, and that matters."""
+def must_be_alone(schedule: str | None, overlap: str) -> bool:
+    """Whether nothing is to be started while a run of the schedule is unfinished."""
     if overlap not in ("allow", "skip"):
         raise ConfigurationError(f"overlap= takes 'allow' or 'skip', not {overlap!r}.")
-    if overlap == "allow":
-        return False
-    if schedule is None:
+    if overlap == "skip" and not schedule:
         raise ConfigurationError("overlap='skip' needs a schedule= name to know its runs by.")
-    return is_unfinished(durable, workflow, schedule)
-
-
-def is_unfinished(durable: Durable, workflow: str, schedule: str) -> bool:
-    """Whether a run that this schedule started has not ended."""
-    return any(
-        durable.list(workflow=workflow, status=status, tags={SCHEDULE_TAG: schedule}, limit=1)
-        for status in Status
-        if status not in FINISHED
-    )
+    return overlap == "skip"

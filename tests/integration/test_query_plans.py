@@ -170,6 +170,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         runs._ROLL_BACK,
         {**OF_RUN, "parent_token": ID, "token_id": ID, "fence": ID, "queue": "durable"},
     ),
+    "is scheduled": (runs._IS_SCHEDULED, {"workflow": "w1", "schedule": "nightly"}),
     "with key": (runs._WITH_KEY, {"workflow": "w1", "key": "k1"}),
     "send a signal": (signals._SEND, {"run_id": WAITING_RUN, **SENT}),
     "send a signal to many": (signals._SEND, {"run_id": FORKED_RUN, **SENT}),

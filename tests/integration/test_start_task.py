@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from celery_durable import Durable
 from celery_durable.errors import ConfigurationError, UnknownWorkflow
-from tests.integration.driving import World, defining
+from celery_durable.worker import tasks
+from tests.faults.proxy import Proxy
+from tests.integration.driving import World, all_at_once, defining, make_durable, spawn
+from tests.waiting import wait_until
 
 
 def deliver(durable: Durable, *, message: str = "", **options: Any) -> Any:
@@ -55,6 +60,60 @@ def test_a_schedule_may_skip_while_its_last_run_is_unfinished(world: World) -> N
     world.drain(durable)
     assert deliver(durable, **nightly) is not None
     assert durable.status(first).tags == {"schedule": "nightly"}
+
+
+def test_eight_messages_at_once_start_one_run_of_a_schedule(world: World) -> None:
+    workers = [world.worker(defining([], "a")) for _ in range(8)]
+    nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
+    for night in range(1, 6):
+        started = all_at_once([partial(deliver, worker, **nightly) for worker in workers])
+        assert sum(run_id is not None for run_id in started) == 1
+        assert world.counts()["run"] == night
+        world.drain(workers[0])
+
+
+def test_a_message_of_a_schedule_that_is_delivered_again_has_started_its_run(world: World) -> None:
+    """It is not skipped for the sake of the run that it has started itself."""
+    durable = world.worker(defining([], "a"))
+    nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
+    first = deliver(durable, message="m1", **nightly)
+    assert deliver(durable, message="m1", **nightly) == first
+    assert deliver(durable, message="m2", **nightly) is None
+    world.drain(durable)
+    assert deliver(durable, message="m1", **nightly) == first
+    assert world.counts()["run"] == 1
+
+
+@pytest.mark.parametrize("overlap", ["skip", "allow"])
+def test_a_start_waits_for_a_postgres_that_is_away(
+    world: World, caplog: pytest.LogCaptureFixture, overlap: str
+) -> None:
+    proxy = Proxy(world.url)
+    durable = make_durable(proxy.url, defining([], "a"))
+    proxy.refuse()
+    waiting = spawn(partial(deliver, durable, workflow="w", schedule="nightly", overlap=overlap))
+    wait_until(lambda: "does not answer" in caplog.text or waiting.done(), message="the outage")
+    proxy.accept()
+    started = waiting.result(20)
+    proxy.close()
+    durable.database.close()
+    assert world.one("SELECT id FROM durable_run") == UUID(started)
+
+
+def test_a_start_whose_time_is_up_goes_back_into_its_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is put back, and no new message is sent, which the broker might lose."""
+    monkeypatch.setattr(tasks, "STARTS_WITHIN", 0.0)
+    proxy = Proxy(world.url)
+    durable = make_durable(proxy.url, defining([], "a"))
+    proxy.refuse()
+    task = durable.app.tasks["durable.start"]
+    ended = task.apply(kwargs={"workflow": "w", "schedule": "nightly", "overlap": "skip"})
+    proxy.close()
+    assert ended.state == "REJECTED"
+    assert ended.result.requeue
+    assert task.acks_late
 
 
 @pytest.mark.parametrize(

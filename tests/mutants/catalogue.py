@@ -43,6 +43,7 @@ DEFINITIONS = f"{TESTS}/test_definitions.py"
 COST = f"{TESTS}/test_flat_cost.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 NODES_COST = f"{TESTS}/test_flat_cost_nodes.py"
+START_TASK = f"{TESTS}/test_start_task.py"
 BAD = f"{TESTS}/test_bad_input.py"
 OUTCOME = f"{TESTS}/test_unknown_outcome.py"
 RELAYS = f"{TESTS}/test_relay.py"
@@ -415,9 +416,42 @@ TRANSACTIONS = (
         promise="P12",
         takes_out="reading the first run in a second statement",
         file=CLIENT,
-        old="existing = runs.with_key(connection, outline.workflow, key)",
-        new="existing = None",
+        old="""                existing = runs.with_key(connection, outline.workflow, key)
+                if existing is None:
+""",
+        new="""                existing = None
+                if existing is None:
+""",
         tests=(f"{BAD}::test_a_second_start_with_a_key_returns_the_first_run",),
+    ),
+    Mutant(
+        name="one-run-of-a-schedule-at-a-time",
+        promise="P3",
+        takes_out="waiting for others that start a run of the same schedule",
+        file=CLIENT,
+        old="            runs.wait_for_schedule(connection, outline.workflow, schedule)\n",
+        new="",
+        tests=(f"{START_TASK}::test_eight_messages_at_once_start_one_run_of_a_schedule",),
+    ),
+    Mutant(
+        name="a-start-waits-for-postgres",
+        promise="P2",
+        takes_out="giving the message of a start back that Postgres did not take in time",
+        file="celery_durable/worker/tasks.py",
+        old="raise Reject(str(error), requeue=True) from error",
+        new="raise",
+        tests=(f"{START_TASK}::test_a_start_whose_time_is_up_goes_back_into_its_queue",),
+    ),
+    Mutant(
+        name="threads-of-ones-own",
+        promise="P12",
+        takes_out="the threads that blocking calls of async callers run in",
+        file="celery_durable/threads.py",
+        old="loop.run_in_executor(self._threads(), ",
+        new="loop.run_in_executor(None, ",
+        tests=(
+            f"{TESTS}/test_async_callers.py::test_no_async_method_uses_a_thread_of_the_application",
+        ),
     ),
 )
 

@@ -247,6 +247,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("parent_run_id IS NOT NULL"),
     )
     op.create_index(
+        "durable_run_schedule_idx",
+        "durable_run",
+        ["workflow", sa.literal_column("(tags ->> 'schedule')")],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("finished_at IS NULL AND (tags ->> 'schedule') IS NOT NULL"),
+    )
+    op.create_index(
         op.f("durable_run_status_id_idx"),
         "durable_run",
         ["status", "id"],
