@@ -229,8 +229,7 @@ class Engine:
         if claim.draining:
             self._settler.put_back(claim, HAND_OVER_AFTER)
             return None
-        self._begin(claim)
-        turn = Turn(workflow, claim, budget)
+        turn = Turn(workflow, self._begun(claim), budget)
         return self._do_suspect(turn) if claim.token.crashes else self._do(turn)
 
     def _leave_to_others(self, claim: Claim) -> None:
@@ -245,10 +244,12 @@ class Engine:
         delay = random.uniform(most / 2, most)  # noqa: S311 - jitter, not a secret
         self._settler.put_back(claim, delay)
 
-    def _begin(self, claim: Claim) -> None:
+    def _begun(self, claim: Claim) -> Claim:
         """Note that a delayed run has begun; one that is cancelled before it begins never does."""
-        if claim.run.status is Status.PENDING and claim.token.flags is Flags.NONE:
-            self._patience.ask(lambda connection: runs.begin(connection, claim.run.id))
+        if claim.run.status is not Status.PENDING or claim.token.flags is not Flags.NONE:
+            return claim
+        self._patience.ask(lambda connection: runs.begin(connection, claim.run.id))
+        return replace(claim, run=replace(claim.run, status=Status.RUNNING))
 
     def _do_suspect(self, turn: Turn) -> Claim | None:
         """One at a time in a process: what kills it is counted against all that it has in hand.

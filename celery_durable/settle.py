@@ -247,6 +247,9 @@ class Settler:
             token=then.token,
             run=replace(claim.run, status=status, error=error),
             seen_at=committed.at,
+            due_in=0.0,
+            is_due=True,
+            waiting_since=None,
             draining=committed.draining,
             has_commands=committed.has_commands,
         )

@@ -156,6 +156,22 @@ def test_an_ordinary_step_is_committed_by_one_statement(world: World, meter: Met
     assert meter.statements <= STEPS + 1, "one claim, and one commit for each step"
 
 
+def test_a_delayed_run_begins_with_one_statement_and_no_step_pays_for_it(
+    world: World, meter: Meter
+) -> None:
+    """P11"""
+    worker = world.worker(defining([], *(f"s{n}" for n in range(STEPS))))
+    for _ in range(2):
+        run = worker.start("w", {}, delay=60)
+        world.let_time_pass(61)
+        meter.statements = 0
+        world.drain(worker)
+        statements = meter.statements
+        assert run.status().status == "completed"
+
+    assert statements <= STEPS + 2, "a claim, its beginning, and one commit for each step"
+
+
 def test_an_input_is_stored_once(world: World) -> None:
     """P11: no result or input is copied from row to row as a run advances."""
     marker = "x" * 1000

@@ -57,6 +57,25 @@ def test_a_signal_is_consumed_whether_it_comes_before_or_while_the_run_waits(
     assert world.hints() == 0
 
 
+def test_a_wait_that_finds_its_signal_at_once_began_when_it_was_come_to(world: World) -> None:
+    """Going straight on from one wait to the next, nothing of the first is kept."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").wait_for_signal("s", "go").wait_for_signal("t", "on")
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+    parked = world.one("SELECT clock_timestamp()")
+    run.resume("on", 2)
+    run.resume("go", 1)
+    world.drain(worker)
+
+    first, second = run.history()
+    assert [first.unit, second.unit] == ["s", "t"]
+    assert first.started_at < parked < second.started_at
+
+
 def test_a_signal_for_a_later_node_waits_for_it(world: World) -> None:
     """The ancestor's fault: an early signal is dropped."""
 
