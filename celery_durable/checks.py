@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +37,15 @@ class StartOptions:
         """The options, or a `ConfigurationError` that names the wrong one."""
         chosen = None if priority is None else whole("priority", priority, 0, HIGHEST_PRIORITY)
         return cls(seconds("delay", delay) or 0.0, chosen, checked_tags(tags))
+
+
+def model_fields(kind: type) -> Mapping[str, Any] | None:
+    """The fields of a pydantic model; None of any other class. pydantic need not be installed."""
+    pydantic: Any = sys.modules.get("pydantic.main")
+    if pydantic is None or not issubclass(kind, pydantic.BaseModel):
+        return None
+    fields: Mapping[str, Any] = kind.model_fields  # type: ignore[attr-defined]
+    return fields
 
 
 def whole(name: str, value: object, lowest: int, highest: int) -> int:

@@ -19,7 +19,7 @@ from celery_durable.errors import ConfigurationError, RunError
 from celery_durable.liveness import Liveness
 from celery_durable.run import Run
 from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
-from celery_durable.store import schema
+from celery_durable.store import codec, schema
 from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
 from celery_durable.store.signals import Delivery
@@ -67,7 +67,9 @@ class Durable:
     def settings(self) -> Settings:
         """The app's `durable_*` settings, read once when they are first needed."""
         worker.refuse_eager(self.app)
-        return read_settings(self.app.conf)
+        chosen = read_settings(self.app.conf)
+        codec.allow(chosen.allowed_types)
+        return chosen
 
     @property
     def default_retry(self) -> RetryPolicy:

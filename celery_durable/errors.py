@@ -175,20 +175,27 @@ class NotSerializable(PayloadError):
         self.type_name = type_name
         self.why = why
         super().__init__(
-            f"{path} ({type_name}) cannot be stored: {why}. Return JSON, datetime, date, time,"
-            " timedelta, Decimal, UUID, dataclasses or pydantic models."
+            f"{path} ({type_name}) cannot be stored: {why}. What can be: JSON, dates and times,"
+            " Decimal, UUID, bytes, tuples, sets, enums, paths, dataclasses and pydantic models."
         )
 
 
 class PayloadTooLarge(PayloadError):
-    """A value is longer than `durable_max_payload_bytes`; store a reference to it instead."""
+    """A value is longer than its limit; store a reference to it instead.
 
-    def __init__(self, what: str, size: int, limit: int) -> None:
+    That of inputs and results is `durable_max_payload_bytes`; `setting` is None for a fixed one.
+    """
+
+    def __init__(
+        self, what: str, size: int, limit: int, setting: str | None = "durable_max_payload_bytes"
+    ) -> None:
         self.what = what
         self.size = size
         self.limit = limit
+        self.setting = setting
+        named = f" ({setting})" if setting else ""
         super().__init__(
-            f"{what} is {size} bytes of JSON, the limit is {limit} (durable_max_payload_bytes)."
+            f"{what} is {size} bytes of JSON, the limit is {limit}{named}."
             " Store it elsewhere and pass a reference."
         )
 

@@ -7,6 +7,7 @@ that does not exist is refused with the nearest name that does.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -55,6 +56,11 @@ class Settings:
 
     max_payload_bytes: int = 1024 * 1024
     """Longest JSON of one input or result."""
+
+    allowed_types: tuple[str, ...] = ()
+    """Classes whose modules reading a stored value may import: "module:Class", or "package." for
+    all in it. Those of modules that are loaded are read anyway.
+    """
 
     default_retry: RetryPolicy = STEP_RETRY
     """The retry policy of steps that name none."""
@@ -132,6 +138,16 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
+def _classes(value: Any) -> tuple[str, ...] | None:
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    are_patterns = all(isinstance(one, str) and _PATTERN.fullmatch(one) for one in value)
+    return tuple(value) if are_patterns else None
+
+
+_PATTERN = re.compile(r"(\w+\.)+|\w+(\.\w+)*:.+")
+
+
 def _policy(value: Any) -> RetryPolicy | None:
     if isinstance(value, Mapping):
         known = {field.name for field in fields(RetryPolicy)}
@@ -151,6 +167,7 @@ _CHECKS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "float": ("a number of seconds above 0", _positive),
     "float | None": ("a number of seconds above 0", _positive),
     "int": ("a whole number above 0", _count),
+    "tuple[str, ...]": ('a list of "module:Class" and "package."', _classes),
     "RetryPolicy": ("a RetryPolicy, or a mapping of its arguments", _policy),
 }
 

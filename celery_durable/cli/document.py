@@ -1,35 +1,68 @@
-"""Values as JSON for scripts: ISO 8601 times, durations in seconds, ids and decimals as strings."""
+"""Values as JSON for scripts: ISO 8601 times, durations in seconds, ids and decimals as strings.
+
+Whatever a result may hold has a plain form here: an enum its value, a set a sorted list, bytes
+base64, an object its fields.
+"""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
+from collections import deque
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
+from enum import Enum
 from typing import Any
+
+from celery_durable.checks import model_fields
 
 
 def as_json(value: object, *, indent: int | None = 2) -> str:
     """`value`, which may hold dataclasses and whatever a result may hold, as JSON text."""
-    return json.dumps(value, default=_plain, indent=indent)
+    return json.dumps(_plain(value), indent=indent)
 
 
 def fields_of(value: Any) -> dict[str, Any]:
     """The fields of a dataclass instance, not copied."""
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
 
 
 def _plain(value: Any) -> Any:
     match value:
+        case Enum():
+            return value.value if isinstance(value.value, str | int | float) else value.name
         case datetime() | date() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case None | str() | int() | float():
+            return value
+        case _:
+            return _of_parts(value)
+
+
+def _of_parts(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = fields_of(value)
+    elif model_fields(type(value)) is not None:
+        value = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+    elif hasattr(value, "_asdict"):
+        value = value._asdict()
+    match value:
         case Mapping():
-            return dict(value)
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return fields_of(value)
-        case _ if hasattr(type(value), "__pydantic_fields__"):
-            return dict(value.__dict__)
+            return {_key(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | deque():
+            return [_plain(item) for item in value]
+        case AbstractSet():
+            return sorted((_plain(item) for item in value), key=json.dumps)
         case _:
             return str(value)
+
+
+def _key(key: Any) -> str:
+    plain = _plain(key)
+    return plain if isinstance(plain, str) else json.dumps(plain)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from celery_durable.checks import model_fields
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
 from celery_durable.core.plan import ChildNode, Plan
 from celery_durable.core.retry import RetryPolicy
@@ -353,8 +355,9 @@ def is_version(value: object) -> bool:
 
 def checked_model(workflow: str, model: object) -> Any:
     """`model` if inputs can be checked with it: None, a dataclass or a pydantic model."""
-    is_model = hasattr(model, "__dataclass_fields__") or hasattr(model, "__pydantic_fields__")
-    if model is None or (isinstance(model, type) and is_model):
+    if model is None:
+        return None
+    if isinstance(model, type) and (is_dataclass(model) or model_fields(model) is not None):
         return model
     raise InvalidWorkflow(
         f"Workflow {workflow!r}: input= takes a dataclass or a pydantic model class, not {model!r}."
@@ -368,10 +371,10 @@ def checked_input(workflow: Workflow, value: object) -> object:
         return value
     what = f"The input of workflow {workflow.name!r} is not a {model.__name__}"
     try:
-        if hasattr(model, "model_validate"):
+        if model_fields(model) is not None:
             return model.model_validate(value)
         if isinstance(value, Mapping):
             return model(**value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"{what}: {error}") from error
     raise PayloadError(f"{what} or a mapping, but {type(value).__name__}.")

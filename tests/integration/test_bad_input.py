@@ -46,19 +46,30 @@ LONG_KEY = "".join(random.Random(1).choices(string.ascii_letters, k=10_000))
 """Longer than an entry of a Postgres index may be."""
 
 
+def deep() -> Any:
+    value: Any = 1
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
 def nested() -> dict[str, Any]:
-    return {"a": [{"b": {1, 2}}]}
+    return {"a": [{"b": object()}]}
 
 
 BAD: dict[str, tuple[Call, type[Exception], str]] = {
     "unknown workflow": (lambda d: d.start("v", {}), UnknownWorkflow, "Unknown workflow 'v'"),
     "unknown version": (start(version=7), UnknownWorkflow, "version 7"),
     "input without JSON": (start_with(object()), NotSerializable, "the input of w"),
-    "input with a set in it": (start_with(nested()), NotSerializable, r"\['a'\]\[0\]\['b'\]"),
+    "input with an object in it": (start_with(nested()), NotSerializable, r"\['a'\]\[0\]\['b'\]"),
     "input with NaN": (start_with({"n": float("nan")}), NotSerializable, "nan"),
     "input with NUL": (start_with({"s": "a\0b"}), NotSerializable, "NUL"),
     "input with a surrogate": (start_with("\ud800"), NotSerializable, "surrogate"),
-    "input with keys of numbers": (start_with({1: 2}), NotSerializable, "keys must be strings"),
+    "input that is nested too deep": (
+        start_with(deep()),
+        NotSerializable,
+        "deeper than 100 levels",
+    ),
     "input over the limit": (start_with("x" * 2_000), PayloadTooLarge, "limit is 1000"),
     "input that does not fit": (
         lambda d: d.start("typed", {"sku": "a", "more": 1}),

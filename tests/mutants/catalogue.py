@@ -8,6 +8,7 @@ from tests.mutants.nodes import NODES
 from tests.mutants.outages import OUTAGES
 from tests.mutants.recovering import RECOVERING
 from tests.mutants.unstuck import UNSTUCK
+from tests.mutants.values import VALUES
 
 ENGINE = "celery_durable/engine.py"
 SETTLE = "celery_durable/settle.py"
@@ -573,4 +574,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *LIVES,
     *BROKERS,
     *UNSTUCK,
+    *VALUES,
 )

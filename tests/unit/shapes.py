@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import Enum, IntEnum, StrEnum
-from typing import Any, NamedTuple
+from enum import Enum, Flag, IntEnum, StrEnum
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, RootModel, SecretStr
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -110,3 +116,115 @@ class Shouting(str):
 
     def __str__(self) -> str:
         return self.upper()
+
+
+class Permission(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Shade(Enum):
+    DARK = object()
+    PALE = ("pale", 1)
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+
+
+@dataclass
+class Counted:
+    """Has what is no field: an attribute, a cached property, a slot of its base."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        self.length = len(self.name)
+
+    @cached_property
+    def shout(self) -> str:
+        return self.name.upper()
+
+
+class Tied:
+    __slots__ = ("knot",)
+    knot: int
+
+
+@dataclass(slots=True)
+class Slotted(Tied):
+    name: str
+
+
+@dataclass
+class Halting(Exception):
+    reason: str
+
+
+@dataclass
+class Listing(dict[str, int]):
+    title: str
+
+
+class Marked(NamedTuple):
+    at: datetime
+    by: Any = None
+
+
+class Parcel(BaseModel):
+    """A field of each type that pydantic makes of JSON, or that a project's model may have."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    color: Color
+    shade: Shade
+    labels: frozenset[Color] = frozenset()
+    sizes: set[int] = set()
+    pair: tuple[int, str] = (1, "a")
+    by_level: dict[Level, Decimal] = {}
+    link: HttpUrl | None = None
+    blob: bytes = b""
+    path: Path = Path("/")
+    host: IPv4Address | IPv6Address | None = None
+    at: datetime | None = None
+    to: Box[Money] | None = None
+    _seen: set[int] = PrivateAttr(default_factory=set)
+
+    @cached_property
+    def key(self) -> str:
+        return f"{self.color}-{self.pair}"
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+
+
+MoneyPage = Page[Money]
+
+
+class Guarded(BaseModel):
+    name: str
+    secret: SecretStr
+
+
+class Base(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "row"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Stamp(datetime):
+    """As pandas' timestamps are datetimes, and hold nanoseconds too."""
+
+
+class Span(timedelta):
+    pass
+
+
+class Wide(dict[str, int]):
+    pass

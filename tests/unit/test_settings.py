@@ -44,6 +44,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "max_payload_bytes": 1_048_576,
         "default_retry": dataclasses.asdict(STEP_RETRY),
         "step_timeout": None,
+        "allowed_types": (),
     }
 
 
@@ -62,6 +63,7 @@ def test_settings_are_taken_as_they_are_set() -> None:
         "max_payload_bytes": 1_000,
         "default_retry": RetryPolicy(max_attempts=9),
         "step_timeout": 90.0,
+        "allowed_types": ("shop.orders:Order", "shop.models."),
     }
     assert given.keys() == {field.name for field in dataclasses.fields(Settings)}
     assert read_named(given) == Settings(**given)
@@ -156,6 +158,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(unknown: str, neare
 STRING = "a string"
 SECONDS = "a number of seconds above 0"
 COUNT = "a whole number above 0"
+CLASSES = 'a list of "module:Class" and "package."'
 POLICY = "a RetryPolicy, or a mapping of its arguments"
 
 WRONG: dict[str, tuple[str, list[object]]] = {
@@ -172,6 +175,7 @@ WRONG: dict[str, tuple[str, list[object]]] = {
     "max_payload_bytes": (COUNT, [0, 1e6]),
     "default_retry": (POLICY, [3, "exponential", ("max_attempts", 3)]),
     "step_timeout": (SECONDS, [0, -1, "30", True, float("inf"), timedelta(0)]),
+    "allowed_types": (CLASSES, ["shop.models.", ["shop"], [7], ["shop:"], [":Order"], ["."]]),
 }
 
 

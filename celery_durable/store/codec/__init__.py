@@ -1,0 +1,102 @@
+"""Values <-> JSON text. What a value was, it is again; or it is refused, with its path.
+
+Plain JSON goes as it is. Every other type goes in the tagged form of kombu's JSON serializer,
+`{"__type__": ..., "__value__": ...}` (kombu/utils/json.py), and comes back exactly: of a subclass
+of a plain type nothing is known, so it is refused.
+
+What Postgres or another reader could not take is refused too, before anything is committed: NaN
+and Infinity, the NUL character, lone surrogates, more than `MOST_NESTED` levels. Reading never
+imports a module, or makes anything but what writing takes (`classes`).
+
+    encode    values -> plain JSON with tags
+    decode    plain JSON with tags -> values
+    scalars   the types without parts: times, numbers, paths, addresses
+    objects   what instances of users' classes are made of
+    classes   classes by name: which another process finds, and which may be read here
+    place     where in a value something is
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from celery_durable.errors import NotSerializable, PayloadTooLarge
+from celery_durable.store.codec.classes import allow
+from celery_durable.store.codec.decode import untagged
+from celery_durable.store.codec.encode import LEAVES, plain
+from celery_durable.store.codec.place import MOST_NESTED, Place
+from celery_durable.store.codec.scalars import TYPE
+
+__all__ = ["MOST_NESTED", "allow", "dumps", "loads"]
+
+_text_of = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
+
+
+def dumps(
+    value: object, *, what: str, limit: int, setting: str | None = "durable_max_payload_bytes"
+) -> str:
+    """`value` as JSON text of at most `limit` bytes; `setting` is where the limit comes from.
+
+    `what` names it in errors: "the result of charge". Raises `NotSerializable` or
+    `PayloadTooLarge`.
+    """
+    text = _quickly(value)
+    try:
+        if text is None:
+            text = _text_of(plain(value, Place(what)))
+    except NotSerializable as error:
+        raise error.with_traceback(None) from None  # the way down says less than the path
+    except RecursionError:
+        why = f"this process's stack has no room for a value so deep; {MOST_NESTED} levels may nest"
+        raise NotSerializable(what, type(value).__name__, why) from None
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > limit:
+        raise PayloadTooLarge(what, size, limit, setting)
+    return text
+
+
+def loads(text: str | None) -> Any:
+    """The value that `dumps` wrote; None for None."""
+    if text is None:
+        return None
+    if TYPE not in text:
+        return json.loads(text)
+    return json.loads(text, object_hook=untagged)
+
+
+def _quickly(value: object) -> str | None:
+    """The text of a value that is plain JSON; None where one must look closer."""
+    try:
+        if not _is_plain(value, MOST_NESTED):
+            return None
+        text = _text_of(value)
+        if not text.isascii():
+            text.encode()
+    except (ValueError, RecursionError):  # NaN, too many digits, a lone surrogate
+        return None
+    return None if "\\u0000" in text else text
+
+
+def _is_plain(value: Any, left: int) -> bool:
+    """Whether nothing but JSON's own types are in `value`, and at most `left` levels of them."""
+    kind = type(value)
+    if kind is dict:
+        if TYPE in value or not STRINGS.issuperset(map(type, value)):
+            return False
+        items = value.values()
+    elif kind is list:
+        items = value
+    else:
+        return kind in LEAVES
+    if left == 0:
+        return False
+    for item in items:  # noqa: SIM110 - the hot path: `all` would make a generator
+        if type(item) not in LEAVES and not _is_plain(item, left - 1):
+            return False
+    return True
+
+
+STRINGS = frozenset({str})

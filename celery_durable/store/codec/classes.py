@@ -1,0 +1,77 @@
+"""Classes by name: which another process finds, and which may be read here.
+
+A class is stored as "module:qualified name". Whoever can write the journal must not choose what is
+imported: a class is looked for in modules that are loaded, or that `durable_allowed_types` names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+_allowed: set[str] = set()
+
+
+def allow(patterns: Iterable[str]) -> None:
+    """Have modules imported for these: "module:Class", or "package." for all that is in it."""
+    _allowed.update(patterns)
+
+
+@lru_cache(maxsize=1024)
+def reference_to(kind: type) -> tuple[str, str | None]:
+    """The name of a class, and why no other process finds it under that name."""
+    module, name = kind.__module__, kind.__qualname__
+    reference = f"{module}:{name}"
+    if "<locals>" in name:
+        return reference, (
+            "its class is local to a function, so that no other process can find it; define it at"
+            " the top of a module"
+        )
+    if module == "__main__":
+        return reference, (
+            "its class is in __main__, which is another module in a worker; define it in a module"
+            " that both import"
+        )
+    if _named(module, name) is not kind:
+        return reference, (
+            f"{reference} is not its class, so that no other process can find it; give the class a"
+            " name at the top of its module"
+        )
+    return reference, None
+
+
+def class_named(reference: str) -> type | None:
+    """The class of this name; None where there is none that may be read here."""
+    module, _, name = reference.partition(":")
+    if module not in sys.modules:
+        if not _is_allowed(module, reference):
+            return None
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            return None
+    found = _named(module, name)
+    if not isinstance(found, type) or reference_to(found)[1] is not None:
+        return None
+    return found
+
+
+def _is_allowed(module: str, reference: str) -> bool:
+    packages = {f"{module}."[: i + 1] for i, sign in enumerate(f"{module}.") if sign == "."}
+    return reference in _allowed or not _allowed.isdisjoint(packages)
+
+
+def _named(module: str, name: str) -> Any:
+    """What a loaded module calls so; None where it calls nothing so.
+
+    Namespaces are read as they are: a module's `__getattr__` may import others.
+    """
+    found: Any = sys.modules.get(module)
+    if name in getattr(found, "__dict__", ()):  # "Page[shop.Item]" is one name
+        return found.__dict__[name]
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found

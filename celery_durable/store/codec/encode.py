@@ -1,0 +1,194 @@
+"""Values -> plain JSON with tags. Each type has one writer; what has none is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import Flag
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from celery_durable.store.codec.objects import Layout, layout_of, state_of, url_from
+from celery_durable.store.codec.place import MOST_NESTED, Place
+from celery_durable.store.codec.scalars import (
+    SCALARS,
+    TYPE,
+    Json,
+    tagged,
+    text,
+    whole,
+    zone_of,
+)
+
+LEAVES = frozenset({str, int, float, bool, type(None)})
+
+FACTORIES = {kind.__name__: kind for kind in (list, dict, set, int, float, str, tuple, frozenset)}
+"""What a defaultdict may call: reading one must not call whatever is named there."""
+
+
+def plain(value: Any, place: Place) -> Json:
+    """`value` as plain JSON with tags. Raises `NotSerializable`."""
+    kind: type = type(value)
+    if kind in LEAVES:
+        return _leaf(value, place)
+    if (scalar := SCALARS.get(kind)) is not None:
+        tag, written = scalar
+        return tagged(tag, written(value, place))
+    if place.depth >= MOST_NESTED:
+        place.refuse(value, f"it is nested deeper than {MOST_NESTED} levels, or contains itself")
+    if (write := _CONTAINERS.get(kind)) is not None:
+        return write(value, place)
+    if (layout := layout_of(kind)) is not None:
+        return _object(value, layout, place)
+    if isinstance(value, tzinfo):
+        return zone_of(value, place)
+    return place.refuse(value, _why(value))
+
+
+def _leaf(value: Any, place: Place) -> Json:
+    match value:
+        case str():
+            return text(value, place)
+        case float() if not math.isfinite(value):
+            return place.refuse(value, f"JSON has no {value}")
+        case int() if not isinstance(value, bool):
+            return whole(value, place)
+        case _:
+            return value
+
+
+def _items(values: Iterable[object], place: Place) -> list[Json]:
+    return [plain(item, Place(f"[{i}]", place)) for i, item in enumerate(values)]
+
+
+def _mapping(value: Mapping[Any, Any], place: Place) -> Json:
+    """An object where all keys are strings and none looks like a tag; else pairs."""
+    if any(type(key) is not str for key in value) or TYPE in value:
+        return tagged("mapping", _pairs(value, place))
+    return {
+        text(key, Place(" key", place)): plain(item, Place(f"[{key!r}]", place))
+        for key, item in value.items()
+    }
+
+
+def _pairs(value: Mapping[Any, Any], place: Place) -> list[Json]:
+    return [
+        [plain(key, Place(f" key {key!r}", place)), plain(item, Place(f"[{key!r}]", place))]
+        for key, item in value.items()
+    ]
+
+
+def _set(tag: str) -> Callable[[Any, Place], Json]:
+    def write(value: Iterable[object], place: Place) -> Json:
+        items = [plain(item, Place(f" item {item!r:.60}", place)) for item in value]
+        # In an order of its own, so that the same set is the same text in every process.
+        return tagged(tag, sorted(items, key=json.dumps))
+
+    return write
+
+
+def _defaultdict(value: defaultdict[Any, Any], place: Place) -> Json:
+    factory = value.default_factory
+    name = getattr(factory, "__name__", "")
+    if factory is not None and FACTORIES.get(name) is not factory:
+        why = (
+            f"no other process can find its default factory {factory!r}; hand over dict(...) of it"
+        )
+        place.refuse(value, why)
+    return tagged("defaultdict", {"factory": name or None, "items": _pairs(value, place)})
+
+
+_CONTAINERS: Mapping[type, Callable[[Any, Place], Json]] = {
+    list: _items,
+    dict: _mapping,
+    tuple: lambda v, p: tagged("tuple", _items(v, p)),
+    set: _set("set"),
+    frozenset: _set("frozenset"),
+    deque: lambda v, p: tagged("deque", {"items": _items(v, p), "most": v.maxlen}),
+    OrderedDict: lambda v, p: tagged("OrderedDict", _pairs(v, p)),
+    Counter: lambda v, p: tagged("Counter", _pairs(v, p)),
+    defaultdict: _defaultdict,
+}
+
+
+def _object(value: Any, layout: Layout, place: Place) -> Json:
+    if layout.refusal is not None:
+        place.refuse(value, layout.refusal)
+    written = _OBJECTS[layout.kind](value, layout, place)
+    return tagged(layout.kind, {"class": layout.reference, **written})
+
+
+def _state(values: Mapping[str, Any], place: Place) -> Json:
+    written = {name: plain(item, Place(f".{name}", place)) for name, item in values.items()}
+    return tagged("mapping", list(written.items())) if TYPE in written else written
+
+
+def _dataclass(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+    state, more = state_of(value, layout)
+    written = {"state": _state(state, place)}
+    return written | {"more": _state(more, place)} if more else written
+
+
+def _pydantic(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+    private = value.__pydantic_private__
+    return _dataclass(value, layout, place) | {
+        "set": sorted(value.__pydantic_fields_set__),
+        "extra": _state(value.__pydantic_extra__ or {}, place),
+        "private": None if private is None else _state(private, place),
+    }
+
+
+def _namedtuple(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+    if getattr(value, "__dict__", None):
+        place.refuse(value, "it is a named tuple with attributes besides its fields")
+    return {"state": _state(dict(zip(layout.names, value, strict=True)), place)}
+
+
+def _enum(value: Any, _: Layout, place: Place) -> dict[str, Json]:
+    inner = value.value
+    if isinstance(value, Flag):
+        return {"value": whole(int(inner), place)}
+    # The value is for readers that do not have the class.
+    is_plain = type(inner) in (str, int, float, bool)
+    return {"name": text(value.name, place)} | (
+        {"value": _leaf(inner, Place(".value", place))} if is_plain else {}
+    )
+
+
+def _url(value: Any, _: Layout, place: Place) -> dict[str, Json]:
+    written = {"state": text(str(value), place)}
+    if url_from(type(value), written) != value:
+        place.refuse(value, "it would come back as another; hand over str(...) of it")
+    return written
+
+
+_OBJECTS: Mapping[str, Callable[[Any, Layout, Place], dict[str, Json]]] = {
+    "dataclass": _dataclass,
+    "pydantic": _pydantic,
+    "namedtuple": _namedtuple,
+    "enum": _enum,
+    "url": _url,
+}
+
+_BASES: tuple[type, ...] = (
+    *(str, int, float, complex, bytes, bytearray, datetime, date, time, timedelta, Decimal, UUID),
+    *(PurePath, tuple, list, set, frozenset, deque, dict),
+)
+
+
+def _why(value: object) -> str:
+    """Why there is no writer for `value`, and what to do."""
+    for base in _BASES:
+        if isinstance(value, base):
+            return (
+                f"it is a kind of {base.__name__} that would not come back as it is; hand over a"
+                f" plain {base.__name__}"
+            )
+    if isinstance(value, Mapping):
+        return "it is no dict; hand over dict(...) of it"
+    return "it has no JSON form"

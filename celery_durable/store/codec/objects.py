@@ -1,0 +1,212 @@
+"""Users' classes: what an instance is made of, and how one is made again of that.
+
+Making one calls no code of the class: its state is put back as it was, neither converted nor
+validated. Of a field that was added since, the default; one that was removed since is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from enum import Enum, Flag
+from functools import cached_property, lru_cache
+from types import MemberDescriptorType
+from typing import Any, Literal
+
+from celery_durable.checks import model_fields
+from celery_durable.store.codec.classes import reference_to
+
+Kind = Literal["dataclass", "pydantic", "namedtuple", "enum", "url"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is known of a class: its kind and name, its fields, or why it cannot be stored.
+
+    `recomputed` are cached properties, `slots` are places for attributes that are no fields.
+    """
+
+    kind: Kind
+    reference: str
+    names: tuple[str, ...] = ()
+    recomputed: frozenset[str] = frozenset()
+    slots: tuple[str, ...] = ()
+    refusal: str | None = None
+
+
+@lru_cache(maxsize=1024)
+def layout_of(cls: type) -> Layout | None:
+    """The layout of a class whose instances can be stored or might be; None of any other."""
+    kind = _kind_of(cls)
+    if kind is None:
+        return None
+    reference, refusal = reference_to(cls)
+    names: tuple[str, ...] = ()
+    if kind == "dataclass":
+        names = tuple(field.name for field in dataclasses.fields(cls))
+    elif kind == "pydantic":
+        names = tuple(model_fields(cls) or ())
+    elif kind == "namedtuple":
+        names = cls._fields  # type: ignore[attr-defined]
+    if kind in ("dataclass", "pydantic"):
+        refusal = refusal or _hidden_state(cls)
+    return Layout(
+        kind,
+        reference,
+        names,
+        frozenset(name for name, one in _attributes(cls) if isinstance(one, cached_property)),
+        tuple(
+            name
+            for name, one in _attributes(cls)
+            if isinstance(one, MemberDescriptorType)
+            and name not in names
+            and not name.startswith("__")
+        ),
+        refusal,
+    )
+
+
+def _kind_of(cls: type) -> Kind | None:
+    if issubclass(cls, Enum):
+        return "enum"
+    if dataclasses.is_dataclass(cls):
+        return "dataclass"
+    if model_fields(cls) is not None:
+        return "pydantic"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
+        return "namedtuple"
+    return "url" if _is_url(cls) else None
+
+
+_URLS = {
+    ("pydantic_core._pydantic_core", "Url"),
+    ("pydantic_core._pydantic_core", "MultiHostUrl"),
+    ("pydantic.networks", "_BaseUrl"),
+    ("pydantic.networks", "_BaseMultiHostUrl"),
+}
+
+
+def _is_url(cls: type) -> bool:
+    return any((base.__module__, base.__name__) in _URLS for base in cls.__mro__)
+
+
+def _hidden_state(cls: type) -> str | None:
+    """Why instances are more than their attributes."""
+    if hasattr(cls, "__mapper__") or hasattr(cls, "_sa_class_manager"):
+        return (
+            "its class is mapped to a table, and a copy of a row would be read for the row; hand"
+            " over its key, or a class that is not mapped"
+        )
+    try:
+        object.__new__(cls)
+    except TypeError:
+        base = next(one for one in cls.__mro__ if one.__module__ == "builtins")
+        return (
+            f"its class is a kind of {base.__name__} too, of which more is to be kept than its"
+            " fields; hand over a class that is not"
+        )
+    return None
+
+
+def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
+    for base in cls.__mro__:
+        yield from vars(base).items()
+
+
+MISSING = object()
+
+
+def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that are set, and the attributes besides."""
+    own = getattr(value, "__dict__", {})
+    state = {
+        name: found
+        for name in layout.names
+        if (found := own.get(name, MISSING)) is not MISSING
+        or (found := getattr(value, name, MISSING)) is not MISSING
+    }
+    more = {
+        name: found
+        for name, found in own.items()
+        # `__orig_class__` is what a generic class notes of its parameters.
+        if name not in state and name not in layout.recomputed and not name.startswith("__")
+    }
+    for name in layout.slots:
+        if (found := getattr(value, name, MISSING)) is not MISSING:
+            more[name] = found
+    return state, more
+
+
+def dataclass_from(cls: Any, stored: Mapping[str, Any]) -> Any:
+    """A dataclass of its state."""
+    state = stored["state"]
+    made = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in state:
+            object.__setattr__(made, field.name, state[field.name])
+        elif field.default is not dataclasses.MISSING:
+            object.__setattr__(made, field.name, field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            object.__setattr__(made, field.name, field.default_factory())
+    for name, value in stored.get("more", {}).items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def pydantic_from(cls: Any, stored: Mapping[str, Any]) -> Any:
+    """A model of its state."""
+    fields: Mapping[str, Any] = model_fields(cls) or {}
+    state = {name: value for name, value in stored["state"].items() if name in fields}
+    for name, field in fields.items():
+        if name not in state and not field.is_required():
+            state[name] = _default(field, state)
+    takes_extra = cls.model_config.get("extra") == "allow"
+    extra = stored["extra"] if takes_extra else None
+    made = cls.__new__(cls)
+    object.__setattr__(made, "__dict__", state | stored.get("more", {}))
+    was_set = set(stored["set"]) & {*fields, *(extra or ())}
+    object.__setattr__(made, "__pydantic_fields_set__", was_set)
+    if not cls.__pydantic_root_model__:
+        object.__setattr__(made, "__pydantic_extra__", extra)
+        object.__setattr__(made, "__pydantic_private__", _private(cls, stored["private"] or {}))
+    return made
+
+
+def _private(cls: Any, stored: Mapping[str, Any]) -> dict[str, Any] | None:
+    attributes: Mapping[str, Any] = cls.__private_attributes__
+    if not attributes:
+        return None
+    values = {
+        name: stored[name] if name in stored else attribute.get_default()
+        for name, attribute in attributes.items()
+    }
+    undefined = sys.modules["pydantic_core"].PydanticUndefined
+    return {name: value for name, value in values.items() if value is not undefined}
+
+
+def _default(field: Any, state: Mapping[str, Any]) -> Any:
+    if field.default_factory is None:
+        return deepcopy(field.default)
+    # From pydantic 2.10 on a factory may ask for the fields before it.
+    if getattr(field, "default_factory_takes_validated_data", False):
+        return field.default_factory(dict(state))
+    return field.default_factory()
+
+
+def namedtuple_from(cls: Any, stored: Mapping[str, Any]) -> Any:
+    """A named tuple of its fields."""
+    values = cls._field_defaults | stored["state"]
+    return tuple.__new__(cls, [values[name] for name in cls._fields])
+
+
+def enum_from(cls: Any, stored: Mapping[str, Any]) -> Any:
+    """A member of an enum, by its name; a combination of flags by its value."""
+    return cls(stored["value"]) if issubclass(cls, Flag) else cls.__members__[stored["name"]]
+
+
+def url_from(cls: Any, stored: Mapping[str, Any]) -> Any:
+    """A URL as pydantic has it."""
+    return cls(stored["state"])
