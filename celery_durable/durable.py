@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from celery_durable.core.retry import STEP_RETRY, RetryPolicy
 from celery_durable.engine import Engine
 from celery_durable.errors import ConfigurationError, RunError
 from celery_durable.liveness import Liveness
+from celery_durable.once import once
 from celery_durable.run import Run
 from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
 from celery_durable.store import codec, schema
@@ -63,11 +65,11 @@ class Durable:
             raise ConfigurationError("Durable has no Celery app yet; call durable.init_app(app).")
         return self._app
 
-    @cached_property
+    @once
     def settings(self) -> Settings:
         """The app's `durable_*` settings, read once when they are first needed."""
         worker.refuse_eager(self.app)
-        chosen = read_settings(self.app.conf)
+        chosen = read_settings(self.app.conf, namespace=self.app.namespace)
         codec.allow(chosen.allowed_types)
         return chosen
 
@@ -81,7 +83,7 @@ class Durable:
         """Seconds that a step may take that names no `timeout`; None for ever."""
         return step_timeout(self._app.conf) if self._app else None
 
-    @cached_property
+    @once
     def database(self) -> Database:
         """This process's connections."""
         chosen = self.settings
@@ -89,24 +91,24 @@ class Durable:
             chosen.database_url, direct_url=chosen.direct_database_url, schema=chosen.schema
         )
 
-    @cached_property
+    @once
     def notify(self) -> Notifier:
         """Wakes the relays."""
         return Notifier(self.database)
 
-    @cached_property
+    @once
     def client(self) -> Client:
         """What the methods below are made of."""
         return Client(self.database, self.registry, self.settings, self.notify)
 
-    @cached_property
+    @once
     def liveness(self) -> Liveness:
         """This process's life as a worker."""
         return Liveness(
             self.database, self.settings.worker_ttl, partial(worker.surroundings, self.app)
         )
 
-    @cached_property
+    @once
     def engine(self) -> Engine:
         """What follows hints."""
         return Engine(
@@ -179,7 +181,9 @@ class Durable:
 
         `input`, a dataclass or a pydantic model class, is what inputs are checked against at start.
         """
-        made = Workflow(name, version=version, input=input, client=self)
+        caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to it
+        defined_at = f"{caller.f_globals.get('__name__')}:{caller.f_lineno}"
+        made = Workflow(name, version=version, input=input, client=self, defined_at=defined_at)
         self.registry.add(made)
         return made
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
@@ -69,10 +70,17 @@ class Settings:
     """Time that a step may take that names no `timeout`; without it, any."""
 
 
-def read_settings(conf: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in a Celery app's `conf`; `ConfigurationError` names what is wrong."""
+def read_settings(
+    conf: Mapping[str, Any],
+    environment: Mapping[str, str] = os.environ,
+    namespace: str | None = None,
+) -> Settings:
+    """The settings in a Celery app's `conf`; `ConfigurationError` names what is wrong.
+
+    `namespace` is the app's: the prefix of its settings where they come from.
+    """
     known = {field.name for field in fields(Settings)}
-    _refuse_unknown(conf, known)
+    _refuse_unknown(conf, known, namespace.rstrip("_") + "_" if namespace else "")
     values: dict[str, Any] = {}
     for name in known:
         value = conf.get(PREFIX + name)
@@ -105,11 +113,35 @@ def step_timeout(conf: Mapping[str, Any]) -> float | None:
     return seconds
 
 
-def _refuse_unknown(conf: Mapping[str, Any], known: set[str]) -> None:
+def _refuse_unknown(conf: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    """`ConfigurationError` for what is meant as a setting of ours, and Celery does not find.
+
+    Celery looks for `durable_queue` under this name and, with a namespace, with that before it, in
+    capitals if the namespace is.
+    """
+    case = str.upper if prefix.isupper() else str.lower
+    read = {spelled for name in known for spelled in (PREFIX + name, case(prefix + PREFIX + name))}
     for key in conf:
-        if key.startswith(PREFIX) and (name := key.removeprefix(PREFIX)) not in known:
-            close = nearest(name, known).replace("'", f"'{PREFIX}", 1)
-            raise ConfigurationError(f"Unknown setting {key!r}.{close}")
+        name = _meant(key, prefix)
+        # A module of settings may set `durable_queue` by a constant DURABLE_QUEUE of its own.
+        is_constant = name in known and conf.get(f"{PREFIX}{name}") is not None
+        if name is not None and key not in read and not is_constant:
+            close = [
+                PREFIX + one if key.startswith(PREFIX) else case(prefix + PREFIX + one)
+                for one in get_close_matches(name, known, n=1)
+            ]
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(f"Unknown setting {key!r}.{hint}")
+
+
+def _meant(key: str, prefix: str) -> str | None:
+    """The name of our setting that `key` was meant for, whatever its case; None for another's."""
+    lower = key.lower()
+    # Where there is a namespace, capitals without it are not Celery's.
+    is_bare = lower.startswith(PREFIX) and (not prefix or key.startswith(PREFIX))
+    before = "" if is_bare else (prefix or "celery_").lower()
+    whole = before + PREFIX
+    return lower.removeprefix(whole) if lower.startswith(whole) else None
 
 
 def _postgres_url(name: str, url: str) -> str:

@@ -15,6 +15,8 @@ from celery_durable.cli.output import Form, Output
 from celery_durable.relay import Relay
 from celery_durable.worker import KombuPublisher
 from celery_durable.worker.bootsteps import check_schema
+from celery_durable.worker.configuration import check_configuration
+from celery_durable.worker.loggers import enable_loggers
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
     output = Output.of(ctx, as_json=as_json)
     app = ctx.obj.app
     app.log.setup(loglevel=loglevel, redirect_stdouts=False, colorize=not ctx.obj.no_color)
+    enable_loggers()
+    check_configuration(durable, app)
     check_schema(durable)
     running = Relay(durable.database, KombuPublisher(app), durable.settings)
     stop_on_signals(running)

@@ -121,6 +121,38 @@ def register(connection: Connection, facts: WorkerFacts, ttl: float) -> None:
     )
 
 
+_SET_QUEUES = Statement(
+    sa.update(t.worker)
+    .where(
+        t.worker.c.node_id == sql.uuid("node_id"),
+        t.worker.c.ended_at.is_(None),
+        t.worker.c.queues != sa.cast(sql.text("queues"), JSONB),
+    )
+    .values(queues=sa.cast(sql.text("queues"), JSONB))
+)
+
+
+def set_queues(connection: Connection, node_id: UUID, queues: Sequence[str]) -> None:
+    """Say what the processes of one Celery worker consume by now."""
+    connection.rows(_SET_QUEUES, {"node_id": node_id, "queues": json.dumps(queues)})
+
+
+_live = sa.and_(
+    t.worker.c.ended_at.is_(None), t.worker.c.expires_at > sql.clock, sa.not_(t.worker.c.draining)
+)
+
+_CONSUMED = Statement(
+    sa.select(sa.func.jsonb_array_elements_text(t.worker.c.queues).label("queue"))
+    .where(_live)
+    .distinct()
+)
+
+
+def consumed(connection: Connection) -> frozenset[str]:
+    """The queues that live workers consume."""
+    return frozenset(row["queue"] for row in connection.rows(_CONSUMED))
+
+
 _me, _other = t.worker.alias("me"), t.worker.alias("other")
 
 _IS_KNOWN_ELSEWHERE = Statement(

@@ -7,6 +7,10 @@ process.
     install     joining an app: tasks, boot steps, routes, signals, command-line options
     tasks       durable.advance, durable.compensate, durable.recover, durable.start
     bootsteps   the relay inside a worker, and the checks before it starts
+    queues      what a worker consumes, and what workflows need
+    configuration  what the app's settings are to us: taken, refused, warned of
+    loggers     loggers that a logging configuration has silenced
+    lifecycle   what happens to the process
     publisher   outbox rows -> kombu
     process     what this process is to Celery
 """

@@ -9,30 +9,31 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
+from celery.apps.worker import Worker
 
 from celery_durable.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    DurableError,
     InvalidWorkflow,
     UnknownWorkflow,
 )
 from celery_durable.relay import Relay
 from celery_durable.store import definitions, schema
+from celery_durable.worker import process
+from celery_durable.worker.configuration import check_configuration
+from celery_durable.worker.loggers import enable_loggers
 from celery_durable.worker.publisher import KombuPublisher
+from celery_durable.worker.queues import QueueChanges, consumes_durable, warn_of_missing
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
+    from celery_durable.worker.lifecycle import Lifecycle
 
 logger = logging.getLogger(__name__)
 
 STOP_WITHIN = 15.0
 """Seconds a worker that shuts down waits for its relay."""
-
-
-def consumes_durable(durable: Durable, app: Any) -> bool:
-    """Whether this worker takes messages of durable runs."""
-    queues = {durable.settings.queue, *durable.registry.queues()}
-    return not queues.isdisjoint(app.amqp.queues.consume_from)
 
 
 def refuse_unsupported(worker: Any) -> None:
@@ -50,58 +51,103 @@ def refuse_unsupported(worker: Any) -> None:
         )
 
 
-def relay_step(durable: Durable) -> type[bootsteps.StartStopStep]:
+class RelayStep(bootsteps.StartStopStep):
+    """Checks what durable runs need, then publishes the outbox in a thread for as long as the
+    worker runs. One that consumes nothing durable does neither until it does.
+
+    A worker step, not a consumer step: those are restarted with every broker reconnect.
+    """
+
+    # Started after the pool's first fork; between unrelated steps the order would be a set's.
+    requires = ("celery.worker.components:Pool",)
+
+    durable: Durable
+    lifecycle: Lifecycle
+
+    def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
+        enable_loggers()
+        process.introduce(worker)
+        self.worker = worker
+        self.app = worker.app
+        self.consumes = consumes_durable(self.durable, worker.app)
+        self.relays = durable_relay
+        self.relay: Relay | None = None
+        self.thread: threading.Thread | None = None
+        self.changes = QueueChanges(self.durable, worker.app, self.on_queues_changed)
+
+    def start(self, parent: Any) -> None:
+        self.changes.follow(parent.consumer)
+        if self.consumes:
+            self.begin()
+        threading.Thread(
+            target=self.say_what_is_missing, name="durable-missing", daemon=True
+        ).start()
+
+    def begin(self) -> None:
+        """Check what durable runs need, and publish."""
+        refuse_unsupported(self.worker)
+        check_configuration(self.durable, self.app)
+        check_schema(self.durable)
+        store_plans(self.durable)
+        check_children(self.durable)
+        if self.relays:
+            publisher = KombuPublisher(self.app)
+            self.relay = Relay(self.durable.database, publisher, self.durable.settings)
+            self.thread = threading.Thread(target=self.relay.run, name="durable-relay", daemon=True)
+            self.thread.start()
+            atexit.register(self.finish)
+
+    def say_what_is_missing(self) -> None:
+        """In a thread: a worker of other queues does not wait for Postgres to start."""
+        warn_of_missing(self.durable, self.app)
+        if not self.consumes:
+            self.durable.database.close()
+
+    def on_queues_changed(self) -> None:
+        """A worker that was started for other queues may consume durable ones by now."""
+        if self.consumes or not consumes_durable(self.durable, self.app):
+            return
+        try:
+            self.begin()
+            self.consumes = True
+        except DurableError as error:
+            # No traceback: the message says what to do.
+            logger.error("This worker consumes a durable queue in vain: %s", error)  # noqa: TRY400
+
+    def stop(self, parent: Any) -> None:
+        """Nothing yet: the pool still drains, and what it commits wants publishing."""
+
+    def finish(self) -> None:
+        """The pool is done: publish what it left, and end."""
+        self.changes.stop()
+        atexit.unregister(self.finish)
+        if self.relay is not None and self.thread is not None:
+            self.relay.stop()
+            self.thread.join(STOP_WITHIN)
+            self.relay = self.thread = None
+
+    def terminate(self, parent: Any) -> None:
+        if self.relay is not None:
+            self.relay.stop()
+        if not isinstance(parent, Worker):
+            self.lifecycle.end(parent)  # it runs inside of another program, such as a test
+
+    def info(self, obj: Any) -> Any:
+        if not self.consumes:
+            return {}
+        published = self.relay.published if self.relay else None
+        return {"durable_relay": {"running": self.relay is not None, "published": published}}
+
+
+def relay_step(durable: Durable, lifecycle: Lifecycle) -> type[RelayStep]:
     """The boot step of `durable`'s app. A class each, since Celery takes classes and an app is
     one's own.
     """
 
-    class DurableRelay(bootsteps.StartStopStep):
-        """Checks the schema, then publishes the outbox in a thread for as long as the worker runs.
+    class DurableRelay(RelayStep):
+        pass
 
-        A worker step, not a consumer step: those are restarted with every broker reconnect.
-        """
-
-        # Started after the pool's first fork; between unrelated steps the order would be a set's.
-        requires = ("celery.worker.components:Pool",)
-
-        def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
-            self.enabled = consumes_durable(durable, worker.app)
-            self.relays = durable_relay
-            self.relay: Relay | None = None
-            self.thread: threading.Thread | None = None
-
-        def start(self, parent: Any) -> None:
-            refuse_unsupported(parent)
-            check_schema(durable)
-            store_plans(durable)
-            check_children(durable)
-            if self.relays:
-                publisher = KombuPublisher(parent.app)
-                self.relay = Relay(durable.database, publisher, durable.settings)
-                self.thread = threading.Thread(
-                    target=self.relay.run, name="durable-relay", daemon=True
-                )
-                self.thread.start()
-                atexit.register(self.finish)
-
-        def stop(self, parent: Any) -> None:
-            """Nothing yet: the pool still drains, and what it commits wants publishing."""
-
-        def finish(self) -> None:
-            """The pool is done: publish what it left, and end."""
-            if self.relay is not None and self.thread is not None:
-                self.relay.stop()
-                self.thread.join(STOP_WITHIN)
-                self.relay = self.thread = None
-
-        def terminate(self, parent: Any) -> None:
-            if self.relay is not None:
-                self.relay.stop()
-
-        def info(self, obj: Any) -> Any:
-            published = self.relay.published if self.relay else None
-            return {"durable_relay": {"running": self.relay is not None, "published": published}}
-
+    DurableRelay.durable, DurableRelay.lifecycle = durable, lifecycle
     return DurableRelay
 
 

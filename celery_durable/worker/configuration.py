@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 from kombu.serialization import registry
+
+from celery_durable.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+
+logger = logging.getLogger(__name__)
 
 
 def serializer_of(conf: Any) -> str | None:
@@ -20,3 +28,42 @@ def serializer_of(conf: Any) -> str | None:
     found = [names[one] for one in conf.accept_content if one in names]
     wanted = [one for one in ("json", conf.task_serializer) if one in found]
     return next(iter([*wanted, *found]), None)
+
+
+def check_configuration(durable: Durable, app: Any) -> None:
+    """`ConfigurationError` for what lets no durable step run; a warning of what does not hold."""
+    if serializer_of(app.conf) is None:
+        raise ConfigurationError(
+            f"accept_content is {app.conf.accept_content!r}: this worker would reject every message"
+            " of a durable run. Add 'json' to it."
+        )
+    refuse_undeclared_queues(durable, app)
+    warn_of_annotations(app)
+
+
+def refuse_undeclared_queues(durable: Durable, app: Any) -> None:
+    """`ConfigurationError` for a queue that nothing could be published to."""
+    if app.conf.task_create_missing_queues:
+        return
+    undeclared = sorted({durable.settings.queue, *durable.registry.queues()} - {*app.amqp.queues})
+    if undeclared:
+        raise ConfigurationError(
+            f"The workflows of this app need the queues {', '.join(undeclared)}. They are not in"
+            " task_queues, and task_create_missing_queues is off. Declare them there."
+        )
+
+
+def warn_of_annotations(app: Any) -> None:
+    """One warning of annotations that name tasks of ours: their options do not hold."""
+    named = {
+        name
+        for name, task in app.tasks.items()
+        if name.startswith("durable.")
+        for annotation in app.annotations
+        if annotation.annotate(task) is not None
+    }
+    if named:
+        logger.warning(
+            "task_annotations name %s: durable tasks have options of their own, which they keep",
+            ", ".join(sorted(named)),
+        )

@@ -25,14 +25,15 @@ def install(durable: Durable, app: Any) -> None:
         )
     app.durable = durable
     tasks.register(durable, app)
-    app.steps["worker"].add(relay_step(durable))
+    lifecycle = Lifecycle(durable, app)
+    app.steps["worker"].add(relay_step(durable, lifecycle))
     app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
     app.on_after_configure.connect(_route, weak=False)
     app.on_after_finalize.connect(_route, weak=False)  # the routes may have been set since
     if app.configured:
         _route(app)
-    Lifecycle(durable, app).connect()
+    lifecycle.connect()
 
 
 def refuse_eager(app: Celery) -> None:

@@ -19,7 +19,8 @@ from celery.platforms import EX_FAILURE
 from celery_durable.errors import DatabaseUnavailable, DurableError
 from celery_durable.store import workers
 from celery_durable.worker import process
-from celery_durable.worker.bootsteps import consumes_durable
+from celery_durable.worker.loggers import enable_loggers
+from celery_durable.worker.queues import consumes_durable
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
@@ -58,7 +59,6 @@ class Lifecycle:
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called when a worker has read its options, before its pool forks."""
         if instance.app is self._app:
-            process.introduce(instance)
             self._hear_of_cold_shutdown(instance)
 
     def _hear_of_cold_shutdown(self, worker: Any) -> None:
@@ -80,6 +80,7 @@ class Lifecycle:
 
     def _on_child_start(self, **_: Any) -> None:
         """Called in a new prefork child, which must not take long; on solo in the main process."""
+        enable_loggers()
         if process.is_worker_of(self._app) and consumes_durable(self._durable, self._app):
             threading.Thread(target=self._register, name="durable-register", daemon=True).start()
 
@@ -87,6 +88,7 @@ class Lifecycle:
         """Called in the main process when it begins to consume."""
         if sender.app is not self._app:
             return
+        self._is_over.clear()
         threading.Thread(target=self._say_it_stops, name="durable-drain", daemon=True).start()
         if process.surroundings(self._app).pool not in INITIALISED:
             self._on_child_start()
@@ -125,13 +127,19 @@ class Lifecycle:
 
     def _on_shutdown(self, sender: Any, **_: Any) -> None:
         """Called in the main process when its pool has ended."""
-        if sender.app is not self._app or not self._has_database:
-            return
-        for step in sender.steps:
+        if sender.app is self._app:
+            self.end(sender)
+
+    def end(self, worker: Any) -> None:
+        """Leave nothing of the worker behind in this process, which may go on."""
+        for step in worker.steps:
             if hasattr(step, "finish"):
                 step.finish()
         self._is_over.set()
-        self._durable.liveness.leave()
+        if self._has_database:
+            self._durable.liveness.leave()
+            self._durable.database.close()
+        process.forget(self._app)
 
     @property
     def _has_database(self) -> bool:

@@ -35,10 +35,20 @@ def introduce(worker: Any) -> None:
     found = Surroundings(
         hostname=str(worker.hostname),
         pool=worker.pool_cls.__module__.rpartition(".")[2],
-        queues=tuple(sorted(worker.app.amqp.queues.consume_from)),
+        queues=(),
         node_id=uuid4(),
     )
     setattr(worker.app, _ATTRIBUTE, found)
+
+
+def forget(app: Any) -> None:
+    """The worker has ended, and its process goes on."""
+    vars(app).pop(_ATTRIBUTE, None)
+
+
+def consumed(app: Any) -> tuple[str, ...]:
+    """The queues that this process's worker consumes by now, sorted."""
+    return tuple(sorted(app.amqp.queues.consume_from))
 
 
 def is_worker_of(app: Celery) -> bool:
@@ -48,9 +58,11 @@ def is_worker_of(app: Celery) -> bool:
 
 def surroundings(app: Celery) -> Surroundings:
     """What was remembered; a spawned child, which remembers nothing, is known by its host."""
-    unknown = Surroundings(socket.gethostname(), pool="unknown", queues=(), node_id=uuid4())
-    found: Surroundings = getattr(app, _ATTRIBUTE, unknown)
-    return replace(found, knows=partial(_places, app))
+    knows = partial(_places, app)
+    found: Surroundings | None = getattr(app, _ATTRIBUTE, None)
+    if found is None:
+        return Surroundings(socket.gethostname(), "unknown", (), uuid4(), knows)
+    return replace(found, queues=consumed(app), knows=knows)
 
 
 def _places(app: Any) -> Mapping[str, Sequence[str]]:

@@ -57,7 +57,13 @@ class Workflow(Definition):
     """
 
     def __init__(
-        self, name: str, *, version: int = 1, input: type | None = None, client: Client
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        input: type | None = None,
+        client: Client,
+        defined_at: str = "an unknown place",
     ) -> None:
         self.name = checked_name("workflow", name)
         if not is_version(version):
@@ -66,6 +72,7 @@ class Workflow(Definition):
             )
         self.version = version
         self.input = checked_model(name, input)
+        self.defined_at = defined_at
         self._client = client
         self._entries: dict[str, Entry] = {}
         self._returns: Handler | None = None
@@ -282,6 +289,14 @@ class Workflow(Definition):
     def functions(self, node: str) -> Functions:
         """The callables of the node that are no steps."""
         return self._entries[node].functions
+
+    @property
+    def callables(self) -> Mapping[str, Handler]:
+        """Every function of the workflow, by what it is there."""
+        found = {} if self._returns is None else {".returns": self._returns}
+        for entry in self._entries.values():
+            found |= entry.callables
+        return found
 
     @property
     def children(self) -> frozenset[tuple[str, int | None]]:

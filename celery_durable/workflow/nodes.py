@@ -6,13 +6,14 @@ the workflow is frozen: until then a step may still get its compensator, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from celery_durable.core.names import compensation_of, part_of
 from celery_durable.core.plan import Body, ChildNode, Node
 from celery_durable.core.retry import RetryPolicy
-from celery_durable.workflow.step import Handler, Options, Step, checked_handler
+from celery_durable.workflow.step import Handler, Options, Step, checked_handler, made_of
 
 STEP_WORDS = "a step, a function of the context or a workflow"
 
@@ -68,12 +69,28 @@ class Entry:
         """The plan's node."""
         return self.make(tuple(_body(part, name, defaults) for name, part in self.parts.items()))
 
+    @property
+    def callables(self) -> Mapping[str, Handler]:
+        """Every function of the node, by what it is there."""
+        return {name: found for name, found in _named_callables(self) if found is not None}
+
     def step(self, part: str | None) -> Step:
         """The step of this branch or case, or the node's only one; `KeyError` if it is a child."""
         found = self.parts.get(None) or self.parts[part]
         if isinstance(found, Step):
             return found
         raise KeyError(part or self.name)
+
+
+def _named_callables(entry: Entry) -> Iterator[tuple[str, Handler | None]]:
+    for field in fields(entry.functions):
+        yield f"{field.name}= of {entry.name}", getattr(entry.functions, field.name)
+    for key, part in entry.parts.items():
+        name = entry.name if key is None else part_of(entry.name, key)
+        if isinstance(part, Step):
+            for number, function in enumerate(made_of(part.function)):
+                yield f"{name} (argument function {number})" if number else name, function
+            yield compensation_of(name), part.compensator
 
 
 def _body(part: Part, name: str | None, defaults: Defaults) -> Body:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_durable.core.plan import Body, ChildNode, bodies_of
-from celery_durable.errors import DuplicateWorkflow
 from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.twins import refuse_unless_same
 
 
 class Registry:
@@ -67,14 +67,8 @@ def _queues(body: Body) -> tuple[str | None, ...]:
 
 
 def _same(twins: list[Workflow]) -> Workflow:
-    """The last of several definitions that must be equal."""
+    """The last of several definitions that must be the same."""
     last = twins[-1]
     for other in twins[:-1]:
-        # By their words: exception classes of a module that was imported twice are not equal.
-        if repr(other.plan) != repr(last.plan):
-            raise DuplicateWorkflow(
-                f"Two different workflows are called {last.name!r} version {last.version}:"
-                f" {' -> '.join(other.steps)} and {' -> '.join(last.steps)}."
-                " Give one another name, or the next version."
-            )
+        refuse_unless_same(other, last)
     return last

@@ -242,7 +242,14 @@ def as_step(
         named = kwargs(context) if kwargs else {}
         return target(*positional, **named)
 
+    call.made_of = (target, args, kwargs)  # type: ignore[attr-defined]
     # A Celery task is called "package.tasks.send_email"; its step is `send_email`.
     full_name = str(getattr(handler, "name", None) or getattr(handler, "__name__", ""))
     last_name = full_name.rsplit(".", maxsplit=1)[-1] or None
     return Step(call, name=last_name if name is None else name, options=Options())
+
+
+def made_of(function: Handler) -> tuple[Handler | None, ...]:
+    """The function, and those that give it its arguments if the context is not what it takes."""
+    found: tuple[Handler | None, ...] = getattr(function, "made_of", (function,))
+    return found

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.brokers.shop import Shop
+from tests.waiting import wait_until
 
 PAYMENTS = "payments"
 """`charge` has a queue of its own here."""
@@ -21,8 +22,11 @@ def test_a_step_with_a_queue_runs_on_the_worker_of_that_queue_only(shop: Shop) -
 
 
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
-def test_a_worker_of_other_queues_runs_no_relay(shop: Shop) -> None:
+def test_a_worker_of_other_queues_runs_no_relay_and_names_those_it_lacks(shop: Shop) -> None:
     other = shop.worker(concurrency=1, queues=shop.broker.queue("other"))
+    lacking = sorted([shop.broker.queue(), shop.payments])
+    other.wait_for_log(f"The workflows of this app need the queues {', '.join(lacking)}.")
+    other.wait_for_log(f"-Q {','.join([shop.broker.queue('other'), *lacking])}")
     run = shop.start()
     relay = shop.app.control.inspect([other.hostname()], timeout=20, limit=1).stats()
     assert "durable_relay" not in relay[other.hostname()]
@@ -31,6 +35,23 @@ def test_a_worker_of_other_queues_runs_no_relay(shop: Shop) -> None:
     run.result(timeout=30)
     relay = shop.app.control.inspect([serving.hostname()], timeout=20, limit=1).stats()
     assert relay[serving.hostname()]["durable_relay"]["running"]
+    assert "The workflows of this app need" not in serving.logs()
+
+
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_a_queue_that_is_added_at_run_time_is_served_and_written_down(shop: Shop) -> None:
+    queue, elsewhere = shop.broker.queue(), shop.broker.queue("other")
+    worker = shop.worker(concurrency=1, queues=elsewhere)
+    here = {"destination": [worker.hostname()], "reply": True, "limit": 1}
+    for added in (queue, shop.payments):
+        shop.app.control.add_consumer(added, **here)
+    shop.start().result(timeout=30)
+    said = "SELECT DISTINCT queues FROM durable_worker"
+    everything = [(sorted([queue, shop.payments, elsewhere]),)]
+    wait_until(lambda: shop.query(said) == everything, message="what it consumes in its row")
+    shop.app.control.cancel_consumer(elsewhere, **here)
+    wait_until(lambda: shop.query(said) != everything, message="what it no longer consumes")
+    assert "Traceback" not in worker.logs()
 
 
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)

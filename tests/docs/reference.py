@@ -66,7 +66,7 @@ INTERNAL: Mapping[type, tuple[str, ...]] = {
         "notify",
         "registry",
     ),
-    Workflow: ("children", "functions", "plan", "result_function", "step_of"),
+    Workflow: ("callables", "children", "functions", "plan", "result_function", "step_of"),
     Step: ("node", "with_options"),
     RetryPolicy: ("delay_after", "retries"),
 }

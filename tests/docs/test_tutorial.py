@@ -58,7 +58,7 @@ class Reader:
         queue = self._broker.queue()
         named = 'app.conf.durable_database_url = "'
         code = code.replace(named, f'app.conf.durable_queue = "{queue}"\n{named}')
-        return with_database(code, self._url).replace("-Q durable", f"-Q {queue}")
+        return with_database(code, self._url).replace("-Q celery,durable", f"-Q {queue}")
 
     def _type(self, command: list[str]) -> LocalProcess:
         self._typed += 1

@@ -246,6 +246,6 @@ def test_two_different_workflows_of_one_name_and_version_are_refused(world: Worl
         durable.workflow("w").step(noting([], "b"))
 
     durable = world.worker(define)
-    with pytest.raises(DuplicateWorkflow, match="a and b"):
+    with pytest.raises(DuplicateWorkflow, match=": a and b"):
         durable.start("w", {})
     assert set(world.counts().values()) == {0}

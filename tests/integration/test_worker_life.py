@@ -12,6 +12,7 @@ from greenlet import GreenletExit
 
 from celery_durable import Durable, recovery
 from celery_durable.store import workers
+from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
 from tests.integration.driving import Gate, World, defining, spawn, worker_id
 from tests.waiting import wait_until
@@ -40,6 +41,7 @@ def test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too(
 ) -> None:
     """P5: no sibling's row can say so any more."""
     lifecycle, worker = Lifecycle(durable, durable.app), Ready(durable.app)
+    process.introduce(worker)
     lifecycle._on_setup(worker)
     lifecycle._on_ready(worker)
     durable.liveness.worker_id()
@@ -65,6 +67,7 @@ def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable)
         waited.append("told")
 
     worker.wait_for_soft_shutdown = wait
+    process.introduce(worker)
     lifecycle._on_setup(worker)
     durable.liveness.worker_id()
     lifecycle._on_ready(worker)
@@ -76,6 +79,7 @@ def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable)
 def test_a_cold_shutdown_ends_a_step_on_the_solo_pool(durable: Durable) -> None:
     """Its pool would raise an error in the step, which could only be the step's failure."""
     worker = Ready(durable.app, "celery.concurrency.solo")
+    process.introduce(worker)
     Lifecycle(durable, durable.app)._on_setup(worker)
     with pytest.raises(WorkerTerminate):
         worker.wait_for_soft_shutdown()

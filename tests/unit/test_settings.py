@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from celery_durable import Durable
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError
 from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
@@ -153,6 +155,66 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(unknown: str, neare
     told = re.escape(f"Unknown setting 'durable_{unknown}'.{nearest}")
     with pytest.raises(ConfigurationError, match=f"^{told}$"):
         read_named({"database_url": URL, unknown: 1})
+
+
+class ProjectSettings:
+    """Settings as Django has them: an object, in capitals, with much that is nobody's here."""
+
+    TIME_ZONE = "UTC"
+    DURABLE_QUEU = "another library's"
+    CELERY_DURABLE_DATABASE_URL = URL
+
+
+def app_with(namespace: str | None, **found: object) -> Celery:
+    app = Celery("t", set_as_current=False)
+    source = type("Source", (ProjectSettings if namespace == "CELERY" else object,), found)
+    app.config_from_object(source, namespace=namespace)
+    return app
+
+
+SPELLED = [
+    ("CELERY", "CELERY_DURABLE_QUEU", " Did you mean 'CELERY_DURABLE_QUEUE'?"),
+    ("CELERY", "CELERY_durable_queue", " Did you mean 'CELERY_DURABLE_QUEUE'?"),
+    ("CELERY", "durable_queu", " Did you mean 'durable_queue'?"),
+    ("CELERY", "CELERY_DURABLE_KALEIDOSCOPE", ""),
+    ("CELERY_", "CELERY_DURABLE_QUEU", " Did you mean 'CELERY_DURABLE_QUEUE'?"),
+    ("APP", "APP_DURABLE_SCHEME", " Did you mean 'APP_DURABLE_SCHEMA'?"),
+    ("celery", "celery_durable_queu", " Did you mean 'celery_durable_queue'?"),
+    ("celery", "CELERY_DURABLE_QUEUE", " Did you mean 'celery_durable_queue'?"),
+    (None, "durable_queu", " Did you mean 'durable_queue'?"),
+    (None, "DURABLE_QUEUE", " Did you mean 'durable_queue'?"),
+    (None, "CELERY_DURABLE_QUEUE", " Did you mean 'durable_queue'?"),
+]
+
+
+@pytest.mark.parametrize(("namespace", "unknown", "nearest"), SPELLED)
+def test_a_setting_that_celery_would_not_find_is_refused_whatever_the_namespace(
+    namespace: str | None, unknown: str, nearest: str
+) -> None:
+    durable = Durable(app_with(namespace, **{unknown: 1}))
+    told = re.escape(f"Unknown setting {unknown!r}.{nearest}")
+    with pytest.raises(ConfigurationError, match=f"^{told}$"):
+        _ = durable.settings
+
+
+@pytest.mark.parametrize(
+    ("namespace", "found"),
+    [
+        ("CELERY", {"CELERY_DURABLE_QUEUE": "engine"}),
+        ("CELERY", {"durable_queue": "engine"}),
+        ("APP", {"APP_DURABLE_QUEUE": "engine", "APP_DURABLE_DATABASE_URL": URL}),
+        (
+            "APP",
+            {"APP_DURABLE_DATABASE_URL": URL, "CELERY_DURABLE_QUEU": 1, "durable_queue": "engine"},
+        ),
+        ("celery", {"celery_durable_queue": "engine", "celery_durable_database_url": URL}),
+        (None, {"DURABLE_QUEUE": "engine", "durable_queue": "engine", "durable_database_url": URL}),
+    ],
+)
+def test_a_setting_is_found_as_celery_finds_it(
+    namespace: str | None, found: dict[str, object]
+) -> None:
+    assert Durable(app_with(namespace, **found)).settings == Settings(URL, queue="engine")
 
 
 STRING = "a string"

@@ -1,0 +1,52 @@
+"""A value that an object makes once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # noqa: N801 - a decorator
+    """Like `functools.cached_property`, which two threads may make twice since Python 3.12.
+
+    One lock for all of them: what is made asks for others. A forked child has a lock of its own,
+    and what its parent had made by then.
+    """
+
+    lock = threading.RLock()
+
+    def __init__(self, func: Callable[[Any], T]) -> None:
+        self.func = func
+        self.__doc__ = func.__doc__
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, owner: None, _: type) -> Self: ...
+
+    @overload
+    def __get__(self, owner: object, _: type) -> T: ...
+
+    def __get__(self, owner: object | None, _: type) -> Self | T:
+        if owner is None:
+            return self
+        made = vars(owner)  # from now on this is found there, and not asked for here
+        with once.lock:
+            if self._name not in made:
+                made[self._name] = self.func(owner)
+        found: T = made[self._name]
+        return found
+
+
+def _forget_parent() -> None:
+    """Another thread of the parent may have held it, and is not here to let go of it."""
+    once.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,114 @@
+"""The queues that a worker consumes, and those that the workflows need.
+
+`add_consumer` and `cancel_consumer` change the first while the worker runs. Its processes do not
+notice, and those that a pool has forked cannot: the main process says so in their rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery_durable.errors import DurableError
+from celery_durable.store import workers
+from celery_durable.worker import process
+
+if TYPE_CHECKING:
+    from celery_durable.durable import Durable
+
+logger = logging.getLogger(__name__)
+
+SAY_AGAIN_AFTER = 2.0
+"""Seconds between looks for rows that do not say what is consumed by now: a process that was forked
+before the change may register after it.
+"""
+
+
+def needed(durable: Durable) -> frozenset[str]:
+    """The queues that runs of the workflows known here come to."""
+    if not durable.registry.names():
+        return frozenset()
+    return durable.registry.queues() | {durable.settings.queue}
+
+
+def consumes_durable(durable: Durable, app: Any) -> bool:
+    """Whether this worker takes messages of durable runs."""
+    queues = {durable.settings.queue, *durable.registry.queues()}
+    return not queues.isdisjoint(process.consumed(app))
+
+
+def warn_of_missing(durable: Durable, app: Any) -> None:
+    """One warning of the queues that neither this worker nor a running one consumes."""
+    consumed = process.consumed(app)
+    missing = needed(durable) - {*consumed}
+    if missing:
+        missing -= _consumed_elsewhere(durable)
+    if missing:
+        logger.warning(
+            "The workflows of this app need the queues %s. This worker does not consume them, and"
+            " no other does that is running now: until one does, their runs wait. Start this one"
+            " with -Q %s, or another for them.",
+            ", ".join(sorted(missing)),
+            ",".join([*consumed, *sorted(missing)]),
+        )
+
+
+def _consumed_elsewhere(durable: Durable) -> frozenset[str]:
+    try:
+        with durable.database.autocommit() as connection:
+            return workers.consumed(connection)
+    except DurableError:
+        return frozenset()
+
+
+class QueueChanges:
+    """What follows when a worker begins or ends to consume a queue while it runs."""
+
+    def __init__(self, durable: Durable, app: Any, on_change: Callable[[], None]) -> None:
+        self._durable = durable
+        self._app = app
+        self._on_change = on_change
+        self._changed = threading.Event()
+        self._is_over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, consumer: Any) -> None:
+        """Hear of what remote control does to this worker's consumer."""
+        for name in ("add_task_queue", "cancel_task_queue"):
+            setattr(consumer, name, self._heard(getattr(consumer, name)))
+
+    def _heard(self, change: Callable[..., None]) -> Callable[..., None]:
+        def change_and_say(*args: Any, **options: Any) -> None:
+            change(*args, **options)
+            self._changed.set()
+            if self._thread is None:  # this runs in the worker's event loop, which must not wait
+                self._thread = threading.Thread(
+                    target=self._say, name="durable-queues", daemon=True
+                )
+                self._thread.start()
+
+        return change_and_say
+
+    def _say(self) -> None:
+        """The thread."""
+        while not self._is_over.is_set():
+            if self._changed.is_set():
+                self._changed.clear()
+                self._on_change()
+            self._say_once()
+            self._changed.wait(SAY_AGAIN_AFTER)
+
+    def _say_once(self) -> None:
+        here = process.surroundings(self._app)
+        try:
+            with self._durable.database.autocommit() as connection:
+                workers.set_queues(connection, here.node_id, here.queues)
+        except DurableError as error:
+            logger.debug("What this worker consumes is said later: %s", error)
+
+    def stop(self) -> None:
+        """The worker ends."""
+        self._is_over.set()
+        self._changed.set()

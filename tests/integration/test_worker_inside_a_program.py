@@ -1,0 +1,57 @@
+"""A worker that runs inside of another program, as Celery's fixtures start it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import _state
+from celery.contrib.testing.worker import start_worker
+from kombu import Connection
+
+from celery_durable import Durable
+from tests.integration.driving import World, defining
+from tests.waiting import wait_until
+
+CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'celery_durable'"
+)
+
+
+@pytest.fixture
+def durable(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Durable]:
+    durable = world.worker(defining([], "a"), poll_interval=0.05)
+    durable.app.conf.broker_transport_options = {"polling_interval": 0.01}
+    drain = Connection.drain_events
+
+    def drain_briefly(connection: Connection, **_: Any) -> Any:
+        """A worker that is told to end finds out between two of these; Celery waits for 2 s."""
+        return drain(connection, timeout=0.05)
+
+    monkeypatch.setattr(Connection, "drain_events", drain_briefly)
+    before = _state.default_app, _state.get_current_app()  # `start_worker` sets both
+    yield durable
+    _state.set_default_app(before[0])
+    _state._set_current_app(before[1])
+
+
+def work(durable: Durable, pool: str) -> None:
+    with start_worker(durable.app, pool=pool, perform_ping_check=False, queues=["durable"]):
+        assert durable.start("w", {}).result(timeout=20) == {"a": None}
+
+
+def threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("durable-")]
+
+
+@pytest.mark.parametrize(("pool", "written"), [("solo", "solo"), ("threads", "thread")])
+def test_it_leaves_nothing_behind(world: World, durable: Durable, pool: str, written: str) -> None:
+    for lives in (1, 2):
+        work(durable, pool)
+        rows = world.rows("SELECT pool, queues, ended_at IS NULL AS live FROM durable_worker")
+        assert rows == [{"pool": written, "queues": ["durable"], "live": False}] * lives
+        wait_until(lambda: world.one(CONNECTIONS) == 0, message="its connections to be closed")
+        wait_until(lambda: not threads(), message="its threads to end")

@@ -1,0 +1,147 @@
+"""What a worker says when it starts, of its queues, its configuration and its loggers."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+from typing import Any
+
+import pytest
+
+from celery_durable import ConfigurationError, Durable
+from celery_durable.worker import process
+from celery_durable.worker.configuration import check_configuration
+from celery_durable.worker.loggers import enable_loggers
+from celery_durable.worker.queues import warn_of_missing
+from tests.integration.driving import World
+from tests.integration.test_worker_life import Ready
+
+NEED = "The workflows of this app need the queues "
+
+
+def define(durable: Durable) -> None:
+    pay = durable.step(str, name="pay", queue="payments")
+    durable.workflow("order").step(str, name="reserve").step(pay)
+
+
+def consuming(world: World, *queues: str, **settings: Any) -> Durable:
+    """A worker that consumes these queues."""
+    durable = world.worker(define, **settings)
+    durable.app.amqp.queues.select(queues)
+    process.introduce(Ready(durable.app))
+    return durable
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_queues_that_no_running_worker_consumes_are_warned_of_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = consuming(world, "celery")
+    warn_of_missing(here, here.app)
+    (warning,) = said(caplog)
+    assert warning.startswith(f"{NEED}durable, payments.")
+    assert "-Q celery,durable,payments," in warning
+    caplog.clear()
+
+    elsewhere = consuming(world, "durable")
+    elsewhere.liveness.worker_id()
+    warn_of_missing(here, here.app)
+    (warning,) = said(caplog)
+    assert warning.startswith(f"{NEED}payments.")
+    caplog.clear()
+
+    elsewhere.liveness.leave()
+    warn_of_missing(here, here.app)
+    assert said(caplog)[0].startswith(f"{NEED}durable, payments.")
+
+
+@pytest.mark.parametrize("queues", [["durable", "payments"], ["celery", "durable", "payments"]])
+def test_a_worker_that_consumes_all_of_them_says_nothing(
+    world: World, caplog: pytest.LogCaptureFixture, queues: list[str]
+) -> None:
+    here = consuming(world, *queues)
+    warn_of_missing(here, here.app)
+    assert not said(caplog)
+
+
+def test_an_app_without_workflows_needs_no_queue(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    durable = world.worker()
+    warn_of_missing(durable, durable.app)
+    assert not said(caplog)
+
+
+def test_the_queues_are_warned_of_while_postgres_is_away(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = consuming(world, "celery", database_url="postgresql://127.0.0.1:1/none")
+    warn_of_missing(nowhere, nowhere.app)
+    assert said(caplog)[-1].startswith(f"{NEED}durable, payments.")
+
+
+def test_messages_that_the_worker_would_reject_are_refused_at_its_start(world: World) -> None:
+    durable = consuming(world, "durable")
+    durable.app.conf.accept_content = []
+    with pytest.raises(ConfigurationError, match=r"accept_content is .*Add 'json'"):
+        check_configuration(durable, durable.app)
+
+
+def test_queues_that_are_not_declared_are_refused_where_none_is_made(world: World) -> None:
+    durable = world.worker(define)
+    durable.app.conf.update(task_create_missing_queues=False, task_queues={"durable": {}})
+    with pytest.raises(ConfigurationError, match=r"need the queues payments\. They are not in"):
+        check_configuration(durable, durable.app)
+    durable.app.amqp.queues.add("payments")
+    check_configuration(durable, durable.app)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "named"),
+    [
+        ({"durable.recover": {"rate_limit": "1/m"}}, "durable.recover"),
+        ([{"durable.start": {"expires": 1}}, {"durable.advance": {}}], "durable.advance, durable."),
+        ({"*": {"rate_limit": "1/m"}}, None),
+        ({"shop.pay": {"rate_limit": "1/m"}}, None),
+        (None, None),
+    ],
+)
+def test_annotations_of_our_tasks_are_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture, annotations: Any, named: str | None
+) -> None:
+    durable = world.worker(define)
+    durable.app.conf.task_annotations = annotations
+    check_configuration(durable, durable.app)
+    warnings = said(caplog)
+    assert len(warnings) == (0 if named is None else 1)
+    assert named is None or warnings[0].startswith(f"task_annotations name {named}")
+
+
+def test_loggers_that_a_configuration_has_silenced_speak_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    others = [one for one in loggers("") if not one.disabled]
+    try:
+        logging.config.dictConfig({"version": 1})
+        silenced = [one for one in loggers("celery_durable") if one.disabled]
+        assert logging.getLogger("celery_durable.relay") in silenced
+
+        enable_loggers()
+        enable_loggers()
+
+        assert not any(one.disabled for one in loggers("celery_durable"))
+    finally:
+        for one in others:
+            one.disabled = False
+    (warning,) = said(caplog)
+    assert warning.startswith(f"The logging configuration had silenced {len(silenced)} loggers")
+
+
+def loggers(package: str) -> list[logging.Logger]:
+    found = logging.Logger.manager.loggerDict.items()
+    return [
+        one for name, one in found if name.startswith(package) and isinstance(one, logging.Logger)
+    ]
