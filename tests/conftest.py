@@ -91,8 +91,10 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def template_database(postgres: PostgresServer) -> Iterator[str]:
     """The name of a migrated database that tests copy and never connect to."""
-    with postgres.database(f"durable_test_template_{XDIST_WORKER}") as name:
-        services.migrate(postgres.url(name))
+    if shared := os.environ.get(services.TEMPLATE):
+        yield shared
+        return
+    with postgres.migrated(f"durable_test_template_{XDIST_WORKER}") as name:
         yield name
 
 

@@ -1,5 +1,6 @@
 """Waiting for what another process will do: the one place in the tests that sleeps."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,6 +8,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.02
+
+PATIENCE_SHARE = "DURABLE_TEST_PATIENCE"
+"""The environment variable with the share of every deadline that is waited for, 1 by default.
+
+Mutants are tried, and their tests first checked, with less: most of them end at a deadline.
+"""
+
+_SHARE = float(os.environ.get(PATIENCE_SHARE, "1"))
+
+PATIENCE = 20.0 * _SHARE
+"""Seconds after which something that does not happen is taken for broken."""
 
 
 def wait_until(
@@ -21,6 +33,7 @@ def wait_until(
     it far above what a slow machine needs. Past it an ``AssertionError`` says ``message``; a
     callable is asked only then, so that it can describe the state that was found.
     """
+    timeout *= _SHARE
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()

@@ -20,12 +20,13 @@ from psycopg.rows import dict_row
 from celery_durable import Durable
 from celery_durable.recovery import Reaper
 from celery_durable.run import Run
+from tests import waiting
 from tests.services import conninfo
 from tests.waiting import wait_until
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
 
 TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker", "definition")

@@ -4,18 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from tests import services
+from tests import services, waiting
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.report import console, progress, show_catalogue, show_trials
-from tests.mutants.runner import Project, Trial, check_unmutated, run_trials
+from tests.mutants.runner import Project, Runner, Trial, running
 
 ROOT = Path(__file__).resolve().parents[2]
+JOBS_PER_CORE = 3  # tests wait more than they compute
+PATIENCE = {waiting.PATIENCE_SHARE: "0.4"}
 
 
 def main() -> int:
@@ -32,8 +34,8 @@ def main() -> int:
             else "the catalogue holds no mutant"
         )
         return 1
-    with database() as env:
-        return try_all(shown, Project(ROOT, env=env), chosen, arguments.jobs)
+    with database() as env, running(Project(ROOT, env=env)) as runner:
+        return try_all(shown, runner, chosen, arguments.jobs)
 
 
 def parse() -> argparse.Namespace:
@@ -44,7 +46,10 @@ def parse() -> argparse.Namespace:
         "-k", metavar="NAME", default="", help="only mutants with this in their name"
     )
     parser.add_argument(
-        "--jobs", type=int, default=min(4, os.cpu_count() or 1), help="how many at a time"
+        "--jobs",
+        type=int,
+        default=JOBS_PER_CORE * (os.cpu_count() or 1),
+        help="how many at a time",
     )
     parser.add_argument("--list", action="store_true", help="show the mutants and end")
     return parser.parse_args()
@@ -52,17 +57,19 @@ def parse() -> argparse.Namespace:
 
 @contextmanager
 def database() -> Iterator[Mapping[str, str]]:
-    """One Postgres server for all runs, where the environment names none."""
-    if "DATABASE_URL" in os.environ:
-        yield {}
-        return
-    with services.embedded_postgres() as server:
-        yield {"DATABASE_URL": server.admin_url}
+    """One Postgres server for all runs, and one migrated database that their tests copy."""
+    with ExitStack() as stack:
+        if url := os.environ.get("DATABASE_URL"):
+            server = services.PostgresServer(url)
+        else:
+            server = stack.enter_context(services.embedded_postgres())
+        template = stack.enter_context(server.migrated("durable_test_template_mutants"))
+        yield {"DATABASE_URL": server.admin_url, services.TEMPLATE: template, **PATIENCE}
 
 
-def try_all(shown: Console, project: Project, mutants: list[Mutant], jobs: int) -> int:
+def try_all(shown: Console, runner: Runner, mutants: list[Mutant], jobs: int) -> int:
     shown.print(f"{len(mutants)} mutants; first their tests on the code as it is")
-    told, output = check_unmutated(project, mutants)
+    told, output = runner.check_unmutated(mutants, jobs)
     if told:
         shown.print(output)
         shown.print(
@@ -78,7 +85,7 @@ def try_all(shown: Console, project: Project, mutants: list[Mutant], jobs: int) 
             bar.advance(task)
             shown.print(f"{trial.mutant.name}: {trial.verdict.state} in {trial.seconds:.1f} s")
 
-        trials = run_trials(project, mutants, jobs, ended)
+        trials = runner.try_all(mutants, jobs, ended)
     show_trials(shown, trials)
     alive = [trial for trial in trials if trial.verdict.state != "killed"]
     shown.print(f"{len(trials) - len(alive)} of {len(trials)} mutants killed")

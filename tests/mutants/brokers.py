@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant
 
-RELAY = "celery_durable/relay.py"
-PUBLISHER = "celery_durable/worker/publisher.py"
+RELAY = "celery_durable.relay"
+PUBLISHER = "celery_durable.worker.publisher"
 
 RABBITMQ = "tests/integration/test_relay_rabbitmq.py"
 HANGING = f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay"
@@ -14,8 +14,8 @@ BROKERS = (
         name="mandatory-messages",
         promise="P2",
         takes_out="asking for a message that no queue takes to be returned",
-        file=PUBLISHER,
-        old='            options["mandatory"] = True\n',
+        at=f"{PUBLISHER}:Confirms._counted",
+        old='options["mandatory"] = True',
         new="",
         tests=(
             f"{RABBITMQ}::test_messages_whose_queue_was_deleted_are_not_lost",
@@ -26,7 +26,7 @@ BROKERS = (
         name="returned-is-not-sent",
         promise="P2",
         takes_out="telling a returned message from one that a queue has",
-        file=PUBLISHER,
+        at=f"{PUBLISHER}:Confirms.take",
         old="if row not in self._returned]",
         new="]",
         tests=(f"{RABBITMQ}::test_a_message_that_no_queue_takes_is_kept_and_the_others_go",),
@@ -35,27 +35,26 @@ BROKERS = (
         name="queues-are-declared-anew",
         promise="P2",
         takes_out="a new connection, which declares queues, after messages came back",
-        file=PUBLISHER,
-        old="            self._drop()  # the next connection declares their queues anew\n",
-        new="            pass\n",
+        at=f"{PUBLISHER}:KombuPublisher._publish_together",
+        old="if answers.again: self._drop()",
+        new="",
         tests=(f"{RABBITMQ}::test_messages_whose_queue_was_deleted_are_not_lost",),
     ),
     Mutant(
         name="a-lost-broker-is-not-asked",
         promise="P2",
         takes_out="dropping a connection without waiting for the broker's farewell",
-        file=PUBLISHER,
-        old="            connection.collect()\n",
-        new="            connection.default_channel.close()\n",
+        at=f"{PUBLISHER}:KombuPublisher._drop",
+        old="connection.collect()",
+        new="connection.default_channel.close()",
         tests=(f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay",),
     ),
     Mutant(
         name="a-declaration-has-a-time",
         promise="P2",
         takes_out="the bound on waiting for the answer to a declaration",
-        file=PUBLISHER,
-        old='                options.setdefault("read_timeout", CONFIRM_TIMEOUT)'
-        "  # of a declaration's answer\n",
+        at=f"{PUBLISHER}:KombuPublisher._ready",
+        old='options.setdefault("read_timeout", CONFIRM_TIMEOUT)',
         new="",
         tests=(f"{HANGING}[a declaration]",),
     ),
@@ -63,9 +62,9 @@ BROKERS = (
         name="chores",
         promise="P5",
         takes_out="the thread that reaps while the relay waits for the broker",
-        file=RELAY,
-        old="            self._stop.wait(self._work())\n",
-        new="            self._stop.wait()\n",
+        at=f"{RELAY}:Chores._run",
+        old="self._stop.wait(self._work())",
+        new="self._stop.wait()",
         tests=(f"{CHORES}::test_a_broker_that_hangs_holds_up_no_takeover",),
     ),
 )

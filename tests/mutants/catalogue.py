@@ -10,25 +10,25 @@ from tests.mutants.recovering import RECOVERING
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
 
-ENGINE = "celery_durable/engine.py"
-SETTLE = "celery_durable/settle.py"
-LIVENESS = "celery_durable/liveness.py"
-RECOVERY = "celery_durable/recovery.py"
-RELAY = "celery_durable/relay.py"
-CLIENT = "celery_durable/client.py"
-KNOWLEDGE = "celery_durable/knowledge.py"
-DECIDE = "celery_durable/core/decide.py"
-FAILURES = "celery_durable/workflow/failures.py"
-TOKENS = "celery_durable/store/tokens.py"
-COMMITS = "celery_durable/store/commits.py"
-DEATHS = "celery_durable/store/deaths.py"
-ORPHANS = "celery_durable/store/orphans.py"
-STALLED = "celery_durable/store/stalled.py"
-JOURNAL = "celery_durable/store/journal.py"
-INBOX = "celery_durable/store/inbox.py"
-OUTBOX = "celery_durable/store/outbox.py"
-RUNS = "celery_durable/store/runs.py"
-DATABASE = "celery_durable/store/database.py"
+ENGINE = "celery_durable.engine"
+SETTLE = "celery_durable.settle"
+LIVENESS = "celery_durable.liveness"
+RECOVERY = "celery_durable.recovery"
+RELAY = "celery_durable.relay"
+CLIENT = "celery_durable.client"
+KNOWLEDGE = "celery_durable.knowledge"
+DECIDE = "celery_durable.core.decide"
+FAILURES = "celery_durable.workflow.failures"
+TOKENS = "celery_durable.store.tokens"
+COMMITS = "celery_durable.store.commits"
+DEATHS = "celery_durable.store.deaths"
+ORPHANS = "celery_durable.store.orphans"
+STALLED = "celery_durable.store.stalled"
+JOURNAL = "celery_durable.store.journal"
+INBOX = "celery_durable.store.inbox"
+OUTBOX = "celery_durable.store.outbox"
+RUNS = "celery_durable.store.runs"
+DATABASE = "celery_durable.store.database"
 
 TESTS = "tests/integration"
 ATOMIC = f"{TESTS}/test_atomic.py"
@@ -54,7 +54,7 @@ ATOMICITY = (
         name="outbox-row-in-the-commit",
         promise="P1",
         takes_out="the hint of what comes next",
-        file=COMMITS,
+        at=f"{COMMITS}:_commit",
         old='parts.append(insert_hints(hint).cte("hinted"))',
         new="_ = insert_hints(hint)",
         tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
@@ -63,7 +63,7 @@ ATOMICITY = (
         name="journal-entry-in-the-commit",
         promise="P1",
         takes_out="the journal entry of a step",
-        file=COMMITS,
+        at=f"{COMMITS}:_commit",
         old='parts = [_recorded(held, shape).cte("recorded")] if shape.records else []',
         new="parts: list[Any] = []",
         tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
@@ -72,7 +72,7 @@ ATOMICITY = (
         name="outbox-row-of-a-start",
         promise="P1",
         takes_out="the first hint of a run",
-        file=RUNS,
+        at=f"{RUNS}:_START",
         old="add_cte(_hinted)",
         new="add_cte(_placed)",
         tests=(f"{ATOMIC}::test_a_finished_run_leaves_nothing_but_itself_and_its_journal",),
@@ -81,7 +81,7 @@ ATOMICITY = (
         name="claim-given-back",
         promise="P1",
         takes_out="giving the claim back when the engine itself fails",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._go_on",
         old="self._settler.let_go(claim, counts=not is_told, timed_out=is_late)",
         new="pass",
         tests=(f"{ATOMIC}::test_a_commit_that_fails_in_the_middle_leaves_nothing",),
@@ -93,7 +93,7 @@ LOSS = (
         name="hint-again",
         promise="P2",
         takes_out="sending lost hints again",
-        file=RECOVERY,
+        at=f"{RECOVERY}:_hint_again",
         old="stalled.hint_again(connection, after, PAGE, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)",
         new="Page(0, None)",
         tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
@@ -102,7 +102,7 @@ LOSS = (
         name="patience-with-hints",
         promise="P2",
         takes_out="waiting longer each time before a hint is taken for lost",
-        file=STALLED,
+        at=f"{STALLED}:_seconds",
         old='sql.number("first_after") * _doublings',
         new='sql.number("first_after")',
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
@@ -111,7 +111,7 @@ LOSS = (
         name="hints-that-are-due-already",
         promise="P2",
         takes_out="looking whether the outbox still holds the hint",
-        file=STALLED,
+        at=f"{STALLED}:_stalled",
         old="sa.case((IS_CLAIMABLE, sa.not_(_hinted_already)), else_=sa.false())",
         new="IS_CLAIMABLE",
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
@@ -120,7 +120,7 @@ LOSS = (
         name="due-check-of-a-claim",
         promise="P2",
         takes_out="looking whether the token is due",
-        file=TOKENS,
+        at=f"{TOKENS}:_is_asked",
         old='!= sa.literal_column("0"), t.token.c.wake_at <= sql.clock)',
         new='!= sa.literal_column("0"), sa.true())',
         tests=(
@@ -132,8 +132,8 @@ LOSS = (
         name="rows-of-one-relay",
         promise="P2",
         takes_out="locking the rows that are being published",
-        file=OUTBOX,
-        old="    .with_for_update(skip_locked=True)\n",
+        at=f"{OUTBOX}:_DUE",
+        old=".with_for_update(skip_locked=True)",
         new="",
         tests=(f"{RELAYS}::test_two_relays_at_once_publish_no_row_twice",),
     ),
@@ -141,7 +141,7 @@ LOSS = (
         name="refused-rows-are-postponed",
         promise="P2",
         takes_out="trying a refused row later",
-        file=RELAY,
+        at=f"{RELAY}:Relay._finish",
         old="outbox.postpone(connection, message.id, why, delay)",
         new="pass",
         tests=(f"{RELAYS}::test_a_row_that_is_refused_is_postponed_and_the_others_go",),
@@ -153,7 +153,7 @@ EXCLUSION = (
         name="fence-in-the-commit",
         promise="P4",
         takes_out="the fence",
-        file=COMMITS,
+        at=f"{COMMITS}:_HELD",
         old='t.token.c.fence == sql.uuid("held_fence"),',
         new='sql.uuid("held_fence").is_not(None),',
         tests=(f"{MECHANISMS}::test_a_commit_under_an_older_fence_is_refused",),
@@ -162,7 +162,7 @@ EXCLUSION = (
         name="fence-in-the-release",
         promise="P4",
         takes_out="the fence of a claim that is given back",
-        file=TOKENS,
+        at=f"{TOKENS}:_released",
         old='t.token.c.fence == sql.uuid("held_fence"),',
         new='sql.uuid("held_fence").is_not(None),',
         tests=(f"{ONE}::test_a_commit_must_name_the_fence_of_the_claim",),
@@ -171,7 +171,7 @@ EXCLUSION = (
         name="claimed-already",
         promise="P4",
         takes_out="looking whether the token is claimed",
-        file=TOKENS,
+        at=f"{TOKENS}:_CLAIM",
         old="t.token.c.claimed_by.is_(None),",
         new="sa.true(),",
         tests=(
@@ -183,16 +183,16 @@ EXCLUSION = (
         name="journal-conflict",
         promise="P3",
         takes_out="telling a unit that is recorded already from a failure",
-        file=COMMITS,
-        old="    except AlreadyRecorded:\n        return Recorded()",
-        new="    except AlreadyRecorded:\n        raise",
+        at=f"{COMMITS}:commit",
+        old="except AlreadyRecorded:\n    return Recorded()",
+        new="except AlreadyRecorded:\n    raise",
         tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again",),
     ),
     Mutant(
         name="a-commit-sent-twice",
         promise="P3",
         takes_out="finding the token where the commit left it",
-        file=COMMITS,
+        at=f"{COMMITS}:_HELD",
         old='t.token.c.unit == sql.text("held_unit"),',
         new='sql.text("held_unit").is_not(None),',
         tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
@@ -204,7 +204,7 @@ TAKING_OVER = (
         name="worker-lock-probe",
         promise="P5",
         takes_out="trying the lock of a worker",
-        file=DEATHS,
+        at=f"{DEATHS}:_is_lifeless",
         old="else_=sa.func.pg_try_advisory_xact_lock(LOCK_SPACE, t.worker.c.lock_number),",
         new='else_=sql.text("lock_space").is_(None),',
         tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
@@ -213,8 +213,8 @@ TAKING_OVER = (
         name="expired-workers",
         promise="P5",
         takes_out="the time after which a worker that does not renew is dead",
-        file=DEATHS,
-        old="        (_is_expired, sa.true()),\n",
+        at=f"{DEATHS}:_is_lifeless",
+        old="(_is_expired, sa.true()),",
         new="",
         tests=(
             f"{TAKEOVER}::test_a_worker_that_stopped_renewing_is_dead_though_it_holds_its_lock",
@@ -224,8 +224,8 @@ TAKING_OVER = (
         name="server-restart",
         promise="P5",
         takes_out="looking whether the server has restarted since the lock was taken",
-        file=DEATHS,
-        old="        (t.worker.c.server_started_at != SERVER_START, sa.false()),\n",
+        at=f"{DEATHS}:_is_lifeless",
+        old="(t.worker.c.server_started_at != SERVER_START, sa.false()),",
         new="",
         tests=(f"{TAKEOVER}::test_a_restart_of_the_server_is_not_taken_for_death",),
     ),
@@ -233,7 +233,7 @@ TAKING_OVER = (
         name="grace-for-a-lost-lock",
         promise="P5",
         takes_out="looking at a free lock twice",
-        file=RECOVERY,
+        at=f"{RECOVERY}:Reaper._declare_dead",
         old="(RENEWAL_GRACE if one.is_expired else grace)",
         new="(RENEWAL_GRACE if one.is_expired else 0.0)",
         tests=(f"{TAKEOVER}::test_a_lock_that_is_free_for_a_moment_is_no_death",),
@@ -242,7 +242,7 @@ TAKING_OVER = (
         name="lockless-workers-renew",
         promise="P4",
         takes_out="renewing all the time while the lock cannot be taken again",
-        file=LIVENESS,
+        at=f"{LIVENESS}:RETAKE_FIRST",
         old="RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25",
         new="RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 5.0",
         tests=(f"{ALIVE}::test_a_worker_that_cannot_take_its_lock_again_lives_while_it_renews",),
@@ -251,7 +251,7 @@ TAKING_OVER = (
         name="grace-for-many",
         promise="P4",
         takes_out="waiting longer where several nodes lost their locks at once",
-        file=RECOVERY,
+        at=f"{RECOVERY}:grace_after",
         old="return GRACE_OF_MANY if len(nodes) > 1 else GRACE",
         new="return GRACE",
         tests=(f"{TAKEOVER}::test_several_nodes_that_lose_their_locks_at_once_have_longer",),
@@ -260,16 +260,16 @@ TAKING_OVER = (
         name="renewed-between-two-looks",
         promise="P4",
         takes_out="telling a worker that has renewed between two looks from one that is dead",
-        file=DEATHS,
-        old="    expires_at: datetime\n",
-        new="    expires_at: datetime = field(compare=False)\n",
+        at=f"{DEATHS}:Lifeless.expires_at",
+        old="expires_at: datetime",
+        new="expires_at: datetime = field(compare=False)",
         tests=(f"{TAKEOVER}::test_a_lock_that_is_lost_twice_is_no_death",),
     ),
     Mutant(
         name="renewed-while-declared-dead",
         promise="P4",
         takes_out="looking whether a worker has renewed as it is declared dead",
-        file=DEATHS,
+        at=f"{DEATHS}:_DECLARE",
         old="t.worker.c.expires_at == _doomed.c.expires_at",
         new="t.worker.c.expires_at >= _doomed.c.expires_at",
         tests=(f"{TAKEOVER}::test_a_worker_that_renews_as_it_is_declared_dead_is_not",),
@@ -278,7 +278,7 @@ TAKING_OVER = (
         name="crash-count",
         promise="P5",
         takes_out="counting a crash",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_freeing",
         old='crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),',
         new="crashes=t.token.c.crashes,",
         tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
@@ -287,7 +287,7 @@ TAKING_OVER = (
         name="no-crash-while-draining",
         promise="P5",
         takes_out="sparing the units of a worker that was told to stop",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_FIND",
         old="sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true())",
         new="sa.true()",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_stopping_counts_no_crash",),
@@ -296,7 +296,7 @@ TAKING_OVER = (
         name="max-crashes",
         promise="P5",
         takes_out="giving up a unit that kills its workers",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._untouched",
         old="if token.crashes >= self._settings.max_crashes:",
         new="if token.crashes < 0:",
         tests=(f"{TAKEOVER}::test_a_unit_that_kills_its_workers_fails_in_the_end[1]",),
@@ -305,7 +305,7 @@ TAKING_OVER = (
         name="level-triggered-orphans",
         promise="P5",
         takes_out="freeing what a worker had claimed that somebody else declared dead",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_is_gone",
         old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
         new="t.worker.c.id.is_(None)",
         tests=(f"{TAKEOVER}::test_reaping_looks_at_levels_not_at_edges",),
@@ -314,7 +314,7 @@ TAKING_OVER = (
         name="orphans-of-absent-workers",
         promise="P5",
         takes_out="freeing what a worker had claimed whose row is gone",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_is_gone",
         old="sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))",
         new="t.worker.c.ended_at.is_not(None)",
         tests=(f"{TAKEOVER}::test_a_claim_of_a_worker_that_is_in_no_table_is_freed",),
@@ -323,7 +323,7 @@ TAKING_OVER = (
         name="ended-workers-claim-nothing",
         promise="P5",
         takes_out="looking whether the claiming worker has ended",
-        file=TOKENS,
+        at=f"{TOKENS}:_CLAIM",
         old="t.worker.c.ended_at.is_(None)),\n        _quiet",
         new="sa.true()),\n        _quiet",
         tests=(f"{ALIVE}::test_a_worker_that_has_ended_can_claim_nothing",),
@@ -332,7 +332,7 @@ TAKING_OVER = (
         name="a-new-id-at-once",
         promise="P5",
         takes_out="claiming under a new id when the old one has ended",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._is_worth_another_try",
         old="if refusal.worker_ended:",
         new="if False:",
         tests=(f"{ALIVE}::test_a_worker_that_finds_itself_ended_follows_the_hint_under_a_new_id",),
@@ -341,7 +341,7 @@ TAKING_OVER = (
         name="lost-locks-are-retaken",
         promise="P5",
         takes_out="taking a lost lock again",
-        file=LIVENESS,
+        at=f"{LIVENESS}:Registration._keep_once",
         old="if lock_lost and not self._retake():",
         new="if lock_lost and False:",
         tests=(f"{ALIVE}::test_a_lock_lost_while_the_worker_lives_is_taken_again",),
@@ -350,7 +350,7 @@ TAKING_OVER = (
         name="self-audit",
         promise="P5",
         takes_out="giving back a claim that is not executed",
-        file=LIVENESS,
+        at=f"{LIVENESS}:Registration._keep_once",
         old="self._audit(PsycopgConnection(connection.raw, connection.schema))",
         new="pass",
         tests=(f"{ALIVE}::test_a_claim_that_nobody_executes_is_given_back_by_its_worker",),
@@ -359,7 +359,7 @@ TAKING_OVER = (
         name="audit-spares-what-is-executed",
         promise="P4",
         takes_out="telling an idle claim from one that is executed",
-        file=LIVENESS,
+        at=f"{LIVENESS}:Registration._audit",
         old="[one for one in claimed if not self._is_working_on(one.token_id)]",
         new="list(claimed)",
         tests=(f"{ALIVE}::test_a_unit_that_takes_many_renewals_is_not_given_back",),
@@ -371,7 +371,7 @@ TRANSACTIONS = (
         name="handlers-cannot-commit",
         promise="P6",
         takes_out="the savepoint that a handler's session works in",
-        file=DATABASE,
+        at=f"{DATABASE}:Database.session",
         old='join_transaction_mode="create_savepoint"',
         new='join_transaction_mode="control_fully"',
         tests=(f"{TRANSACTIONAL}::test_a_handler_cannot_split_the_transaction[commit]",),
@@ -380,7 +380,7 @@ TRANSACTIONS = (
         name="one-transaction",
         promise="P6",
         takes_out="recording a transactional step in its own transaction",
-        file="celery_durable/transactional.py",
+        at="celery_durable.transactional:Transactional._commit_with_step",
         old="written = settler.write(connection, turn, execution.event, in_transaction=True)",
         new=(
             "written = self._patience.ask(\n"
@@ -395,7 +395,7 @@ TRANSACTIONS = (
         name="own-sql-is-committed-only-if-recorded",
         promise="P6",
         takes_out="rolling a step's own SQL back when its unit is not recorded",
-        file=SETTLE,
+        at=f"{SETTLE}:Settler.write",
         old="if in_transaction and not decision.keeps:",
         new="if False:",
         tests=(f"{TRANSACTIONAL}::test_a_cancel_during_the_step_leaves_no_row",),
@@ -404,9 +404,9 @@ TRANSACTIONS = (
         name="the-callers-transaction",
         promise="P7",
         takes_out="joining the transaction that was handed over",
-        file=CLIENT,
-        old="        if session is not None:\n            yield joined",
-        new="        if False:\n            yield joined",
+        at=f"{CLIENT}:Client._writing",
+        old="if session is not None:\n    yield joined",
+        new="if False:\n    yield joined",
         tests=(
             f"{JOINED}::test_a_start_that_is_rolled_back_leaves_nothing[orm_session]",
             f"{JOINED}::test_a_cancel_joins_too[False-psycopg_connection]",
@@ -416,21 +416,17 @@ TRANSACTIONS = (
         name="the-run-that-has-the-key",
         promise="P12",
         takes_out="reading the first run in a second statement",
-        file=CLIENT,
-        old="""                existing = runs.with_key(connection, outline.workflow, key)
-                if existing is None:
-""",
-        new="""                existing = None
-                if existing is None:
-""",
+        at=f"{CLIENT}:Client.start",
+        old="existing = runs.with_key(connection, outline.workflow, key)\nif existing is None:",
+        new="existing = None\nif existing is None:",
         tests=(f"{BAD}::test_a_second_start_with_a_key_returns_the_first_run",),
     ),
     Mutant(
         name="one-run-of-a-schedule-at-a-time",
         promise="P3",
         takes_out="waiting for others that start a run of the same schedule",
-        file=CLIENT,
-        old="            runs.wait_for_schedule(connection, outline.workflow, schedule)\n",
+        at=f"{CLIENT}:Client.start_alone",
+        old="runs.wait_for_schedule(connection, outline.workflow, schedule)",
         new="",
         tests=(f"{START_TASK}::test_eight_messages_at_once_start_one_run_of_a_schedule",),
     ),
@@ -438,7 +434,7 @@ TRANSACTIONS = (
         name="a-start-waits-for-postgres",
         promise="P2",
         takes_out="giving the message of a start back that Postgres did not take in time",
-        file="celery_durable/worker/tasks.py",
+        at="celery_durable.worker.tasks:register",
         old="raise Reject(str(error), requeue=True) from error",
         new="raise",
         tests=(f"{START_TASK}::test_a_start_whose_time_is_up_goes_back_into_its_queue",),
@@ -447,9 +443,9 @@ TRANSACTIONS = (
         name="threads-of-ones-own",
         promise="P12",
         takes_out="the threads that blocking calls of async callers run in",
-        file="celery_durable/threads.py",
-        old="loop.run_in_executor(self._threads(), ",
-        new="loop.run_in_executor(None, ",
+        at="celery_durable.threads:Threads.call",
+        old="loop.run_in_executor(self._threads(),",
+        new="loop.run_in_executor(None,",
         tests=(
             f"{TESTS}/test_async_callers.py::test_no_async_method_uses_a_thread_of_the_application",
         ),
@@ -461,7 +457,7 @@ ENDINGS = (
         name="flags-in-the-commit",
         promise="P3",
         takes_out="seeing the cancel that came while a unit was executed",
-        file=COMMITS,
+        at=f"{COMMITS}:_HELD",
         old='t.token.c.flags == sql.integer("seen_flags"),',
         new='sql.integer("seen_flags").is_not(None),',
         tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
@@ -470,7 +466,7 @@ ENDINGS = (
         name="commands-before-executing",
         promise="P3",
         takes_out="applying commands before a unit begins",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._take_turn",
         old="claim = self._with_commands_applied(claimed)",
         new="claim: Claim | None = claimed",
         tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
@@ -479,7 +475,7 @@ ENDINGS = (
         name="commands-of-a-token-that-waits",
         promise="P2",
         takes_out="applying commands when the token cannot be claimed",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._is_worth_another_try",
         old="is_worth_it = run_id is not None and apply_commands(self._database, run_id)",
         new="is_worth_it = False",
         tests=(f"{CANCEL}::test_a_cancel_in_the_callers_transaction_is_applied_by_the_hint",),
@@ -488,7 +484,7 @@ ENDINGS = (
         name="flags-add-up",
         promise="P8",
         takes_out="keeping the flags that are up when another is raised",
-        file=INBOX,
+        at=f"{INBOX}:_flags_raised",
         old='t.token.c.flags.op("|")(sql.integer("flags"))',
         new='sql.integer("flags")',
         tests=(f"{CANCEL}::test_a_later_cancel_never_takes_compensation_back",),
@@ -497,7 +493,7 @@ ENDINGS = (
         name="undo-order",
         promise="P8",
         takes_out="undoing the newest first",
-        file=JOURNAL,
+        at=f"{JOURNAL}:_UNDO",
         old=".order_by(t.journal.c.seq.desc())",
         new=".order_by(t.journal.c.seq)",
         tests=(f"{COMPENSATION}::test_what_completed_is_undone_in_reverse_order",),
@@ -506,7 +502,7 @@ ENDINGS = (
         name="undo-goes-on-from-where-it-stands",
         promise="P8",
         takes_out="passing over what has been undone already",
-        file=JOURNAL,
+        at=f"{JOURNAL}:next_undo",
         old="after = compensated_by(token.unit) if token.rollback else None",
         new="after = None",
         tests=(f"{COMPENSATION}::test_what_completed_is_undone_in_reverse_order",),
@@ -518,7 +514,7 @@ AT_THE_DOOR = (
         name="unknown-workflows-are-put-back",
         promise="P10",
         takes_out="giving back a run whose workflow is not known here",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._leave_to_others",
         old="self._settler.put_back(claim, delay)",
         new="_ = delay",
         tests=(
@@ -529,7 +525,7 @@ AT_THE_DOOR = (
         name="changed-definitions",
         promise="P10",
         takes_out="looking whether everything before a run's node is as it was",
-        file=KNOWLEDGE,
+        at=f"{KNOWLEDGE}:Knowledge._can_go_on",
         old="return knows(workflow, token) and token.node not in self._parked_of(workflow)",
         new="return knows(workflow, token)",
         tests=(
@@ -540,7 +536,7 @@ AT_THE_DOOR = (
         name="undo-is-looked-up-when-needed",
         promise="P11",
         takes_out="leaving the journal alone while all goes well",
-        file=DECIDE,
+        at=f"{DECIDE}:may_turn_back",
         old="or _may_fail(plan, token, event)",
         new="or True",
         tests=(
@@ -552,7 +548,7 @@ AT_THE_DOOR = (
         name="results-that-cannot-be-stored",
         promise="P12",
         takes_out="failing a step without a second try when its result is not JSON",
-        file=FAILURES,
+        at=f"{FAILURES}:failure_of",
         old="case GiveUp() | PayloadError():",
         new="case GiveUp():",
         tests=(f"{BAD}::test_a_result_without_json_fails_the_step_without_a_second_try",),

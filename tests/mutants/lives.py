@@ -2,9 +2,9 @@
 
 from tests.mutants.mutant import Mutant
 
-LIFECYCLE = "celery_durable/worker/lifecycle.py"
-ENGINE = "celery_durable/engine.py"
-WORKERS = "celery_durable/store/workers.py"
+LIFECYCLE = "celery_durable.worker.lifecycle"
+ENGINE = "celery_durable.engine"
+WORKERS = "celery_durable.store.workers"
 
 LIFE = "tests/integration/test_worker_life.py"
 
@@ -13,9 +13,9 @@ LIVES = (
         name="children-that-register-late-are-told",
         promise="P5",
         takes_out="saying again that the worker stops",
-        file=LIFECYCLE,
-        old="            if self._is_over.wait(DRAIN_EVERY):\n                return\n",
-        new="            return\n",
+        at=f"{LIFECYCLE}:Lifecycle._say_it_stops",
+        old="if self._is_over.wait(DRAIN_EVERY):\n    return",
+        new="return",
         tests=(
             f"{LIFE}::test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too",
         ),
@@ -24,16 +24,16 @@ LIVES = (
         name="soft-shutdown-is-told",
         promise="P5",
         takes_out="saying that the worker stops before a soft shutdown waits",
-        file=LIFECYCLE,
-        old="            self._on_stopping()\n            wait()\n",
-        new="            wait()\n",
+        at=f"{LIFECYCLE}:Lifecycle._hear_of_cold_shutdown",
+        old="self._on_stopping()\nwait()",
+        new="wait()",
         tests=(f"{LIFE}::test_a_soft_shutdown_is_told_before_it_waits",),
     ),
     Mutant(
         name="cold-shutdown-on-solo",
         promise="P5",
         takes_out="ending the step in hand before the solo pool raises an error in it",
-        file=LIFECYCLE,
+        at=f"{LIFECYCLE}:Lifecycle._hear_of_cold_shutdown",
         old="if process.surroundings(self._app).pool == SOLO:",
         new="if False:",
         tests=(f"{LIFE}::test_a_cold_shutdown_ends_a_step_on_the_solo_pool",),
@@ -42,7 +42,7 @@ LIVES = (
         name="ended-from-outside-is-no-crash",
         promise="P5",
         takes_out="knowing what Celery raises in a step that must end",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._go_on",
         old="isinstance(error, self._exits) or is_told_to_exit(error)",
         new="is_told_to_exit(error)",
         tests=(f"{LIFE}::test_a_step_that_is_ended_from_outside_has_not_crashed",),
@@ -51,7 +51,7 @@ LIVES = (
         name="suspects-one-at-a-time",
         promise="P5",
         takes_out="keeping units apart that may have killed their process",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine._take_turn",
         old="return self._do_suspect(turn) if claim.token.crashes else self._do(turn)",
         new="return self._do(turn)",
         tests=(
@@ -62,8 +62,8 @@ LIVES = (
         name="holders-are-remembered",
         promise="P5",
         takes_out="keeping the row of a worker in whose name something is claimed",
-        file=WORKERS,
-        old="        sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),\n",
+        at=f"{WORKERS}:_long_ended",
+        old="sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),",
         new="",
         tests=(
             f"{LIFE}::test_workers_that_ended_are_forgotten_when_nothing_is_claimed_in_their_name",
@@ -73,7 +73,7 @@ LIVES = (
         name="many-workers-are-forgotten-at-once",
         promise="P11",
         takes_out="a batch as large as the workers that may end between two looks",
-        file="celery_durable/recovery.py",
+        at="celery_durable.recovery:FORGET_WORKERS_BATCH",
         old="FORGET_WORKERS_BATCH = 5000",
         new="FORGET_WORKERS_BATCH = 500",
         tests=(f"{LIFE}::test_recovery_forgets_more_workers_than_can_end_in_its_pauses",),

@@ -1,13 +1,20 @@
 """A mutant: one mechanism taken out, and the tests that must notice."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.mutants.place import NotFoundOnce, patched
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """A patch of one place. ``name`` is for ``-k`` and the table, ``promise`` a number like "P4".
 
+    ``at`` is ``package.module:Class.method``: ``old`` is looked for in this function, class or
+    assignment only, word by word (see `place`). Without a name, in the whole module.
     Every entry of ``tests`` must fail: a pytest node id; one without a parameter stands for all its
     parameters, of which one failing is enough.
     """
@@ -15,7 +22,7 @@ class Mutant:
     name: str
     promise: str
     takes_out: str
-    file: str
+    at: str
     old: str
     new: str
     tests: tuple[str, ...]
@@ -26,17 +33,53 @@ class Mutant:
         if self.old == self.new:
             raise ValueError(f"mutant {self.name!r} changes nothing")
 
+    @property
+    def module(self) -> str:
+        return self.at.partition(":")[0]
+
+    def file(self, root: Path) -> Path:
+        """The module's file in a copy of the project."""
+        path = root.joinpath(*self.module.split("."))
+        return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
 
 class StaleMutant(Exception):
     """The code has moved on: the snippet to replace is not there exactly once."""
 
 
-def apply(mutant: Mutant, root: Path) -> None:
-    """Patch the copy of the project at ``root``. Raises `StaleMutant`."""
-    path = root / mutant.file
-    source = path.read_text(encoding="utf-8") if path.exists() else ""
-    if (found := source.count(mutant.old)) != 1:
-        raise StaleMutant(
-            f"`old` occurs {found} times in {mutant.file}; bring the catalogue up to date"
-        )
-    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+def mutated(mutant: Mutant, root: Path) -> str:
+    """The source of the mutant's module with the mutant in it. Raises `StaleMutant`."""
+    qualname = mutant.at.partition(":")[2]
+    try:
+        source = mutant.file(root).read_text(encoding="utf-8")
+        return patched(source, qualname, mutant.old, mutant.new)
+    except (FileNotFoundError, NotFoundOnce) as why:
+        raise StaleMutant(f"{mutant.at}: {why}; bring the catalogue up to date") from None
+
+
+@contextmanager
+def applied(mutant: Mutant, root: Path, original: Path) -> Iterator[None]:
+    """Patch `root`, which holds links to the files of `original`, for a while.
+
+    Raises `StaleMutant`. Compiled code goes with its source: it is told from stale code by the
+    second of the last change, which may be the same.
+    """
+    source, path = mutated(mutant, original), mutant.file(root)
+    _unlink(path)
+    path.write_text(source, encoding="utf-8")
+    try:
+        yield
+    finally:
+        _unlink(path)
+        before = mutant.file(original)
+        for each in (before, *_compiled(before)):
+            os.link(each, root / each.relative_to(original))
+
+
+def _unlink(path: Path) -> None:
+    for each in (path, *_compiled(path)):
+        each.unlink()
+
+
+def _compiled(path: Path) -> list[Path]:
+    return [*path.parent.glob(f"__pycache__/{path.stem}.*.pyc")]

@@ -2,15 +2,15 @@
 
 from tests.mutants.mutant import Mutant
 
-PROGRESS = "celery_durable/core/progress.py"
-WAITS = "celery_durable/core/waits.py"
-SETTLE = "celery_durable/settle.py"
-TOKENS = "celery_durable/store/tokens.py"
-COMMITS = "celery_durable/store/commits.py"
-GATES = "celery_durable/store/gates.py"
-INBOX = "celery_durable/store/inbox.py"
-ORPHANS = "celery_durable/store/orphans.py"
-ENGINE = "celery_durable/engine.py"
+PROGRESS = "celery_durable.core.progress"
+WAITS = "celery_durable.core.waits"
+SETTLE = "celery_durable.settle"
+TOKENS = "celery_durable.store.tokens"
+COMMITS = "celery_durable.store.commits"
+GATES = "celery_durable.store.gates"
+INBOX = "celery_durable.store.inbox"
+ORPHANS = "celery_durable.store.orphans"
+ENGINE = "celery_durable.engine"
 
 TESTS = "tests/integration"
 PARALLEL = f"{TESTS}/test_parallel.py"
@@ -32,16 +32,16 @@ FORKS = (
         name="gate-counts-down",
         promise="P2",
         takes_out="counting a branch that leaves",
-        file=GATES,
-        old="            remaining=after,\n",
-        new="            remaining=p.remaining,\n",
+        at=f"{GATES}:_joined",
+        old="remaining=after,",
+        new="remaining=p.remaining,",
         tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),
     ),
     Mutant(
         name="hint-of-the-last-branch",
         promise="P2",
         takes_out="the parent's hint as the last branch leaves",
-        file=GATES,
+        at=f"{GATES}:left",
         old='joined.c.remaining == sa.literal_column("0")',
         new="sa.false()",
         tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),
@@ -50,7 +50,7 @@ FORKS = (
         name="parents-wait-for-all-branches",
         promise="P2",
         takes_out="looking whether branches remain",
-        file=TOKENS,
+        at=f"{TOKENS}:IS_CLAIMABLE",
         old='t.token.c.remaining == sa.literal_column("0")),',
         new='t.token.c.remaining >= sa.literal_column("0")),',
         tests=(
@@ -61,7 +61,7 @@ FORKS = (
         name="failed-branches-are-counted",
         promise="P8",
         takes_out="counting a branch that failed",
-        file=GATES,
+        at=f"{GATES}:_joined",
         old='failed=p.failed + sql.integer("failed"),',
         new="failed=p.failed,",
         tests=(f"{FAILURES}::test_all_settle_and_the_completed_are_undone_newest_first",),
@@ -70,7 +70,7 @@ FORKS = (
         name="window-refill",
         promise="P2",
         takes_out="opening items as others end",
-        file=GATES,
+        at=f"{GATES}:_joined",
         old='(sa.and_(has_room, p.flags == sa.literal_column("0")), chunk),',
         new='(has_room, sa.literal_column("0")),',
         tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
@@ -79,7 +79,7 @@ FORKS = (
         name="window-waits-for-room",
         promise="P4",
         takes_out="looking whether a chunk of the window has ended",
-        file=GATES,
+        at=f"{GATES}:_joined",
         old='has_room = sa.or_(ended % chunk == sa.literal_column("0"), ended >= p.opened)',
         new="has_room = sa.true()",
         tests=(f"{WINDOW}::test_a_chunk_is_opened_when_a_chunk_has_ended",),
@@ -88,7 +88,7 @@ FORKS = (
         name="chunks-share-a-message",
         promise="P11",
         takes_out="one message for the items of a chunk",
-        file=GATES,
+        at=f"{GATES}:_hinted",
         old='opened.c.position // sql.integer("chunk"),',
         new="opened.c.position,",
         tests=(f"{WINDOW}::test_a_chunk_shares_a_message",),
@@ -97,7 +97,7 @@ FORKS = (
         name="fail-fast-branches",
         promise="P8",
         takes_out="dropping the branches that have not begun",
-        file=PROGRESS,
+        at=f"{PROGRESS}:leave",
         old="return Leave(failed, failed and node.fail_fast)",
         new="return Leave(failed)",
         tests=(f"{FAILURES}::test_fail_fast_drops_the_branches_that_have_not_begun",),
@@ -106,7 +106,7 @@ FORKS = (
         name="fail-fast-items",
         promise="P8",
         takes_out="dropping the items that have not begun",
-        file=PROGRESS,
+        at=f"{PROGRESS}:leave",
         old="return Leave(counts, counts and node.fail_fast,",
         new="return Leave(counts, False,",
         tests=(
@@ -117,8 +117,8 @@ FORKS = (
         name="fail-fast-spares-what-has-begun",
         promise="P8",
         takes_out="keeping a branch that has begun and that nobody has in hand",
-        file=GATES,
-        old="            sa.not_(t.token.c.begun),\n",
+        at=f"{GATES}:_stopped",
+        old="sa.not_(t.token.c.begun),",
         new="",
         tests=(
             f"{LETTING_GO}::test_a_branch_that_timed_out_is_not_dropped_by_fail_fast",
@@ -130,7 +130,7 @@ FORKS = (
         name="errors-that-are-kept",
         promise="P8",
         takes_out='on_error="keep"',
-        file=PROGRESS,
+        at=f"{PROGRESS}:leave",
         old="counts = failed and not node.keeps_errors",
         new="counts = failed",
         tests=(
@@ -141,9 +141,9 @@ FORKS = (
         name="items-commit-with-the-fork",
         promise="P1",
         takes_out="the items that wait for room",
-        file=GATES,
+        at=f"{GATES}:forked",
         old='return [_hinted(opened).cte("hinted_branches"), stored]',
-        new='_ = stored\n    return [_hinted(opened).cte("hinted_branches")]',
+        new='_ = stored\nreturn [_hinted(opened).cte("hinted_branches")]',
         tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
     ),
 )
@@ -153,7 +153,7 @@ ONE_AFTER_THE_OTHER = (
         name="route-decision-first",
         promise="P3",
         takes_out="recording the selector's answer before its case begins",
-        file=WAITS,
+        at=f"{WAITS}:chosen",
         old="return Decision(token, units.same_again(plan, there), (entry,))",
         new="return Decision(token, units.same_again(plan, there))",
         tests=(f"{ROUTE}::test_the_selectors_answer_is_journaled_before_the_case_begins",),
@@ -162,7 +162,7 @@ ONE_AFTER_THE_OTHER = (
         name="a-child-starts-with-its-parents-wait",
         promise="P1",
         takes_out="the transaction that a child's start and its parent's wait share",
-        file="celery_durable/settle.py",
+        at="celery_durable.settle:Settler.settle",
         old="together=beside is not None",
         new="together=False",
         tests=(
@@ -173,7 +173,7 @@ ONE_AFTER_THE_OTHER = (
         name="an-iteration-is-a-commit",
         promise="P3",
         takes_out="recording each iteration as it ends",
-        file=PROGRESS,
+        at=f"{PROGRESS}:_iterated",
         old="return Decision(token, following, (entry,))",
         new="return Decision(token, following)",
         tests=(
@@ -185,7 +185,7 @@ ONE_AFTER_THE_OTHER = (
         name="max-iterations",
         promise="P2",
         takes_out="the end of a loop that is never done",
-        file=PROGRESS,
+        at=f"{PROGRESS}:is_exhausted",
         old="(token.position or 0) + 1 >= node.max_iterations",
         new="(token.position or 0) > node.max_iterations",
         tests=(f"{LOOP}::test_a_loop_ends_after_max_iterations",),
@@ -194,7 +194,7 @@ ONE_AFTER_THE_OTHER = (
         name="timers-are-not-early",
         promise="P2",
         takes_out="the time before which a sleeping run must not go on",
-        file=COMMITS,
+        at=f"{COMMITS}:_MOVED",
         old='"wake_at": sql.clock + sql.interval("delay"),',
         new='"wake_at": sql.clock,',
         tests=(f"{SLEEP}::test_a_message_that_comes_early_does_not_wake_it",),
@@ -203,7 +203,7 @@ ONE_AFTER_THE_OTHER = (
         name="time-limits-are-no-crashes",
         promise="P5",
         takes_out="telling a unit that took too long from one whose worker died",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_TIMED_OUT",
         old="_TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))",
         new='_TIMED_OUT: Any = sa.literal_column("0")',
         tests=(
@@ -215,7 +215,7 @@ ONE_AFTER_THE_OTHER = (
         name="time-is-up-when-it-dies",
         promise="P5",
         takes_out="asking when a worker died, not when somebody was sure of it",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_has_timed_out",
         old="sa.func.coalesce(t.worker.c.ended_at, sql.clock)",
         new="sql.clock",
         tests=(f"{TIMEOUTS}::test_a_worker_that_seemed_dead_before_the_deadline_has_crashed",),
@@ -224,7 +224,7 @@ ONE_AFTER_THE_OTHER = (
         name="a-message-limits-its-own-unit",
         promise="P5",
         takes_out="putting back a unit whose message has the limit of another",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine.advance",
         old="if limit is ... or limit == claim.time_limit:",
         new="if True:",
         tests=(f"{LETTING_GO}::test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one",),
@@ -233,7 +233,7 @@ ONE_AFTER_THE_OTHER = (
         name="overdue-claims",
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
-        file=ORPHANS,
+        at=f"{ORPHANS}:_FIND",
         old="sa.or_(_is_gone, _is_overdue)",
         new="_is_gone",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
@@ -245,7 +245,7 @@ ARRIVALS = (
         name="signals-are-consumed-once",
         promise="P9",
         takes_out="looking whether a signal is consumed as it is locked",
-        file=COMMITS,
+        at=f"{COMMITS}:_signal",
         old='t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))',
         new='t.inbox.c.id == sql.big("message"))',
         tests=(
@@ -256,9 +256,9 @@ ARRIVALS = (
         name="signals-are-locked",
         promise="P9",
         takes_out="locking a signal before it is consumed",
-        file=COMMITS,
-        old='    .with_for_update()\n    .cte("signal")',
-        new='    .cte("signal")',
+        at=f"{COMMITS}:_signal",
+        old='.with_for_update()\n.cte("signal")',
+        new='.cte("signal")',
         tests=(
             f"{MECHANISMS}::test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone",
         ),
@@ -267,7 +267,7 @@ ARRIVALS = (
         name="signals-are-used-up",
         promise="P9",
         takes_out="writing down that a signal is consumed",
-        file=COMMITS,
+        at=f"{COMMITS}:_commit",
         old='parts.append(_consumed(held).cte("consumed"))',
         new="_ = _consumed(held)",
         tests=(f"{SIGNALS}::test_the_oldest_of_a_name_goes_first",),
@@ -276,7 +276,7 @@ ARRIVALS = (
         name="a-look-after-parking",
         promise="P9",
         takes_out="looking into the inbox again once a token is parked",
-        file=SETTLE,
+        at=f"{SETTLE}:Settler._waiting",
         old="return self._patience.ask(claim_again)",
         new="return None",
         tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),
@@ -285,9 +285,9 @@ ARRIVALS = (
         name="signals-wake-who-waits",
         promise="P9",
         takes_out="claiming a token whose signal is there",
-        file=TOKENS,
-        old="            t.inbox.c.name == t.token.c.awaits,\n",
-        new="            t.inbox.c.name != t.token.c.awaits,\n",
+        at=f"{TOKENS}:IS_CLAIMABLE",
+        old="t.inbox.c.name == t.token.c.awaits,",
+        new="t.inbox.c.name != t.token.c.awaits,",
         tests=(
             f"{SIGNALS}::test_a_signal_is_consumed_whether_it_comes_before_or_while_the_run_waits",
         ),
@@ -296,9 +296,9 @@ ARRIVALS = (
         name="answers-belong-to-their-unit",
         promise="P9",
         takes_out="what a suspended step has kept",
-        file=COMMITS,
-        old='    "snapshot": sql.json("snapshot"),\n',
-        new='    "snapshot": sa.null(),\n',
+        at=f"{COMMITS}:_RARE",
+        old='"snapshot": sql.json("snapshot"),',
+        new='"snapshot": sa.null(),',
         tests=(f"{SUSPEND}::test_a_resume_enters_exactly_the_unit_that_asked",),
     ),
 )
@@ -308,7 +308,7 @@ FAMILIES = (
         name="parents-wait-for-their-child",
         promise="P2",
         takes_out="looking whether the child has ended",
-        file=TOKENS,
+        at=f"{TOKENS}:IS_CLAIMABLE",
         old=", _child.c.finished_at.is_not(None)",
         new="",
         tests=(f"{MECHANISMS}::test_a_parent_is_not_to_be_had_before_its_child_has_ended",),
@@ -317,7 +317,7 @@ FAMILIES = (
         name="parents-wait-for-one-child",
         promise="P2",
         takes_out="which child it is that a parent waits for",
-        file=TOKENS,
+        at=f"{TOKENS}:IS_CLAIMABLE",
         old="_child.c.id == t.token.c.child_run_id",
         new="_child.c.parent_token == t.token.c.id",
         tests=(f"{MECHANISMS}::test_only_the_child_that_a_parent_waits_for_lets_it_go_on",),
@@ -326,7 +326,7 @@ FAMILIES = (
         name="children-tell-their-parent",
         promise="P2",
         takes_out="the parent's hint as a child ends",
-        file=COMMITS,
+        at=f"{COMMITS}:_commit",
         old='parts.append(_parent_told(held).cte("told"))',
         new="_ = _parent_told(held)",
         tests=(f"{MECHANISMS}::test_the_end_of_a_child_leaves_a_hint_for_its_parent",),
@@ -335,7 +335,7 @@ FAMILIES = (
         name="cancels-go-down-the-tree",
         promise="P2",
         takes_out="sending a cancel on to the children",
-        file=INBOX,
+        at=f"{INBOX}:apply_cancel",
         old='connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})',
         new="pass",
         tests=(f"{MECHANISMS}::test_a_cancel_is_sent_on_to_the_children",),
@@ -344,7 +344,7 @@ FAMILIES = (
         name="cancelled-branches-are-counted",
         promise="P2",
         takes_out="counting the branches that a cancel has ended",
-        file=INBOX,
+        at=f"{INBOX}:_COUNT_DOWN",
         old='t.token.c.remaining - sql.integer("ended") - (',
         new="t.token.c.remaining - (",
         tests=(f"{FAILURES}::test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has",),
@@ -353,8 +353,8 @@ FAMILIES = (
         name="cancelled-items-are-counted",
         promise="P2",
         takes_out="counting the items that wait for room when a cancel comes",
-        file=INBOX,
-        old=" - (t.token.c.total - t.token.c.opened),",
+        at=f"{INBOX}:_COUNT_DOWN",
+        old="- (t.token.c.total - t.token.c.opened),",
         new=",",
         tests=(f"{WINDOW}::test_a_cancel_drops_the_items_that_wait_for_room",),
     ),
@@ -362,9 +362,9 @@ FAMILIES = (
         name="cancels-are-announced",
         promise="P3",
         takes_out="announcing a cancel before it is applied",
-        file="celery_durable/recovery.py",
-        old="            inbox.announce(connection, run_id, command)\n",
-        new="            pass\n",
+        at="celery_durable.recovery:apply_commands",
+        old="inbox.announce(connection, run_id, command)",
+        new="pass",
         tests=(f"{LOCKS}::test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing",),
     ),
 )

@@ -12,6 +12,7 @@ from tests.mutants.runner import Trial
 STYLES = {
     "killed": "green",
     "survived": "bold red",
+    "hung": "bold red",
     "stale": "bold yellow",
     "broken": "bold yellow",
 }

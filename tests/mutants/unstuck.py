@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "celery_durable/engine.py"
+ENGINE = "celery_durable.engine"
 TESTS = "tests/integration"
 FROZEN = f"{TESTS}/test_frozen_processes.py"
 COUNTED = f"{TESTS}/test_crashes_counted.py"
@@ -13,7 +13,7 @@ UNSTUCK = (
         name="transactions-are-bounded",
         promise="P2",
         takes_out="ending the transaction of a process that is frozen in it",
-        file="celery_durable/transactional.py",
+        at="celery_durable.transactional:Transactional._commit_with_step",
         old="connection.rows(BOUNDED)",
         new="pass",
         tests=(
@@ -24,16 +24,16 @@ UNSTUCK = (
         name="locked-runs-are-passed-over",
         promise="P2",
         takes_out="going on to other runs where a command meets a lock",
-        file="celery_durable/recovery.py",
-        old="    except Hindered as error:\n",
-        new="    except ZeroDivisionError as error:\n",
+        at="celery_durable.recovery:apply_unless_locked",
+        old="except Hindered as error:",
+        new="except ZeroDivisionError as error:",
         tests=(f"{FROZEN}::test_a_cancel_that_meets_a_lock_holds_up_nothing_else",),
     ),
     Mutant(
         name="timers-go-with-what-they-were-for",
         promise="P2",
         takes_out="removing the timeout of a signal that came, and of what a cancel ended",
-        file="celery_durable/store/shapes.py",
+        at="celery_durable.store.shapes:shape_of",
         old="clears=may_have_a_timer(decision.token)",
         new="clears=False",
         tests=(
@@ -45,7 +45,7 @@ UNSTUCK = (
         name="timers-go-with-branches",
         promise="P2",
         takes_out="removing the backoff of branches that a cancel ends in bulk",
-        file="celery_durable/store/inbox.py",
+        at="celery_durable.store.inbox:_END_BRANCHES",
         old='sa.select(_ended.c.id).add_cte(clear_timers(_ended).cte("cleared"))',
         new="sa.select(_ended.c.id)",
         tests=(
@@ -56,7 +56,7 @@ UNSTUCK = (
         name="what-has-begun-waits-longer",
         promise="P4",
         takes_out="waiting with a commit for longer than the worker's TTL",
-        file=ENGINE,
+        at=f"{ENGINE}:Engine.__init__",
         old="max(settings.worker_ttl, SETTLES_WITHIN)",
         new="settings.worker_ttl",
         tests=(
@@ -67,7 +67,7 @@ UNSTUCK = (
         name="looking-is-no-crash",
         promise="P5",
         takes_out="forgetting the deaths of those who only looked at a parked step",
-        file="celery_durable/core/waits.py",
+        at="celery_durable.core.waits:signalled",
         old="wait=None, answer=event.payload, crashes=0)",
         new="wait=None, answer=event.payload)",
         tests=(f"{COUNTED}::test_deaths_over_a_parked_step_do_not_count_against_it",),
@@ -76,7 +76,7 @@ UNSTUCK = (
         name="loops-that-kill",
         promise="P5",
         takes_out="counting the crashes of a loop's own functions",
-        file="celery_durable/waiting.py",
+        at="celery_durable.waiting:Lookout._child_ended",
         old="if claim.token.crashes >= self._max_crashes:",
         new="if False:",
         tests=(
@@ -87,7 +87,7 @@ UNSTUCK = (
         name="grace-for-the-expired",
         promise="P5",
         takes_out="looking twice at a worker that has expired",
-        file="celery_durable/recovery.py",
+        at="celery_durable.recovery:Reaper._declare_dead",
         old="(RENEWAL_GRACE if one.is_expired else grace)",
         new="(0.0 if one.is_expired else grace)",
         tests=(
@@ -98,7 +98,7 @@ UNSTUCK = (
         name="disowned-places",
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",
-        file="celery_durable/knowledge.py",
+        at="celery_durable.knowledge:Knowledge.disown",
         old="self._parked[key] = self._parked.get(key, frozenset()) | {node}",
         new="_ = node",
         tests=(

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-CODEC = "celery_durable/store/codec"
+CODEC = "celery_durable.store.codec"
 UNIT = "tests/unit"
 REFUSES = f"{UNIT}/test_codec_refuses.py"
 CLASSES = f"{UNIT}/test_codec_classes.py"
@@ -13,7 +13,7 @@ VALUES = (
         name="subclasses-are-refused",
         promise="P12",
         takes_out="telling a subclass of a plain type from the type",
-        file=f"{CODEC}/encode.py",
+        at=f"{CODEC}.encode:plain",
         old="if (scalar := SCALARS.get(kind)) is not None:",
         new="if (scalar := next((SCALARS[b] for b in kind.__mro__ if b in SCALARS), None)):",
         tests=(f"{REFUSES}::test_a_subclass_of_a_plain_type_is_refused_with_what_to_make_of_it",),
@@ -22,7 +22,7 @@ VALUES = (
         name="nesting-is-bounded",
         promise="P12",
         takes_out="the limit of levels that values may have",
-        file=f"{CODEC}/encode.py",
+        at=f"{CODEC}.encode:plain",
         old="if place.depth >= MOST_NESTED:",
         new="if place.depth >= 10 * MOST_NESTED:",
         tests=(f"{REFUSES}::test_a_value_that_contains_itself_or_is_nested_too_deep_is_refused",),
@@ -31,7 +31,7 @@ VALUES = (
         name="classes-are-found-by-their-names",
         promise="P12",
         takes_out="looking whether the name of a class leads to it",
-        file=f"{CODEC}/classes.py",
+        at=f"{CODEC}.classes:reference_to",
         old="if _named(module, name) is not kind:",
         new="if False:",
         tests=(f"{REFUSES}::test_a_generic_model_that_was_made_in_a_function_is_refused",),
@@ -40,7 +40,7 @@ VALUES = (
         name="objects-are-their-attributes",
         promise="P12",
         takes_out="refusing objects that are more than their attributes",
-        file=f"{CODEC}/objects.py",
+        at=f"{CODEC}.objects:layout_of",
         old="refusal = refusal or _hidden_state(cls)",
         new="_ = _hidden_state",
         tests=(f"{REFUSES}::test_an_object_that_would_not_come_back_as_it_is_is_refused",),
@@ -49,7 +49,7 @@ VALUES = (
         name="reading-imports-nothing",
         promise="P12",
         takes_out="importing only what is allowed to read a value",
-        file=f"{CODEC}/classes.py",
+        at=f"{CODEC}.classes:class_named",
         old="if not _is_allowed(module, reference):",
         new="if not module:",
         tests=(f"{CLASSES}::test_a_module_is_not_imported_because_the_journal_names_it",),
@@ -58,7 +58,7 @@ VALUES = (
         name="reading-makes-what-writing-takes",
         promise="P12",
         takes_out="looking whether a class is one of those that the tag is for",
-        file=f"{CODEC}/decode.py",
+        at=f"{CODEC}.decode:_made",
         old="if layout is None or layout.kind != tag or layout.refusal is not None:",
         new="if found is None:",
         tests=(f"{CLASSES}::test_nothing_is_made_but_what_writing_takes_under_that_tag",),

@@ -7,11 +7,13 @@ from typing import Literal
 TESTS_FAILED = 1
 """pytest's exit code for "ran, some tests failed"; above it, pytest could not do its job."""
 
-Outcome = Literal["passed", "failed", "skipped", "error"]
-"""``error``: a fixture failed. That proves nothing about the test, so it kills no mutant."""
+Outcome = Literal["passed", "failed", "skipped", "hung", "error"]
+"""``error``: a fixture failed; ``hung``: the time limit of the test ended it. Neither proves
+anything about the test, so it kills no mutant."""
 
+State = Literal["killed", "survived", "hung", "stale", "broken"]
 
-State = Literal["killed", "survived", "stale", "broken"]
+GIVE_A_DEADLINE = "give its waits a deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Killed is good; survived, stale (does not apply) and broken (did not really run) are not."""
+    """Killed is good. Survived, hung, stale (does not apply), broken (did not run) are not."""
 
     state: State
     detail: str = ""
@@ -62,7 +64,7 @@ def complaints(named: Iterable[str], run: Run) -> list[str]:
 def judge(named: Iterable[str], run: Run) -> Verdict:
     """Killed if every named test failed by itself; a failing fixture or a hang is no proof."""
     if run.exit_code is None:
-        return Verdict("broken", "the tests reached the time limit; give their waits a deadline")
+        return Verdict("hung", f"the run reached its time limit; {GIVE_A_DEADLINE}")
     if run.exit_code not in (0, TESTS_FAILED):
         return Verdict("broken", f"pytest exited with {run.exit_code}: no test could be run")
     killers: list[str] = []
@@ -71,6 +73,8 @@ def judge(named: Iterable[str], run: Run) -> Verdict:
         failed = [each for each, what in outcomes.items() if what == "failed"]
         if not failed:
             found = sorted(set(outcomes.values()))
+            if "hung" in found:
+                return Verdict("hung", f"{test}: {GIVE_A_DEADLINE}")
             state: State = "survived" if found == ["passed"] else "broken"
             return Verdict(state, f"{test}: {', '.join(found) or 'not run'}")
         killers += failed
