@@ -113,6 +113,7 @@ class BrokerUnavailable(DurableError):
 
     def __init__(self, sent: Iterable[int], why: object) -> None:
         self.sent = tuple(sent)
+        self.why = str(why)
         super().__init__(f"The broker is not available: {why}")
 
 

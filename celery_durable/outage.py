@@ -20,15 +20,24 @@ each at its own connection.
 class Shared:
     """What the threads of a process say together of a service that is away."""
 
-    def __init__(self, logger: logging.Logger, what: str) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        what: str,
+        *,
+        begins: str = "does not answer, trying again",
+        ends: str = "answers again",
+    ) -> None:
         self._logger = logger
         self._what = what
+        self._begins = begins
+        self._ends = ends
         self._lock = threading.Lock()
         self._since: float | None = None
         self._is_told = False
         self._ended = -SAME_WITHIN
 
-    def notice(self, error: Exception) -> None:
+    def notice(self, error: object) -> None:
         """Note a failed try; the first of an outage is logged."""
         with self._lock:
             if self._since is not None:
@@ -37,7 +46,7 @@ class Shared:
             self._is_told = self._since - self._ended >= SAME_WITHIN
             if self._is_told:
                 why = " ".join(str(error).split())  # Postgres's are of many lines
-                self._logger.warning("%s does not answer, trying again: %s", self._what, why)
+                self._logger.warning("%s %s: %s", self._what, self._begins, why)
 
     def is_over(self) -> None:
         """Note a try that went well."""
@@ -52,7 +61,7 @@ class Shared:
             self._ended = time.monotonic()
             if self._is_told:
                 lasted = self._ended - since
-                self._logger.warning("%s answers again after %.1f s", self._what, lasted)
+                self._logger.warning("%s %s after %.1f s", self._what, self._ends, lasted)
 
 
 class Outage:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 
 import psycopg
 
+from celery_durable.backpressure import Backpressure
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.outage import Outage
 from celery_durable.recovery import LOOK_AGAIN_AFTER, Reaper, recover_in_turn
@@ -45,17 +46,24 @@ POSTPONE_FIRST, POSTPONE_MAXIMUM = 1.0, 300.0
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Which rows the broker took, and why it would not take others."""
+    """Which rows the broker took, and why it would not take others.
+
+    `full` are the queues that take no more for now, and why: what is for them stays as it is.
+    """
 
     sent: Sequence[int]
     refused: Mapping[int, str] = field(default_factory=dict)
+    full: Mapping[str, str] = field(default_factory=dict)
 
 
 class Publisher(Protocol):
     """The way into the broker."""
 
     def publish(self, messages: Sequence[Message]) -> Published:
-        """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
+        """Publish what can be published; `BrokerUnavailable` when the broker does not answer.
+
+        Of a broker that failed nothing is kept.
+        """
         ...
 
     def close(self) -> None:
@@ -122,6 +130,7 @@ class Relay:
         self._raw: psycopg.Connection[Any] | None = None
         self._stop = threading.Event()
         self._outage = Outage(logger, "The relay", shared=database.outage)
+        self._backpressure = Backpressure(logger)
         self._chores = Chores(database)
         self.published = 0
 
@@ -162,7 +171,6 @@ class Relay:
                 return 0.0
             return LINGER if taken or notified else self._pause()
         except BrokerUnavailable as error:
-            self._publisher.close()
             return self._outage.goes_on(error)
         except DatabaseUnavailable as error:
             self._disconnect()
@@ -177,7 +185,9 @@ class Relay:
         outage: BrokerUnavailable | None = None
         try:
             with connection.raw.transaction():
-                messages = outbox.take_due(connection, self._settings.relay_batch)
+                messages = outbox.take_due(
+                    connection, self._settings.relay_batch, self._backpressure.paused()
+                )
                 try:
                     published = self._publisher.publish(messages) if messages else Published(())
                 except BrokerUnavailable as error:
@@ -192,6 +202,9 @@ class Relay:
     def _finish(
         self, connection: Connection, messages: Sequence[Message], published: Published
     ) -> None:
+        sent = frozenset(published.sent)
+        took = {message.queue for message in messages if message.id in sent}
+        self._backpressure.note(published.full, took)
         if published.sent:
             outbox.delete(connection, published.sent)
             self.published += len(published.sent)
@@ -210,8 +223,8 @@ class Relay:
 
     def _pause(self) -> float:
         """Until the next row is due, but never longer than the poll interval."""
-        pause = self._settings.poll_interval
-        until_row = outbox.seconds_to_next(self._connection())
+        pause = min(self._settings.poll_interval, self._backpressure.seconds_to_next())
+        until_row = outbox.seconds_to_next(self._connection(), self._backpressure.paused())
         if until_row is None:
             return pause
         # A row that is due and was not taken is in another relay's hands.

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -98,6 +98,11 @@ class Message:
     options: Mapping[str, Any]
     tries: int
 
+    @property
+    def queue(self) -> str | None:
+        """The queue it is for; None where the app's routes say."""
+        return self.options.get("queue")
+
 
 HANG_TIMEOUT = "30s"
 """How long a relay's transaction may wait for the broker before Postgres ends it."""
@@ -110,6 +115,9 @@ _bounded = sa.select(
     ).label("value")
 ).cte("bounded")
 
+_queue = sa.func.coalesce(t.outbox.c.options["queue"].as_string(), sql.word(""))
+_is_open = sa.not_(sa.cast(sql.text("paused"), JSONB).has_key(_queue))
+
 _DUE = Statement(
     sa.select(
         t.outbox.c.id,
@@ -121,6 +129,7 @@ _DUE = Statement(
     )
     .where(
         t.outbox.c.available_at <= sa.func.now(),
+        _is_open,
         sa.select(_bounded.c.value).scalar_subquery() == sa.literal_column(f"'{HANG_TIMEOUT}'"),
     )
     .order_by(t.outbox.c.available_at, t.outbox.c.id)
@@ -129,8 +138,10 @@ _DUE = Statement(
 )
 
 
-def take_due(connection: Connection, batch: int) -> Sequence[Message]:
+def take_due(connection: Connection, batch: int, paused: Sequence[str] = ()) -> Sequence[Message]:
     """Lock up to `batch` due rows that no other relay has in hand, oldest first.
+
+    Those for the queues that are `paused` stay where they are.
 
     The caller's transaction is bounded from here on: see `HANG_TIMEOUT`.
 
@@ -145,7 +156,7 @@ def take_due(connection: Connection, batch: int) -> Sequence[Message]:
             options=json.loads(row["options"]),
             tries=row["tries"],
         )
-        for row in connection.rows(_DUE, {"batch": batch})
+        for row in connection.rows(_DUE, {"batch": batch, "paused": json.dumps(paused)})
     ]
 
 
@@ -179,12 +190,16 @@ def postpone(connection: Connection, id: int, error: str, delay: float) -> None:
 
 _NEXT = Statement(
     sa.select(sql.seconds(t.outbox.c.available_at - sql.clock).label("seconds"))
+    .where(_is_open)
     .order_by(t.outbox.c.available_at, t.outbox.c.id)
     .limit(sa.literal_column("1"))
 )
 
 
-def seconds_to_next(connection: Connection) -> float | None:
-    """How long until the next row is due (negative when one is); None for an empty outbox."""
-    row = one(connection, _NEXT, {})
+def seconds_to_next(connection: Connection, paused: Sequence[str] = ()) -> float | None:
+    """How long until the next row is due (negative when one is); None for an empty outbox.
+
+    Rows for the queues that are `paused` do not count.
+    """
+    row = one(connection, _NEXT, {"paused": json.dumps(paused)})
     return float(row["seconds"]) if row else None

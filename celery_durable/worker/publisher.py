@@ -3,14 +3,15 @@
 With RabbitMQ a row counts as sent when a queue has it and the broker has confirmed it; a batch is
 published first and its confirms are waited for together. With Redis the reply to the push is the
 confirm; kombu 5.7 pushes a batch in one round trip. Other transports are published to one by one.
+
+What fails is laid to a row, to its queue, or to the broker, and only that one is left alone for a
+while.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
@@ -19,13 +20,10 @@ from kombu.exceptions import OperationalError
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Published
 from celery_durable.store.outbox import Message
+from celery_durable.worker import brokers
+from celery_durable.worker.brokers import Brokers, is_amqp
 from celery_durable.worker.configuration import serializer_of
-
-CONFIRM_TIMEOUT = 10.0
-"""Seconds a batch waits for RabbitMQ's confirms, and a new connection for the broker."""
-
-REPLY_TIMEOUT = 5.0
-"""Seconds another broker has for a reply. The client of Redis connects anew and waits once more."""
+from celery_durable.worker.confirms import Answers, Blocked, Confirms, Unconfirmed
 
 
 class KombuPublisher:
@@ -34,6 +32,7 @@ class KombuPublisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._serializer = serializer_of(app.conf) or "json"
+        self._brokers = Brokers(app)
         self._connection: Any = None
         self._producer: Any = None
         self._confirms: Confirms | None = None
@@ -41,21 +40,26 @@ class KombuPublisher:
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
         together = self._publish_together(messages)
-        sent, refused = [*together.sent], dict(together.refused)
+        published = published_of(messages, together)
+        sent, refused, full = [*published.sent], dict(published.refused), dict(published.full)
         for message in messages:
-            if message.id in together.again:
+            if message.id in together.again and message.queue not in full:
                 alone = self._publish_alone(message, sent)
                 sent += alone.sent
                 refused |= alone.refused
-        return Published(sent, refused)
+                full |= alone.full
+        return Published(sent, refused, full)
 
     def _publish_together(self, messages: Sequence[Message]) -> Answers:
         try:
             answers = self._answers(messages)
-        except self._outages() as error:
-            taken = self._confirms.take().sent if self._confirms else ()
-            raise self._away(taken, error) from error
-        except Exception:  # noqa: BLE001 - it names no row: which one is bad is found one by one
+        except BrokerUnavailable:
+            raise
+        except Exception as error:
+            if self._is_outage(error):
+                taken = self._confirms.take().sent if self._confirms else ()
+                raise self._away(taken, error) from error
+            # It names no row: which one is bad is found one by one.
             self._drop()
             return Answers(again=dict.fromkeys([message.id for message in messages], ""))
         if answers.again:
@@ -66,29 +70,68 @@ class KombuPublisher:
         """Publish what did not go in its batch; `before` is what the broker has taken by now."""
         try:
             answers = self._answers([message])
-        except self._outages() as error:
-            raise self._away(before, error) from error
-        except Exception as error:  # noqa: BLE001 - one bad row must not block the others
+        except BrokerUnavailable as error:
+            raise BrokerUnavailable([*before, *error.sent], error.why) from error
+        except Exception as error:
+            if self._is_outage(error):
+                raise self._away(before, error) from error
+            why = f"{type(error).__name__}: {error}"
+            # One bad row must not block the others, nor a bad queue.
+            full = {message.queue: why} if message.queue and self._is_of_queue(error) else {}
             self._drop()  # a channel that raised is closed
-            return Published((), {message.id: f"{type(error).__name__}: {error}"})
-        return Published(answers.sent, {**answers.refused, **answers.again})
+            return Published((), {message.id: why}, full)
+        published = published_of([message], answers)
+        return Published(published.sent, {**published.refused, **answers.again}, published.full)
 
     def _away(self, taken: Sequence[int], error: Exception) -> BrokerUnavailable:
-        self._drop()
+        """Leave a broker that fails. One that is blocked has what it was given, and will say so."""
+        if not isinstance(error, Blocked) and self._connection is not None:
+            self._drop()
+            self._brokers.pass_over()
         return BrokerUnavailable(taken, error)
 
     def _answers(self, messages: Sequence[Message]) -> Answers:
         producer = self._ready()
+        earlier = self._earlier()
         batch = getattr(producer, "batch", None)
         with batch(len(messages)) if batch else nullcontext():
             for message in messages:
+                if message.id in earlier:
+                    continue
                 if self._confirms is not None:
                     self._confirms.expect(message.id)
                 self._send(producer, message)
         if self._confirms is None:
             return Answers([message.id for message in messages])
-        self._confirms.wait(self._connection, CONFIRM_TIMEOUT)
-        return self._confirms.take()
+        return self._confirmed(self._confirms, [m.id for m in messages if m.id in earlier])
+
+    def _earlier(self) -> frozenset[int]:
+        """The rows that were published while the broker was blocked, and have been taken since."""
+        if self._confirms is None or not (self._confirms.waiting or self._confirms.is_blocked):
+            return frozenset()
+        self._confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
+        return frozenset(self._confirms.take().sent)
+
+    def _confirmed(self, confirms: Confirms, earlier: Sequence[int]) -> Answers:
+        """Wait for the answers.
+
+        Where a queue gives none and the broker does, it is the queue's doing: a quorum queue
+        without its majority, say.
+        """
+        try:
+            confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
+            unanswered: Mapping[int, str] = {}
+        except Unconfirmed as error:
+            unanswered = dict.fromkeys(confirms.waiting, str(error))
+        answers = confirms.take()
+        sent = [*earlier, *answers.sent]
+        if unanswered:
+            self._drop()
+            try:
+                self._ready()
+            except OperationalError as error:
+                raise BrokerUnavailable(sent, error) from error
+        return Answers(sent, {**answers.held, **unanswered}, answers.again)
 
     def _send(self, producer: Any, message: Message) -> None:
         self._app.send_task(
@@ -104,26 +147,22 @@ class KombuPublisher:
 
     def _ready(self) -> Any:
         if self._producer is None:
-            self._connection = self._app.connection_for_write()
-            options = dict(self._connection.transport_options or {})
-            is_amqp = self._connection.transport_cls in ("amqp", "pyamqp", "amqps")
-            if is_amqp:
-                # Confirms are counted here, a batch at a time, not waited for one by one.
-                options["confirm_publish"] = False
-                options.setdefault("write_timeout", CONFIRM_TIMEOUT)
-                options.setdefault("read_timeout", CONFIRM_TIMEOUT)  # of a declaration's answer
-            else:
-                options.setdefault("socket_timeout", REPLY_TIMEOUT)
-            self._connection.transport_options = options
-            self._connection.ensure_connection(max_retries=0, timeout=CONFIRM_TIMEOUT)
+            self._connection = self._brokers.connect()
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
-            self._confirms = Confirms(self._producer.channel) if is_amqp else None
+            if is_amqp(self._connection):
+                self._confirms = Confirms(self._producer.channel)
         return self._producer
 
-    def _outages(self) -> tuple[type[Exception], ...]:
-        """What is raised when the broker is away, and not for a message."""
+    def _is_outage(self, error: Exception) -> bool:
+        """Whether the broker is away, and not a row or a queue in the way."""
         known = self._connection.connection_errors if self._connection else ()
-        return (OperationalError, *known)
+        is_lost = isinstance(error.__cause__ or error, tuple(known))
+        return (is_lost or isinstance(error, OperationalError)) and not is_of_redis_key(error)
+
+    def _is_of_queue(self, error: Exception) -> bool:
+        """Whether the broker refuses the queue, whatever the message."""
+        known = self._connection.channel_errors if self._connection else ()
+        return isinstance(error, tuple(known)) or is_of_redis_key(error)
 
     def _drop(self) -> None:
         """Forget the connection without a word to the broker, which might not answer."""
@@ -134,91 +173,32 @@ class KombuPublisher:
 
     def close(self) -> None:
         """Close the connection; the next call makes a new one."""
+        if self._confirms is not None and self._confirms.is_blocked:
+            self._drop()
         connection, self._connection = self._connection, None
         self._producer = self._confirms = None
         if connection is not None:
             connection.release()
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the broker said: taken, refused and why, to be tried again alone and why."""
+def published_of(messages: Sequence[Message], answers: Answers) -> Published:
+    """What was held back is laid to its queue; where none is named, to the row."""
+    refused: dict[int, str] = {}
+    full: dict[str, str] = {}
+    for message in messages:
+        why = answers.held.get(message.id)
+        if why is not None and message.queue is not None:
+            full[message.queue] = why
+        elif why is not None:
+            refused[message.id] = why
+    return Published(answers.sent, refused, full)
 
-    sent: Sequence[int] = ()
-    refused: Mapping[int, str] = field(default_factory=dict)
-    again: Mapping[int, str] = field(default_factory=dict)
 
+def is_of_redis_key(error: Exception) -> bool:
+    """Whether Redis refuses one key, which is a queue.
 
-class Confirms:
-    """Publisher confirms of one RabbitMQ channel: delivery tags count its publishes from 1.
-
-    A message that no queue takes is confirmed too. It is published as mandatory, so that it is
-    returned, and that before its confirm.
-
-    https://www.rabbitmq.com/docs/confirms#publisher-confirms
-    https://www.rabbitmq.com/docs/publishers#unroutable
+    All else that it refuses, it refuses for all: it is out of memory, a read-only replica, without
+    its replicas, unable to save.
     """
-
-    def __init__(self, channel: Any) -> None:
-        self._waiting: dict[int, int] = {}
-        self._tag = 0
-        self._ids: dict[str, int] = {}
-        self._acked: list[int] = []
-        self._nacked: list[int] = []
-        self._returned: dict[int, str] = {}
-        # Celery may publish events of its own on this channel, and each publish takes a tag.
-        self._publish = channel.basic_publish
-        channel.basic_publish = self._counted
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-
-    def expect(self, message_id: int) -> None:
-        """The next publish is this message."""
-        self._waiting[self._tag + 1] = message_id
-
-    def _counted(self, message: Any, *args: Any, **options: Any) -> Any:
-        self._tag += 1
-        if self._tag in self._waiting:
-            name = message.properties.setdefault("message_id", str(self._waiting[self._tag]))
-            self._ids[name] = self._waiting[self._tag]
-            options["mandatory"] = True
-        return self._publish(message, *args, **options)
-
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._acked += self._settled(tag, multiple)
-
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        self._nacked += self._settled(tag, multiple)
-
-    def _on_return(self, error: Exception, exchange: str, key: str, message: Any) -> None:
-        row = self._ids.get(message.properties.get("message_id"))
-        if row is not None:
-            self._returned[row] = f"no queue takes it (exchange {exchange!r}, routing key {key!r})"
-
-    def _settled(self, tag: int, multiple: bool) -> list[int]:
-        tags = [one for one in self._waiting if one <= tag] if multiple else [tag]
-        return [self._waiting.pop(one) for one in tags if one in self._waiting]
-
-    def wait(self, connection: Any, seconds: float) -> None:
-        """Until every message is confirmed or refused; `OperationalError` after `seconds`."""
-        until = time.monotonic() + seconds
-        while self._waiting:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise OperationalError(
-                    f"{len(self._waiting)} messages were not confirmed in {seconds} s"
-                )
-            try:
-                connection.drain_events(timeout=left)
-            except TimeoutError:
-                continue
-
-    def take(self) -> Answers:
-        """What has been answered since the last time; a message that came back is to go again."""
-        sent = [row for row in self._acked if row not in self._returned]
-        refused = dict.fromkeys(self._nacked, "the broker refused it (nack)")
-        answers = Answers(sent, refused, self._returned)
-        self._acked, self._nacked, self._returned, self._ids = [], [], {}, {}
-        return answers
+    cause = error.__cause__ or error
+    return "WRONGTYPE" in str(cause) or type(cause).__name__ == "NoPermissionError"

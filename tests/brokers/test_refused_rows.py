@@ -1,9 +1,11 @@
-"""A row that the broker refuses blocks no other. (Of the three, RabbitMQ can refuse.)"""
+"""A queue that takes nothing blocks no other. (Of the three brokers, RabbitMQ has such.)"""
+
+import json
 
 import pytest
 
+from tests.apps.shop import CONFIG
 from tests.brokers.shop import Shop
-from tests.waiting import wait_until
 
 PAYMENTS = "payments"
 """`charge` has a queue of its own here: the one that refuses."""
@@ -15,14 +17,22 @@ pytestmark = [
 
 
 def test_a_queue_that_is_full_delays_its_own_messages_only(shop: Shop) -> None:
-    declare(shop, {"x-max-length": 0, "x-overflow": "reject-publish"})
-    refuse_one_and_go_on(shop)
-
-
-def test_a_queue_that_was_declared_otherwise_delays_its_own_messages_only(shop: Shop) -> None:
-    """The relay declares a queue before it publishes to it, and RabbitMQ closes its channel."""
-    declare(shop, {"x-max-priority": 3})
-    refuse_one_and_go_on(shop)
+    """No row is to blame: nothing is recorded, and one line is said of the queue."""
+    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    declare(shop, full)
+    named = {"exchange": shop.payments, "routing_key": shop.payments, "queue_arguments": full}
+    conf = json.dumps({"task_queues": {shop.payments: named}})
+    worker = shop.worker(concurrency=2, queues=shop.broker.queue(), env={CONFIG: conf})
+    for _ in range(3):
+        shop.start()
+    said = f"Queue {shop.payments!r} takes no more for now"
+    worker.wait_for_log(said)
+    for run in shop.durable.start_many("booking", [{}] * 10):
+        run.result(timeout=20)
+    assert shop.query("SELECT unit FROM durable_token") == [("charge",)] * 3
+    assert shop.query("SELECT tries, last_error FROM durable_outbox") == [(0, None)] * 3
+    assert worker.logs().count(said) == 1
+    assert "could not be published" not in worker.logs()
 
 
 def declare(shop: Shop, arguments: dict[str, object]) -> None:
@@ -32,22 +42,3 @@ def declare(shop: Shop, arguments: dict[str, object]) -> None:
         channel.exchange_declare(shop.payments, "direct", durable=True, auto_delete=False)
         channel.queue_declare(shop.payments, durable=True, auto_delete=False, arguments=arguments)
         channel.queue_bind(shop.payments, shop.payments, shop.payments)
-
-
-def refuse_one_and_go_on(shop: Shop) -> None:
-    worker = shop.worker(concurrency=2, queues=shop.broker.queue())
-    refused = [shop.start() for _ in range(3)]
-    wait_until(
-        lambda: shop.query("SELECT count(*) FROM durable_outbox WHERE tries > 0") == [(3,)],
-        message="three rows that were refused",
-    )
-    for run in shop.durable.start_many("booking", [{}] * 10):
-        run.result(timeout=20)
-    worker.wait_for_log("durable.advance could not be published (try 1)")
-    with shop.broker.connection() as connection:
-        connection.default_channel.queue_delete(shop.payments)
-    worker.kill()
-    shop.worker(concurrency=1, queues=f"{shop.broker.queue()},{shop.payments}")
-    for run in refused:
-        run.result(timeout=60)
-        assert len(shop.ledger(run)) == 6

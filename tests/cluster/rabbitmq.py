@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,6 +81,21 @@ class RabbitMQServer:
     def go_on(self) -> None:
         """SIGCONT."""
         os.killpg(self._process.pid, signal.SIGCONT)
+
+    def run_short_of_memory(self) -> None:
+        """It reads nothing more from connections that publish."""
+        self._evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
+
+    def has_memory_again(self) -> None:
+        """The end of that."""
+        self._evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
+
+    def _evaluate(self, expression: str) -> None:
+        command = shutil.which("rabbitmqctl", path=os.pathsep.join(PLACES))
+        assert command is not None
+        subprocess.run(
+            [command, "eval", expression], env=self._process.env, check=True, capture_output=True
+        )
 
     @property
     def is_listening(self) -> bool:

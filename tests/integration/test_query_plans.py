@@ -161,10 +161,10 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     ),
     "results of runs": (results._RUNS, IDS),
     "entries of runs": (results._ENTRIES, IDS),
-    "due": (outbox._DUE, {"batch": 200}),
+    "due": (outbox._DUE, {"batch": 200, "paused": "[]"}),
     "delete": (outbox._DELETE, {"ids": "{1,2,3}"}),
     "postpone": (outbox._POSTPONE, {"outbox_id": 1, "last_error": "", "delay": timedelta(1)}),
-    "next due": (outbox._NEXT, {}),
+    "next due": (outbox._NEXT, {"paused": "[]"}),
     "begin": (runs._BEGIN, OF_RUN),
     "undo a child": (
         runs._ROLL_BACK,

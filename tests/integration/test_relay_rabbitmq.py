@@ -12,7 +12,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Relay
-from celery_durable.worker import publisher
+from celery_durable.worker import brokers
 from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster.rabbitmq import RabbitMQServer
 from tests.integration.driving import World, all_at_once, defining, spawn
@@ -41,7 +41,7 @@ def own_broker(own_rabbitmq: RabbitMQServer) -> Iterator[RabbitMQBroker]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "CONFIRM_TIMEOUT", 0.5)
+    monkeypatch.setattr(brokers, "CONFIRM_TIMEOUT", 0.5)
 
 
 def relay_of(relays: Relays, durable: Durable) -> Relay:

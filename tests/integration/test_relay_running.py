@@ -42,7 +42,6 @@ def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
         wait_until(lambda: recorder.taken, message="the message to be published")
         wait_until(lambda: "goes on" in caplog.text, message="the end of the outage to be logged")
     assert caplog.text.count("connection refused") == 1
-    assert recorder.closed >= 3, "a connection that failed is not used again"
 
 
 def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:

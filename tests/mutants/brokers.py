@@ -4,9 +4,13 @@ from tests.mutants.mutant import Mutant
 
 RELAY = "celery_durable.relay"
 PUBLISHER = "celery_durable.worker.publisher"
+CONFIRMS = "celery_durable.worker.confirms"
+LINK = "celery_durable.worker.brokers"
 
 RABBITMQ = "tests/integration/test_relay_rabbitmq.py"
 HANGING = f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay"
+FAILOVER = "tests/integration/test_relay_failover.py"
+FULL = "tests/integration/test_backpressure.py"
 CHORES = "tests/integration/test_relay_chores.py"
 
 BROKERS = (
@@ -14,7 +18,7 @@ BROKERS = (
         name="mandatory-messages",
         promise="P2",
         takes_out="asking for a message that no queue takes to be returned",
-        at=f"{PUBLISHER}:Confirms._counted",
+        at=f"{CONFIRMS}:Confirms._counted",
         old='options["mandatory"] = True',
         new="",
         tests=(
@@ -26,7 +30,7 @@ BROKERS = (
         name="returned-is-not-sent",
         promise="P2",
         takes_out="telling a returned message from one that a queue has",
-        at=f"{PUBLISHER}:Confirms.take",
+        at=f"{CONFIRMS}:Confirms.take",
         old="if row not in self._returned]",
         new="]",
         tests=(f"{RABBITMQ}::test_a_message_that_no_queue_takes_is_kept_and_the_others_go",),
@@ -53,10 +57,57 @@ BROKERS = (
         name="a-declaration-has-a-time",
         promise="P2",
         takes_out="the bound on waiting for the answer to a declaration",
-        at=f"{PUBLISHER}:KombuPublisher._ready",
-        old='options.setdefault("read_timeout", CONFIRM_TIMEOUT)',
-        new="",
+        at=f"{LINK}:bounded_options",
+        old='names = ("read_timeout", "write_timeout")',
+        new='names = ("write_timeout",)',
         tests=(f"{HANGING}[a declaration]",),
+    ),
+    Mutant(
+        name="fails-over",
+        promise="P2",
+        takes_out="going on to the next broker when one fails",
+        at=f"{LINK}:Brokers.pass_over",
+        old="self._url = next(self._cycle)",
+        new="pass",
+        tests=(f"{FAILOVER}::test_it_publishes_to_the_first_that_answers[a list-redis]",),
+    ),
+    Mutant(
+        name="a-mute-broker-is-left",
+        promise="P2",
+        takes_out="the bound on what Redis is waited for",
+        at=f"{LINK}:bounded_options",
+        old='options = {**given, "socket_timeout": seconds}',
+        new='options = {**given, "socket_timeout": None}',
+        tests=(f"{FAILOVER}::test_one_that_accepts_and_never_answers_is_passed_over[redis]",),
+    ),
+    Mutant(
+        name="a-nack-is-backpressure",
+        promise="P2",
+        takes_out="laying a message that a full queue refuses to the queue",
+        at=f"{PUBLISHER}:published_of",
+        old="if why is not None and message.queue is not None:",
+        new="if why is not None and message.queue is None:",
+        tests=(
+            f"{FULL}::test_rows_of_a_full_queue_stay_as_they_are_and_bad_ones_record_their_error",
+        ),
+    ),
+    Mutant(
+        name="paused-queues-are-skipped",
+        promise="P2",
+        takes_out="leaving out the rows of queues that are full",
+        at="celery_durable.backpressure:Backpressure.paused",
+        old="if pause.until > now",
+        new="if not pause",
+        tests=(f"{FULL}::test_a_queue_that_refuses_for_ever_costs_one_try_at_a_time",),
+    ),
+    Mutant(
+        name="a-blocked-broker-is-kept",
+        promise="P2",
+        takes_out="keeping the connection to a broker that is short of memory",
+        at=f"{PUBLISHER}:KombuPublisher._away",
+        old="if not isinstance(error, Blocked) and",
+        new="if",
+        tests=(f"{FULL}::test_a_broker_that_is_short_of_memory_gets_each_message_once",),
     ),
     Mutant(
         name="chores",
