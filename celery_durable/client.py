@@ -14,6 +14,7 @@ from celery_durable.checks import (
     LONGEST_PAGE,
     LONGEST_REASON,
     LONGEST_SIGNAL,
+    LONGEST_UNIT,
     Seconds,
     StartOptions,
     checked_status,
@@ -138,10 +139,10 @@ class Client:
         with self._database.autocommit() as connection:
             return runs.with_key(connection, workflow, key)
 
-    def status(self, run_id: UUID) -> RunSnapshot:
+    def status(self, run_id: UUID, *, results: bool) -> RunSnapshot:
         """How the run stands now."""
-        with self._database.autocommit() as connection:
-            found = views.snapshot(connection, run_id)
+        with self._database.snapshot() as connection:
+            found = views.snapshot(connection, run_id, results=bool(results))
         if found is None:
             raise RunNotFound(run_id)
         return found
@@ -168,12 +169,27 @@ class Client:
                 before=before,
             )
 
-    def history(self, run_id: UUID) -> Sequence[JournalEntry]:
+    def history(
+        self, run_id: UUID, *, limit: int | None, after: str | None, results: bool
+    ) -> Sequence[JournalEntry]:
         """The units that ended."""
-        with self._database.autocommit() as connection:
-            entries = views.history(connection, run_id)
-            if not entries and not views.exists(connection, run_id):
+        if limit is not None:
+            whole("limit", limit, 1, LONGEST_PAGE)
+        if after is not None:
+            text("after", after, LONGEST_UNIT)
+        with self._database.snapshot() as connection:
+            entries = views.history(
+                connection, run_id, limit=limit, after=after, results=bool(results)
+            )
+            if entries:
+                return entries
+            if not views.exists(connection, run_id):
                 raise RunNotFound(run_id)
+            if after is not None and not views.has_ended(connection, run_id, after):
+                raise ConfigurationError(
+                    f"after= takes the last unit of the page before; none that ended in run"
+                    f" {run_id} is called {after!r}."
+                )
         return entries
 
     def ending(self, run_id: UUID, timeout: Seconds | None) -> Ending:

@@ -253,9 +253,12 @@ class Durable:
             raise RunError(None, f"Workflow {workflow!r} has no run with key {key!r}.")
         return Run(self, found)
 
-    def status(self, run_id: UUID | str) -> RunSnapshot:
-        """How the run stands now. Raises `RunNotFound`."""
-        return self.client.status(checked_run_id(run_id))
+    def status(self, run_id: UUID | str, *, results: bool = True) -> RunSnapshot:
+        """How the run stood at one moment. Raises `RunNotFound`.
+
+        With `results=False` no result is read, however large they are: `sizes` says how large.
+        """
+        return self.client.status(checked_run_id(run_id), results=results)
 
     def list(
         self,
@@ -279,9 +282,22 @@ class Durable:
             before=checked_run_id(before) if before else None,
         )
 
-    def history(self, run_id: UUID | str) -> Sequence[JournalEntry]:
-        """The units of the run that ended, in order of completion. Raises `RunNotFound`."""
-        return self.client.history(checked_run_id(run_id))
+    def history(
+        self,
+        run_id: UUID | str,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        results: bool = True,
+    ) -> Sequence[JournalEntry]:
+        """The units of the run that ended, in order of completion. Raises `RunNotFound`.
+
+        All, or at most `limit`; for the next page, `after` is the last unit of this one. With
+        `results=False` no result is read: `size` says how large it is.
+        """
+        return self.client.history(
+            checked_run_id(run_id), limit=limit, after=after, results=results
+        )
 
     def cancel(
         self,
@@ -372,17 +388,17 @@ class Durable:
             session, lambda joined: self.resume(run_id, signal, data, session=joined, **options)
         )
 
-    async def astatus(self, run_id: UUID | str) -> RunSnapshot:
+    async def astatus(self, run_id: UUID | str, **options: Any) -> RunSnapshot:
         """`status`."""
-        return await self.threads.call(lambda: self.status(run_id))
+        return await self.threads.call(lambda: self.status(run_id, **options))
 
     async def alist(self, **options: Any) -> Sequence[RunSummary]:
         """`list`."""
         return await self.threads.call(lambda: self.list(**options))
 
-    async def ahistory(self, run_id: UUID | str) -> Sequence[JournalEntry]:
+    async def ahistory(self, run_id: UUID | str, **options: Any) -> Sequence[JournalEntry]:
         """`history`."""
-        return await self.threads.call(lambda: self.history(run_id))
+        return await self.threads.call(lambda: self.history(run_id, **options))
 
     async def arecover(self) -> int:
         """`recover`."""

@@ -33,13 +33,15 @@ class Run:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def status(self) -> RunSnapshot:
-        """How the run stands now. Raises `RunNotFound`."""
-        return self._durable.status(self.id)
+    def status(self, *, results: bool = True) -> RunSnapshot:
+        """How the run stood at one moment; see `Durable.status`."""
+        return self._durable.status(self.id, results=results)
 
-    def history(self) -> Sequence[JournalEntry]:
-        """The units that ended, in order of completion. Raises `RunNotFound`."""
-        return self._durable.history(self.id)
+    def history(
+        self, *, limit: int | None = None, after: str | None = None, results: bool = True
+    ) -> Sequence[JournalEntry]:
+        """The units that ended, in order of completion; see `Durable.history`."""
+        return self._durable.history(self.id, limit=limit, after=after, results=results)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, at most `timeout` seconds, and return the run's result.
@@ -61,13 +63,13 @@ class Run:
         """`resume`; `session` may be an AsyncSession too."""
         return await self._durable.aresume(self.id, signal, data, **options)
 
-    async def astatus(self) -> RunSnapshot:
+    async def astatus(self, **options: Any) -> RunSnapshot:
         """`status`."""
-        return await self._durable.astatus(self.id)
+        return await self._durable.astatus(self.id, **options)
 
-    async def ahistory(self) -> Sequence[JournalEntry]:
+    async def ahistory(self, **options: Any) -> Sequence[JournalEntry]:
         """`history`."""
-        return await self._durable.ahistory(self.id)
+        return await self._durable.ahistory(self.id, **options)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         """`result`; however many wait, they hold no thread."""

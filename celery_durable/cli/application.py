@@ -48,21 +48,32 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def run_options(command: Command) -> Command:
     """The arguments that name a run; `run_named` takes them."""
+    return _naming(command, "--run-key", "--key")
+
+
+def run_options_beside_a_key(command: Command) -> Command:
+    """The same for a command whose `--key` is another's."""
+    return _naming(command, "--run-key")
+
+
+def _naming(command: Command, *words: str) -> Command:
     key_help = "With --workflow, in place of RUN: the run's key."
-    command = click.option("--key", help=key_help)(command)
-    command = click.option("--workflow", help="With --key: the run's workflow.")(command)
+    command = click.option(*words, "run_key", metavar="KEY", help=key_help)(command)
+    command = click.option("--workflow", help="With --run-key: the run's workflow.")(command)
     return click.argument("run_id", metavar="[RUN]", type=click.UUID, required=False)(command)
 
 
-def run_named(durable: Durable, run_id: UUID | None, workflow: str | None, key: str | None) -> Run:
+def run_named(
+    durable: Durable, run_id: UUID | None, workflow: str | None, run_key: str | None
+) -> Run:
     """The run that the arguments of `run_options` name."""
-    by_key = (workflow is not None, key is not None)
+    by_key = (workflow is not None, run_key is not None)
     if run_id is not None and not any(by_key):
         return durable.run(run_id)
     if run_id is None and all(by_key):
-        return durable.run(workflow=workflow, key=key)
+        return durable.run(workflow=workflow, key=run_key)
     raise Refused(
-        "Name one run: its id, or --workflow and --key. `durable list` shows what there is.",
+        "Name one run: its id, or --workflow and --run-key. `durable list` shows what there is.",
         Exit.USAGE,
     )
 

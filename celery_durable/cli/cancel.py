@@ -36,9 +36,9 @@ def cancel(
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, **name)
-    is_asked = run.status().status not in FINISHED
+    is_asked = run.status(results=False).status not in FINISHED
     run.cancel(compensate=compensate, reason=reason)
-    status = run.status().status
+    status = run.status(results=False).status
     if output.form is Form.JSON:
         output.document({"run_id": run.id, "asked": is_asked, "status": status})
         return

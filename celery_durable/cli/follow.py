@@ -31,15 +31,18 @@ WAITS_TOLD = 3
 """Units in hand that a line says of what they wait for."""
 
 
-def follow(durable: Durable, run: Run, output: Output) -> Seen:
-    """Show the run in the form of `output` until it has ended; how it ended."""
+def follow(durable: Durable, run: Run, output: Output, *, with_results: bool = True) -> Seen:
+    """Show the run in the form of `output` until it has ended; how it ended.
+
+    Only JSON has results.
+    """
     match output.form:
         case Form.TERMINAL:
             return _redraw(durable, run, output)
         case Form.PIPE:
             return _tell(durable, run, output)
         case Form.JSON:
-            return _document_changes(durable, run, output)
+            return _document_changes(durable, run, output, with_results=with_results)
 
 
 def exit_of(seen: Seen) -> Exit:
@@ -80,9 +83,9 @@ def _tell(durable: Durable, run: Run, output: Output) -> Seen:
     return before
 
 
-def _document_changes(durable: Durable, run: Run, output: Output) -> Seen:
+def _document_changes(durable: Durable, run: Run, output: Output, *, with_results: bool) -> Seen:
     before: Seen | None = None
-    for seen in _looks(Watch(durable, run, with_results=True)):
+    for seen in _looks(Watch(durable, run, with_results=with_results)):
         if seen != before:
             output.json_line(document_of(seen))
         before = seen
@@ -151,4 +154,6 @@ def _standing(output: Output, seen: Seen, now: datetime) -> str:
     attempt = f", attempt {at.attempt}" if at.attempt > 1 else ""
     waits = "".join(f", {waiting(unit, output, now)}" for unit in _told(seen))
     wait = f", in {span(at.wake_at - now)}" if at.wake_at and not waits else ""
-    return f"{verb} {one_line(', '.join(at.current))}{attempt}{waits}{wait}"
+    error = next((unit.error for unit in at.units if unit.error is not None), None)
+    after = f", after {why(error)}" if error else ""
+    return f"{verb} {one_line(', '.join(at.current))}{attempt}{waits}{wait}{after}"

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option
+from celery_durable.cli.application import durable_of, json_option, run_named
 from celery_durable.cli.exits import Exit, Refused
 from celery_durable.cli.looking import Seen, look
 from celery_durable.cli.notes import failed_of
@@ -39,34 +39,48 @@ SAID = frozenset({State.COMPENSATING, State.COMPENSATION_FAILED, State.CANCELLED
 
 
 @click.command()
-@click.argument("what", metavar="WORKFLOW|RUN")
+@click.argument("what", metavar="[WORKFLOW|RUN]", required=False)
 @click.option(
     "--version", type=click.IntRange(min=1), help="Of the workflow. Default: the highest stored."
 )
+@click.option("--workflow", help="With --run-key: the run's workflow.")
+@click.option("--run-key", metavar="KEY", help="With --workflow, in place of RUN: the run's key.")
 @json_option
 @click.pass_context
-def graph(ctx: click.Context, /, *, what: str, version: int | None, as_json: bool) -> None:
+def graph(
+    ctx: click.Context,
+    /,
+    *,
+    what: str | None,
+    version: int | None,
+    workflow: str | None,
+    run_key: str | None,
+    as_json: bool,
+) -> None:
     """Print a plan as a Mermaid flowchart.
 
     Of a workflow, as it is stored, in processes too that do not import it; or of a run, given by
-    its id, with how each node stands. Markdown pages on GitHub and GitLab show it in a block called
-    mermaid.
+    its id or its key, with how each node stands. Markdown pages on GitHub and GitLab show it in a
+    block called mermaid.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
-    run_id = _as_id(what)
-    if run_id is None:
-        plan = plan_of(durable, what, version)
-        document: Mapping[str, Any] = plan
-        text = flowchart(plan)
+    run_id = _as_id(what) if what is not None else None
+    document: Mapping[str, Any]
+    if what is not None and run_id is None and workflow is None and run_key is None:
+        document = plan_of(durable, what, version)
+        text = flowchart(document)
     elif version is not None:
         raise Refused("A run keeps its version; leave out --version.", Exit.USAGE)
     else:
-        seen = look(durable, durable.run(run_id), with_results=False)
+        if run_id is None and (what is not None or not (workflow and run_key)):
+            raise Refused("Name one WORKFLOW|RUN, or --workflow and --run-key.", Exit.USAGE)
+        run = run_named(durable, run_id, workflow, run_key)
+        seen = look(durable, run, with_results=False)
         plan = plan_of(durable, seen.snapshot.workflow, seen.snapshot.version)
         coloured = dict(marks(seen))
         document = {
-            "run_id": run_id,
+            "run_id": run.id,
             "status": seen.snapshot.status,
             "plan": plan,
             "marks": coloured,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,11 +10,17 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
+from celery_durable.cli.looking import counted_of, nodes_of
 from celery_durable.cli.output import Column, Form, Output, Row
 from celery_durable.cli.phrases import clock, many_lines, one_line, span, why
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
-from celery_durable.core.names import compensated_by, compensation_of, part_of
+from celery_durable.core.names import compensation_of, part_of
+from celery_durable.durable import Durable
+from celery_durable.errors import RunNotFound
+from celery_durable.run import Run
+from celery_durable.store import folded, views
+from celery_durable.store.folded import Group, Line, Trying
 from celery_durable.store.views import JournalEntry
 
 T = TypeVar("T")
@@ -45,27 +50,8 @@ ROOM_FOR_WORKER = 100
 """Columns of a terminal from which workers are shown; on others, errors need the room."""
 
 
-Group = Sequence[JournalEntry]
-"""Entries that share a line."""
-
-
-def folded(entries: Sequence[JournalEntry]) -> list[Group]:
-    """Items and iterations of a node together, where the first of them is; others alone."""
-    numbered = {entry.unit for entry in entries if is_numbered(entry)}
-    groups: dict[str, list[JournalEntry]] = {}
-    for entry in entries:
-        title = entry.unit
-        if is_numbered(entry):
-            title = part_of(entry.node, "*")
-        elif compensated_by(entry.unit) in numbered:
-            title = compensation_of(part_of(entry.node, "*"))
-        groups.setdefault(title, []).append(entry)
-    return list(groups.values())
-
-
-def is_numbered(entry: JournalEntry) -> bool:
-    """Whether it is an item or an iteration; a branch has a name besides its number."""
-    return entry.position is not None and entry.branch is None
+MOST_TRYING = 100
+"""Units that are being tried again that are shown."""
 
 
 @click.command()
@@ -78,39 +64,57 @@ def is_numbered(entry: JournalEntry) -> bool:
     is_flag=True,
     help="Also the failed attempts before each ending that has a line of its own.",
 )
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many units, the first.")
+@click.option("--after", metavar="UNIT", help="The last unit of the page before.")
+@click.option("--no-results", is_flag=True, help="JSON without results: their sizes.")
 @click.option("--traceback", is_flag=True, help="Also the tracebacks of what failed.")
 @json_option
 @click.pass_context
-def history(
-    ctx: click.Context,
-    /,
-    *,
-    is_whole: bool,
-    attempts: bool,
-    traceback: bool,
-    as_json: bool,
-    **name: Any,
-) -> None:
+def history(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """Show a run's journal: the units that ended, in order.
 
     The items of a map and the iterations of a loop share a line, and so do their compensations;
-    --all and --json have each.
+    --all, --limit and --json have each. What has failed and is tried again stands at the end.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
-    entries = durable.history(run_named(durable, **name).id)
+    name = {key: options[key] for key in ("run_id", "workflow", "run_key")}
+    run = run_named(durable, **name)
+    page = {key: options[key] for key in ("limit", "after")}
+    is_paged = any(value is not None for value in page.values())
     if output.form is Form.JSON:
-        output.document(entries)
+        output.document(run.history(**page, results=not options["no_results"]))
         return
-    if output.form is Form.TERMINAL and not entries:
+    trying = () if is_paged else tries_of(durable, run)
+    lines: Sequence[Line]
+    if is_paged or options["is_whole"]:
+        lines = run.history(**page, results=False)
+    else:
+        lines = lines_of(durable, run)
+    if output.form is Form.TERMINAL and not (lines or trying):
         output.lines(Text("No unit has ended yet.", "dim"))
         return
-    groups = [[entry] for entry in entries] if is_whole else folded(entries)
-    rows = [_cells(output, row) for row in _rows(output, groups, attempts=attempts)]
-    output.table(_cells(output, COLUMNS), rows)
-    if traceback:
-        for title, error in _failures(entries, attempts=attempts):
+    attempts = options["attempts"]
+    rows = [*_rows(output, lines, attempts=attempts), *_tries(output, trying, attempts=attempts)]
+    output.table(_cells(output, COLUMNS), [_cells(output, row) for row in rows])
+    if options["traceback"]:
+        for title, error in _failures(lines, trying, attempts=attempts):
             output.lines(Text(), Text(title, "bold"), Text(many_lines(error.traceback)))
+
+
+def lines_of(durable: Durable, run: Run) -> Sequence[Line]:
+    """The journal, what maps and loops consist of counted. Raises `RunNotFound`."""
+    with durable.database.snapshot() as connection:
+        found = views.snapshot(connection, run.id, results=False)
+        if found is None:
+            raise RunNotFound(run.id)
+        return folded.lines(connection, run.id, counted_of(nodes_of(connection, found)))
+
+
+def tries_of(durable: Durable, run: Run) -> Sequence[Trying]:
+    """What has failed and is tried again."""
+    with durable.database.snapshot() as connection:
+        return folded.trying(connection, run.id, MOST_TRYING)
 
 
 def _cells(output: Output, cells: Sequence[T]) -> Sequence[T]:
@@ -124,16 +128,36 @@ def _time(output: Output, at: datetime) -> Text:
     return Text(clock(at, datetime.now(UTC))) if output.form is Form.TERMINAL else output.time(at)
 
 
-def _rows(output: Output, groups: Sequence[Group], *, attempts: bool) -> Iterator[Row]:
-    for group in groups:
-        if len(group) > 1:
-            yield _group_row(output, group)
+def _rows(output: Output, lines: Sequence[Line], *, attempts: bool) -> Iterator[Row]:
+    for line in lines:
+        if isinstance(line, Group):
+            yield _group_row(output, line)
             continue
-        (entry,) = group
         if attempts:
-            for failed in entry.failures:
+            for failed in line.failures:
                 yield _attempt_row(output, failed)
-        yield _entry_row(output, entry)
+        yield _entry_row(output, line)
+
+
+def _tries(output: Output, trying: Sequence[Trying], *, attempts: bool) -> Iterator[Row]:
+    for unit in trying:
+        if attempts:
+            for failed in unit.failures:
+                yield _attempt_row(output, failed)
+        yield _trying_row(output, unit)
+
+
+def _trying_row(output: Output, unit: Trying) -> Row:
+    worker = str(unit.worker or "")
+    return (
+        Text(one_line(unit.unit), "bold"),
+        Text("executing" if unit.worker else "tried again", "yellow"),
+        Text(str(unit.attempt)),
+        _time(output, unit.wake_at or unit.since),
+        Text(),
+        Text(worker[-SHORT_WORKER:] if output.form is Form.TERMINAL else worker, "dim"),
+        Text(why(unit.failures[-1].error), "red"),
+    )
 
 
 def _entry_row(output: Output, entry: JournalEntry) -> Row:
@@ -150,33 +174,25 @@ def _entry_row(output: Output, entry: JournalEntry) -> Row:
 
 
 def _group_row(output: Output, group: Group) -> Row:
-    """Counts; the most attempts, the first start, the time until the last end, the first error."""
-    started_at = min(entry.started_at for entry in group)
-    finished_at = max(entry.finished_at for entry in group)
-    outcomes = Counter(entry.outcome for entry in group)
-    workers = {entry.worker for entry in group}
-    errors = [entry.error for entry in group if entry.error is not None]
     return (
         Text(one_line(_title(group)), "bold"),
         Text(", ").join(
-            Text(f"{outcomes[one]} {one.value}", OUTCOME_STYLES[one])
-            for one in Outcome
-            if outcomes[one]
+            Text(f"{count} {outcome.value}", OUTCOME_STYLES[outcome])
+            for outcome, count in group.outcomes.items()
+            if count
         ),
-        Text(str(max(entry.attempt for entry in group))),
-        _time(output, started_at),
-        Text(span(finished_at - started_at)),
-        Text(f"{len(workers)} worker{'' if len(workers) == 1 else 's'}", "dim"),
-        Text(why(errors[0]) if errors else "", "red"),
+        Text(str(group.attempt)),
+        _time(output, group.started_at),
+        Text(span(group.finished_at - group.started_at)),
+        Text(f"{group.workers} worker{'' if group.workers == 1 else 's'}", "dim"),
+        Text(why(group.error) if group.error else "", "red"),
     )
 
 
 def _title(group: Group) -> str:
     """`lines#* (1000)`."""
-    first = group[0]
-    unit = part_of(first.node, "*")
-    is_undo = first.unit.endswith(compensation_of(""))
-    return f"{compensation_of(unit) if is_undo else unit} ({len(group)})"
+    unit = part_of(group.node, "*")
+    return f"{compensation_of(unit) if group.is_undo else unit} ({group.size})"
 
 
 def _attempt_row(output: Output, failed: FailedAttempt) -> Row:
@@ -192,13 +208,19 @@ def _attempt_row(output: Output, failed: FailedAttempt) -> Row:
 
 
 def _failures(
-    entries: Sequence[JournalEntry], *, attempts: bool
+    lines: Sequence[Line], trying: Sequence[Trying], *, attempts: bool
 ) -> Iterator[tuple[str, ErrorRecord]]:
     """What failed and has a traceback, with a title."""
-    for entry in entries:
-        failed = [(f.attempt, f.error) for f in entry.failures] if attempts else []
-        if entry.error is not None:
-            failed.append((entry.attempt, entry.error))
+    for line in (*lines, *trying):
+        if isinstance(line, Group):
+            failed = [(line.attempt, line.error)] if line.error else []
+            unit = line.error.unit if line.error else ""
+        else:
+            unit = line.unit
+            tries = [(f.attempt, f.error) for f in line.failures]
+            failed = tries if attempts else tries[-1:] if isinstance(line, Trying) else []
+            if isinstance(line, JournalEntry) and line.error is not None:
+                failed.append((line.attempt, line.error))
         for attempt, error in failed:
             if error.traceback:
-                yield f"{one_line(entry.unit)}, attempt {attempt}:", error
+                yield f"{one_line(unit)}, attempt {attempt}:", error

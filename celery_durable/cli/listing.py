@@ -11,7 +11,7 @@ from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
 from celery_durable.cli.output import Column, Form, Output, Row, status_text, workflow_text
-from celery_durable.cli.phrases import coarse, one_line
+from celery_durable.cli.phrases import coarse, one_line, why
 from celery_durable.cli.picture import elapsed
 from celery_durable.core.status import Status
 from celery_durable.store.views import RunSummary
@@ -23,7 +23,12 @@ COLUMNS = (
     Column("key", fixed=False),
     Column("age", right=True),
     Column("took", right=True),
+    Column("error", fixed=False),
 )
+
+
+LONGEST_ERROR = 60
+"""Characters of an error that a line has; `durable show` has the rest."""
 
 
 @click.command("list")
@@ -81,4 +86,9 @@ def _row(run: RunSummary, now: datetime) -> Row:
         Text(one_line(run.key or "")),
         Text(coarse(now - run.created_at), "dim"),
         Text(elapsed(run.started_at, run.finished_at, now)),
+        Text(_cut(why(run.error)) if run.error else "", "red"),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…"

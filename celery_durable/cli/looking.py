@@ -12,21 +12,30 @@ from celery_durable.core.status import FINISHED, Status
 from celery_durable.durable import Durable
 from celery_durable.errors import RunNotFound
 from celery_durable.run import Run
-from celery_durable.store import overview, views
+from celery_durable.store import overview, results, views
 from celery_durable.store.connection import Connection
 from celery_durable.store.overview import Glimpse, Tally
 from celery_durable.store.views import JournalEntry, RunSnapshot
 
+SHOWN = 4_000
+"""Bytes, as Postgres keeps them, up to which a result is read to show the beginning of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A run as it was found; of maps and loops the journal's entries are counted, not listed."""
+    """A run as it was found; of maps and loops the journal's entries are counted, not listed.
+
+    `result` is that of a completed run, in a tuple, where it is small enough to be shown; else
+    there is its `size`.
+    """
 
     snapshot: RunSnapshot
     entries: Sequence[JournalEntry]
     nodes: Sequence[Mapping[str, Any]] = ()
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     children: Mapping[Status, int] = field(default_factory=dict)
+    result: tuple[Any] | None = None
+    size: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -54,7 +63,7 @@ class Watch:
 
     def look(self) -> Seen:
         """How the run stands. Raises `RunNotFound`."""
-        with self._database.autocommit() as connection:
+        with self._database.snapshot() as connection:
             glimpse = overview.glimpse(connection, self._run_id)
             if glimpse is None:
                 raise RunNotFound(self._run_id)
@@ -64,22 +73,37 @@ class Watch:
         return self._seen
 
     def _read(self, connection: Connection, glimpse: Glimpse) -> Seen:
-        """The snapshot first, then the journal, which therefore is never behind it."""
-        # The result of a completed run is put together from those of its nodes.
-        with_results = self._with_results or glimpse.status is Status.COMPLETED
-        snapshot = views.snapshot(connection, self._run_id, with_results=with_results)
+        snapshot = views.snapshot(connection, self._run_id, results=self._with_results)
         if snapshot is None:
             raise RunNotFound(self._run_id)
-        plan = overview.plan(connection, snapshot.workflow, snapshot.version)
-        nodes = plan["nodes"] if plan else []
-        counted = [node["name"] for node in nodes if node["kind"] in COUNTED]
+        result, size = None, 0
+        if glimpse.status is Status.COMPLETED and not self._with_results:
+            size = results.size_of_run(connection, self._run_id)
+            if size <= SHOWN:
+                result = (results.of_child(connection, self._run_id),)
+        nodes = nodes_of(connection, snapshot)
+        counted = counted_of(nodes)
         return Seen(
             snapshot,
             overview.entries(connection, self._run_id, counted),
             nodes,
             overview.tallies(connection, self._run_id, counted),
             glimpse.children,
+            result,
+            size,
         )
+
+
+def nodes_of(connection: Connection, snapshot: RunSnapshot) -> Sequence[Mapping[str, Any]]:
+    """The nodes of the run's plan."""
+    plan = overview.plan(connection, snapshot.workflow, snapshot.version)
+    nodes: Sequence[Mapping[str, Any]] = plan["nodes"] if plan else []
+    return nodes
+
+
+def counted_of(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those of which the parts are counted and not listed."""
+    return [node["name"] for node in nodes if node["kind"] in COUNTED]
 
 
 def look(durable: Durable, run: Run, *, with_results: bool) -> Seen:

@@ -177,9 +177,19 @@ MANY = 90
 """Units in hand from which there may be more than a snapshot lists."""
 
 
+def trying(unit: UnitInHand, now: datetime) -> str:
+    """Which try of a unit that has failed before is in hand, when it begins, and the error."""
+    if unit.error is None:
+        return ""
+    wakes = f" in {span(unit.wake_at - now)}" if unit.wake_at else ""
+    return f"attempt {unit.attempt}{wakes}  {why(unit.error)}"
+
+
 def _told(step: StepStanding, output: Output, now: datetime) -> Iterator[tuple[str, Text]]:
     for unit, said in (step.progress or {}).items():
         yield unit, _progress(said, output)
     for at in step.units:
-        if (words := waiting(at, output, now)) and at.unit not in (step.progress or {}):
+        # What a branch fails with stands on its own line.
+        words = waiting(at, output, now) or ("" if at.branch else trying(at, now))
+        if words and at.unit not in (step.progress or {}):
             yield at.unit, Text(words, "yellow")

@@ -9,6 +9,8 @@ from celery_durable.core.failure import ErrorRecord
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
+KIB = 1024
+
 TENTHS_FROM = 10
 """Seconds from which hundredths are left out."""
 
@@ -50,6 +52,13 @@ def clock(at: datetime, now: datetime) -> str:
 def utc(at: datetime) -> str:
     """A time for whoever reads a file, wherever."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def size(count: int) -> str:
+    """A number of bytes: `812 B`, `3.4 KiB`, `120.0 MiB`."""
+    if count < KIB:
+        return f"{count} B"
+    return f"{count / KIB:.1f} KiB" if count < KIB**2 else f"{count / KIB**2:.1f} MiB"
 
 
 def one_line(text: str) -> str:

@@ -21,7 +21,7 @@ from celery_durable.cli.output import (
     status_text,
     workflow_text,
 )
-from celery_durable.cli.phrases import coarse, one_line, span, why
+from celery_durable.cli.phrases import coarse, one_line, size, span, why
 from celery_durable.cli.steps import IN_HAND, State, StepStanding
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import part_of
@@ -51,7 +51,7 @@ CHILDREN = 10
 def drawn(output: Output, seen: Seen, now: datetime, room: int | None = None) -> RenderableType:
     """The picture for a terminal; with `room`, of at most so many steps around the one in hand."""
     shown, above, after = around(seen.steps, room)
-    parts: list[RenderableType] = [_grid(_facts(output, seen.snapshot, now)), Text()]
+    parts: list[RenderableType] = [_grid(_facts(output, seen, now)), Text()]
     if above:
         parts.append(Text(f"  … {above} before", "dim"))
     parts.append(_grid(_step_rows(output, shown, now, is_short=room is not None), indent=2))
@@ -67,7 +67,7 @@ def written(output: Output, seen: Seen, now: datetime) -> str:
     """The same for a pipe."""
     # Words say there what the marks say on a terminal.
     steps = [row[1:] for row in _step_rows(output, seen.steps, now)]
-    facts, children = _facts(output, seen.snapshot, now), _children(seen, now)
+    facts, children = _facts(output, seen, now), _children(seen, now)
     blocks = [facts, steps, children, list(_errors(seen.snapshot))]
     return "\n\n".join(text for rows in blocks if (text := aligned(rows)))
 
@@ -90,7 +90,8 @@ def _grid(rows: Rows, indent: int = 0) -> Table:
     return grid
 
 
-def _facts(output: Output, snapshot: RunSnapshot, now: datetime) -> Rows:
+def _facts(output: Output, seen: Seen, now: datetime) -> Rows:
+    snapshot = seen.snapshot
     waited = (snapshot.started_at or now) - snapshot.created_at
     is_same = snapshot.started_at is not None and waited < timedelta(seconds=1)
     facts = [
@@ -109,8 +110,14 @@ def _facts(output: Output, snapshot: RunSnapshot, now: datetime) -> Rows:
         ),
     ]
     if snapshot.status is Status.COMPLETED:
-        facts.append(("result", Text(_cut(one_line(as_json(snapshot.result, indent=None))))))
+        facts.append(("result", _result(seen)))
     return [(Text(label, "dim"), fact) for label, fact in facts if fact.plain]
+
+
+def _result(seen: Seen) -> Text:
+    if seen.result is None:
+        return Text(f"{size(seen.size)} as it is stored; --json has it")
+    return Text(_cut(one_line(as_json(seen.result[0], indent=None))))
 
 
 def _cut(text: str) -> str:

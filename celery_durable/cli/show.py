@@ -23,9 +23,12 @@ from celery_durable.cli.picture import drawn, written
     is_flag=True,
     help="Show it as it moves until it ends; exit code 1 unless it completed.",
 )
+@click.option("--no-results", is_flag=True, help="JSON without results: their sizes.")
 @json_option
 @click.pass_context
-def show(ctx: click.Context, /, *, is_followed: bool, as_json: bool, **name: Any) -> None:
+def show(
+    ctx: click.Context, /, *, is_followed: bool, no_results: bool, as_json: bool, **name: Any
+) -> None:
     """Show how a run stands, step by step.
 
     Items and iterations are counted; what the run waits for is said with since when and until when.
@@ -36,8 +39,8 @@ def show(ctx: click.Context, /, *, is_followed: bool, as_json: bool, **name: Any
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, **name)
     if is_followed:
-        ctx.exit(exit_of(follow(durable, run, output)))
-    seen = look(durable, run, with_results=output.form is Form.JSON)
+        ctx.exit(exit_of(follow(durable, run, output, with_results=not no_results)))
+    seen = look(durable, run, with_results=output.form is Form.JSON and not no_results)
     now = datetime.now(UTC)
     match output.form:
         case Form.TERMINAL:

@@ -49,7 +49,8 @@ class StepStanding:
     """One node, or a branch of one.
 
     `attempt` is the one in hand, or the last; `took` is how long that was executed, or the whole
-    node. `units` are those in hand that belong to it; `parts` the branches of a parallel node.
+    node; `error` is why it failed, or what its last try failed with. `units` are those in hand that
+    belong to it; `parts` the branches of a parallel node.
     """
 
     name: str
@@ -70,10 +71,7 @@ class StepStanding:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """What standings are read from.
-
-    The journal must have been read after the snapshot: where they differ, the journal is right.
-    """
+    """What standings are read from: a run at one moment."""
 
     snapshot: RunSnapshot
     journal: Mapping[str, JournalEntry]
@@ -151,7 +149,9 @@ def _ended(name: str, entry: JournalEntry, state: State) -> StepStanding:
 
 
 def _in_hand(name: str, unit: UnitInHand, state: State) -> StepStanding:
-    return StepStanding(name, state, unit.attempt, unit.wake_at, branch=unit.branch)
+    return StepStanding(
+        name, state, unit.attempt, unit.wake_at, error=unit.error, branch=unit.branch
+    )
 
 
 def _parallel(book: Book, name: str, branches: Iterable[str]) -> StepStanding:
@@ -194,7 +194,7 @@ def _loop(book: Book, name: str) -> StepStanding:
     if made.state not in (State.CURRENT, State.WAITING) or now is None:
         return made
     state = State.WAITING if _waits(now) else State.CURRENT
-    return replace(made, state=state, attempt=now.attempt, wake_at=now.wake_at)
+    return replace(made, state=state, attempt=now.attempt, wake_at=now.wake_at, error=now.error)
 
 
 def _undone(*, is_undone: bool, has_failed: bool) -> State | None:

@@ -175,6 +175,7 @@ _MOVED = {
     "rollback": sql.text("rollback"),
     "failures": sql.json("failures"),
     "progress": sa.null(),
+    "since": sql.clock,
     # No delay is no time at all: it waits for ever.
     "wake_at": sql.clock + sql.interval("delay"),
 }

@@ -65,6 +65,8 @@ BOUNDED = bounded("10s")
 and the relay that applies the cancel.
 """
 
+SNAPSHOT = Statement(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
 
 class Database:
     """One process's way to Postgres."""
@@ -133,10 +135,22 @@ class Database:
 
         It waits for no lock, and holds none in a frozen process, for longer than `BOUNDED` says.
         """
+        with self._in_transaction() as connection:
+            connection.rows(BOUNDED)
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PsycopgConnection]:
+        """A connection that only reads, and sees at each statement what it saw at the first."""
+        with self._in_transaction() as connection:
+            connection.rows(SNAPSHOT)
+            yield connection
+
+    @contextmanager
+    def _in_transaction(self) -> Iterator[PsycopgConnection]:
         with self.autocommit() as connection:
             try:
                 with connection.raw.transaction():
-                    connection.rows(BOUNDED)
                     yield connection
             except psycopg.Error as error:
                 raise_known(error, self.schema)

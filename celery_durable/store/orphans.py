@@ -103,6 +103,7 @@ def _freeing(still_claimed: Any) -> Statement:
         .values(
             claimed_by=sa.null(),
             fence=sql.uuid("new_fence"),
+            since=sql.clock,
             crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
             flags=t.token.c.flags.op("|")(
                 sa.case(

@@ -72,17 +72,17 @@ def plan(connection: Connection, workflow: str, version: int | None) -> Mapping[
 
 
 _counted = sa.func.json_array_elements_text(sql.json("counted")).table_valued("value")
-_of_counted = t.journal.c.node.in_(sa.select(_counted.c.value))
-_is_own = sa.or_(
+IS_OF_COUNTED = t.journal.c.node.in_(sa.select(_counted.c.value))
+IS_OWN = sa.or_(
     t.journal.c.unit == t.journal.c.node,
     t.journal.c.unit == t.journal.c.node + sql.word(f"#{COMPENSATE}"),
     t.journal.c.unit == t.journal.c.node + sql.word(f"#{ROUTE}"),
 )
-_is_mine = t.journal.c.run_id == sql.uuid("run_id")
+IS_MINE = t.journal.c.run_id == sql.uuid("run_id")
 
 _ENTRIES = Statement(
     sa.select(*ENTRY)
-    .where(_is_mine, sa.or_(sa.not_(_of_counted), _is_own))
+    .where(IS_MINE, sa.or_(sa.not_(IS_OF_COUNTED), IS_OWN))
     .order_by(t.journal.c.seq)
 )
 
@@ -95,7 +95,7 @@ def entries(
     return [entry_of(row) for row in connection.rows(_ENTRIES, parameters)]
 
 
-_is_undo = t.journal.c.unit.like(sa.literal_column(f"'%#{COMPENSATE}'"))
+IS_UNDO = t.journal.c.unit.like(sa.literal_column(f"'%#{COMPENSATE}'"))
 
 
 def _count(outcome: Outcome, is_undo: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
@@ -106,15 +106,15 @@ def _count(outcome: Outcome, is_undo: sa.ColumnElement[Any]) -> sa.ColumnElement
 _TALLIES = Statement(
     sa.select(
         t.journal.c.node,
-        _count(Outcome.COMPLETED, sa.not_(_is_undo)).label("completed"),
-        _count(Outcome.FAILED, sa.not_(_is_undo)).label("failed"),
-        _count(Outcome.CANCELLED, sa.not_(_is_undo)).label("cancelled"),
-        _count(Outcome.COMPLETED, _is_undo).label("undone"),
-        _count(Outcome.FAILED, _is_undo).label("undo_failed"),
+        _count(Outcome.COMPLETED, sa.not_(IS_UNDO)).label("completed"),
+        _count(Outcome.FAILED, sa.not_(IS_UNDO)).label("failed"),
+        _count(Outcome.CANCELLED, sa.not_(IS_UNDO)).label("cancelled"),
+        _count(Outcome.COMPLETED, IS_UNDO).label("undone"),
+        _count(Outcome.FAILED, IS_UNDO).label("undo_failed"),
         sa.func.min(t.journal.c.started_at).label("started_at"),
-        sa.func.max(t.journal.c.finished_at).filter(sa.not_(_is_undo)).label("finished_at"),
+        sa.func.max(t.journal.c.finished_at).filter(sa.not_(IS_UNDO)).label("finished_at"),
     )
-    .where(_is_mine, _of_counted, sa.not_(_is_own))
+    .where(IS_MINE, IS_OF_COUNTED, sa.not_(IS_OWN))
     .group_by(t.journal.c.node)
 )
 

@@ -15,10 +15,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
+from celery_durable.store.rows import failure_of
 
 SHOWN = 100
 """Most signals, units in hand, and units with something to say, that are read of one run."""
@@ -53,9 +55,11 @@ class Progress:
 class UnitInHand:
     """A unit that an unfinished run stands at.
 
+    `since` is when it came to stand as it does: executed by `worker`, queued, or waiting.
     `waits_for` is None while it is executed, or waits for a worker or its next try; `signal` and
     `child_run_id` say which. `waiting_since` is since when it waits, `wake_at` until when, at the
-    latest for a signal and at the earliest for a try. `branch` is as in a journal entry.
+    latest for a signal and at the earliest for a try. `failure` is its last failed try. `branch` is
+    as in a journal entry.
     """
 
     unit: str
@@ -68,6 +72,14 @@ class UnitInHand:
     waiting_since: datetime | None = None
     wake_at: datetime | None = None
     branch: str | None = None
+    since: datetime | None = None
+    worker: UUID | None = None
+    failure: FailedAttempt | None = None
+
+    @property
+    def error(self) -> ErrorRecord | None:
+        """What its last failed try failed with."""
+        return self.failure.error if self.failure else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +174,9 @@ _UNITS = Statement(
         t.token.c.waiting_since,
         sa.case((t.token.c.wake_at > sql.clock, t.token.c.wake_at)).label("wake_at"),
         t.token.c.part.label("branch"),
+        t.token.c.since,
+        t.token.c.claimed_by.label("worker"),
+        sql.json_text(t.token.c.failures.op("->")(sa.literal_column("-1")), "failure"),
     )
     .where(t.token.c.run_id == sql.uuid("run_id"))
     .order_by(
@@ -188,8 +203,12 @@ def places(connection: Connection, run_id: UUID) -> Places:
         wake_at=min(times, default=None),
         forks={row["node"]: _forked(row, groups) for row in groups if row["total"] is not None},
         progress={row["unit"]: Progress(**json.loads(row["progress"])) for row in said},
-        units=tuple(UnitInHand(**row) for row in units),
+        units=tuple(map(_unit, units)),
     )
+
+
+def _unit(row: Row) -> UnitInHand:
+    return UnitInHand(**{**row, "failure": failure_of(row["failure"])})
 
 
 def _forked(parent: Row, groups: Sequence[Row]) -> Forked:

@@ -1,7 +1,7 @@
 """Results of units, nodes and runs, put together from the journal when they are read.
 
 No result is copied as a run advances: what a map, a loop or a child gave is where its parts are. A
-tree of runs is read a level at a time, however many children there are.
+tree of runs is read by two statements, however deep it is and however many children there are.
 """
 
 from __future__ import annotations
@@ -55,19 +55,99 @@ _LAST = Statement(_parts.order_by(t.journal.c.position.desc()).limit(sa.literal_
 _listed = sa.func.json_array_elements_text(sql.json("ids")).table_valued("value")
 _ids = sa.select(sa.cast(_listed.c.value, sa.Uuid))
 
-_RUNS = Statement(sa.select(t.run.c.id, sql.json_text(t.run.c.result)).where(t.run.c.id.in_(_ids)))
+_node = t.journal.alias("node")
+_next = t.journal.alias("next_iteration")
+
+_is_of_a_completed_node = sa.and_(
+    _node.c.run_id == t.journal.c.run_id,
+    _node.c.unit == t.journal.c.node,
+    _node.c.outcome == sql.word(Outcome.COMPLETED),
+)
+
+# Of a loop only the last iteration counts.
+_is_a_part_that_counts = sa.and_(
+    t.journal.c.position.is_not(None) | t.journal.c.part.is_not(None),
+    sa.or_(
+        _node.c.gathers.is_distinct_from(sql.word(Gathers.ITERATION)),
+        sa.not_(
+            sql.there_is(
+                _next.c.run_id == t.journal.c.run_id,
+                _next.c.unit
+                == sa.func.concat(
+                    t.journal.c.node,
+                    sql.word("#"),
+                    t.journal.c.position + sa.literal_column("1"),
+                ),
+            )
+        ),
+    ),
+)
+
+_counts = sa.or_(t.journal.c.unit == t.journal.c.node, _is_a_part_that_counts)
 
 _ENTRIES = Statement(
     sa.select(*_columns)
-    .where(
-        t.journal.c.run_id.in_(_ids),
-        sa.or_(
-            t.journal.c.unit == t.journal.c.node,
-            t.journal.c.position.is_not(None),
-            t.journal.c.part.is_not(None),
-        ),
-    )
+    .join_from(t.journal, _node, _is_of_a_completed_node)
+    .where(t.journal.c.run_id.in_(_ids), _counts)
     .order_by(t.journal.c.position, t.journal.c.seq)
+)
+
+_child = t.run.alias("child")
+
+_top = sa.select(
+    t.run.c.id,
+    # What `.returns` made is stored; such a run need not be looked into.
+    t.run.c.result.is_(None).label("is_gathered"),
+    sa.literal_column("0").label("depth"),
+).where(t.run.c.id.in_(_ids))
+
+_above = _top.cte("below", recursive=True)
+
+# Looked up run by run, by the journal's key: the OFFSET keeps Postgres from joining whole tables.
+_children = (
+    sa.select(_child.c.id, _child.c.result.is_(None).label("is_gathered"))
+    .join_from(t.journal, _node, _is_of_a_completed_node)
+    .join(_child, _child.c.id == t.journal.c.child_run_id)
+    .where(
+        t.journal.c.run_id == _above.c.id,
+        t.journal.c.gathers == sql.word(Gathers.CHILD),
+        _counts,
+    )
+    .offset(sa.literal_column("0"))
+    .lateral("children")
+)
+
+_below = _above.union_all(
+    sa.select(_children.c.id, _children.c.is_gathered, _above.c.depth + sa.literal_column("1"))
+    .join_from(_above, _children, sa.true())
+    .where(_above.c.is_gathered)
+)
+
+_RUNS = Statement(
+    sa.select(
+        _below.c.id,
+        _below.c.is_gathered,
+        sa.select(sa.cast(t.run.c.result, sa.Text))
+        .where(t.run.c.id == _below.c.id)
+        .scalar_subquery()
+        .label("result"),
+    ).order_by(_below.c.depth.desc())
+)
+
+_made = sa.select(sa.func.pg_column_size(t.run.c.result)).where(t.run.c.id == _below.c.id)
+_gathered = (
+    sa.select(sa.func.sum(sa.func.pg_column_size(t.journal.c.result)))
+    .join_from(t.journal, _node, _is_of_a_completed_node)
+    .where(_below.c.is_gathered, t.journal.c.run_id == _below.c.id, _counts)
+)
+_SIZE = Statement(
+    sa.select(
+        sa.func.sum(
+            sa.func.coalesce(
+                _made.scalar_subquery(), _gathered.scalar_subquery(), sa.literal_column("0")
+            )
+        ).label("bytes")
+    ).select_from(_below)
 )
 
 
@@ -88,7 +168,7 @@ def of_unit(connection: Connection, run_id: UUID, unit: str) -> tuple[Any] | Non
 
 def of_run(connection: Connection, run_id: UUID) -> Mapping[str, Any]:
     """The results of the run's completed nodes, in order of completion."""
-    entries = connection.rows(_ENTRIES, {"ids": json.dumps([str(run_id)])})
+    entries = connection.rows(_ENTRIES, {"ids": _listing([run_id])})
     return Tree(connection, entries).results(run_id)
 
 
@@ -96,32 +176,43 @@ def of_child(connection: Connection, run_id: UUID) -> Any:
     """The result of a completed run: what `.returns` made, or its nodes' results."""
     tree = Tree(connection, ())
     tree.load([run_id])
-    return tree.made(run_id)
+    return tree.made[run_id]
+
+
+def size_of_run(connection: Connection, run_id: UUID) -> int:
+    """The bytes that Postgres keeps, compressed, of what a completed run's result is made of."""
+    (row,) = connection.rows(_SIZE, {"ids": _listing([run_id])})
+    return int(row["bytes"] or 0)
+
+
+def _listing(run_ids: Collection[UUID]) -> str:
+    return json.dumps([str(run_id) for run_id in run_ids])
 
 
 class Tree:
-    """Journal rows of runs and of all runs below them, a level read at a time."""
+    """Journal rows of runs and of all runs below them; `made` are the results of those loaded."""
 
     def __init__(self, connection: Connection, rows: Sequence[Row]) -> None:
         self._connection = connection
-        self._stored: dict[UUID, str] = {}
+        self.made: dict[UUID, Any] = {}
         self._nodes: dict[UUID, list[Row]] = {}
         self._parts: dict[tuple[UUID, str], list[Row]] = {}
         self._add(rows)
         self.load(children_of(rows))
 
     def load(self, run_ids: Collection[UUID]) -> None:
-        """Read these runs and all below them."""
-        while run_ids:
-            ids = {"ids": json.dumps([str(run_id) for run_id in run_ids])}
-            runs = self._connection.rows(_RUNS, ids)
-            self._stored |= {row["id"]: row["result"] for row in runs if row["result"] is not None}
-            # What `.returns` made is stored; such a run need not be looked into.
-            looked_into = [row["id"] for row in runs if row["result"] is None]
-            ids = {"ids": json.dumps([str(run_id) for run_id in looked_into])}
-            rows = self._connection.rows(_ENTRIES, ids) if looked_into else []
-            self._add(rows)
-            run_ids = children_of(rows)
+        """Read these runs and all below them; the lowest are put together first."""
+        if not run_ids:
+            return
+        runs = self._connection.rows(_RUNS, {"ids": _listing(run_ids)})
+        gathered = [row["id"] for row in runs if row["is_gathered"]]
+        if gathered:
+            self._add(self._connection.rows(_ENTRIES, {"ids": _listing(gathered)}))
+        for row in runs:
+            stored = row["result"]
+            self.made[row["id"]] = (
+                self.results(row["id"]) if stored is None else codec.loads(stored)
+            )
 
     def _add(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -132,13 +223,7 @@ class Tree:
 
     def results(self, run_id: UUID) -> dict[str, Any]:
         """The results of the run's completed nodes."""
-        done = [row for row in self._nodes.get(run_id, ()) if row["outcome"] == Outcome.COMPLETED]
-        return {row["node"]: self.result_of(row) for row in done}
-
-    def made(self, run_id: UUID) -> Any:
-        """The run's result."""
-        stored = self._stored.get(run_id)
-        return self.results(run_id) if stored is None else codec.loads(stored)
+        return {row["node"]: self.result_of(row) for row in self._nodes.get(run_id, ())}
 
     def result_of(self, row: Row) -> Any:
         """The result of a journal entry; of one that failed, where that is kept, its error."""
@@ -150,7 +235,7 @@ class Tree:
         parts = self._parts.get((row["run_id"], row["node"]), [])
         match row["gathers"]:
             case Gathers.CHILD:
-                return self.made(row["child_run_id"])
+                return self.made[row["child_run_id"]]
             case Gathers.BRANCHES:
                 return {part["part"]: self.result_of(part) for part in parts}
             case Gathers.ITEMS:

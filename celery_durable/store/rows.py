@@ -45,6 +45,11 @@ def failures_of(text: str | None) -> tuple[FailedAttempt, ...]:
     return tuple(map(_failure, json.loads(text))) if text else ()
 
 
+def failure_of(text: str | None) -> FailedAttempt | None:
+    """One of them."""
+    return _failure(json.loads(text)) if text else None
+
+
 def _failure(stored: dict[str, Any]) -> FailedAttempt:
     return FailedAttempt(
         attempt=stored["attempt"],

@@ -108,6 +108,8 @@ token = sa.Table(
     sa.Column("awaits", sa.Text),
     sa.Column("child_run_id", sa.Uuid),
     _time("waiting_since", nullable=True),
+    # When it was claimed, moved, parked or given back.
+    _time("since", default=True),
     _time("wake_at", nullable=True, default=True),
     # The gate of a fork: how many branches have not left, how many of those that did have failed,
     # and how many of all have been opened.

@@ -68,6 +68,7 @@ _CLAIM = Statement(
         claimed_by=sql.uuid("worker"),
         fence=sql.uuid("new_fence"),
         begun=sa.true(),
+        since=sql.clock,
         # What waits is only looked at: its step does not run yet.
         deadline_at=sa.case((t.token.c.wait.is_(None), _deadline)),
     )
@@ -219,6 +220,7 @@ _released = (
             ),
             else_=t.token.c.wake_at,
         ),
+        since=sql.clock,
         hinted_at=sql.clock,
         hints=sa.literal_column("0"),
     )

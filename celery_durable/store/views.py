@@ -16,7 +16,8 @@ from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.names import COMPENSATE
 from celery_durable.core.status import READ_FROM_TOKENS, Status
-from celery_durable.store import codec, results, sql
+from celery_durable.store import codec, sql
+from celery_durable.store import results as stored
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
 from celery_durable.store.places import STATUS, Forked, Places, Progress, UnitInHand, places
@@ -28,7 +29,8 @@ class JournalEntry:
     """One unit that ended; times are the database's.
 
     `result` is None unless the unit completed. It is None too where it is made of others' (a
-    parallel, map or loop node, a child run): `RunSnapshot.results` has it put together. `branch` is
+    parallel, map or loop node, a child run): `RunSnapshot.results` has it put together; and where
+    results were left out. `size` is how many bytes Postgres keeps of it, compressed. `branch` is
     the name of a branch or a case, `position` the number of an item or an iteration.
     """
 
@@ -45,11 +47,16 @@ class JournalEntry:
     branch: str | None = None
     position: int | None = None
     child_run_id: UUID | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One line of a list of runs."""
+    """One line of a list of runs.
+
+    `error` is why it failed or was cancelled, or what the unit in hand failed with last; the
+    traceback is left out, and what is longer than 200 characters.
+    """
 
     run_id: UUID
     workflow: str
@@ -62,19 +69,22 @@ class RunSummary:
     started_at: datetime | None
     updated_at: datetime
     finished_at: datetime | None
+    error: ErrorRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSnapshot:
-    """A run as it stood when it was asked for.
+    """A run as it stood at one moment.
 
     `steps` are the plan's nodes, in order; `current` those where it stands. `results` holds the
-    results of completed nodes; `result` is the run's, once it completed. `attempt` is the try the
-    unit in hand is at. `wake_at` is when something that waits for a time goes on, at the earliest.
-    `awaiting` are the names of the signals that are waited for. `forks` counts the branches or
-    items of the node that has forked, `progress` is what units in hand have said of themselves.
-    `units` are the units in hand, what each waits for and since when, at most 100. `children` are
-    the runs that this one started, the newest first, at most 100.
+    results of completed nodes; `result` is the run's, once it completed. Where these are left out,
+    `sizes` has for each completed node how many bytes Postgres keeps of its results, compressed,
+    not counting those of child runs. `attempt` is the try the unit in hand is at. `wake_at` is when
+    something that waits for a time goes on, at the earliest. `awaiting` are the names of the
+    signals that are waited for. `forks` counts the branches or items of the node that has forked,
+    `progress` is what units in hand have said of themselves. `units` are the units in hand, what
+    each waits for and since when, and what it failed with last, at most 100. `children` are the
+    runs that this one started, the newest first, at most 100.
     """
 
     run_id: UUID
@@ -104,6 +114,7 @@ class RunSnapshot:
     forks: Mapping[str, Forked] = field(default_factory=dict)
     progress: Mapping[str, Progress] = field(default_factory=dict)
     units: tuple[UnitInHand, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def awaiting_signal(self) -> str | None:
@@ -127,8 +138,34 @@ _summary_columns = (
     t.run.c.finished_at,
 )
 
+SHOWN = 200
+"""Characters of an error's message that a list of runs has."""
+
+
+def _in_short(error: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The error without its traceback; None for none."""
+    kind, message, unit = (error.op("->>")(sql.word(key)) for key in ("type", "message", "unit"))
+    fields: tuple[tuple[str, Any], ...] = (
+        ("type", kind),
+        ("message", sa.func.left(message, sa.literal_column(str(SHOWN)))),
+        ("unit", unit),
+    )
+    pairs = [part for key, value in fields for part in (sql.word(key), value)]
+    return sa.case((error.is_not(None), sa.func.json_build_object(*pairs)))
+
+
+_last_failure = t.token.c.failures.op("->")(sa.literal_column("-1")).op("->")(sql.word("error"))
+
+_failure_in_hand = (
+    sa.select(_in_short(_last_failure))
+    .where(t.token.c.run_id == t.run.c.id, t.token.c.parent_id.is_(None))
+    .scalar_subquery()
+)
+
+_why = sa.func.coalesce(_in_short(t.run.c.error), _failure_in_hand)
+
 _LIST = Statement(
-    sa.select(*_summary_columns)
+    sa.select(*_summary_columns, sql.json_text(_why, "error"), t.run.c.cancel_reason)
     .where(
         # The first part finds rows by an index, the second looks at those that are running.
         sa.or_(sql.text("stored").is_(None), t.run.c.status == sql.text("stored")),
@@ -167,7 +204,9 @@ def list_runs(
 
 
 def _summary(row: Row) -> RunSummary:
-    return RunSummary(**{**row, "status": Status(row["status"])})
+    status = Status(row["status"])
+    facts = {column.key: row[column.key] for column in _summary_columns}
+    return RunSummary(**{**facts, "status": status, "error": _error(row, status)})
 
 
 ENTRY = (
@@ -183,19 +222,50 @@ ENTRY = (
     t.journal.c.worker,
     t.journal.c.started_at,
     t.journal.c.finished_at,
+    sa.func.pg_column_size(t.journal.c.result).label("size"),
 )
 """What a `JournalEntry` is made of, but for its result."""
 
+_entry = t.journal.alias("entry")
+_last = t.journal.alias("last")
+_after = (
+    sa.select(_last.c.seq)
+    .where(_last.c.run_id == sql.uuid("run_id"), _last.c.unit == sql.text("after"))
+    .scalar_subquery()
+)
+
+# The page is found before anything large is read.
+_page = (
+    sa.select(_entry.c.unit)
+    .where(
+        _entry.c.run_id == sql.uuid("run_id"),
+        sa.or_(sql.text("after").is_(None), _entry.c.seq > _after),
+    )
+    .order_by(_entry.c.seq)
+    .limit(sql.integer("limit"))
+)
+
 _JOURNAL = Statement(
-    sa.select(*ENTRY, sql.json_text(t.journal.c.result))
-    .where(t.journal.c.run_id == sql.uuid("run_id"))
+    sa.select(
+        *ENTRY,
+        sql.json_text(sa.case((sql.boolean("results"), t.journal.c.result)), "result"),
+    )
+    .where(t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit.in_(_page))
     .order_by(t.journal.c.seq)
 )
 
 
-def history(connection: Connection, run_id: UUID) -> Sequence[JournalEntry]:
-    """The units of the run that ended, in order of completion."""
-    return [entry_of(row) for row in connection.rows(_JOURNAL, {"run_id": run_id})]
+def history(
+    connection: Connection,
+    run_id: UUID,
+    *,
+    limit: int | None = None,
+    after: str | None = None,
+    results: bool = True,
+) -> Sequence[JournalEntry]:
+    """The units of the run that ended after the unit `after`, in order of completion."""
+    parameters = {"run_id": run_id, "after": after, "limit": limit, "results": results}
+    return [entry_of(row) for row in connection.rows(_JOURNAL, parameters)]
 
 
 def entry_of(row: Row) -> JournalEntry:
@@ -214,13 +284,26 @@ def entry_of(row: Row) -> JournalEntry:
         branch=row["part"],
         position=row["position"],
         child_run_id=row["child_run_id"],
+        size=row["size"],
     )
+
+
+_HAS_ENDED = Statement(
+    sa.select(t.journal.c.unit).where(
+        t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
+    )
+)
+
+
+def has_ended(connection: Connection, run_id: UUID, unit: str) -> bool:
+    """Whether the unit is in the run's journal."""
+    return one(connection, _HAS_ENDED, {"run_id": run_id, "unit": unit}) is not None
 
 
 _STATUS = Statement(
     sa.select(
         *_summary_columns,
-        sql.json_text(t.run.c.result),
+        sql.json_text(sa.case((sql.boolean("results"), t.run.c.result)), "result"),
         sql.json_text(t.run.c.error),
         t.run.c.cancel_reason,
         t.run.c.forked_from,
@@ -250,40 +333,54 @@ _COMPENSATION_ERRORS = Statement(
 )
 
 
-_COMPLETED_NODES = Statement(
-    sa.select(sa.func.count().label("nodes")).where(
-        t.journal.c.run_id == sql.uuid("run_id"),
-        t.journal.c.unit == t.journal.c.node,
-        t.journal.c.outcome == sa.literal_column(f"'{Outcome.COMPLETED}'"),
+_own = t.journal.alias("own")
+_SIZES = Statement(
+    sa.select(
+        t.journal.c.node,
+        sa.func.coalesce(
+            sa.func.sum(sa.func.pg_column_size(t.journal.c.result)), sa.literal_column("0")
+        ).label("bytes"),
     )
+    .join(
+        _own,
+        sa.and_(
+            _own.c.run_id == t.journal.c.run_id,
+            _own.c.unit == t.journal.c.node,
+            _own.c.outcome == sql.word(Outcome.COMPLETED),
+        ),
+    )
+    .where(t.journal.c.run_id == sql.uuid("run_id"))
+    .group_by(t.journal.c.node)
+    .order_by(sa.func.max(_own.c.seq))
 )
 
 
-def snapshot(
-    connection: Connection, run_id: UUID, *, with_results: bool = True
-) -> RunSnapshot | None:
+def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> RunSnapshot | None:
     """How the run stands; None when there is no such run.
 
-    Results may be large, and many; without them there is no `result` but one `.returns` made.
+    The connection's statements must see one state of the database. Results may be large, and many:
+    they are left out unless `results`.
     """
-    row = one(connection, _STATUS, {"run_id": run_id})
+    row = one(connection, _STATUS, {"run_id": run_id, "results": results})
     if row is None:
         return None
-    done = results.of_run(connection, run_id) if with_results else {}
+    done = stored.of_run(connection, run_id) if results else {}
+    sizes = {} if results else _sizes(connection, run_id)
     where: Places = places(connection, run_id)
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
     plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
     # What `.returns` made is stored, None as JSON null; where it is not, the result is assembled.
     made = done if row["result"] is None else codec.loads(row["result"])
+    has_result = results and status is Status.COMPLETED
     return RunSnapshot(
         **{**summary, "status": status},
         steps=tuple(node["name"] for node in plan["nodes"]),
         current=where.nodes,
         total_steps=len(plan["nodes"]),
-        completed_steps=len(done) if with_results else _completed_nodes(connection, run_id),
+        completed_steps=len(done) + len(sizes),
         results=done,
-        result=made if status is Status.COMPLETED else None,
+        result=made if has_result else None,
         error=_error(row, status),
         compensation_errors=_compensation_errors(connection, run_id),
         attempt=where.attempt,
@@ -294,13 +391,13 @@ def snapshot(
         forks=where.forks,
         progress=where.progress,
         units=where.units,
+        sizes=sizes,
     )
 
 
-def _completed_nodes(connection: Connection, run_id: UUID) -> int:
-    (row,) = connection.rows(_COMPLETED_NODES, {"run_id": run_id})
-    count: int = row["nodes"]
-    return count
+def _sizes(connection: Connection, run_id: UUID) -> Mapping[str, int]:
+    rows = connection.rows(_SIZES, {"run_id": run_id})
+    return {row["node"]: int(row["bytes"]) for row in rows}
 
 
 def children(connection: Connection, run_id: UUID) -> Sequence[RunSummary]:

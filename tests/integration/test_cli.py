@@ -404,7 +404,7 @@ def test_a_piped_list_is_aligned_and_plain(cli: Cli, durable: Durable) -> None:
     short = ran(durable, {"charge": 3}, key="k")
     answer = cli("list")
     header, *rows = answer.out.splitlines()
-    assert header.split() == ["RUN", "WORKFLOW", "STATUS", "KEY", "AGE", "TOOK"]
+    assert header.split() == ["RUN", "WORKFLOW", "STATUS", "KEY", "AGE", "TOOK", "ERROR"]
     assert [row.split()[:5] for row in rows] == [
         [str(short.id), "order", "v2", "failed", "k"],
         [str(run.id), "order", "v2", "completed", "[red]"],
@@ -489,14 +489,14 @@ def test_a_run_is_named_by_its_id_or_its_key(cli: Cli, durable: Durable) -> None
     run = ran(durable, {}, key="k")
     for command_ in ("show", "history", "cancel"):
         by_id = cli(command_, str(run.id), "--json")
-        assert by_id == cli(command_, "--workflow", "order", "--key", "k", "--json")
+        assert by_id == cli(command_, "--workflow", "order", "--run-key", "k", "--json")
         assert by_id.code == 0
-        assert_refused(cli(command_), 2, "--workflow and --key")
-        assert_refused(cli(command_, "--key", "k"), 2, "--workflow and --key")
-        assert_refused(cli(command_, str(run.id), "--key", "k"), 2, "Name one run")
+        assert_refused(cli(command_), 2, "--workflow and --run-key")
+        assert_refused(cli(command_, "--run-key", "k"), 2, "--workflow and --run-key")
+        assert_refused(cli(command_, str(run.id), "--run-key", "k"), 2, "Name one run")
         assert_refused(cli(command_, "abc"), 2, "'abc' is not a valid UUID")
         assert_refused(cli(command_, str(uuid4())), 3, "durable list")
-        assert_refused(cli(command_, "--workflow", "order", "--key", "z"), 3, "'z'")
+        assert_refused(cli(command_, "--workflow", "order", "--run-key", "z"), 3, "'z'")
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,17 @@ def test_what_cannot_be_drawn_is_said(world: World, call: Cli) -> None:
     assert_refused(call(durable.app, "graph", str(uuid4())), 3, "durable list")
     assert_refused(call(durable.app, "graph", str(run.id), "--version", "1"), 2, "--version")
     assert_refused(call(durable.app, "graph"), 2, "WORKFLOW|RUN")
+    assert_refused(call(durable.app, "graph", "--workflow", "w"), 2, "--run-key")
+    assert_refused(call(durable.app, "graph", "w", "--workflow", "w"), 2, "WORKFLOW|RUN")
+    assert_refused(call(durable.app, "graph", "--workflow", "w", "--run-key", "z"), 3, "'z'")
 
 
 def test_a_run_is_drawn_with_its_state(world: World, call: Cli) -> None:
     durable = world.worker(define, default_retry={"max_attempts": 1})
-    run = durable.start("w", 0)
+    run = durable.start("w", 0, key="k")
     world.drain(durable)
+    by_key = call(durable.app, "graph", "--workflow", "w", "--run-key", "k")
+    assert by_key == call(durable.app, "graph", str(run.id))
     stranger = world.worker().app
     waits = call(stranger, "graph", str(run.id))
     assert classes(waits) == {

@@ -295,6 +295,12 @@ def upgrade() -> None:
         sa.Column("child_run_id", sa.Uuid(), nullable=True),
         sa.Column("waiting_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
+            "since",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
             "wake_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("clock_timestamp()"),

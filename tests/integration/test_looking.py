@@ -1,0 +1,290 @@
+"""Looking at a run: one state of it, at any depth, and nothing large that is not shown."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from celery_durable import Durable, RetryPolicy
+from celery_durable.errors import ConfigurationError, RunNotFound
+from celery_durable.ids import uuid7
+from celery_durable.run import Run
+from celery_durable.store import results, views
+from celery_durable.store.connection import PsycopgConnection
+from tests.integration.driving import Gate, World, defining, noting, spawn
+from tests.integration.test_cli import Cli, call  # noqa: F401 - a fixture
+
+LARGE = 50_000
+ITEMS = 30
+
+
+def large(ctx: Any) -> str:
+    """Something that does not get smaller when it is stored."""
+    return random.Random(str(ctx.item)).randbytes(LARGE // 2).hex()
+
+
+def of_large_results(durable: Durable) -> None:
+    durable.workflow("w").step(large, name="first").map(
+        "m", over=lambda _: list(range(ITEMS)), handler=large
+    ).loop("l", large, max_iterations=3)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many characters were read from Postgres since it was asked last."""
+    execute, sizes = PsycopgConnection.rows, [0]
+
+    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
+        rows = execute(self, statement, *parameters)
+        sizes[0] += sum(len(v) for row in rows for v in row.values() if isinstance(v, str))
+        return rows
+
+    def since() -> int:
+        found, sizes[0] = sizes[0], 0
+        return found
+
+    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    return since
+
+
+def done(world: World, worker: Durable) -> Run:
+    run = worker.start("w", key="k")
+    world.drain(worker)
+    return run
+
+
+@pytest.mark.parametrize("together", ["results", "places"])
+def test_a_status_is_one_state_of_its_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, together: str
+) -> None:
+    """Whatever is committed between two of its statements."""
+    worker = world.worker(defining([], "a", "b"))
+    run = worker.start("w")
+    module, name = (results, "of_run") if together == "results" else (views, "places")
+    read = getattr(module, name)
+
+    def read_late(*arguments: Any) -> Any:
+        world.drain(worker)
+        return read(*arguments)
+
+    monkeypatch.setattr(module, name, read_late)
+    snapshot = run.status()
+    assert world.status(run) == "completed"
+    assert (snapshot.status, snapshot.current) == ("running", ("a",))
+    assert (snapshot.completed_steps, snapshot.results, snapshot.result) == (0, {}, None)
+    assert run.status().result == {"a": None, "b": None}
+
+
+def test_a_status_without_results_reads_none(world: World, read: Callable[[], int]) -> None:
+    run = done(world, world.worker(of_large_results))
+    read()
+    slim = run.status(results=False)
+    assert read() < LARGE
+    whole = run.status()
+    assert read() > ITEMS * LARGE
+    assert (slim.results, slim.result, whole.sizes) == ({}, None, {})
+    assert slim.completed_steps == whole.completed_steps == 3
+    assert list(slim.sizes) == ["first", "m", "l"]
+    assert slim.sizes["m"] > ITEMS * LARGE / 2
+    assert (slim.status, slim.children) == (whole.status, whole.children)
+
+
+def test_a_history_without_results_reads_none(world: World, read: Callable[[], int]) -> None:
+    run = done(world, world.worker(of_large_results))
+    whole = run.history()
+    read()
+    slim = run.history(results=False)
+    assert read() < LARGE
+    assert [entry.unit for entry in slim] == [entry.unit for entry in whole]
+    assert {entry.result for entry in slim} == {None}
+    assert slim[0].size == whole[0].size
+    assert slim[0].size is not None
+    assert slim[0].size > LARGE / 2
+    assert next(entry for entry in slim if entry.unit == "m").size is None
+
+
+def test_a_history_comes_in_pages(world: World, read: Callable[[], int]) -> None:
+    run = done(world, world.worker(of_large_results))
+    whole = run.history()
+    read()
+    pages = [run.history(limit=10)]
+    assert read() < 12 * LARGE, "what is on another page is not read"
+    while page := run.history(limit=10, after=pages[-1][-1].unit):
+        pages.append(page)
+    assert [entry for page in pages for entry in page] == whole
+    assert [len(page) for page in pages][:3] == [10, 10, 10]
+    assert run.history(after=whole[-1].unit) == []
+
+
+def test_a_page_that_makes_no_sense_is_refused(world: World) -> None:
+    """P12"""
+    worker = world.worker(defining([], "a"))
+    run = done(world, worker)
+    for wrong in ({"limit": 0}, {"limit": True}, {"after": "nobody"}, {"after": "\0"}):
+        with pytest.raises(ConfigurationError):
+            run.history(**wrong)
+    with pytest.raises(RunNotFound):
+        worker.history(uuid7(), limit=1, after="a")
+
+
+def test_the_command_line_reads_no_result_that_it_does_not_show(
+    world: World,
+    call: Cli,  # noqa: F811
+    read: Callable[[], int],
+) -> None:
+    worker = world.worker(of_large_results)
+    run = done(world, worker)
+    read()
+    commands = (
+        *(("show",), ("history",), ("history", "--all"), ("graph",), ("cancel",)),
+        *(("show", "--json", "--no-results"), ("history", "--json", "--no-results")),
+        *(("show", "--follow"), ("show", "--follow", "--json", "--no-results")),
+    )
+    for command, *options in commands:
+        assert call(worker.app, command, str(run.id), *options).code == 0
+        assert read() < LARGE, command
+    call(worker.app, "list")
+    assert read() < LARGE
+    shown = call(worker.app, "show", str(run.id)).out
+    assert "result    1." in shown
+    assert "MiB as it is stored; --json has it" in shown
+    assert len(call(worker.app, "show", str(run.id), "--json").document["results"]["m"]) == ITEMS
+
+
+def test_of_a_loop_only_the_last_result_is_read(world: World, read: Callable[[], int]) -> None:
+    worker = world.worker(lambda durable: durable.workflow("w").loop("l", large, max_iterations=20))
+    run = done(world, worker)
+    read()
+    assert set(run.result()) == {"l"}
+    assert LARGE <= read() < 2 * LARGE
+
+
+DEEP = """
+WITH RECURSIVE level AS (
+    SELECT 1 AS n, %(root)s::uuid AS id, gen_random_uuid() AS child
+    UNION ALL SELECT n + 1, child, gen_random_uuid() FROM level WHERE n < %(levels)s
+), runs AS (
+    INSERT INTO durable_run (id, workflow, version, status, input, parent_run_id, finished_at)
+    SELECT level.id, 'w', 1, 'completed', 'null', above.id, clock_timestamp()
+    FROM level LEFT JOIN level above ON above.n = level.n - 1
+)
+INSERT INTO durable_journal (
+    run_id, unit, node, outcome, undoable, attempt, result, gathers, child_run_id, worker,
+    started_at
+)
+SELECT id, 'c', 'c', 'completed', false, 1,
+    CASE WHEN n = %(levels)s THEN '"the lowest"'::json END,
+    CASE WHEN n < %(levels)s THEN 'child' END,
+    CASE WHEN n < %(levels)s THEN child END, id, clock_timestamp()
+FROM level
+"""
+
+
+def test_children_may_be_nested_as_deep_as_one_likes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, root = 500, uuid7()
+    with world.connect() as connection:
+        connection.execute(DEEP, {"root": root, "levels": levels})
+    client = world.worker()
+    run = client.run(root)
+    statements: list[object] = []
+    execute = PsycopgConnection.rows
+
+    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
+        statements.append(statement)
+        return execute(self, statement, *parameters)
+
+    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    for whole in (run.result(timeout=0), run.status().result):
+        below = whole
+        for _ in range(levels - 1):
+            assert list(below) == ["c"]
+            below = below["c"]
+        assert below == {"c": "the lowest"}
+    assert len(statements) < 20, "not a statement for each level"
+
+
+def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
+    """A step that waits long for its second try, in which it stands at the gate."""
+
+    def charge(ctx: Any) -> None:
+        if gate is not None and ctx.attempt == 3:
+            gate()
+        raise ConnectionError(f"no answer {ctx.attempt}")
+
+    policy = RetryPolicy(max_attempts=5, initial=3600, jitter=False)
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(durable.step(charge, retry=policy))
+        durable.workflow("many").map(
+            "m", over=lambda _: [1, 2], handler=durable.step(charge, name="c", retry=policy)
+        )
+        durable.workflow("two").parallel(
+            "p", {"x": durable.step(charge, name="c", retry=policy), "y": noting([], "y")}
+        )
+
+    return define
+
+
+def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) -> None:
+    gate = Gate()
+    worker = world.worker(failing(gate))
+    run = worker.start("w", key="k")
+    world.drain(worker)
+
+    (unit,) = run.status().units
+    assert (unit.unit, unit.attempt, unit.is_executing, unit.worker) == ("charge", 2, False, None)
+    assert unit.error is not None
+    assert (unit.error.type, unit.error.message) == ("ConnectionError", "no answer 1")
+    assert "in charge" in unit.error.traceback
+    assert unit.failure is not None
+    assert unit.since is not None
+    assert unit.wake_at is not None
+    assert unit.failure.started_at <= unit.failure.failed_at <= unit.since < unit.wake_at
+    (summary,) = worker.list()
+    assert summary.error is not None
+    assert (summary.error.message, summary.error.traceback) == ("no answer 1", "")
+
+    world.let_time_pass(3601)
+    world.drain(worker)
+    world.let_time_pass(7201)
+    (token_id,) = world.publish()
+    at_work = spawn(worker.engine.advance, token_id)
+    gate.wait_until_reached()
+    (unit,) = run.status().units
+    assert (unit.attempt, unit.is_executing) == (3, True)
+    assert unit.worker == worker.liveness.worker_id()
+    assert unit.error is not None
+    assert unit.error.message == "no answer 2"
+    gate.open()
+    at_work.result(20)
+
+
+def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:  # noqa: F811
+    worker = world.worker(failing())
+    runs = [worker.start(name) for name in ("w", "many", "two")]
+    world.drain(worker)
+    error = "ConnectionError: no answer 1"
+    for run in runs:
+        assert error in call(worker.app, "show", str(run.id)).out
+        told = call(worker.app, "history", str(run.id)).out
+        assert error in told
+        assert "tried again" in told
+        assert "in charge" in call(worker.app, "history", str(run.id), "--traceback").out
+    world.let_time_pass(3601)
+    world.drain(worker)
+    for run in runs:
+        told = call(worker.app, "history", str(run.id), "--attempts").out
+        assert error in told
+        assert "ConnectionError: no answer 2" in told
+    listed = call(worker.app, "list").out
+    assert "ConnectionError: no answer 2" in listed
+    documents = json.loads(call(worker.app, "list", "--json").out)
+    assert UUID(documents[-1]["run_id"]) == runs[0].id
+    assert documents[-1]["error"]["message"] == "no answer 2"
