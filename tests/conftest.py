@@ -26,6 +26,7 @@ from tests.services import PostgresServer
 from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
 
 LOG_TAIL_LINES = 60
+LONG_FORM_SECONDS = 900
 XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
@@ -46,6 +47,13 @@ def pytest_configure() -> None:
     """What a shell starts in the background ignores SIGINT, and so would what the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long forms have a time limit too."""
+    if config.getoption("--model-longer"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(LONG_FORM_SECONDS), append=False)
 
 
 @pytest.hookimpl(hookwrapper=True)
