@@ -9,16 +9,23 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from celery_durable.core.names import MAX_LENGTH
 from celery_durable.core.plan import HIGHEST_PRIORITY
 from celery_durable.core.status import Status
 from celery_durable.errors import LONGEST, ConfigurationError
 
 Seconds = float | timedelta
 
-LONGEST_KEY = 500
-"""Characters; an entry of a Postgres index has room for them in any script."""
+LONGEST_KEY, KEY_BYTES = 500, 1_000
+LONGEST_SIGNAL, SIGNAL_BYTES = 500, 1_610
+"""Characters, and bytes in UTF-8: a workflow's name and a key share an entry of an index, a
+signal's name and its key another, and Postgres has 2,704 bytes for one. A unit's name is a signal's
+too.
+"""
 
-LONGEST_SIGNAL = 500
+MOST_TAGS, TAG_BYTES, TAGS_BYTES = 50, 1_000, 4_000
+"""Every claim reads the tags of its run; one of them is in an index, beside the workflow's name."""
+
 LONGEST_REASON = 2_000
 LONGEST_UNIT = 2_000
 LONGEST_PAGE = 10_000
@@ -74,37 +81,77 @@ def seconds(name: str, value: Seconds | None) -> float | None:
     return float(number)
 
 
-def is_storable(text: object) -> bool:
-    """Whether `text` is a string that Postgres takes: no NUL, no lone surrogate."""
+def bytes_of(text: object) -> int | None:
+    """The bytes of `text` in UTF-8; None if it is no string that Postgres takes.
+
+    Postgres takes no NUL, and UTF-8 has no lone surrogates.
+    """
     if not isinstance(text, str) or "\0" in text:
-        return False
+        return None
     try:
-        text.encode()
+        return len(text.encode())
     except UnicodeEncodeError:
+        return None
+
+
+def fits(text: object, longest: int, most_bytes: int | None = None) -> bool:
+    """Whether `text` is a string of 1 to `longest` characters that Postgres takes."""
+    size = bytes_of(text)
+    if not size or not isinstance(text, str):
         return False
-    return True
+    return len(text) <= longest and (most_bytes is None or size <= most_bytes)
 
 
-def text(name: str, value: object, longest: int) -> str:
+def text(name: str, value: object, longest: int, most_bytes: int | None = None) -> str:
     """`value` if it is a string of 1 to `longest` characters that Postgres takes."""
-    if not isinstance(value, str) or not is_storable(value) or not 0 < len(value) <= longest:
-        shown = repr(value)
-        raise ConfigurationError(
-            f"{name}= takes a string of 1 to {longest} characters without NUL, not"
-            f" {shown if len(shown) < SHOWN else shown[:SHOWN] + '...'}."
-        )
-    return value
+    if isinstance(value, str) and fits(value, longest, most_bytes):
+        return value
+    in_bytes = f" ({most_bytes} bytes in UTF-8)" if most_bytes else ""
+    raise ConfigurationError(
+        f"{name}= takes a string of 1 to {longest} characters{in_bytes} without NUL or half"
+        f" characters, not {_shown(value)}."
+    )
+
+
+def checked_key(value: object) -> str | None:
+    """`value` if it is a key of a run or a signal, or None."""
+    return None if value is None else text("key", value, LONGEST_KEY, KEY_BYTES)
+
+
+def checked_signal(value: object) -> str:
+    """`value` if it is the name of a signal."""
+    return text("signal", value, LONGEST_SIGNAL, SIGNAL_BYTES)
+
+
+def checked_workflow(value: object) -> str:
+    """`value` if it may be the name of a workflow."""
+    return text("workflow", value, MAX_LENGTH)
 
 
 def checked_tags(tags: object) -> Mapping[str, str] | None:
-    """`tags` if it is a mapping of strings to strings."""
+    """`tags` if it is a mapping of strings to strings, of bounded size."""
     if tags is None:
         return None
-    if isinstance(tags, Mapping) and all(
-        is_storable(key) and is_storable(value) for key, value in tags.items()
-    ):
-        return dict(tags)
-    raise ConfigurationError(f"tags= takes a mapping of strings to strings, not {tags!r}.")
+    pairs = tags.items() if isinstance(tags, Mapping) else [(None, None)]
+    sizes = [bytes_of(one) for pair in pairs for one in pair]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        raise ConfigurationError(
+            f"tags= takes a mapping of strings to strings without NUL or half characters, not"
+            f" {_shown(tags)}."
+        )
+    if len(known) > 2 * MOST_TAGS or sum(known) > TAGS_BYTES or max(known, default=0) > TAG_BYTES:
+        raise ConfigurationError(
+            f"tags= takes at most {MOST_TAGS} tags, names and values of at most {TAG_BYTES} bytes"
+            f" each and {TAGS_BYTES} together, not {len(known) // 2} tags of {sum(known)} bytes;"
+            " what is larger belongs into the input."
+        )
+    return dict(pairs)
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) < SHOWN else f"{shown[:SHOWN]}..."
 
 
 def checked_status(status: str | None) -> Status | None:

@@ -10,20 +10,21 @@ from uuid import UUID
 
 from celery_durable import recovery
 from celery_durable.checks import (
-    LONGEST_KEY,
     LONGEST_PAGE,
     LONGEST_REASON,
-    LONGEST_SIGNAL,
     LONGEST_UNIT,
     Seconds,
     StartOptions,
+    checked_key,
+    checked_signal,
     checked_status,
     checked_tags,
+    checked_workflow,
     seconds,
     text,
     whole,
 )
-from celery_durable.core.names import HIGHEST_VERSION, MAX_LENGTH
+from celery_durable.core.names import HIGHEST_VERSION
 from celery_durable.core.plan import Outline
 from celery_durable.core.status import FINISHED
 from celery_durable.ending import Ending
@@ -34,6 +35,7 @@ from celery_durable.store import codec, inbox, runs, signals, views
 from celery_durable.store.connection import Connection, joined
 from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
+from celery_durable.store.runs import NewRun
 from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow
@@ -42,8 +44,10 @@ from celery_durable.workflow.registry import Registry
 SCHEDULE_TAG = "schedule"
 """The tag by which the runs of one schedule know each other."""
 
-BULK = 1000
-"""Runs that one statement of `start_many` writes."""
+BULK, BULK_BYTES = 1000, 16 * 1024 * 1024
+"""Runs that one statement of `start_many` writes, and bytes of their inputs: Postgres takes no
+gigabyte.
+"""
 
 
 class Client:
@@ -69,8 +73,7 @@ class Client:
         options: StartOptions,
     ) -> tuple[UUID, bool]:
         """Write a run and its first hint in one statement; the run, and whether it is new."""
-        if key is not None:
-            text("key", key, LONGEST_KEY)
+        checked_key(key)
         outline = self._outline(workflow, version)
         given = Given(key, options.priority, options.tags)
         new = self.launcher.new_run(outline, input, given)
@@ -91,7 +94,7 @@ class Client:
         Who asks at the same moment waits here, and sees the run that was started. A second start
         with the same key gives the first run, whatever has become of it.
         """
-        text("key", key, LONGEST_KEY)
+        checked_key(key)
         outline = self._outline(workflow, None)
         tags = checked_tags({SCHEDULE_TAG: schedule})
         new = self.launcher.new_run(outline, input, Given(key, None, tags))
@@ -117,13 +120,13 @@ class Client:
     ) -> list[UUID]:
         """Write a run for each input, all or none."""
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
-            raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r}.")
+            raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r:.60}.")
         outline = self._outline(workflow, version)
         given = Given(None, options.priority, options.tags)
         new = [self.launcher.new_run(outline, one, given) for one in inputs]
         with self._writing(session) as connection:
-            for first in range(0, len(new), BULK):
-                runs.start(connection, new[first : first + BULK], options.delay)
+            for some in _in_bulks(new):
+                runs.start(connection, some, options.delay)
         return [run.id for run in new]
 
     def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
@@ -132,10 +135,12 @@ class Client:
             whole("version", version, 1, HIGHEST_VERSION)
         if isinstance(workflow, Workflow):
             return self.launcher.outline(workflow.name, version or workflow.version)
-        return self.launcher.outline(text("workflow", workflow, MAX_LENGTH), version)
+        return self.launcher.outline(checked_workflow(workflow), version)
 
     def run_with_key(self, workflow: str, key: str) -> UUID | None:
         """The run of the workflow that has this key."""
+        checked_workflow(workflow)
+        checked_key(key)
         with self._database.autocommit() as connection:
             return runs.with_key(connection, workflow, key)
 
@@ -162,7 +167,7 @@ class Client:
             return views.list_runs(
                 connection,
                 status=checked_status(status),
-                workflow=None if workflow is None else text("workflow", workflow, MAX_LENGTH),
+                workflow=None if workflow is None else checked_workflow(workflow),
                 parent=parent,
                 tags=checked_tags(tags),
                 limit=whole("limit", limit, 1, LONGEST_PAGE),
@@ -226,9 +231,8 @@ class Client:
         self, run_id: UUID, signal: str, data: object, *, key: str | None, session: object
     ) -> Delivery:
         """Put a signal into the run's inbox."""
-        text("signal", signal, LONGEST_SIGNAL)
-        if key is not None:
-            text("key", key, LONGEST_KEY)
+        checked_signal(signal)
+        checked_key(key)
         limit = self._settings.max_payload_bytes
         payload = codec.dumps(data, what=f"the data of {signal}", limit=limit)
         with self._writing(session) as connection:
@@ -253,3 +257,15 @@ class Client:
         with self._database.transaction() as connection:
             yield connection
         self._notify()
+
+
+def _in_bulks(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:
+    """The runs in the parts that one statement takes."""
+    first = size = 0
+    for at, run in enumerate(new):
+        size += len(run.input)
+        if at > first and (at - first == BULK or size > BULK_BYTES):
+            yield new[first:at]
+            first, size = at, len(run.input)
+    if new:
+        yield new[first:]

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     USAGE = 2
     NOT_FOUND = 3
     UNAVAILABLE = 4
+    DEFECT = 70
     INTERRUPTED = 130
 
 
@@ -28,6 +29,7 @@ Exit codes:
   2    wrong usage, configuration or input
   3    no such run or workflow
   4    database or broker unavailable, or the schema out of date
+  70   something unforeseen, with its traceback
   130  interrupted
 """
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 from rich.text import Text
 
+from celery_durable.checks import checked_workflow
 from celery_durable.cli.application import durable_of, json_option, run_named
 from celery_durable.cli.exits import Exit, Refused
 from celery_durable.cli.looking import Seen, look
@@ -101,6 +102,7 @@ def _as_id(text: str) -> UUID | None:
 
 def plan_of(durable: Durable, workflow: str, version: int | None) -> Mapping[str, Any]:
     """The stored plan; for a workflow that has never run or been served, the app's own."""
+    checked_workflow(workflow)
     with durable.database.autocommit() as connection:
         stored = overview.plan(connection, workflow, version)
     if stored is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ from celery_durable.cli.exits import (
     refusal_of_postgres,
     refusal_of_usage,
 )
+from celery_durable.cli.given import as_utf8
 from celery_durable.errors import DurableError
 
 COMMANDS: Mapping[str, str] = {
@@ -57,6 +59,11 @@ class DurableGroup(DYMGroup):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take arguments as UTF-8, whatever the locale says."""
+        left: list[str] = super().parse_args(ctx, [*map(as_utf8, args)])
+        return left
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
         try:
@@ -70,10 +77,14 @@ class DurableGroup(DYMGroup):
             raise refusal_of_usage(error) from error
         except KeyboardInterrupt:
             ctx.exit(Exit.INTERRUPTED)
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
         except Exception as error:
             refused = refusal_of_postgres(error)
             if refused is None:
-                raise
+                # For whoever reports it; a script must not take it for a run that failed.
+                traceback.print_exc()
+                ctx.exit(Exit.DEFECT)
             raise refused from error
 
 

@@ -6,6 +6,8 @@ aligned. Text is built piece by piece, never from markup: a key such as `[red]` 
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +70,7 @@ class Output:
     def of(cls, ctx: click.Context, *, as_json: bool) -> Output:
         """JSON if it is asked for, else what the reader of standard output can use."""
         is_terminal = sys.stdout.isatty()
+        write_utf_8()
         console = Console(highlight=False, no_color=ctx.obj.no_color or None)
         chosen = Form.JSON if as_json else Form.TERMINAL if is_terminal else Form.PIPE
         return cls(chosen, console)
@@ -105,6 +108,13 @@ class Output:
         if at is None:
             return Text()
         return Text(local(at) if self.form is Form.TERMINAL else utc(at))
+
+
+def write_utf_8() -> None:
+    """Standard output is UTF-8 too where the locale knows no more than ASCII, as click's own is."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name == "ascii":
+        out.reconfigure(encoding="utf-8")
 
 
 def framed(columns: Sequence[Column], rows: Rows) -> Table:

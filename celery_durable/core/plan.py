@@ -13,8 +13,8 @@ from celery_durable.core.retry import RetryPolicy
 HIGHEST_PRIORITY = 255
 """RabbitMQ's; Redis has fewer steps and takes the nearest."""
 
-MOST_ITEMS = 100_000
-"""Items that one map may have."""
+MOST_ITEMS, MOST_ITEM_BYTES = 100_000, 64 * 1024 * 1024
+"""Items that one map may have, and bytes of their JSON: one statement writes them all."""
 
 
 @dataclass(frozen=True, slots=True)

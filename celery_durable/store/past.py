@@ -61,8 +61,10 @@ class Past:
         While Postgres is away, what was last heard: the work goes on, and the commit is what will
         be refused if it must be.
         """
-        what = f"the progress of {claim.token.unit}"
-        text = None if note is None else codec.dumps(note, what=what, limit=NOTE_LIMIT)
+        text = None
+        if note is not None:
+            what = f"the progress of {claim.token.unit}"
+            text = codec.dumps(note, what=what, limit=NOTE_LIMIT, setting=None)
         try:
             with self._database.autocommit() as connection:
                 self._pulse = pulse.beat(connection, claim, text)

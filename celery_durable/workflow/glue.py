@@ -8,8 +8,8 @@ from enum import Enum
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Listed, Slept
-from celery_durable.core.plan import MOST_ITEMS, MapNode, RouteNode, SleepNode
-from celery_durable.errors import LONGEST, UnknownRoute
+from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS, MapNode, RouteNode, SleepNode
+from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute
 
 Encode = Callable[[object, str], str]
 
@@ -21,13 +21,19 @@ def items(node: MapNode, given: object, encode: Encode) -> tuple[str, ...]:
             f"over= of {node.name!r} returned {type(given).__name__}; a map needs a list of items."
         )
     texts: list[str] = []
+    size = 0
     for item in given:
         if len(texts) == MOST_ITEMS:
             raise ValueError(
                 f"over= of {node.name!r} returned more than {MOST_ITEMS} items; split the work"
                 " over several runs, or make each item a batch."
             )
-        texts.append(encode(item, f"item {len(texts)} of {node.name}"))
+        text = encode(item, f"item {len(texts)} of {node.name}")
+        size += len(text) if text.isascii() else len(text.encode())
+        if size > MOST_ITEM_BYTES:
+            what = f"the list of items of {node.name}, up to item {len(texts)},"
+            raise PayloadTooLarge(what, size, MOST_ITEM_BYTES, None)
+        texts.append(text)
     return tuple(texts)
 
 
@@ -62,8 +68,12 @@ def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
                 " return an aware one."
             )
         # The claim's time is the database's and no later than now: it never sleeps too short.
-        duration = (duration - claim.seen_at).total_seconds()
-        return Slept(min(duration, LONGEST), claim.seen_at)
+        left = (duration - claim.seen_at).total_seconds()
+        if left > LONGEST:
+            raise ValueError(
+                f"The duration of {node.name!r} is {duration}, more than 100 years from now."
+            )
+        return Slept(left, claim.seen_at)
     if isinstance(duration, bool) or not isinstance(duration, int | float):
         raise TypeError(
             f"The duration of {node.name!r} is {type(duration).__name__}; it must be seconds, a"

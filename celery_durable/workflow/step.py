@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from celery_durable.checks import fits
 from celery_durable.core.names import checked_name
 from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Placement, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy
@@ -39,8 +40,12 @@ def _policy(value: object) -> RetryPolicy | None:
     return value if isinstance(value, RetryPolicy) else None
 
 
+LONGEST_QUEUE = 255
+"""AMQP's longest name."""
+
+
 def _queue(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and fits(value, LONGEST_QUEUE) else None
 
 
 def _priority(value: object) -> int | None:
@@ -56,7 +61,7 @@ def _flag(value: object) -> bool | None:
 _EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
     "retry": (_policy, "a RetryPolicy"),
     "timeout": (timeout_of, TIMEOUT),
-    "queue": (_queue, "the name of a Celery queue that is not empty"),
+    "queue": (_queue, "the name of a Celery queue, of 1 to 255 characters"),
     "priority": (_priority, f"a whole number from 0 to {HIGHEST_PRIORITY}"),
     "transactional": (_flag, FLAG),
     "suspends": (_flag, FLAG),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from celery_durable.checks import LONGEST_SIGNAL, is_storable
+from celery_durable.checks import LONGEST_SIGNAL, SIGNAL_BYTES, fits
 from celery_durable.errors import LONGEST
 
 SUSPENDED = "suspended"
@@ -28,7 +28,7 @@ class Suspend:
 
     def __post_init__(self) -> None:
         given: Any = self.signal
-        if given is not None and not (is_storable(given) and 0 < len(given) <= LONGEST_SIGNAL):
+        if given is not None and not fits(given, LONGEST_SIGNAL, SIGNAL_BYTES):
             raise TypeError(
                 f"Suspend(signal=...) takes a name of 1 to {LONGEST_SIGNAL} characters without"
                 f" NUL, not {given!r:.60}."

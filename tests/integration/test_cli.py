@@ -279,6 +279,7 @@ def test_the_entry_point_loads_no_command_before_it_is_called() -> None:
     )
     assert set(done.stdout.split()) == {
         "celery_durable.cli.exits",
+        "celery_durable.cli.given",
         "celery_durable.cli.group",
     }
 
@@ -336,8 +337,8 @@ def test_start_takes_version_delay_and_priority(cli: Cli, durable: Durable) -> N
 def test_start_reads_its_input_from_a_file_or_standard_input(
     cli: Cli, durable: Durable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    text = '{"charge": 3}'
-    (tmp_path / "input.json").write_text(text)
+    text = '\ufeff{"charge": 3}'  # as some editors write it
+    (tmp_path / "input.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     answer = cli("start", "order", source.replace("file", str(tmp_path / "input.json")))
     advance(durable)
@@ -346,12 +347,54 @@ def test_start_reads_its_input_from_a_file_or_standard_input(
     assert error.message == "charge said\nno"
 
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_that_knows_only_ascii_is_no_reason_to_fail(
+    durable: Durable, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ASCII.items():
+        monkeypatch.setenv(name, value)
+    started = finished(process(database_url, "start", "order", '["größe"]', "--key", "größe"))
+    assert (started.code, started.err) == (0, "new\n")
+    assert durable.run(workflow="order", key="größe").id == UUID(started.out.strip())
+    named = ("--workflow", "order", "--key", "größe")
+    shown = on_a_terminal(database_url, "-A", APP, "durable", "show", *named)
+    assert "größe" in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    "named", [["graph", "\udcff"], ["show", "--workflow", "\udcff", "--key", "k"]]
+)
+def test_a_name_that_is_no_text_is_wrong_usage(cli: Cli, named: list[str]) -> None:
+    assert_refused(cli(*named), 2, "workflow=")
+
+
+def test_what_nobody_foresaw_has_a_code_of_its_own(
+    cli: Cli, durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script must not take it for a run that failed."""
+
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(durable, "list", broken)
+    answer = cli("list")
+    assert answer.code == 70
+    assert "ZeroDivisionError: a defect" in answer.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
         (["order", "{x"], 2, "not JSON"),
         (["order", "@/no/such/file"], 2, "/no/such/file"),
         (["order", "NaN"], 2, "nan"),
+        (["order", "[" * 100_000 + "]" * 100_000], 2, "nested too deep"),
+        (["order", "[" * 101 + "]" * 101], 2, "nested deeper than 100 levels"),
+        (["order", "{}", "--key", "a\udcff"], 2, "key="),
+        (["\udcff", "{}"], 2, "workflow="),
         (["order", "{}", "--tag", "x"], 2, "name=value"),
         (["order", "{}", "--delay", "-1"], 2, "--delay"),
         (["order", "{}", "--version", "9"], 3, "version 9"),

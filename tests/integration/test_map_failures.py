@@ -48,6 +48,30 @@ def test_the_items_that_completed_are_undone_with_their_items(world: World) -> N
     assert ended(world, run) == "failed"
 
 
+def test_items_that_are_too_large_together_fail_their_node_once(world: World) -> None:
+    """P12"""
+    log: list[str] = []
+    large = "x" * 1_000_000
+
+    def over(_: Any) -> Any:
+        log.append("over")
+        return (large for _ in range(100_000))
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").map("lines", over=over, handler=noting(log, "a"))
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+
+    assert log == ["over"]
+    error = run.status().error
+    assert error is not None
+    assert (error.type, error.unit) == ("PayloadTooLarge", "lines")
+    assert "the list of items of lines, up to item 67, is" in error.message
+    assert ended(world, run) == "failed"
+
+
 def test_with_errors_kept_the_place_of_a_failed_item_holds_its_error(world: World) -> None:
     log: list[str] = []
 

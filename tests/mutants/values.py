@@ -6,9 +6,57 @@ CODEC = "celery_durable.store.codec"
 UNIT = "tests/unit"
 REFUSES = f"{UNIT}/test_codec_refuses.py"
 CLASSES = f"{UNIT}/test_codec_classes.py"
-CODEC_TESTS = f"{UNIT}/test_codec.py"
+CHECKS = "celery_durable.checks"
+CLIENT = "celery_durable.client"
+DOORS = "tests/integration/test_doors.py"
+FITS = f"{DOORS}::test_what_would_not_fit_into_an_index_is_refused_before_any_sql"
 
 VALUES = (
+    Mutant(
+        name="texts-are-bounded-in-bytes",
+        promise="P12",
+        takes_out="counting the bytes of keys and signals' names",
+        at=f"{CHECKS}:fits",
+        old="(most_bytes is None or size <= most_bytes)",
+        new="size > 0",
+        tests=(FITS,),
+    ),
+    Mutant(
+        name="tags-are-bounded",
+        promise="P12",
+        takes_out="the limits of tags",
+        at=f"{CHECKS}:checked_tags",
+        old="len(known) > 2 * MOST_TAGS",
+        new="len(known) > 2000 * MOST_TAGS",
+        tests=(f"{FITS}[too many tags]",),
+    ),
+    Mutant(
+        name="keys-are-checked-where-runs-are-looked-for",
+        promise="P12",
+        takes_out="checking the key that a run is looked for by",
+        at=f"{CLIENT}:Client.run_with_key",
+        old="checked_workflow(workflow)\n        checked_key(key)",
+        new="",
+        tests=(f"{DOORS}::test_a_text_that_postgres_would_refuse_is_refused_before_any_sql",),
+    ),
+    Mutant(
+        name="items-are-bounded-together",
+        promise="P12",
+        takes_out="the limit of the bytes of all items of a map",
+        at="celery_durable.workflow.glue:items",
+        old="if size > MOST_ITEM_BYTES:",
+        new="if size > 10 * MOST_ITEM_BYTES:",
+        tests=(f"{UNIT}/test_glue.py::test_the_items_of_a_map_have_a_limit_together_of_bytes",),
+    ),
+    Mutant(
+        name="large-inputs-in-parts",
+        promise="P12",
+        takes_out="counting the bytes of the inputs that one statement writes",
+        at=f"{CLIENT}:_in_bulks",
+        old="(at - first == BULK or size > BULK_BYTES)",
+        new="at - first == BULK",
+        tests=(f"{DOORS}::test_many_large_inputs_are_written_in_parts",),
+    ),
     Mutant(
         name="subclasses-are-refused",
         promise="P12",

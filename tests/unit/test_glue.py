@@ -8,7 +8,7 @@ from enum import Enum
 import pytest
 
 from celery_durable.core.event import Chosen, Listed, Slept
-from celery_durable.core.plan import MOST_ITEMS
+from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
 from celery_durable.errors import LONGEST, NotSerializable, PayloadTooLarge, UnknownRoute
 from celery_durable.workflow import glue
 from tests.unit.nodes import COOLDOWN, LINES, RAIL, choosing
@@ -62,6 +62,16 @@ def test_a_map_has_as_many_items_as_are_allowed_and_not_one_more() -> None:
         glue.items(LINES, endless(), lambda _item, _what: "1")
 
 
+def test_the_items_of_a_map_have_a_limit_together_of_bytes() -> None:
+    half = "€" * (MOST_ITEM_BYTES // 6)
+    assert len(glue.items(LINES, [half, half], lambda item, _what: str(item))) == 2
+    with pytest.raises(PayloadTooLarge) as told:
+        glue.items(LINES, endless(), lambda _item, _what: half)
+    assert "the list of items of lines, up to item 2, is" in str(told.value)
+    assert "durable_max_payload_bytes" not in str(told.value)
+    assert told.value.limit == MOST_ITEM_BYTES
+
+
 def test_the_items_are_told_with_the_time_their_unit_began() -> None:
     assert glue.listed(("1",), claim(at("lines"))) == Listed(("1",), NOW)
 
@@ -111,7 +121,6 @@ PARIS = timezone(timedelta(hours=1))
         ((NOW + timedelta(minutes=1)).astimezone(PARIS), 60.0),
         (NOW - timedelta(minutes=1), -60.0),
         (LONGEST, LONGEST),
-        (datetime(9999, 1, 1, tzinfo=UTC), LONGEST),
     ],
 )
 def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
@@ -121,7 +130,15 @@ def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
 
 
 @pytest.mark.parametrize(
-    "duration", [-1, -0.1, timedelta(seconds=-1), float("nan"), float("inf"), 2 * LONGEST], ids=str
+    "duration",
+    [
+        *(-1, -0.1, timedelta(seconds=-1), float("nan"), float("inf"), 2 * LONGEST),
+        *(
+            datetime.max.replace(tzinfo=UTC),
+            datetime.max.replace(tzinfo=timezone(timedelta(1) / -2)),
+        ),
+    ],
+    ids=str,
 )
 def test_a_duration_that_no_clock_reaches_is_refused(duration: object) -> None:
     with pytest.raises(ValueError, match="The duration of 'cooldown' is"):

@@ -102,7 +102,7 @@ MISUSES: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "a queue that is no name": (
         lambda d: d.step(queue=["stock"])(reserve),
-        "step: queue= takes the name of a Celery queue that is not empty, not ['stock'].",
+        "step: queue= takes the name of a Celery queue, of 1 to 255 characters, not ['stock'].",
     ),
     "a priority that is no number": (
         lambda d: d.step(priority="high")(reserve),
