@@ -46,6 +46,7 @@ class Durable:
     def __init__(self, app: Celery | None = None) -> None:
         self._app: Celery | None = None
         self.registry = Registry()
+        self.modules = {_caller()[0]}
         self.threads = Threads()
         if app is not None:
             self.init_app(app)
@@ -181,9 +182,11 @@ class Durable:
 
         `input`, a dataclass or a pydantic model class, is what inputs are checked against at start.
         """
-        caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to it
-        defined_at = f"{caller.f_globals.get('__name__')}:{caller.f_lineno}"
-        made = Workflow(name, version=version, input=input, client=self, defined_at=defined_at)
+        module, line = _caller()
+        self.modules.add(module)
+        made = Workflow(
+            name, version=version, input=input, client=self, defined_at=f"{module}:{line}"
+        )
         self.registry.add(made)
         return made
 
@@ -419,3 +422,9 @@ class Durable:
             )
         result: T = await session.run_sync(call)
         return result
+
+
+def _caller() -> tuple[str, int]:
+    """The module and line that call the function which asks."""
+    frame = sys._getframe(2)  # noqa: SLF001 - there is no other way to it
+    return str(frame.f_globals.get("__name__")), frame.f_lineno

@@ -66,7 +66,7 @@ class RelayStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
         enable_loggers()
-        process.introduce(worker)
+        process.introduce(worker, self.durable.modules)
         self.worker = worker
         self.app = worker.app
         self.consumes = consumes_durable(self.durable, worker.app)

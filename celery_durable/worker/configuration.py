@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from kombu.serialization import registry
+from kombu.exceptions import EncodeError, SerializerNotInstalled
+from kombu.serialization import dumps, registry
 
 from celery_durable.errors import ConfigurationError
 
@@ -32,13 +33,22 @@ def serializer_of(conf: Any) -> str | None:
 
 def check_configuration(durable: Durable, app: Any) -> None:
     """`ConfigurationError` for what lets no durable step run; a warning of what does not hold."""
-    if serializer_of(app.conf) is None:
-        raise ConfigurationError(
-            f"accept_content is {app.conf.accept_content!r}: this worker would reject every message"
-            " of a durable run. Add 'json' to it."
-        )
+    refuse_unreadable_messages(app.conf)
     refuse_undeclared_queues(durable, app)
     warn_of_annotations(app)
+
+
+def refuse_unreadable_messages(conf: Any) -> None:
+    """`ConfigurationError` where no message of ours could be written, or would be taken."""
+    serializer = serializer_of(conf)
+    try:
+        if serializer is not None:
+            dumps([], serializer)
+            return
+        why = "this worker would reject every message of a durable run"
+    except (EncodeError, SerializerNotInstalled) as error:
+        why = f"messages cannot be written: {error}"
+    raise ConfigurationError(f"accept_content is {conf.accept_content!r}: {why}. Add 'json' to it.")
 
 
 def refuse_undeclared_queues(durable: Durable, app: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
@@ -28,22 +30,41 @@ and gevent pools; `engine.is_told_to_exit` knows what billiard raises.
 """
 
 _ATTRIBUTE = "_durable_surroundings"
+_VARIABLE = "CELERY_DURABLE_WORKER"
 
 
-def introduce(worker: Any) -> None:
-    """Remember, before its pool forks, which Celery worker this is."""
+def introduce(worker: Any, modules: Iterable[str] = ()) -> None:
+    """Remember, before its pool starts children, which Celery worker this is.
+
+    A spawned child is a fresh interpreter: it has the environment, and imports what the app
+    includes. That must have the modules of the workflows, which need not have tasks of their own.
+    """
+    app = worker.app
     found = Surroundings(
         hostname=str(worker.hostname),
         pool=worker.pool_cls.__module__.rpartition(".")[2],
-        queues=(),
+        queues=consumed(app),
         node_id=uuid4(),
     )
-    setattr(worker.app, _ATTRIBUTE, found)
+    setattr(app, _ATTRIBUTE, found)
+    app.conf.include = tuple({*app.conf.include, *modules} - {"__main__"})
+    facts = [os.getpid(), app.main, found.hostname, found.pool, found.queues, str(found.node_id)]
+    os.environ[_VARIABLE] = json.dumps(facts)
 
 
 def forget(app: Any) -> None:
     """The worker has ended, and its process goes on."""
     vars(app).pop(_ATTRIBUTE, None)
+    os.environ.pop(_VARIABLE, None)
+
+
+def _inherited(app: Any) -> Surroundings | None:
+    """What the environment of a spawned child says of its worker."""
+    parent, main, *facts = json.loads(os.environ.get(_VARIABLE, "[0, null]"))
+    if (parent, main) != (os.getppid(), app.main):
+        return None  # it is another's: a program that a step has started, for instance
+    hostname, pool, queues, node_id = facts
+    return Surroundings(hostname, pool, tuple(queues), UUID(node_id))
 
 
 def consumed(app: Any) -> tuple[str, ...]:
@@ -52,17 +73,18 @@ def consumed(app: Any) -> tuple[str, ...]:
 
 
 def is_worker_of(app: Celery) -> bool:
-    """Whether this process, or the one it was forked from, is a worker of `app`."""
-    return hasattr(app, _ATTRIBUTE)
+    """Whether this process, or the one that started it, is a worker of `app`."""
+    return hasattr(app, _ATTRIBUTE) or _inherited(app) is not None
 
 
 def surroundings(app: Celery) -> Surroundings:
-    """What was remembered; a spawned child, which remembers nothing, is known by its host."""
+    """What was remembered; a process that is no worker's is known by its host."""
     knows = partial(_places, app)
     found: Surroundings | None = getattr(app, _ATTRIBUTE, None)
-    if found is None:
-        return Surroundings(socket.gethostname(), "unknown", (), uuid4(), knows)
-    return replace(found, queues=consumed(app), knows=knows)
+    if found is not None:
+        return replace(found, queues=consumed(app), knows=knows)
+    found = _inherited(app) or Surroundings(socket.gethostname(), "unknown", (), uuid4())
+    return replace(found, knows=knows)
 
 
 def _places(app: Any) -> Mapping[str, Sequence[str]]:

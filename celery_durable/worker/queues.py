@@ -36,7 +36,7 @@ def needed(durable: Durable) -> frozenset[str]:
 def consumes_durable(durable: Durable, app: Any) -> bool:
     """Whether this worker takes messages of durable runs."""
     queues = {durable.settings.queue, *durable.registry.queues()}
-    return not queues.isdisjoint(process.consumed(app))
+    return not queues.isdisjoint(process.surroundings(app).queues)
 
 
 def warn_of_missing(durable: Durable, app: Any) -> None:

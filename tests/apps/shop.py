@@ -7,6 +7,7 @@ process, ``"fail"`` fails for good.
 """
 
 import json
+import logging.config
 import os
 import signal
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from celery import Celery
+from celery.signals import setup_logging
 
 from celery_durable import Durable, GiveUp
 from tests.apps import configure
@@ -29,6 +31,7 @@ TABLES = """
 CONFIG = "TEST_SHOP_CONFIG"
 VERSION = "TEST_SHOP_VERSION"
 EDITED = "TEST_SHOP_EDITED"
+LOGGING = "TEST_SHOP_LOGGING"
 PAYMENTS_QUEUE = "TEST_PAYMENTS_QUEUE"
 HELD_AT_MOST = 60.0
 STOCKTAKING_STEPS = 60
@@ -109,6 +112,15 @@ app.conf.beat_schedule = {
     },
 }
 app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
+if app.conf.task_serializer == "auth":
+    app.setup_security()
+if LOGGING in os.environ:
+
+    @setup_logging.connect
+    def configure_logging(**_: Any) -> None:
+        logging.config.dictConfig(json.loads(os.environ[LOGGING]))
+
+
 durable = Durable(app)
 define(
     durable,

@@ -7,6 +7,7 @@ import logging.config
 from typing import Any
 
 import pytest
+from kombu.serialization import registry
 
 from celery_durable import ConfigurationError, Durable
 from celery_durable.worker import process
@@ -88,6 +89,17 @@ def test_messages_that_the_worker_would_reject_are_refused_at_its_start(world: W
     durable.app.conf.accept_content = []
     with pytest.raises(ConfigurationError, match=r"accept_content is .*Add 'json'"):
         check_configuration(durable, durable.app)
+
+
+def test_a_form_that_nothing_here_can_write_is_refused_at_a_workers_start(world: World) -> None:
+    durable = consuming(world, "durable")
+    registry.register("t-morse", None, None, "application/x-morse")
+    durable.app.conf.accept_content = ["t-morse"]
+    try:
+        with pytest.raises(ConfigurationError, match=r"cannot be written: .*Add 'json'"):
+            check_configuration(durable, durable.app)
+    finally:
+        registry.unregister("t-morse")
 
 
 def test_queues_that_are_not_declared_are_refused_where_none_is_made(world: World) -> None:
