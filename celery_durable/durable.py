@@ -119,7 +119,7 @@ class Durable:
             self.liveness,
             self.notify,
             timeouts=worker.TIMEOUTS,
-            exits=worker.EXITS,
+            is_exit=worker.is_exit,
         )
 
     @overload

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +20,7 @@ from types import EllipsisType
 from typing import Any
 from uuid import UUID, uuid4
 
+from celery_durable import interrupts
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Flagged
 from celery_durable.core.names import compensated_by
@@ -58,8 +59,6 @@ logger = logging.getLogger(__name__)
 HAND_OVER_AFTER = 0.1
 """Seconds until the run of a worker that stops is offered to others: it may still be listening."""
 
-BILLIARD_EXIT = 256
-
 PASS_ON_FIRST, PASS_ON_MAXIMUM = 0.1, 1.0
 """Most seconds until a run that this worker cannot go on with is offered again, doubling from the
 first to the maximum, where another worker can; where none that lives can, `PUT_BACK_FIRST` and on.
@@ -73,17 +72,27 @@ SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
 at work here; doubling from the first to the maximum.
 """
 
+UNFIT_FIRST = 0.05
+"""Seconds until a unit is offered again whose message has had another limit twice; doubling. Once
+is nothing: the hint was put while the token stood elsewhere.
+"""
+
+UNFIT_IS_STRANGE = 4
+UNFIT_AT_MOST = 1000
+"""Times that this may happen to one token in one process, and tokens that are remembered."""
+
 SETTLES_WITHIN = 600.0
 """Seconds for which a unit that has begun, and its commit, wait for Postgres."""
 
 Timeouts = tuple[type[BaseException], ...]
+IsExit = Callable[[BaseException], bool]
 
 
 class Engine:
     """Executes units. One per process; its threads share it.
 
-    `timeouts` is what the process's pool raises in a task whose soft time limit has passed; `exits`
-    what it raises in one that has to end because the worker does.
+    `timeouts` is what the process's pool raises in a task whose soft time limit has passed;
+    `is_exit` knows what it raises in one that has to end because the worker does.
     """
 
     def __init__(
@@ -95,13 +104,14 @@ class Engine:
         notify: Callable[[], None],
         *,
         timeouts: Timeouts = (),
-        exits: Timeouts = (),
+        is_exit: IsExit = lambda _: False,
     ) -> None:
         self._database = database
         self._settings = settings
         self._liveness = liveness
-        self._exits = exits
+        self._is_exit = is_exit
         self._suspect = threading.Lock()
+        self._unfit: Counter[UUID] = Counter()
         self._patience = Patience(database, settings.worker_ttl)
         self._knowledge = Knowledge(database, registry)
         # What has begun is worth more patience: the fence sees to it that it is not late.
@@ -110,7 +120,7 @@ class Engine:
             settings, self._patience, self._long_patience, notify, self._knowledge.disown
         )
         self._launcher = Launcher(database, registry, settings)
-        self._shell = Shell(self._encode, self._spawn, timeouts)
+        self._shell = Shell(self._encode, self._spawn, timeouts, is_exit)
         self._transactional = Transactional(database, self._patience, self._settler, self._shell)
         self._lookout = Lookout(database, self._shell, settings.max_crashes)
 
@@ -132,11 +142,30 @@ class Engine:
                 if limit is ... or limit == claim.time_limit:
                     self._go_on(claim)
                 else:
-                    self._settler.put_back(claim)
+                    self._put_back_unfit(claim, limit)
         except DatabaseUnavailable as error:
             # Recovery sends the hint again. What may be claimed is for the audit to give back.
             self._liveness.give_up(token_id)
             logger.info("Token %s is left to recovery: %s", token_id, error)
+
+    def _put_back_unfit(self, claim: Claim, limit: float | None) -> None:
+        """Have a message with the unit's own limit sent. The pauses grow, should none ever come."""
+        if len(self._unfit) > UNFIT_AT_MOST:
+            self._unfit.clear()
+        self._unfit[claim.token.id] += 1
+        times = self._unfit[claim.token.id]
+        if times == UNFIT_IS_STRANGE:
+            logger.warning(
+                "%s of run %s has come %d times with a time limit of %s s instead of %s: something"
+                " between the relay and this worker changes the limits of messages",
+                claim.token.unit,
+                claim.run.id,
+                times,
+                limit,
+                claim.time_limit,
+            )
+        pause = UNFIT_FIRST * 2.0 ** (times - 2) if times > 1 else 0.0
+        self._settler.put_back(claim, min(pause, PUT_BACK_MAXIMUM))
 
     def _go_on(self, claim: Claim) -> None:
         """Unit after unit, for as long as the claim is ours and the budget lasts."""
@@ -152,19 +181,18 @@ class Engine:
                 in_hand = self._take_turn(claim, budget)
         except DatabaseUnavailable:
             raise
-        except self._shell.timeouts as error:
-            # Not in the handler: the time was up while we were at work around it.
-            logger.warning("The time of %s was up: %s", claim.token.unit, error)
-            self._settler.let_go(claim, timed_out=True)
         except BaseException as error:
             # Not the handler's failure (that is an event): ours, or the process has to exit. The
             # hard time limit says so too, before it kills.
-            is_told = isinstance(error, self._exits) or is_told_to_exit(error)
+            is_told = self._is_exit(error)
             limit = claim.time_limit
             is_late = is_told and limit is not None and time.monotonic() - began >= limit
             with self._audited_if_postgres_is_away(claim):
                 self._settler.let_go(claim, counts=not is_told, timed_out=is_late)
-            raise
+            if is_told or isinstance(error, Exception):
+                raise
+            # A pool's thread would take this for an order to end, and keep the message.
+            logger.exception("%s of run %s broke the engine", claim.token.unit, claim.run.id)
 
     @contextmanager
     def _audited_if_postgres_is_away(self, claim: Claim) -> Iterator[None]:
@@ -229,6 +257,7 @@ class Engine:
         if claim.draining:
             self._settler.put_back(claim, HAND_OVER_AFTER)
             return None
+        interrupts.begin(claim.time_limit)
         turn = Turn(workflow, self._begun(claim), budget)
         return self._do_suspect(turn) if claim.token.crashes else self._do(turn)
 
@@ -334,13 +363,3 @@ class Engine:
             parent_token=claim.token.id,
             queue=self._settings.queue,
         )
-
-
-def is_told_to_exit(error: BaseException) -> bool:
-    """Whether a signal told this process to exit, rather than the step's own function.
-
-    A child of Celery's pool then ends with SystemExit(signal - 256): `_shutdown_cleanup` in
-    billiard/common.py.
-    """
-    code = error.code if isinstance(error, SystemExit) else None
-    return isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG

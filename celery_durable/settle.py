@@ -222,6 +222,8 @@ class Settler:
     def after(self, turn: Turn, execution: Execution, written: Written) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
         claim, decision, committed = turn.claim, written.decision, written.outcome
+        if isinstance(committed, Refused) and self._was_committed(claim, decision):
+            committed = AlreadyCommitted()
         if isinstance(committed, Refused | Recorded | SignalGone):
             self._give_up(claim, committed)
             return None
@@ -252,6 +254,18 @@ class Settler:
             waiting_since=None,
             draining=committed.draining,
             has_commands=committed.has_commands,
+        )
+
+    def _was_committed(self, claim: Claim, decision: Decision) -> bool:
+        """Whether a commit that is refused now was made before, and only its answer was lost.
+
+        Its token has ended, or gone on in other hands: the journal still knows.
+        """
+        if not decision.records:
+            return False
+        entry = decision.records[0]
+        return self._patience.ask(
+            lambda connection: journal.is_recorded(connection, claim.run.id, claim.worker, entry)
         )
 
     def _give_up(self, claim: Claim, outcome: Refused | Recorded | SignalGone) -> None:

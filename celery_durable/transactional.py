@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Flagged
+from celery_durable.core.event import Failed, Flagged
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.settle import Settler, Turn, Written
 from celery_durable.store.commits import Recorded
@@ -18,7 +18,7 @@ from celery_durable.store.past import Past
 from celery_durable.store.patience import Patience
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import Execution, Shell, execute
-from celery_durable.workflow.failures import failure_of
+from celery_durable.workflow.failures import failure_of, timed_out
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -90,7 +90,11 @@ class Transactional:
                 # What was not committed is rolled back: as if nothing had been executed.
                 return Execution(Flagged(turn.claim.due_in))
             connection.commit()
-        except Exception as error:  # noqa: BLE001 - a deferred constraint speaks at COMMIT
+        except BaseException as error:  # a deferred constraint speaks at COMMIT
+            if self._shell.is_exit(error):
+                raise
+            if connection.is_interrupted:
+                return Execution(interrupted(turn), error)
             if connection.was_cut(error) or may_go_well_later(error):
                 return Cut(error, is_hindered=not isinstance(error, DatabaseUnavailable))
             failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
@@ -105,3 +109,11 @@ class Transactional:
             self._settler.put_back_for_later(claim)
         else:
             self._settler.let_go(claim, counts=cut.counts)
+
+
+def interrupted(turn: Turn) -> Failed:
+    """The event of a handler that was interrupted in a statement, and took no heed of it."""
+    if turn.claim.time_limit is not None:
+        return timed_out(turn.workflow, turn.claim)
+    left = InterruptedError(f"{turn.claim.token.unit} left a statement of ctx.session unfinished")
+    return failure_of(turn.workflow, turn.claim, left)

@@ -23,7 +23,8 @@ class RetryPolicy:
     ("equal jitter", Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     No try begins later than `max_elapsed` after the first began.
 
-    Only failures that are an instance of `retry_on` and not of `give_up_on` are tried again.
+    Only failures that are an instance of `retry_on` and not of `give_up_on` are tried again. With
+    `Exception` in it, `retry_on` means whatever a handler may raise, `sys.exit()` too.
     """
 
     max_attempts: int = 3
@@ -47,7 +48,9 @@ class RetryPolicy:
 
     def retries(self, failure: BaseException) -> bool:
         """Whether a failure of this type may be tried again at all."""
-        return isinstance(failure, self.retry_on) and not isinstance(failure, self.give_up_on)
+        is_any = Exception in self.retry_on and not isinstance(failure, Exception)
+        is_wanted = is_any or isinstance(failure, self.retry_on)
+        return is_wanted and not isinstance(failure, self.give_up_on)
 
     def delay_after(self, attempt: int, chance: float) -> float:
         """Seconds to wait after try `attempt` (from 1); `chance` is a number from 0 up to 1."""

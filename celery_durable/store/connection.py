@@ -7,6 +7,7 @@ is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from sqlalchemy.orm import Session, scoped_session
 
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 
+logger = logging.getLogger(__name__)
+
 SCHEMA = "durable"
 """The schema name the tables are declared with; every execution translates it to the real one."""
 
@@ -31,6 +34,9 @@ _NOTHING: Parameters = MappingProxyType({})
 
 _dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
+
+CANCEL_WITHIN = 2.0
+"""Seconds that Postgres has for the order to end a statement."""
 
 PREFIX = "p_"
 
@@ -153,6 +159,28 @@ class OwnTransaction(SqlAlchemyConnection):
         cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
         has_idled = isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout)
         return self.connection.invalidated and not has_idled
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a statement was left in the middle: nothing else can be sent any more."""
+        if self.connection.invalidated:
+            return False
+        raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
+        return raw.info.transaction_status is TransactionStatus.ACTIVE
+
+    def abandon_if_interrupted(self) -> None:
+        """End what Postgres still does for a statement that was left, and the connection with it.
+
+        Without that it would go on, and keep its locks from the next try.
+        """
+        if not self.is_interrupted:
+            return
+        raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
+        try:
+            raw.cancel_safe(timeout=CANCEL_WITHIN)
+        except psycopg.Error as error:
+            logger.info("A statement that was left could not be cancelled: %s", error)
+        self.connection.invalidate()
 
     def commit(self) -> None:
         """Commit; database errors come as this library's where we know them."""

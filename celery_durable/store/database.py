@@ -50,15 +50,12 @@ CONNECTING: Mapping[str, Any] = {
 """libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
 
 
-def bounded(limit: str, *, lock: str | None = None) -> Statement:
+def bounded(limit: str) -> Statement:
     """What bounds the transaction it is sent in: how long it idles, and waits for a lock."""
-    bounds = {"idle_in_transaction_session_timeout": limit, "lock_timeout": lock or limit}
+    names = ("idle_in_transaction_session_timeout", "lock_timeout")
     return Statement(
         sa.select(
-            *(
-                sa.func.set_config(sql.word(name), sql.word(value), sa.true())
-                for name, value in bounds.items()
-            )
+            *(sa.func.set_config(sql.word(name), sql.word(limit), sa.true()) for name in names)
         )
     )
 
@@ -69,9 +66,6 @@ and the relay that applies the cancel.
 """
 
 SNAPSHOT = Statement(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-
-BRIEFLY = bounded("10s", lock="100ms")
-"""The same for what comes again by itself, and must not be held up."""
 
 
 class Database:
@@ -136,14 +130,13 @@ class Database:
             pooled.close()
 
     @contextmanager
-    def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:
+    def transaction(self) -> Iterator[PsycopgConnection]:
         """A connection in a transaction that commits when the block ends well.
 
-        It waits for no lock, and holds none in a frozen process, for longer than `bounds` say;
-        `BOUNDED`, if nothing else.
+        It waits for no lock, and holds none in a frozen process, for longer than `BOUNDED` says.
         """
         with self._in_transaction() as connection:
-            connection.rows(bounds or BOUNDED)
+            connection.rows(BOUNDED)
             yield connection
 
     @contextmanager
@@ -177,7 +170,10 @@ class Database:
                 connection.execution_options(isolation_level="READ COMMITTED")
                 own = OwnTransaction(connection, self.schema)
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
-                    yield session, own
+                    try:
+                        yield session, own
+                    finally:
+                        own.abandon_if_interrupted()
         except DBAPIError as error:
             raise_known(error.orig, self.schema)
             raise

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.core.decision import Outcome
+from celery_durable.core.decision import JournalRecord, Outcome
 from celery_durable.core.event import Undo
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import compensated_by
@@ -66,6 +66,27 @@ def first_failure(connection: Connection, run_id: UUID, node: str) -> ErrorRecor
     parameters = {"run_id": run_id, "node": node, "outcome": Outcome.FAILED}
     row = one(connection, _FIRST_FAILED, parameters)
     return error_of(row["error"]) if row else None
+
+
+_IS_RECORDED = Statement(
+    sa.select(t.journal.c.seq).where(
+        t.journal.c.run_id == sql.uuid("run_id"),
+        t.journal.c.unit == sql.text("unit"),
+        t.journal.c.worker == sql.uuid("worker"),
+        t.journal.c.attempt == sql.integer("attempt"),
+    )
+)
+
+
+def is_recorded(connection: Connection, run_id: UUID, worker: UUID, entry: JournalRecord) -> bool:
+    """Whether this worker has recorded `entry`."""
+    parameters = {
+        "run_id": run_id,
+        "unit": entry.unit,
+        "worker": worker,
+        "attempt": entry.attempt,
+    }
+    return one(connection, _IS_RECORDED, parameters) is not None
 
 
 _CHILD = Statement(

@@ -16,7 +16,7 @@ process.
 """
 
 from celery_durable.worker.install import install, refuse_eager
-from celery_durable.worker.process import EXITS, TIMEOUTS, surroundings
+from celery_durable.worker.process import TIMEOUTS, is_exit, surroundings
 from celery_durable.worker.publisher import KombuPublisher
 
-__all__ = ["EXITS", "TIMEOUTS", "KombuPublisher", "install", "refuse_eager", "surroundings"]
+__all__ = ["TIMEOUTS", "KombuPublisher", "install", "is_exit", "refuse_eager", "surroundings"]

@@ -11,6 +11,7 @@ from celery_durable.errors import ConfigurationError
 from celery_durable.worker import tasks
 from celery_durable.worker.bootsteps import relay_step
 from celery_durable.worker.lifecycle import Lifecycle
+from celery_durable.worker.limits import limits_step
 from celery_durable.worker.reconnect import ForgetLostChannel
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def install(durable: Durable, app: Any) -> None:
     tasks.register(durable, app)
     lifecycle = Lifecycle(durable, app)
     app.steps["worker"].add(relay_step(durable, lifecycle))
+    app.steps["worker"].add(limits_step(durable))
     app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
     app.on_after_configure.connect(_route, weak=False)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+from billiard import pool
+from billiard.common import _should_have_exited as _is_ending
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
+from celery_durable import interrupts
 from celery_durable.liveness import Surroundings
 
 TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)
@@ -25,9 +31,43 @@ except ImportError:  # there is no gevent either
     GreenletExit = WorkerTerminate
 
 EXITS: tuple[type[BaseException], ...] = (GreenletExit, WorkerShutdown, WorkerTerminate)
-"""What Celery raises in a task that must end because the worker does: it has crashed nothing. Solo
-and gevent pools; `engine.is_told_to_exit` knows what billiard raises.
-"""
+"""What Celery raises in a task that must end because the worker does, on solo and gevent pools."""
+
+BILLIARD_EXIT = 256
+
+
+def is_exit(error: BaseException) -> bool:
+    """Whether the process has to exit: with anything else a handler has failed.
+
+    A child of Celery's pool then ends with SystemExit(signal - 256): `_shutdown_cleanup` in
+    billiard/common.py. What comes of a handler afterwards, which may have made another exception of
+    that one, comes of an exit too.
+    """
+    code = error.code if isinstance(error, SystemExit) else None
+    is_signal = isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG
+    return is_signal or isinstance(error, EXITS) or _is_ending[0]
+
+
+@contextmanager
+def soft_limit_held_off() -> Iterator[None]:
+    """The pool's soft limit strikes in handlers only: see `interrupts`.
+
+    Its handler is set by each child of a prefork pool, later than any signal of Celery's is sent.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGUSR1) is not pool.soft_timeout_sighandler:
+        yield
+        return
+    signal.signal(signal.SIGUSR1, _on_soft_limit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
+
+
+def _on_soft_limit(_signum: int, _frame: object) -> None:
+    interrupts.strike(SoftTimeLimitExceeded())
+
 
 _ATTRIBUTE = "_durable_surroundings"
 _VARIABLE = "CELERY_DURABLE_WORKER"

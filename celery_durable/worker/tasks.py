@@ -15,6 +15,7 @@ from celery_durable.client import SCHEDULE_TAG
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.store.patience import Patience
+from celery_durable.worker import process
 from celery_durable.worker.configuration import serializer_of
 
 if TYPE_CHECKING:
@@ -89,13 +90,15 @@ def register(durable: Durable, app: Celery) -> None:
     @app.task(name=ADVANCE, bind=True, **own)
     def advance(task: Task, token_id: str, *more: str) -> None:
         """Look at a token, and at each of `more`."""
-        for one in (token_id, *more):
-            durable.engine.advance(UUID(one), limit_of(task))
+        with process.soft_limit_held_off():
+            for one in (token_id, *more):
+                durable.engine.advance(UUID(one), limit_of(task))
 
     @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
         """Look at a token of a run that is rolled back: the same work under a telling name."""
-        durable.engine.advance(UUID(token_id), limit_of(task))
+        with process.soft_limit_held_off():
+            durable.engine.advance(UUID(token_id), limit_of(task))
 
     @app.task(name=RECOVER, **own)
     def recover() -> None:

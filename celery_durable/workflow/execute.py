@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
+from celery_durable import interrupts
 from celery_durable.core import units
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
@@ -31,10 +31,10 @@ from celery_durable.core.plan import (
     body_of,
 )
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.workflow import glue
+from celery_durable.workflow import glue, loops
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.failures import failure_of, record_of, timed_out
+from celery_durable.workflow.failures import failure_of, of_handler_only
 from celery_durable.workflow.step import Handler
 from celery_durable.workflow.suspend import suspension
 
@@ -55,7 +55,7 @@ class Execution:
 class _NotTheStep(Exception):
     """A function between steps failed, so the step's retry policy has no say in it."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: BaseException) -> None:
         super().__init__()
         self.cause = cause
 
@@ -76,21 +76,33 @@ class Shell:
     spawn: Spawn
     timeouts: tuple[type[BaseException], ...] = ()
     """What is raised in a handler whose time limit has passed."""
+    is_exit: Callable[[BaseException], bool] = lambda _: False
+    """Whether the process has to exit: all else that a handler raises is the handler's failure."""
 
 
 def execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
-    """Call the unit's function. Whatever it does is an event, also a result without JSON form."""
+    """Call the unit's function. Whatever it does is an event, also a result without JSON form.
+
+    What it sets of context variables is gone after it.
+    """
+    return contextvars.copy_context().run(_guarded, workflow, claim, context, shell)
+
+
+def _guarded(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
     try:
         return _execute(workflow, claim, context, shell)
     except DatabaseUnavailable as error:
         if not isinstance(units.body(workflow.plan, claim.token), StepNode):
             raise  # what is tried once must not fail because our own database is away
-        return Execution(failure_of(workflow, claim, error), error)
+        return Execution(failure_of(workflow, claim, error), of_handler_only(error))
     except _NotTheStep as error:
         failed = failure_of(workflow, claim, error.cause, shell.timeouts)
-        return Execution(replace(failed, may_retry=False), error.cause)
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
-        return Execution(failure_of(workflow, claim, error, shell.timeouts), error)
+        return Execution(replace(failed, may_retry=False), of_handler_only(error.cause))
+    except BaseException as error:
+        if shell.is_exit(error):
+            raise
+        failed = failure_of(workflow, claim, error, shell.timeouts)
+        return Execution(failed, of_handler_only(error))
 
 
 def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
@@ -186,7 +198,9 @@ def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shel
     try:
         given = call(make, context)
         text = shell.encode(given, f"the input of {token.unit}")
-    except Exception as error:
+    except BaseException as error:
+        if shell.is_exit(error):
+            raise
         raise _NotTheStep(error) from error
     context.item = given
     return text
@@ -209,36 +223,38 @@ def iterate(
         return None
     functions = workflow.functions(node.name)
     done = (claim.token.position or 0) + 1
-    try:
+    what = f"{claim.run.workflow}.{node.name}"
+
+    def asked() -> Iteration:
         value = result()
-        if functions.until is not None and _finish(functions.until(value, done)):
+        if functions.until is not None and _called(partial(functions.until, value, done), what):
             return Iteration(is_done=True)
         if functions.feedback is not None:
-            fed = _finish(functions.feedback(value))
+            fed = _called(partial(functions.feedback, value), what)
             return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
         return Iteration(next_input=given)
+
+    try:
+        return contextvars.copy_context().run(asked)
     except DatabaseUnavailable:
         raise
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - user code may fail here
-        if isinstance(error, shell.timeouts):
-            late = timed_out(workflow, claim, record_of(error, node.name).traceback).error
-            return Iteration(error=replace(late, unit=node.name))
-        return Iteration(error=record_of(error, node.name))
-
-
-_loops = threading.local()
+    except BaseException as error:
+        if shell.is_exit(error):
+            raise
+        failed = failure_of(workflow, claim, error, shell.timeouts)
+        return Iteration(error=replace(failed.error, unit=node.name))
 
 
 def call(function: Callable[[Any], Any], context: Context) -> Any:
     """What a plain or async function of the context returns."""
-    return _finish(function(context))
+    return _called(partial(function, context), f"{context.workflow}.{context.unit}")
 
 
-def _finish(result: Any) -> Any:
-    """Run a coroutine on this thread's own event loop, which is kept for the next one."""
-    if not inspect.iscoroutine(result):
-        return result
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
-    if runner is None:
-        runner = _loops.runner = asyncio.Runner()
-    return runner.run(result, context=contextvars.copy_context())
+def _called(function: Callable[[], Any], what: str) -> Any:
+    """Call something of the user's, which is where its time limit strikes."""
+
+    def to_the_end() -> Any:
+        result = function()
+        return loops.run(result, what) if inspect.iscoroutine(result) else result
+
+    return interrupts.in_handler(to_the_end)

@@ -25,7 +25,7 @@ def failure_of(
     timeouts: tuple[type[BaseException], ...] = (),
 ) -> Failed:
     """The event of a unit that failed with `error`, as its retry policy sees it."""
-    if isinstance(error, timeouts):
+    if isinstance(error, timeouts) and claim.time_limit is not None:
         return timed_out(workflow, claim, record_of(error, claim.token.unit).traceback)
     record = record_of(error, claim.token.unit)
     match error:
@@ -41,11 +41,19 @@ def failure_of(
 
 def timed_out(workflow: Workflow, claim: Claim, trace: str = "") -> Failed:
     """The event of a unit that has taken longer than its time limit."""
-    limit = claim.time_limit or 0.0
-    error = StepTimeout(f"{claim.token.unit} took longer than its {limit:g} s")
+    whose = "timeout=" if _names_a_timeout(workflow, claim) else "durable_step_timeout"
+    error = StepTimeout(f"{claim.token.unit} took longer than its {claim.time_limit:g} s ({whose})")
     record = ErrorRecord("StepTimeout", str(error), trace, claim.token.unit)
     may_retry = retry_policy(workflow.plan, claim.token).retries(error)
     return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
+
+
+def _names_a_timeout(workflow: Workflow, claim: Claim) -> bool:
+    """Whether the limit is the unit's own; only a step can have it from the settings."""
+    token = claim.token
+    if token.rollback is not None:
+        return True
+    return workflow.step_of(token.node, token.part).options.timeout is not None
 
 
 def worker_lost(claim: Claim) -> ErrorRecord:
@@ -70,7 +78,12 @@ def record_of(error: BaseException, unit: str) -> ErrorRecord:
     )
 
 
-_OURS = ("celery_durable.workflow.", "asyncio.")
+_OURS = ("celery_durable.workflow.", "celery_durable.interrupts", "asyncio.")
+
+
+def of_handler_only(error: BaseException) -> BaseException:
+    """The same exception, its traceback without the engine's frames: for the log."""
+    return error.with_traceback(_of_handler(error.__traceback__))
 
 
 def _of_handler(frames: TracebackType | None) -> TracebackType | None:
@@ -84,7 +97,7 @@ def _of_handler(frames: TracebackType | None) -> TracebackType | None:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may fail as well
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may fail as well
         return f"(its message cannot be printed: {type(broken).__name__})"
 
 

@@ -2,9 +2,12 @@
 
 The input says what becomes of the first try of `work`: "heed" waits, and lets the time limit end
 it; "ignore" goes on waiting when the soft limit raises; "deaf" goes on whatever is raised; "late"
-waits, and then returns; "crash" kills its process, once.
+waits, and then returns; "crash" kills its process, once; "beat" writes to our tables all the time;
+"book" waits in a statement of its transaction.
 """
 
+import asyncio
+import json
 import os
 import signal
 import time
@@ -15,7 +18,7 @@ from celery import Celery
 
 from celery_durable import Durable, RetryPolicy
 from tests.apps import configure
-from tests.apps.shop import HELD_AT_MOST, connected, is_open, note
+from tests.apps.shop import CONFIG, HELD_AT_MOST, connected, is_open, note
 from tests.waiting import wait_until
 
 LIMIT = 1.0
@@ -58,6 +61,11 @@ def work(ctx: Any) -> dict[str, Any]:
                 keep_waiting(ctx, SoftTimeLimitExceeded)
             case "deaf":
                 keep_waiting(ctx, BaseException)
+            case "beat":
+                while True:
+                    ctx.heartbeat({"still": "here"})
+            case "book":
+                ctx.session.connection().exec_driver_sql("SELECT pg_sleep(60)")
             case "crash" if is_first:
                 os.kill(os.getpid(), signal.SIGKILL)
     write(ctx, "end")
@@ -73,12 +81,43 @@ def linger(ctx: Any) -> dict[str, Any]:
     return {"pid": os.getpid()}
 
 
+async def effect(ctx: Any) -> None:
+    await asyncio.sleep(1.5 * LIMIT)
+    write(ctx, "effect")
+
+
+async def wait_async(ctx: Any) -> None:
+    """It never ends by itself, and leaves behind what does something later."""
+    write(ctx, "begin")
+    left = asyncio.create_task(effect(ctx))
+    await asyncio.gather(asyncio.Event().wait(), left)
+
+
+async def linger_async(ctx: Any) -> None:
+    """Whatever is left in the loop of its process may go on meanwhile."""
+    write(ctx, "begin")
+    await asyncio.sleep(1.5 * LIMIT)
+
+
 def define(durable: Durable) -> None:
     durable.workflow("timed").step(work, name="work", timeout=LIMIT, retry=AT_ONCE).step(
         linger, name="linger"
     )
+    durable.workflow("booked").step(
+        work, name="work", timeout=LIMIT, retry=AT_ONCE, transactional=True
+    )
+    durable.workflow("awaiting").step(wait_async, timeout=LIMIT, retry=RetryPolicy(1))
+    durable.workflow("lingering").step(linger_async)
+    durable.workflow("unlimited").step(linger, name="linger")
+
+
+def nap() -> None:
+    """An ordinary task."""
+    time.sleep(60)
 
 
 app = configure(Celery("timed"))
+app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
+app.task(nap, name="nap")
 durable = Durable(app)
 define(durable)

@@ -41,7 +41,7 @@ def assert_timed_out_once(run: Run) -> None:
     (work,) = (entry for entry in run.history() if entry.unit == "work")
     assert (work.outcome, work.attempt) == ("completed", 2)
     assert [(f.attempt, f.error.type) for f in work.failures] == [(1, "StepTimeout")]
-    assert "work took longer than its 1 s" in work.failures[0].error.message
+    assert work.failures[0].error.message == "work took longer than its 1 s (timeout=)"
 
 
 @on_prefork
@@ -82,6 +82,45 @@ def test_a_step_that_ignores_its_limit_is_killed_which_is_a_timeout_and_no_crash
 
 def wait_until_buried(worker: WorkerNode, pid: int) -> None:
     wait_until(lambda: pid not in worker.children(), message=f"the end of process {pid}")
+
+
+@on_prefork
+def test_a_limit_that_strikes_in_a_statement_of_ours_strikes_when_it_has_ended(
+    shop: Shop, worker: WorkerNode
+) -> None:
+    children = worker.children()
+    for run in [start(shop, "beat") for _ in range(2)]:
+        assert_timed_out_once(run)
+    assert worker.children() == children
+    assert "Exception during reset" not in worker.logs()
+
+
+@on_prefork
+def test_a_limit_that_strikes_in_a_statement_of_a_transactional_step_is_its_timeout(
+    shop: Shop, worker: WorkerNode
+) -> None:
+    children = worker.children()
+    run = shop.durable.start("booked", {"first": "book"})
+    assert_timed_out_once(run)
+    assert worker.children() == children
+    assert "Exception during reset" not in worker.logs()
+    asleep = "SELECT FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)' AND state = 'active'"
+    assert shop.query(asleep) == []
+
+
+@on_prefork
+def test_nothing_of_an_async_step_goes_on_when_its_time_is_up(
+    shop: Shop, worker: WorkerNode
+) -> None:
+    """Each process has had such a step, and is in the next one when it would."""
+    late = [shop.durable.start("awaiting", {}) for _ in worker.children()]
+    for run in late:
+        with pytest.raises(RunFailed, match="took longer than its 1 s"):
+            run.result(timeout=ENDS_WITHIN)
+    for run in [shop.durable.start("lingering", {}) for _ in worker.children()]:
+        run.result(timeout=ENDS_WITHIN)
+    for run in late:
+        assert events(shop, run) == [("wait_async", "begin")]
 
 
 @on_prefork

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerTerminate
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
@@ -23,10 +24,6 @@ PASS_DEADLINE = (
     " WHERE claimed_by IS NOT NULL"
 )
 ONCE = RetryPolicy(max_attempts=1)
-
-
-class ToldToExitError(BaseException):
-    """What ends a worker's process."""
 
 
 def broken() -> int:
@@ -54,7 +51,7 @@ def test_a_claim_is_let_go_though_its_row_is_locked_just_now(world: World) -> No
 
     def exits(ctx: Any) -> None:
         gate()
-        raise ToldToExitError
+        raise WorkerTerminate
 
     worker = world.worker(lambda durable: durable.workflow("w").step(exits, name="a"))
     run = worker.start("w", {})
@@ -65,7 +62,7 @@ def test_a_claim_is_let_go_though_its_row_is_locked_just_now(world: World) -> No
         other.execute("UPDATE durable_token SET progress = '1'")
         gate.open()
         wait_until(lambda: at_work.done() or world.one(WAITS_FOR_A_LOCK), message="the letting go")
-    with pytest.raises(ToldToExitError):
+    with pytest.raises(WorkerTerminate):
         at_work.result(20)
 
     assert standing(world, run)["a"]["claimed_by"] is None
@@ -98,6 +95,27 @@ def test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one(world: World) -> N
     world.publish()
     worker.engine.advance(token_id, None)
     assert log == ["long"]
+
+
+def test_a_message_that_always_comes_with_another_limit_is_sent_less_and_less_often(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something of the user's may write into every message; it is told once that matters."""
+    log: list[str] = []
+    worker = world.worker(lambda durable: durable.workflow("w").step(noting(log, "a")))
+    run = worker.start("w", {})
+    pauses: list[float] = []
+    for _ in range(12):
+        (message,) = messages(world)
+        world.lose_hints()
+        worker.engine.advance(message["token_id"], 5)
+        waits = world.one("SELECT wake_at - hinted_at FROM durable_token")
+        pauses.append(round(waits.total_seconds(), 2))
+        world.let_time_pass(pauses[-1] + 1)
+    assert log == []
+    assert pauses[:4] == [0, 0.05, 0.1, 0.2]
+    assert max(pauses) == pauses[-1] == 30
+    assert caplog.text.count(f"a of run {run.id} has come 4 times with a time limit of 5 s") == 1
 
 
 class Pair:

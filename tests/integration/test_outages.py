@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy, engine, liveness
-from celery_durable.engine import BILLIARD_EXIT
 from celery_durable.run import Run
+from celery_durable.worker import process
 from tests.faults.proxy import Moment, Proxy
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -397,7 +397,7 @@ def test_a_unit_is_committed_after_an_outage_of_all_that_is_longer_than_the_ttl(
 
 def test_a_process_that_is_told_to_exit_in_an_outage_exits(world: World, proxy: Proxy) -> None:
     """Whether or not it could give its claim back."""
-    told = signal.SIGTERM - BILLIARD_EXIT
+    told = signal.SIGTERM - process.BILLIARD_EXIT
 
     def work(ctx: Any) -> None:
         proxy.refuse()

@@ -93,6 +93,41 @@ def test_the_last_commit_of_a_run_whose_answer_was_lost_stands(
     assert run.status().status == "completed"
 
 
+@pytest.mark.parametrize("where", ["run", "branch"])
+def test_a_final_failure_whose_answer_was_lost_is_logged(
+    world: World,
+    lose_the_answer_of: Callable[[str], list[str]],
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    """The commit that ends a run, or a branch, leaves no token that would know of it."""
+
+    def fail(_: Any) -> None:
+        raise ValueError("no such file")
+
+    def define(durable: Durable) -> None:
+        step = durable.step(name="a", retry=RetryPolicy(1))(fail)
+        workflow = durable.workflow("w")
+        if where == "run":
+            workflow.step(step)
+        else:
+            workflow.parallel("p", {"a": step})
+
+    worker = world.worker(define)
+    run = worker.start("w", {})
+    lost = lose_the_answer_of("DELETE FROM public.durable_token")
+
+    world.drain(worker)
+
+    assert lost
+    assert run.status().status == "failed"
+    unit = "a" if where == "run" else "p#a"
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    (logged,) = [record for record in errors if f"w.{unit} of run" in record.getMessage()]
+    assert "failed for good at attempt 1: ValueError: no such file" in logged.getMessage()
+    assert logged.exc_info is not None
+
+
 def test_a_retry_whose_answer_was_lost_counts_once(
     world: World, lose_the_answer_of: Callable[[str], list[str]]
 ) -> None:

@@ -7,14 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from billiard.common import _should_have_exited
 from celery.exceptions import WorkerTerminate
 from greenlet import GreenletExit
 
 from celery_durable import Durable, recovery
+from celery_durable.settle import Settler
 from celery_durable.store import workers
 from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
-from tests.integration.driving import Gate, World, defining, spawn, worker_id
+from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
 
 AN_HOUR = timedelta(hours=1)
@@ -85,20 +87,11 @@ def test_a_cold_shutdown_ends_a_step_on_the_solo_pool(durable: Durable) -> None:
         worker.wait_for_soft_shutdown()
 
 
-@pytest.mark.parametrize(
-    ("raised", "crashes"),
-    [
-        (WorkerTerminate(1), 0),
-        (GreenletExit(), 0),
-        (SystemExit(15 - 256), 0),
-        (SystemExit(3), 1),
-        (KeyboardInterrupt(), 1),
-    ],
-)
+@pytest.mark.parametrize("raised", [WorkerTerminate(1), GreenletExit(), SystemExit(15 - 256)])
 def test_a_step_that_is_ended_from_outside_has_not_crashed(
-    world: World, raised: BaseException, crashes: int
+    world: World, raised: BaseException
 ) -> None:
-    """P5: Celery's own exceptions say so; a step that exits by itself counts a crash."""
+    """P5: nor has it failed."""
     log: list[str] = []
 
     def a(ctx: Any) -> None:
@@ -114,9 +107,54 @@ def test_a_step_that_is_ended_from_outside_has_not_crashed(
 
     token = world.token(run)
     assert token is not None
-    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, crashes, 1)
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 0, 1)
     world.drain(worker)
     assert log == ["a", "a"]
+    assert run.status().status == "completed"
+
+
+def test_what_a_step_makes_of_its_end_is_no_failure(world: World) -> None:
+    """P5: as a handler does that takes any exception for one of its own."""
+
+    def a(_: Any) -> None:
+        _should_have_exited[0] = True  # as billiard's signal handler does
+        raise ValueError("not yours")
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(a))
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    try:
+        with pytest.raises(ValueError, match="not yours"):
+            worker.engine.advance(token_id)
+    finally:
+        _should_have_exited[0] = False
+
+    token = world.token(run)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 0, 1)
+
+
+def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: a thread that is told to exit by it would keep its message."""
+    worker = world.worker(lambda durable: durable.workflow("w").step(noting([], "a")))
+    run = worker.start("w", {})
+    settle = Settler.settle
+
+    def broken(*_: Any) -> None:
+        monkeypatch.setattr(Settler, "settle", settle)
+        raise SystemExit("broken")
+
+    monkeypatch.setattr(Settler, "settle", broken)
+    (token_id,) = world.publish()
+    worker.engine.advance(token_id)
+
+    token = world.token(run)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
+    assert f"a of run {run.id} broke the engine" in caplog.text
+    world.drain(worker)
     assert run.status().status == "completed"
 
 

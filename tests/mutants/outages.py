@@ -68,11 +68,7 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P2",
         takes_out="reading the past again while Postgres is away",
         at=f"{PAST}:Past.result",
-        old=(
-            "return self._patience.ask(\n"
-            "    lambda connection: results.of_unit(connection, self._run_id, unit)\n"
-            ")"
-        ),
+        old="return self._ask(lambda connection: results.of_unit(connection, self._run_id, unit))",
         new=(
             "with self._database.autocommit() as connection:\n"
             "    return results.of_unit(connection, self._run_id, unit)"
@@ -83,7 +79,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="heartbeats-survive-outages",
         promise="P2",
         takes_out="going on where a heartbeat is not heard",
-        at=f"{PAST}:Past.beat",
+        at=f"{PAST}:Past._beat",
         old="self._database.outage.notice(error)",
         new="raise error",
         tests=(f"{OUT}::test_a_heartbeat_in_an_outage_lets_the_handler_go_on",),
@@ -92,7 +88,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="what-was-heard-is-remembered",
         promise="P2",
         takes_out="remembering the last pulse",
-        at=f"{PAST}:Past.beat",
+        at=f"{PAST}:Past._beat",
         old="self._pulse = pulse.beat(connection, claim, text)",
         new="return pulse.beat(connection, claim, text)",
         tests=(f"{OUT}::test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten",),
@@ -173,5 +169,16 @@ OUTAGES: tuple[Mutant, ...] = (
         old="self._is_told = self._since - self._ended >= SAME_WITHIN",
         new="self._is_told = True",
         tests=(f"{UNIT}::test_threads_that_notice_one_by_one_say_it_once",),
+    ),
+    Mutant(
+        name="a-final-failure-is-logged",
+        promise="P3",
+        takes_out="asking the journal whether a commit that is refused had been made",
+        at="celery_durable.settle:Settler.after",
+        old="if isinstance(committed, Refused) and self._was_committed(claim, decision):",
+        new="if False:",
+        tests=(
+            "tests/integration/test_unknown_outcome.py::test_a_final_failure_whose_answer_was_lost_is_logged",
+        ),
     ),
 )

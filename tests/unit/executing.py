@@ -1,6 +1,7 @@
 """Handlers of a workflow of one step, and what becomes of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +33,11 @@ def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Call
     return CHILD, lambda started: started.append((child.workflow, input))
 
 
-SHELL = Shell(encode, spawn, (TooSlow,))
+class ToldToExit(BaseException):
+    """What a pool raises in a handler whose process has to exit."""
+
+
+SHELL = Shell(encode, spawn, (TooSlow,), lambda error: isinstance(error, ToldToExit))
 
 
 def workflow(
@@ -48,17 +53,19 @@ def workflow(
     return made if returns is None else made.returns(returns)
 
 
-def executed(made: Workflow, token: Token, input: object = None) -> Execution:
-    held = claim(token, input)
+def executed(
+    made: Workflow, token: Token, input: object = None, limit: float | None = None
+) -> Execution:
+    held = replace(claim(token, input), time_limit=limit)
     return execute(made, held, Context(held, FixedJournal({"charge": 7})), SHELL)
 
 
-def outcome(step: Handler, input: object = None) -> Execution:
-    return executed(workflow(step), at("charge"), input)
+def outcome(step: Handler, input: object = None, limit: float | None = None) -> Execution:
+    return executed(workflow(step), at("charge"), input, limit)
 
 
-def failure(step: Handler) -> Failed:
-    event = outcome(step).event
+def failure(step: Handler, limit: float | None = None) -> Failed:
+    event = outcome(step, limit=limit).event
     assert isinstance(event, Failed)
     return event
 

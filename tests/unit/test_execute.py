@@ -9,8 +9,20 @@ from celery_durable import GiveUp, RetryLater
 from celery_durable.core.event import Failed, Succeeded
 from celery_durable.core.names import RETURNS
 from celery_durable.core.status import Status
-from tests.unit.executing import CardDeclined, executed, failure, outcome, raising, workflow
+from tests.unit.executing import (
+    CardDeclined,
+    ToldToExit,
+    executed,
+    failure,
+    outcome,
+    raising,
+    workflow,
+)
 from tests.unit.values import NOW, at
+
+
+class OwnError(BaseException):
+    pass
 
 
 def test_what_a_handler_returns_is_a_success_with_its_json() -> None:
@@ -77,12 +89,28 @@ def test_the_error_of_a_unit_that_is_not_there_is_a_failure_too() -> None:
     assert isinstance(event, Failed)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
-def test_what_tells_the_process_to_exit_is_not_a_failure_of_the_handler(
-    stop: BaseException,
-) -> None:
-    with pytest.raises(type(stop)):
-        outcome(raising(stop))
+def test_what_tells_the_process_to_exit_is_not_a_failure_of_the_handler() -> None:
+    with pytest.raises(ToldToExit):
+        outcome(raising(ToldToExit()))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SystemExit("no such file"), "SystemExit"),
+        (KeyboardInterrupt("no such file"), "KeyboardInterrupt"),
+        (GeneratorExit("no such file"), "GeneratorExit"),
+        (OwnError("no such file"), "tests.unit.test_execute.OwnError"),
+    ],
+)
+def test_whatever_else_a_handler_raises_is_its_failure(error: BaseException, kind: str) -> None:
+    execution = outcome(raising(error))
+    assert isinstance(execution.event, Failed)
+    assert execution.event.may_retry
+    told = execution.event.error
+    assert (told.type, told.message, told.unit) == (kind, "no such file", "charge")
+    assert "raise error" in told.traceback
+    assert execution.exception is error
 
 
 def test_on_the_way_back_the_compensator_is_called_with_the_result_to_undo() -> None:

@@ -1,7 +1,7 @@
 """What the functions between steps raise, and time limits: always an event, never an exception."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,15 @@ from celery_durable.core.token import Token
 from celery_durable.core.units import retry_policy
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
-from tests.unit.executing import SHELL, CardDeclined, TooSlow, executed, failure, raising
+from tests.unit.executing import (
+    SHELL,
+    CardDeclined,
+    ToldToExit,
+    TooSlow,
+    executed,
+    failure,
+    raising,
+)
 from tests.unit.nodes import choosing
 from tests.unit.values import NOW, FixedJournal, at, claim
 
@@ -73,7 +81,10 @@ def test_what_a_function_between_steps_raises_fails_its_unit_which_is_tried_once
 
 
 @pytest.mark.parametrize("placed", BETWEEN)
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), RecursionError(), GiveUp("no")])
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), RecursionError(), GiveUp("no"), KeyboardInterrupt(), SystemExit(1)],
+)
 def test_whatever_a_function_between_steps_raises_is_an_event(
     placed: Callable[[Function], tuple[Workflow, Token]], error: BaseException
 ) -> None:
@@ -82,13 +93,45 @@ def test_whatever_a_function_between_steps_raises_is_an_event(
 
 
 @pytest.mark.parametrize("placed", BETWEEN)
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
 def test_what_tells_the_process_to_exit_is_not_a_failure_of_a_function_between_steps(
-    placed: Callable[[Function], tuple[Workflow, Token]], stop: BaseException
+    placed: Callable[[Function], tuple[Workflow, Token]],
 ) -> None:
-    made, token = placed(raising(stop))
-    with pytest.raises(type(stop)):
+    made, token = placed(raising(ToldToExit()))
+    with pytest.raises(ToldToExit):
         executed(made, token)
+
+
+LOOPING: Mapping[str, Any] = {
+    "map_input": lambda function: {"map_input": function},
+    "until": lambda function: {"until": lambda *_: function(None)},
+    "feedback": lambda function: {"feedback": function},
+}
+
+
+@pytest.mark.parametrize("place", LOOPING)
+def test_whatever_a_function_of_a_loop_raises_fails_the_node(place: str) -> None:
+    made = Durable().workflow("order")
+    options = LOOPING[place](raising(SystemExit("no")))
+    made.loop("poll", handler, max_iterations=3, **options)
+    event = executed(made, at("poll#0", position=0)).event
+    if place == "map_input":
+        assert isinstance(event, Failed)
+        assert (event.error.type, event.may_retry) == ("SystemExit", False)
+        return
+    assert isinstance(event, Succeeded)
+    assert event.iteration is not None
+    assert event.iteration.error is not None
+    assert (event.iteration.error.type, event.iteration.error.unit) == ("SystemExit", "poll")
+
+
+@pytest.mark.parametrize("place", LOOPING)
+def test_what_tells_the_process_to_exit_is_not_a_failure_of_a_function_of_a_loop(
+    place: str,
+) -> None:
+    made = Durable().workflow("order")
+    made.loop("poll", handler, max_iterations=3, **LOOPING[place](raising(ToldToExit())))
+    with pytest.raises(ToldToExit):
+        executed(made, at("poll#0", position=0))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +203,7 @@ def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_c
 
 
 def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
-    event = failure(raising(TooSlow()))
+    event = failure(raising(TooSlow()), limit=3)
     assert (event.error.type, event.error.unit) == ("StepTimeout", "charge")
     assert "charge took longer than its" in event.error.message
     assert "TooSlow" in event.error.traceback
@@ -169,16 +212,35 @@ def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
 
 def test_a_time_limit_is_told_in_the_failure() -> None:
     made = Durable().workflow("order").step(raising(TooSlow()), name="charge", timeout=2.5)
-    held = replace(claim(at("charge")), time_limit=2.5)
-    event = execute(made, held, Context(held, FixedJournal()), SHELL).event
+    event = executed(made, at("charge"), limit=2.5).event
     assert isinstance(event, Failed)
-    assert event.error.message == "charge took longer than its 2.5 s"
+    assert event.error.message == "charge took longer than its 2.5 s (timeout=)"
+
+
+def test_a_time_limit_of_the_settings_is_told_as_theirs() -> None:
+    message = failure(raising(TooSlow()), limit=7).error.message
+    assert message == "charge took longer than its 7 s (durable_step_timeout)"
+
+
+def test_a_time_limit_of_a_compensator_is_its_own() -> None:
+    step = Durable().step(name="charge")(handler)
+    step.compensate(timeout=4)(raising(TooSlow()))
+    token = at("charge#compensate", rollback=Status.FAILED)
+    event = executed(Durable().workflow("order").step(step), token, limit=4).event
+    assert isinstance(event, Failed)
+    assert event.error.message == "charge#compensate took longer than its 4 s (timeout=)"
+
+
+def test_the_time_limit_of_something_else_in_a_step_without_one_is_an_ordinary_failure() -> None:
+    event = failure(raising(TooSlow("the other task")))
+    assert event.error.type == "tests.unit.executing.TooSlow"
+    assert event.error.message == "the other task"
 
 
 def test_a_policy_may_give_up_on_timeouts() -> None:
     patient = RetryPolicy(give_up_on=StepTimeout)  # type: ignore[arg-type]
     made = Durable().workflow("order").step(raising(TooSlow()), name="charge", retry=patient)
-    event = executed(made, at("charge")).event
+    event = executed(made, at("charge"), limit=3).event
     assert isinstance(event, Failed)
     assert not event.may_retry
 
@@ -188,7 +250,7 @@ def test_a_time_limit_that_passes_in_until_is_a_step_timeout_of_the_loop() -> No
         raise TooSlow
 
     made = Durable().workflow("order").loop("poll", handler, max_iterations=3, until=until)
-    event = executed(made, at("poll#0", position=0)).event
+    event = executed(made, at("poll#0", position=0), limit=3).event
     assert isinstance(event, Succeeded)
     assert event.iteration is not None
     assert event.iteration.error is not None

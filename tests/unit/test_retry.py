@@ -84,9 +84,11 @@ def test_only_what_is_an_instance_of_retry_on_and_not_of_give_up_on_is_tried_aga
     assert not policy.retries(ValueError())
 
 
-def test_by_default_every_exception_is_tried_again_and_nothing_else() -> None:
-    assert STEP_RETRY.retries(ValueError())
-    assert not STEP_RETRY.retries(KeyboardInterrupt())
+@pytest.mark.parametrize("failure", [ValueError(), KeyboardInterrupt(), SystemExit("no")])
+def test_by_default_whatever_is_raised_is_tried_again(failure: BaseException) -> None:
+    assert STEP_RETRY.retries(failure)
+    assert not RetryPolicy(retry_on=(ValueError, OSError)).retries(KeyboardInterrupt())
+    assert not RetryPolicy(give_up_on=(type(failure),)).retries(failure)
 
 
 def test_an_undo_is_worth_more_patience_than_a_step() -> None:
