@@ -1,7 +1,7 @@
 """The life of a worker process as Postgres sees it.
 
-A worker is registered when it first follows a hint. From then on a thread of its own holds the
-worker's advisory lock, renews its row, takes the lock again when its connection is lost, and
+A worker is registered when it first follows a hint. From then on a thread of its own renews its
+row. Another holds the worker's advisory lock, takes one again when its connection is lost, and
 audits: a claim in Postgres that this process is not working on is given back.
 """
 
@@ -14,8 +14,9 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,20 +25,17 @@ import psycopg
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.outage import Outage
 from celery_durable.store import orphans, workers
-from celery_durable.store.connection import PsycopgConnection
-from celery_durable.store.database import Database
+from celery_durable.store.connection import Hindered, PsycopgConnection
+from celery_durable.store.database import BRIEFLY, Database
 from celery_durable.store.workers import WorkerFacts
 
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 3
 RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25
-"""Seconds between tries to take a lost lock again, or to renew while Postgres is away; doubling. A
-worker without its lock lives for as long as it renews within each `recovery.GRACE`.
+"""Seconds between tries to take a lock again, or to renew while Postgres is away; doubling. A
+worker without its lock renews as often, and lives while it does within each `recovery.GRACE`.
 """
-
-RETAKE_EVERY = 0.1
-"""Seconds between tries to take a lock that the lost connection still holds."""
 
 GIVEN_UP_AT_MOST = 1000
 """Claims that the next audit gives back at once; older ones it finds by itself."""
@@ -139,7 +137,11 @@ class Liveness:
 
 
 class Registration:
-    """One id in `durable_worker`, kept alive by a thread until it is left or declared dead."""
+    """One id in `durable_worker`, kept alive by two threads until it is left or declared dead.
+
+    One renews and does nothing else: staying alive depends on its statement only. The other does
+    what may have to wait, for a lock or a connection: it holds the worker's lock, and audits.
+    """
 
     def __init__(
         self,
@@ -152,21 +154,20 @@ class Registration:
         self.is_live = True
         self._database = database
         self._ttl = ttl
+        self._pause = ttl / RENEWALS_PER_TTL
         self._is_working_on = is_working_on
         self.given_up: deque[UUID] = deque(maxlen=GIVEN_UP_AT_MOST)
         self._suspects: frozenset[UUID] = frozenset()
-        self._outage = Outage(
-            logger,
-            f"Worker {self.id}",
-            first=RETAKE_FIRST,
-            maximum=RETAKE_MAXIMUM,
-            shared=database.outage,
-        )
-        self._raw, self._number = self._take_new_lock()
+        self._raw, number = self._take_new_lock()
+        self._needs_lock = number is not None
+        self._is_lockless = False
         with closed_on_error(self._raw):
-            self._register(surroundings)
+            self._register(surroundings, number)
+        # A put() may be interrupted by itself, in a signal's handler.
+        self._renew_now: SimpleQueue[None] = SimpleQueue()
         self._bell, self._bell_rope = socket.socketpair()
-        threading.Thread(target=self._keep, name="durable-liveness", daemon=True).start()
+        for work, name in ((self._keep, "durable-liveness"), (self._hold, "durable-lock")):
+            threading.Thread(target=work, name=name, daemon=True).start()
 
     def _take_new_lock(self) -> tuple[psycopg.Connection[Any] | None, int | None]:
         """A lock of the worker's own; none behind a pooler, where sessions are shared."""
@@ -187,7 +188,7 @@ class Registration:
                     return raw, number
             raise AssertionError(f"{LOCK_TRIES} worker locks in a row were taken")
 
-    def _register(self, surroundings: Surroundings) -> None:
+    def _register(self, surroundings: Surroundings, number: int | None) -> None:
         facts = WorkerFacts(
             id=self.id,
             node_id=surroundings.node_id,
@@ -195,7 +196,7 @@ class Registration:
             pid=os.getpid(),
             pool=surroundings.pool,
             queues=surroundings.queues,
-            lock_number=self._number,
+            lock_number=number,
             knows=surroundings.knows(),
         )
         with self._database.autocommit() as connection:
@@ -205,6 +206,7 @@ class Registration:
     def end(self) -> None:
         """Claim nothing more under this id."""
         self.is_live = False
+        self._renew_now.put(None)
         self._bell_rope.send(b".")
 
     def leave(self) -> None:
@@ -217,75 +219,102 @@ class Registration:
             logger.warning("Worker %s could not say goodbye: %s", self.id, error)
 
     def _keep(self) -> None:
-        """The thread. Whatever happens it goes on, or no hint could be followed any more."""
-        pause = self._ttl / RENEWALS_PER_TTL
+        """The thread that renews. Whatever happens it goes on, or no hint could be followed."""
+        outage, pause = self._new_outage("renewal"), self._pause
         while self.is_live:
-            lock_lost = self._wait(pause)
-            try:
-                if self.is_live:
-                    pause = self._keep_once(lock_lost=lock_lost)
-                self._outage.is_over()
-            except Ended:
-                self.is_live = False
-                logger.warning("Worker %s was declared dead; it takes a new id", self.id)
-            except Exception as error:  # noqa: BLE001 - a background loop
-                is_expected = isinstance(error, DatabaseUnavailable)
-                pause = self._outage.goes_on(error, is_expected=is_expected)
+            with suppress(Empty):
+                self._renew_now.get(timeout=pause)
+            pause = self._tried(self._renew, outage)
+
+    def _hold(self) -> None:
+        """The thread that holds the lock, and audits."""
+        outage, pause = self._new_outage("lock"), self._pause
+        while self.is_live:
+            self._wait(pause)
+            pause = self._tried(self._look_after, outage)
         if self._raw is not None:
             self._raw.close()
 
-    def _keep_once(self, *, lock_lost: bool) -> float:
-        """Returns the seconds until the next time."""
-        if lock_lost and self._raw is not None:
-            self._raw.close()  # or there would be no waiting: its end is there to be read
+    def _new_outage(self, what: str) -> Outage:
+        return Outage(
+            logger,
+            f"The {what} of worker {self.id}",
+            first=RETAKE_FIRST,
+            maximum=RETAKE_MAXIMUM,
+            shared=self._database.outage,
+        )
+
+    def _tried(self, work: Callable[[], float], outage: Outage) -> float:
+        """Do `work` while the worker lives; returns the seconds until the next time."""
+        try:
+            pause = work() if self.is_live else 0.0
+        except Ended:
+            self.end()
+            logger.warning("Worker %s was declared dead; it takes a new id", self.id)
+            return 0.0
+        except Exception as error:  # noqa: BLE001 - a background loop
+            return outage.goes_on(error, is_expected=isinstance(error, DatabaseUnavailable))
+        outage.is_over()
+        return pause
+
+    def _renew(self) -> float:
         with self._database.autocommit() as connection:
             if not workers.renew(connection, self.id, self._ttl):
                 raise Ended
-            self._audit(PsycopgConnection(connection.raw, connection.schema))
-        if lock_lost and not self._retake():
-            return RETAKE_EVERY
-        return self._ttl / RENEWALS_PER_TTL
+        return RETAKE_MAXIMUM if self._is_lockless else self._pause
 
-    def _wait(self, seconds: float) -> bool:
-        """Wait, not past the bell; True when the connection that holds the lock has been lost."""
+    def _look_after(self) -> float:
+        if self._is_lockless:
+            self._retake()
+        self._audit()
+        return self._pause
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, not past the bell, nor past the loss of the connection that holds the lock."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        has_lock = self._raw is not None and not self._raw.closed
-        lock_fd = self._raw.fileno() if self._raw is not None and has_lock else None
+        lock_fd = None if self._raw is None or self._raw.closed else self._raw.fileno()
         if lock_fd is not None:
             poll.register(lock_fd, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(1000 * seconds)}
-        return self._number is not None and (not has_lock or lock_fd in ready)
+        if self._needs_lock and (lock_fd is None or lock_fd in ready) and not self._is_lockless:
+            self._is_lockless = True
+            self._renew_now.put(None)
+            assert self._raw is not None
+            self._raw.close()  # or there would be no waiting: its end is there to be read
 
-    def _retake(self) -> bool:
-        """Take the lock again on a new connection, before somebody finds it free twice.
+    def _retake(self) -> None:
+        """Take a lock again, before somebody finds the lost one free twice.
 
-        False while Postgres takes the old connection for alive: nobody finds the lock free then.
+        It has another number: the server may take the lost connection for alive, for hours.
         """
-        assert self._number is not None
-        raw = self._database.dedicated()
-        connection = PsycopgConnection(raw, self._database.schema)
+        raw, number = self._take_new_lock()
         with closed_on_error(raw):
-            if not workers.take_lock(connection, self._number):
-                raw.close()
-                return False
-            workers.lock_is_here(connection, self.id)
-        self._raw = raw
-        logger.info("Worker %s has taken its lock again", self.id)
-        return True
+            if raw is None:
+                with self._database.autocommit() as connection:
+                    is_live = workers.lock_is_here(connection, self.id, None)
+            else:
+                here = PsycopgConnection(raw, self._database.schema)
+                is_live = workers.lock_is_here(here, self.id, number)
+            if not is_live:
+                raise Ended
+        self._raw, self._needs_lock, self._is_lockless = raw, raw is not None, False
+        logger.info("Worker %s has a lock again", self.id)
 
-    def _audit(self, connection: PsycopgConnection) -> None:
-        """Give back what is claimed in our name and not worked on, seen at two renewals in a row.
+    def _audit(self) -> None:
+        """Give back what is claimed in our name and not worked on, seen at two looks in a row.
 
-        That is a claim whose answer was lost on the way, or that was still on its way.
+        That is a claim whose answer was lost on the way, or that was still on its way. It waits for
+        nobody who has locked the tokens: the worker's own lock may be lost meanwhile.
         """
-        given_up = {self.given_up.popleft() for _ in range(len(self.given_up))}
-        claimed = orphans.claimed_by(connection, self.id)
-        idle = [one for one in claimed if not self._is_working_on(one.token_id)]
-        before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
-        for one in idle:
-            is_left = one.fence in before or one.token_id in given_up
-            if is_left and orphans.free(connection, one, uuid4()):
-                logger.warning(
-                    "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
-                )
+        with suppress(Hindered), self._database.transaction(BRIEFLY) as connection:
+            claimed = orphans.claimed_by(connection, self.id)
+            given_up = {self.given_up.popleft() for _ in range(len(self.given_up))}
+            idle = [one for one in claimed if not self._is_working_on(one.token_id)]
+            before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
+            for one in idle:
+                is_left = one.fence in before or one.token_id in given_up
+                if is_left and orphans.free(connection, one, uuid4()):
+                    logger.warning(
+                        "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
+                    )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from celery_durable.store import deaths, inbox, orphans, signals, stalled, workers
-from celery_durable.store.connection import Connection, Hindered
-from celery_durable.store.database import Database
-from celery_durable.store.deaths import Lifeless
+from celery_durable.store.connection import Connection, Hindered, Statement
+from celery_durable.store.database import BRIEFLY, Database
+from celery_durable.store.deaths import Doom, Sign
+from celery_durable.store.orphans import Claimed
 from celery_durable.store.stalled import Page
 
 logger = logging.getLogger(__name__)
@@ -34,10 +35,8 @@ GRACE_OF_MANY = 5.0
 Postgres, more likely than all of them, and hundreds of processes may be coming back.
 """
 
-RENEWAL_GRACE = 1.0
-"""Seconds a worker must be seen expired before it is dead: after an outage that all were in, it
-renews as soon as others look for it.
-"""
+SEEN_AFTER_A_LOOK = 1.0
+"""Seconds after a look that count as watching; a worker renews sooner once Postgres is back."""
 
 LOOK_AGAIN_AFTER = 0.25
 """Seconds between looks at a worker that seems to be dead."""
@@ -63,26 +62,38 @@ FORGET_WORKERS_BATCH = 5000
 
 
 class Reaper:
-    """Declares workers dead and frees their tokens; remembers since when each seemed to be."""
+    """Declares workers dead and frees their tokens; frees what is executed for too long.
+
+    Since when a worker has seemed to be dead, or a unit has been executed, it knows by its own
+    clock: it has seen it. What the database's clock says may be hours from what was said before.
+    """
 
     def __init__(self) -> None:
-        self._seen_since: dict[Lifeless, float] = {}
+        self._looked_at = time.monotonic()
+        self._silent_since: dict[Sign, float] = {}
+        self._unlocked_since: dict[Sign, float] = {}
+        self._executed_since: dict[Claimed, float] = {}
 
     def reap(self, connection: Connection) -> int:
-        """Free every token whose worker has ended, is dead or is absent; returns how many.
+        """Free every token whose worker has ended, is dead or is absent, and every one that is
+        executed for too long; returns how many.
 
         Each is freed by one statement that skips a locked row: no reaper waits for another.
         """
         self._declare_dead(connection)
         freed = 0
-        for orphan in orphans.find(connection, BATCH):
+        for orphan in (*orphans.find(connection, BATCH), *self._overdue(connection)):
             if orphans.free(connection, orphan, uuid4()):
                 freed += 1
                 logger.info("Freed %s of run %s", orphan.unit, orphan.run_id)
         return freed
 
     def reap_after_grace(self, connection: Connection) -> int:
-        """For a caller that will not come again: waits for the grace of those that seem dead."""
+        """For a caller that will not come again: waits for the grace of those that seem dead.
+
+        What takes longer to be seen, workers that do not renew and units that do not end, it leaves
+        to those who watch.
+        """
         freed = self.reap(connection)
         until = time.monotonic() + GRACE_OF_MANY + LOOK_AGAIN_AFTER
         while self.has_suspects and time.monotonic() < until:
@@ -93,22 +104,13 @@ class Reaper:
     @property
     def has_suspects(self) -> bool:
         """Whether a worker seems to be dead that may show its life within the grace."""
-        return bool(self._seen_since)
+        return bool(self._unlocked_since)
 
     def _declare_dead(self, connection: Connection) -> None:
-        now = time.monotonic()
-        lifeless = deaths.lifeless(connection)
-        self._seen_since = {one: self._seen_since.get(one, now) for one in lifeless}
-        grace = grace_after(lifeless)
-        doomed = {
-            one: now - since
-            for one, since in self._seen_since.items()
-            if now - since >= (RENEWAL_GRACE if one.is_expired else grace)
-        }
+        signs = deaths.look(connection)
+        doomed = self._doomed(signs)
         if not doomed:
             return
-        for one in doomed:
-            del self._seen_since[one]
         for dead in deaths.declare_dead(connection, doomed):
             logger.warning(
                 "Worker %s (%s, pid %d) is gone%s; its units will run elsewhere",
@@ -118,11 +120,42 @@ class Reaper:
                 " while it was stopping" if dead.draining else "",
             )
 
+    def _doomed(self, signs: Sequence[Sign]) -> Sequence[Doom]:
+        now = time.monotonic()
+        # Time in which nobody could look says nothing: it was an outage, in which nobody could
+        # renew either, or we were stopped.
+        unseen = max(0.0, now - self._looked_at - SEEN_AFTER_A_LOOK)
+        self._looked_at = now
 
-def grace_after(lifeless: Iterable[Lifeless]) -> float:
-    """Seconds after which those of them are dead that have not expired, but whose lock is free."""
-    nodes = {one.node_id for one in lifeless if not one.is_expired}
-    return GRACE_OF_MANY if len(nodes) > 1 else GRACE
+        def since(before: Mapping[Sign, float], ones: Sequence[Sign]) -> dict[Sign, float]:
+            return {one: min(before.get(one, now) + unseen, now) for one in ones}
+
+        unlocked = [one for one in signs if one.is_unlocked]
+        self._silent_since = since(self._silent_since, signs)
+        self._unlocked_since = since(self._unlocked_since, unlocked)
+        grace = grace_after(unlocked)
+        silent = [
+            Doom(one, 0.0, is_silent=True)
+            for one, at in self._silent_since.items()
+            if now - at >= one.ttl
+        ]
+        gone = [
+            Doom(one, now - at, is_silent=False)
+            for one, at in self._unlocked_since.items()
+            if now - at >= grace
+        ]
+        return [*silent, *(one for one in gone if one.sign not in {s.sign for s in silent})]
+
+    def _overdue(self, connection: Connection) -> Sequence[Claimed]:
+        limited = orphans.limited(connection)
+        now, before = time.monotonic(), self._executed_since
+        self._executed_since = {one: before.get(one, now) for one in limited}
+        return [one for one, since in self._executed_since.items() if now - since >= limited[one]]
+
+
+def grace_after(unlocked: Iterable[Sign]) -> float:
+    """Seconds after which those workers are dead whose locks are free."""
+    return GRACE_OF_MANY if len({one.node_id for one in unlocked}) > 1 else GRACE
 
 
 def recover(database: Database, reaper: Reaper | None = None) -> int:
@@ -183,28 +216,28 @@ def _forget(connection: Connection) -> None:
 def _apply_waiting_commands(database: Database) -> int:
     with database.autocommit() as connection:
         waiting = inbox.runs_with_commands(connection, BATCH)
-    return sum(apply_unless_locked(database, run_id) for run_id in waiting)
+    return sum(apply_unless_locked(database, run_id, BRIEFLY) for run_id in waiting)
 
 
-def apply_unless_locked(database: Database, run_id: UUID) -> bool:
+def apply_unless_locked(database: Database, run_id: UUID, bounds: Statement | None = None) -> bool:
     """`apply_commands`, unless somebody has the run's token locked for long: later will do."""
     try:
-        return apply_commands(database, run_id)
+        return apply_commands(database, run_id, bounds)
     except Hindered as error:
         logger.warning("A command for run %s waits: %s", run_id, error)
         return False
 
 
-def apply_commands(database: Database, run_id: UUID) -> bool:
+def apply_commands(database: Database, run_id: UUID, bounds: Statement | None = None) -> bool:
     """Announce the run's commands, then apply them; False when there is none.
 
     Two transactions: what the run's tokens are is settled once the first has committed. Safe to
     call from anywhere: whoever removes a command from the inbox is the one who applies it.
     """
-    with database.transaction() as connection:
+    with database.transaction(bounds) as connection:
         for command in inbox.cancels(connection, run_id):
             inbox.announce(connection, run_id, command)
-    with database.transaction() as connection:
+    with database.transaction(bounds) as connection:
         commands = inbox.take_cancels(connection, run_id)
         for command in commands:
             inbox.apply_cancel(connection, run_id, command)

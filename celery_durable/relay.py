@@ -3,7 +3,7 @@
 One transaction locks due rows, publishes them, deletes them and commits. A crash in between
 publishes twice, which hints do not mind. Any number of relays may run; a row locked by one is
 skipped by others. A relay that hangs while it publishes loses its transaction, and with it its
-rows, after `outbox.HANG_TIMEOUT`. What it looks after besides, it does in another thread: a broker
+rows, after `outbox.HANG_TIMEOUT`. What it looks after besides, it does in other threads: a broker
 that hangs holds up no takeover and no command.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -71,19 +71,20 @@ class Publisher(Protocol):
         ...
 
 
-class Chores:
-    """Reaps and recovers in a thread, from `with` to its end."""
+class Chore:
+    """Something a relay looks after in a thread of its own, from `with` to its end.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    `work` returns how many tokens it moved on, and the seconds until it is due again.
+    """
+
+    def __init__(
+        self, database: Database, name: str, what: str, work: Callable[[], tuple[int, float]]
+    ) -> None:
+        self._work = work
         self._notify = Notifier(database)
-        self._reaper = Reaper()
-        self._recover_at = 0.0
-        self._outage = Outage(
-            logger, "The relay's search for the dead and the lost", shared=database.outage
-        )
+        self._outage = Outage(logger, what, shared=database.outage)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="durable-chores", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -95,28 +96,49 @@ class Chores:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._stop.wait(self._work())
+            self._stop.wait(self._once())
 
-    def _work(self) -> float:
+    def _once(self) -> float:
         """Do what is due and wake the relays for what came of it; the seconds to the next time."""
         try:
-            if self._do():
+            moved, pause = self._work()
+            if moved:
                 self._notify()
             self._outage.is_over()
         except Exception as error:  # noqa: BLE001 - a background loop
             is_expected = isinstance(error, DatabaseUnavailable)
             return self._outage.goes_on(error, is_expected=is_expected)
-        return LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
+        return pause
 
-    def _do(self) -> int:
+
+class Chores:
+    """Reaps in one thread and recovers in another: what waits for a run holds up no takeover."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reaper = Reaper()
+        self._threads = (
+            Chore(database, "durable-reaper", "The search for dead workers", self._reap),
+            Chore(database, "durable-recovery", "The search for lost hints", self._recover),
+        )
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        for chore in self._threads:
+            self._entered.enter_context(chore)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.close()
+
+    def _reap(self) -> tuple[int, float]:
         with self._database.autocommit() as connection:
             moved = self._reaper.reap(connection)
-        now = time.monotonic()
-        if now >= self._recover_at:
-            share = recover_in_turn(self._database)
-            self._recover_at = now + share.pause.total_seconds()
-            moved += share.moved
-        return moved
+        return moved, LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
+
+    def _recover(self) -> tuple[int, float]:
+        share = recover_in_turn(self._database)
+        return share.moved, share.pause.total_seconds()
 
 
 class Relay:

@@ -50,12 +50,15 @@ CONNECTING: Mapping[str, Any] = {
 """libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
 
 
-def bounded(limit: str) -> Statement:
+def bounded(limit: str, *, lock: str | None = None) -> Statement:
     """What bounds the transaction it is sent in: how long it idles, and waits for a lock."""
-    names = ("idle_in_transaction_session_timeout", "lock_timeout")
+    bounds = {"idle_in_transaction_session_timeout": limit, "lock_timeout": lock or limit}
     return Statement(
         sa.select(
-            *(sa.func.set_config(sql.word(name), sql.word(limit), sa.true()) for name in names)
+            *(
+                sa.func.set_config(sql.word(name), sql.word(value), sa.true())
+                for name, value in bounds.items()
+            )
         )
     )
 
@@ -66,6 +69,9 @@ and the relay that applies the cancel.
 """
 
 SNAPSHOT = Statement(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+BRIEFLY = bounded("10s", lock="100ms")
+"""The same for what comes again by itself, and must not be held up."""
 
 
 class Database:
@@ -130,13 +136,14 @@ class Database:
             pooled.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[PsycopgConnection]:
+    def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:
         """A connection in a transaction that commits when the block ends well.
 
-        It waits for no lock, and holds none in a frozen process, for longer than `BOUNDED` says.
+        It waits for no lock, and holds none in a frozen process, for longer than `bounds` say;
+        `BOUNDED`, if nothing else.
         """
         with self._in_transaction() as connection:
-            connection.rows(BOUNDED)
+            connection.rows(bounds or BOUNDED)
             yield connection
 
     @contextmanager

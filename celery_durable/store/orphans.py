@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -36,17 +36,13 @@ class Claimed:
 # Where the pool has no time limits of its own, nobody else ends a unit that takes too long. Where
 # it has, the unit's process is given the time to clean up in.
 _cleanup = sa.case(
-    (
-        t.worker.c.pool == sql.word("prefork"),
-        sa.literal_column(f"interval '{2 * HARD_LIMIT_AFTER} s'"),
-    ),
-    else_=sa.literal_column("interval '0'"),
+    (t.worker.c.pool == sql.word("prefork"), sa.literal_column(str(2 * HARD_LIMIT_AFTER))),
+    else_=sa.literal_column("0"),
 )
 # A worker that died had until then, not until somebody was sure of it.
 _has_timed_out: Any = sa.func.coalesce(
     t.token.c.deadline_at <= sa.func.coalesce(t.worker.c.ended_at, sql.clock), sa.false()
 )
-_is_overdue: Any = sa.func.coalesce(t.token.c.deadline_at + _cleanup < sql.clock, sa.false())
 _is_gone = sa.or_(t.worker.c.id.is_(None), t.worker.c.ended_at.is_not(None))
 
 _claimed = sa.select(
@@ -65,14 +61,36 @@ _FIND = Statement(
         _has_timed_out.label("timed_out"),
     )
     .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by, isouter=True)
-    .where(t.token.c.claimed_by.is_not(None), sa.or_(_is_gone, _is_overdue))
+    .where(t.token.c.claimed_by.is_not(None), _is_gone)
     .limit(sql.integer("batch"))
 )
 
 
 def find(connection: Connection, batch: int) -> Sequence[Claimed]:
-    """Tokens that nobody alive executes, or for too long: a level, not an edge."""
+    """Tokens that nobody alive executes: a level, not an edge."""
     return [Claimed(**row) for row in connection.rows(_FIND, {"batch": batch})]
+
+
+_LIMITED = Statement(
+    _claimed.add_columns(
+        sa.false().label("counts"),
+        sa.true().label("timed_out"),
+        (t.token.c.time_limit + _cleanup).label("limit"),
+    )
+    .join_from(t.token, t.worker, t.worker.c.id == t.token.c.claimed_by)
+    .where(
+        t.token.c.claimed_by.is_not(None),
+        t.token.c.deadline_at.is_not(None),
+        t.worker.c.ended_at.is_(None),
+    )
+)
+
+
+def limited(connection: Connection) -> Mapping[Claimed, float]:
+    """What living workers have claimed and may not execute for longer than so many seconds."""
+    rows = [dict(row) for row in connection.rows(_LIMITED)]
+    limits = [row.pop("limit") for row in rows]
+    return {Claimed(**row): limit for row, limit in zip(rows, limits, strict=True)}
 
 
 _CLAIMED_BY = Statement(

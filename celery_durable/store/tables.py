@@ -263,6 +263,7 @@ worker = sa.Table(
     _time("server_started_at"),
     _time("started_at", default=True),
     _time("expires_at"),
+    sa.Column("ttl", sa.Double, nullable=False, server_default="30"),
     _time("ended_at", nullable=True),
     sa.Index("durable_worker_live_idx", "id", postgresql_where=sa.text("ended_at IS NULL")),
 )

@@ -99,6 +99,7 @@ _REGISTER = Statement(
         ),
         server_started_at=SERVER_START,
         expires_at=sql.clock + sql.interval("ttl"),
+        ttl=sql.number("ttl_seconds"),
     )
 )
 
@@ -117,6 +118,7 @@ def register(connection: Connection, facts: WorkerFacts, ttl: float) -> None:
             "knows": json.dumps(facts.knows),
             "lock_number": facts.lock_number,
             "ttl": timedelta(seconds=ttl),
+            "ttl_seconds": ttl,
         },
     )
 
@@ -162,7 +164,6 @@ _IS_KNOWN_ELSEWHERE = Statement(
             _me.c.id == sql.uuid("worker"),
             _other.c.node_id != _me.c.node_id,
             _other.c.ended_at.is_(None),
-            _other.c.expires_at > sql.clock,
             sa.not_(_other.c.draining),
             _other.c.queues.contains(sa.func.to_jsonb(sql.text("queue"))),
             _other.c.knows.contains(
@@ -201,14 +202,17 @@ def renew(connection: Connection, worker: UUID, ttl: float) -> bool:
 
 _LOCK_IS_HERE = Statement(
     sa.update(t.worker)
-    .where(t.worker.c.id == sql.uuid("worker"))
-    .values(server_started_at=SERVER_START)
+    .where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None))
+    .values(lock_number=sql.integer("lock_number"), server_started_at=SERVER_START)
+    .returning(t.worker.c.id)
 )
 
 
-def lock_is_here(connection: Connection, worker: UUID) -> None:
-    """Say that the server of this very connection has the worker's lock."""
-    connection.rows(_LOCK_IS_HERE, {"worker": worker})
+def lock_is_here(connection: Connection, worker: UUID, number: int | None) -> bool:
+    """Say that the server of this very connection has a lock of this number, which the worker holds
+    from now on, or none; False when the worker has ended.
+    """
+    return one(connection, _LOCK_IS_HERE, {"worker": worker, "lock_number": number}) is not None
 
 
 _END = Statement(

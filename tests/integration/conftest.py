@@ -35,7 +35,7 @@ def relays(world: World) -> Iterator[Relays]:
     for one in relays.made:
         one.stop()
     for thread in set(threading.enumerate()) - before:
-        if thread.name != "durable-liveness":
+        if thread.name not in ("durable-liveness", "durable-lock"):
             thread.join(PATIENCE)
     for one in relays.made:
         one.close()

@@ -63,7 +63,6 @@ ELSEWHERE = {
     "lives": "SELECT",
     "has ended": "UPDATE durable_worker SET ended_at = now() WHERE id = %(other)s",
     "stops": "UPDATE durable_worker SET draining = true WHERE id = %(other)s",
-    "has expired": "UPDATE durable_worker SET expires_at = now() WHERE id = %(other)s",
     "consumes another queue": "UPDATE durable_worker SET queues = '[\"other\"]'"
     " WHERE id = %(other)s",
     "is of the same node": "UPDATE durable_worker SET node_id ="

@@ -11,6 +11,7 @@ from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import tokens
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
 
@@ -102,6 +103,53 @@ def test_a_worker_that_cannot_take_its_lock_again_lives_while_it_renews(
         assert world.reap(other) == 0  # after the longest grace
     wait_until(lambda: world.lock_holder(worker), message="the lock to be taken again")
     assert worker_id(worker) == me
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize("table", ["token", "run", "outbox"])
+def test_a_worker_renews_and_keeps_its_lock_whatever_table_is_locked(
+    world: World, table: str
+) -> None:
+    """P4: by VACUUM FULL, for instance; what else it does waits for that, and it does not."""
+    worker = world.worker(worker_ttl=0.6)
+    me = worker_id(worker)
+    seen: set[Any] = set()
+
+    def renewals() -> int:
+        seen.add(world.one("SELECT expires_at FROM durable_worker WHERE id = %s", me))
+        return len(seen)
+
+    with world.connect() as holder, holder.transaction():
+        holder.execute(f"LOCK TABLE durable_{table} IN ACCESS EXCLUSIVE MODE".encode())
+        wait_until(lambda: renewals() > 4, timeout=5, message="renewals")
+        before = world.lock_holder(worker)
+        cut_lock_connection(world, worker)
+        wait_until(
+            lambda: world.lock_holder(worker) not in (None, before),
+            timeout=5,
+            message="a lock to be taken",
+        )
+    assert worker_id(worker) == me
+
+
+def test_nobody_is_dead_after_the_table_of_workers_was_locked_for_longer_than_their_ttl(
+    world: World, relays: Relays
+) -> None:
+    """P4: nobody could renew, and nobody could see it."""
+    worker = world.worker(worker_ttl=0.6)
+    me = worker_id(worker)
+    relays.run(world.worker(), Recorder())
+    expired = "SELECT expires_at + interval '0.6 s' < clock_timestamp() FROM durable_worker"
+    with world.connect() as holder, holder.transaction():
+        holder.execute(b"LOCK TABLE durable_worker IN ACCESS EXCLUSIVE MODE")
+
+        def has_expired() -> bool:
+            (row,) = holder.execute(expired.encode()).fetchall()
+            return any(row.values())
+
+        wait_until(has_expired, message="more than the TTL to pass")
+    renewed = "SELECT expires_at > clock_timestamp() FROM durable_worker WHERE id = %s"
+    wait_until(lambda: world.one(renewed, me), message="the worker to renew")
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
 
 

@@ -15,6 +15,7 @@ import pytest
 from celery_durable import Durable, recovery
 from celery_durable.recovery import recover_in_turn
 from celery_durable.store import deaths, orphans, stalled, tokens
+from celery_durable.store.deaths import Doom
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
 
 PROCESSES = 10
@@ -262,8 +263,8 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     token_id = claimed_by_the_dead(world)
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
-        (dead,) = deaths.lifeless(connection)
-        deaths.declare_dead(connection, {dead: 0.0})
+        dead = next(one for one in deaths.look(connection) if one.is_unlocked)
+        assert deaths.declare_dead(connection, [Doom(dead, 0.0, is_silent=False)])
         (orphan,) = orphans.find(connection, 10)
         assert orphans.free(connection, orphan, uuid4())
         newer = uuid4()

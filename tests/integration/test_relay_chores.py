@@ -8,6 +8,8 @@ from uuid import UUID
 
 from celery_durable import Durable
 from celery_durable.relay import Published
+from celery_durable.store import inbox
+from celery_durable.store.inbox import Cancel
 from celery_durable.store.outbox import Message
 from tests.integration.driving import PATIENCE, Gate, World, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
@@ -72,3 +74,23 @@ def test_what_was_freed_is_published_though_nobody_polls(world: World, relays: R
         relays.made[0].stop()
         victim.notify._last = 0.0
         victim.notify()
+
+
+def test_a_command_that_cannot_be_applied_holds_up_no_takeover(
+    world: World, relays: Relays
+) -> None:
+    """P5: somebody has locked the tokens of other runs for long."""
+    with a_worker_at_work(world) as (victim, token_id):
+        stuck = [victim.start("slow", {}) for _ in range(3)]
+        with world.connect() as holder, holder.transaction():
+            for run in stuck:
+                holder.execute("SELECT FROM durable_token WHERE run_id = %s FOR UPDATE", [run.id])
+                with victim.database.autocommit() as connection:
+                    inbox.send(connection, run.id, Cancel(compensate=False, reason=None))
+            relays.run(world.worker(), Recorder())
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: world.one(waiting), message="a command to wait")
+            world.kill(victim)
+            claim = "SELECT claimed_by FROM durable_token WHERE id = %s"
+            freed = "the token to be freed"
+            wait_until(lambda: world.one(claim, token_id) is None, timeout=5, message=freed)

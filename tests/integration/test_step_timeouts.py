@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy, recovery
+from celery_durable.core.token import Flags
 from celery_durable.errors import StepTimeout
 from celery_durable.recovery import Reaper
 from tests.integration.driving import Clock, Gate, World, noting, spawn
 from tests.integration.forks import advance, ended, messages, standing
 
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one that reapers look at."""
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock)
+    return clock
 
 
 class Late:
@@ -80,6 +89,36 @@ def test_a_claim_within_its_time_is_left_alone(world: World) -> None:
     world.drain(scene.other)
     assert scene.tries == [1]
     assert scene.run.result(timeout=0)["slow"] == "too late"
+
+
+def test_a_claim_is_freed_when_it_was_watched_for_longer_than_its_limit(
+    world: World, clock: Clock
+) -> None:
+    """P4, P5: whatever the database's clock says, which was set back by an hour here."""
+    scene = Late(world)
+    world.rows("UPDATE durable_token SET deadline_at = deadline_at + interval '1 hour'")
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert reaper.reap(connection) == 0
+        clock.now += 8.9
+        assert reaper.reap(connection) == 0
+        clock.now += 0.2
+        assert reaper.reap(connection) == 1
+    scene.let_go()
+    assert scene.token()["flags"] == Flags.TIMED_OUT
+
+
+def test_a_clock_of_the_database_that_is_set_forward_ends_no_time(world: World) -> None:
+    """P4: all deadlines have passed by it."""
+    scene = Late(world)
+    world.rows("UPDATE durable_token SET deadline_at = deadline_at - interval '1 hour'")
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        assert [reaper.reap(connection) for _ in range(2)] == [0, 0]
+    assert recovery.recover(scene.other.database) == 0
+    scene.let_go()
+    world.drain(scene.other)
+    assert scene.tries == [1]
 
 
 @pytest.mark.parametrize("kind", ["step", "parallel", "map"])
@@ -170,18 +209,18 @@ def test_a_worker_that_dies_before_the_deadline_has_crashed(world: World) -> Non
 
 
 def test_a_worker_that_seemed_dead_before_the_deadline_has_crashed(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """P5: though the time is up by when it is declared dead."""
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
+    monkeypatch.setattr(recovery, "GRACE", 5.0)
     scene = Late(world)
     world.kill(scene.slow)
     reaper = Reaper()
     with scene.other.database.autocommit() as connection:
-        assert reaper.reap(connection) == 0
+        for _ in range(5):
+            assert reaper.reap(connection) == 0
+            clock.now += 1.0
         world.rows(PASS_DEADLINE)
-        clock.now = 60.0
         assert reaper.reap(connection) == 1
     token = scene.token()
     assert (token["attempt"], token["crashes"], token["flags"]) == (1, 1, 0)

@@ -9,6 +9,8 @@ import pytest
 from celery_durable import Durable, recovery
 from celery_durable.recovery import Reaper
 from celery_durable.store import deaths, workers
+from celery_durable.store.connection import Connection
+from celery_durable.store.deaths import Doom
 from tests.integration.driving import (
     Clock,
     Define,
@@ -24,8 +26,16 @@ from tests.integration.driving import (
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is found free is a death at once; one test here is about the grace."""
-    for grace in ("GRACE", "GRACE_OF_MANY", "RENEWAL_GRACE"):
+    for grace in ("GRACE", "GRACE_OF_MANY"):
         monkeypatch.setattr(recovery, grace, 0.0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one that reapers look at."""
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock)
+    return clock
 
 
 class Scene:
@@ -108,10 +118,7 @@ def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
     scene = Scene(world)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        assert (
-            len(deaths.declare_dead(connection, dict.fromkeys(deaths.lifeless(connection), 0.0)))
-            == 1
-        )
+        assert len(deaths.declare_dead(connection, unlocked(connection))) == 1
 
     assert scene.reap() == 1
     world.drain(scene.other)
@@ -287,12 +294,10 @@ def test_a_lock_that_is_free_for_a_moment_is_no_death(
 
 
 def test_a_lock_that_is_lost_twice_is_no_death(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """P4: the worker has taken it again, and so renewed, between two looks that find it free."""
     monkeypatch.setattr(recovery, "GRACE", 1.0)
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
     scene = Scene(world)
     hung = worker_id(scene.hung)
     world.kill(scene.hung)
@@ -308,12 +313,10 @@ def test_a_lock_that_is_lost_twice_is_no_death(
 
 
 def test_several_nodes_that_lose_their_locks_at_once_have_longer(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     """P4: what is broken is the way to Postgres, and many workers are coming back."""
-    monkeypatch.setattr(recovery, "GRACE_OF_MANY", 10.0)
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
+    monkeypatch.setattr(recovery, "GRACE_OF_MANY", 3.0)
     scene = Scene(world)
     third = world.worker(scene.define())
     hung, idle = worker_id(scene.hung), worker_id(third)
@@ -321,7 +324,7 @@ def test_several_nodes_that_lose_their_locks_at_once_have_longer(
     world.kill(third)
     reaper = Reaper()
     with scene.other.database.autocommit() as connection:
-        for seconds in (0.0, 1.0, 9.0):
+        for seconds in (0.0, 1.0, 2.0):
             clock.now = seconds
             assert reaper.reap(connection) == 0
         with third.database.autocommit() as back:
@@ -340,24 +343,73 @@ def test_a_worker_that_renews_as_it_is_declared_dead_is_not(world: World) -> Non
     hung = worker_id(scene.hung)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        (seen,) = deaths.lifeless(connection)
+        seen = unlocked(connection)
+        assert len(seen) == 1
         assert workers.renew(connection, hung, 30.0)
-        assert not deaths.declare_dead(connection, {seen: 0.0})
-        (seen,) = deaths.lifeless(connection)
-        assert deaths.declare_dead(connection, {seen: 0.0})
+        assert not deaths.declare_dead(connection, seen)
+        assert deaths.declare_dead(connection, unlocked(connection))
     scene.let_go()
 
 
-def test_a_worker_that_expired_in_an_outage_of_all_may_still_renew(
-    world: World, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_dies_by_its_ttl_when_it_was_watched_for_so_long(
+    world: World, clock: Clock
 ) -> None:
-    """P5: a reaper may find Postgres again before it does."""
-    monkeypatch.setattr(recovery, "RENEWAL_GRACE", 1000.0)
+    """P5: it hangs, and holds its lock; the database's clock was set back by an hour meanwhile."""
     scene = Scene(world)
-    world.expire(scene.hung)
+    world.rows("UPDATE durable_worker SET expires_at = expires_at + interval '1 hour'")
     reaper = Reaper()
     with scene.other.database.autocommit() as connection:
-        assert [reaper.reap(connection) for _ in range(3)] == [0, 0, 0]
-        monkeypatch.setattr(recovery, "RENEWAL_GRACE", 0.0)
+        for _ in range(30):
+            assert reaper.reap(connection) == 0
+            assert workers.renew(connection, worker_id(scene.other), 30.0)
+            clock.now += 1.0
         assert reaper.reap(connection) == 1
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 1
     scene.let_go()
+
+
+def test_a_clock_of_the_database_that_is_set_forward_kills_nobody(
+    world: World, clock: Clock
+) -> None:
+    """P4: all have expired by it, and each renews at its own time."""
+    scene = Scene(world)
+    world.rows("UPDATE durable_worker SET expires_at = expires_at - interval '1 hour'")
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        for _ in range(29):
+            assert reaper.reap(connection) == 0
+            clock.now += 1.0
+    assert recovery.recover(scene.other.database) == 0
+    assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
+    scene.let_go()
+    assert scene.log == ["a", "b"]
+
+
+def test_time_in_which_nobody_could_look_kills_nobody(world: World, clock: Clock) -> None:
+    """P4: after an outage that all were in, a reaper may find Postgres before the others do."""
+    scene = Scene(world)
+    reaper = Reaper()
+    with scene.other.database.autocommit() as connection:
+        for _ in range(10):
+            assert reaper.reap(connection) == 0
+            clock.now += 3600.0
+    scene.let_go()
+
+
+def test_a_reaper_waits_for_no_row_of_a_worker(world: World) -> None:
+    """P5: whoever has it locked; of two dead, the other is found."""
+    locked, scene = Scene(world), Scene(world)
+    world.kill(locked.hung)
+    world.kill(scene.hung)
+    with world.connect() as holder, holder.transaction():
+        row = [worker_id(locked.hung)]
+        holder.execute("SELECT FROM durable_worker WHERE id = %s FOR UPDATE", row)
+        assert spawn(scene.reap).result(5) == 1
+    assert locked.reap() == 1
+    locked.let_go()
+    scene.let_go()
+
+
+def unlocked(connection: Connection) -> list[Doom]:
+    """The workers whose lock is free, to be declared dead."""
+    return [Doom(one, 0.0, is_silent=False) for one in deaths.look(connection) if one.is_unlocked]

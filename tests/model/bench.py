@@ -17,13 +17,14 @@ from celery_durable.checks import StartOptions
 from celery_durable.client import Client
 from celery_durable.engine import Engine
 from celery_durable.liveness import Liveness
-from celery_durable.recovery import Reaper, recover
+from celery_durable.recovery import recover
 from celery_durable.store import orphans, runs
 from tests.integration.driving import Define, make_durable
 from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
 from tests.model.laws import Plans
 from tests.model.stage import Record, Stage
 from tests.model.world import Limits, Seat, World
+from tests.timekeeping import Timekeeper
 
 NOTHING_GOES_WRONG = Limits()
 
@@ -195,7 +196,7 @@ class Bench:
 
     def _expire(self, seat: Seat) -> None:
         self.stage.run(
-            "UPDATE public.durable_worker SET expires_at = model.clock_timestamp()"
+            "UPDATE public.durable_worker SET ttl = 0, expires_at = model.clock_timestamp()"
             " - interval '1 second' WHERE id = %s",
             seat.worker,
         )
@@ -210,7 +211,7 @@ class Bench:
 
     def reap(self, world: World) -> World:
         with self.database.autocommit() as connection:
-            Reaper().reap(connection)
+            Timekeeper().reap(connection)
         return self.after(world)
 
     def recover(self, world: World) -> World:
@@ -220,7 +221,7 @@ class Bench:
             " wake_at = wake_at - CASE WHEN wake_at <= model.clock_timestamp()"
             " THEN interval '1 day' ELSE interval '0' END"
         )
-        recover(self.database, Reaper())
+        recover(self.database, Timekeeper())
         return self.after(world)
 
     def audit(self, world: World) -> World:
@@ -289,8 +290,6 @@ def modelled() -> Iterator[None]:
         patch.object(launching, "uuid4", new_id),
         patch.object(launching, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
-        # Who seems dead is dead: the grace is a time, and none passes here.
-        patch.object(recovery, "RENEWAL_GRACE", 0.0),
         patch.object(runs, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
     ):

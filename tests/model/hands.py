@@ -179,7 +179,7 @@ class ModelDatabase(Database):
         yield HandConnection(self._stage, together=False)
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
+    def transaction(self, bounds: Statement | None = None) -> Iterator[Any]:  # noqa: ARG002 - nobody waits here
         at_work = hand()
         if at_work is not None:
             at_work.stop()

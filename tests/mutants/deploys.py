@@ -50,15 +50,6 @@ DEPLOYS = (
         tests=(f"{SOON}[has ended]",),
     ),
     Mutant(
-        name="expired-workers-take-nothing",
-        promise="P10",
-        takes_out="passing over workers that have not renewed",
-        at=f"{WORKERS}:_IS_KNOWN_ELSEWHERE",
-        old="_other.c.expires_at > sql.clock,",
-        new="",
-        tests=(f"{SOON}[has expired]",),
-    ),
-    Mutant(
         name="draining-workers-take-nothing",
         promise="P10",
         takes_out="passing over workers that were told to stop",

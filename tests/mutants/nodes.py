@@ -233,9 +233,9 @@ ONE_AFTER_THE_OTHER = (
         name="overdue-claims",
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
-        at=f"{ORPHANS}:_FIND",
-        old="sa.or_(_is_gone, _is_overdue)",
-        new="_is_gone",
+        at="celery_durable.recovery:Reaper.reap",
+        old="(*orphans.find(connection, BATCH), *self._overdue(connection))",
+        new="orphans.find(connection, BATCH)",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
     ),
 )

@@ -84,17 +84,6 @@ UNSTUCK = (
         ),
     ),
     Mutant(
-        name="grace-for-the-expired",
-        promise="P5",
-        takes_out="looking twice at a worker that has expired",
-        at="celery_durable.recovery:Reaper._declare_dead",
-        old="(RENEWAL_GRACE if one.is_expired else grace)",
-        new="(0.0 if one.is_expired else grace)",
-        tests=(
-            f"{TESTS}/test_takeover.py::test_a_worker_that_expired_in_an_outage_of_all_may_still_renew",
-        ),
-    ),
-    Mutant(
         name="disowned-places",
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",

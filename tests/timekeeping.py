@@ -1,0 +1,33 @@
+"""A reaper that need not watch for as long as a time limit lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from celery_durable.recovery import Reaper
+from celery_durable.store import orphans
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.orphans import Claimed
+
+_PAST_DEADLINE = Statement(
+    sa.select(
+        t.token.c.fence,
+        sa.extract("epoch", sa.func.clock_timestamp() - t.token.c.deadline_at).label("seconds"),
+        t.token.c.time_limit,
+    ).where(t.token.c.deadline_at.is_not(None))
+)
+
+
+class Timekeeper(Reaper):
+    """Has watched every claim from its beginning, and believes the database's clock."""
+
+    def _overdue(self, connection: Connection) -> Sequence[Claimed]:
+        past = {
+            row["fence"]: (row["time_limit"] or 0.0) + float(row["seconds"])
+            for row in connection.rows(_PAST_DEADLINE)
+        }
+        limited = orphans.limited(connection)
+        return [one for one, limit in limited.items() if past.get(one.fence, 0.0) > limit]
