@@ -7,12 +7,14 @@ A worker asks for the token it has claimed, and tells the others in advance wher
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from celery_durable.core.claim import Claim
+from celery_durable.core.journey import has_come
 from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of, part_of
 from celery_durable.core.plan import (
     Outline,
@@ -22,10 +24,11 @@ from celery_durable.core.plan import (
     StepNode,
     bodies_of,
     incompatible,
+    kind_of,
 )
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.units import body, fits, is_between_steps
-from celery_durable.store import definitions, workers
+from celery_durable.store import definitions, journal, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.definitions import Place
@@ -33,6 +36,11 @@ from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 
 logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_AFTER = 10.0
+"""Seconds after which a definition that some runs cannot go on with is compared with the stored
+one again.
+"""
 
 
 class Knowledge:
@@ -42,6 +50,8 @@ class Knowledge:
         self._database = database
         self._registry = registry
         self._parked: dict[tuple[str, int], frozenset[str]] = {}
+        self._disowned: dict[tuple[str, int], frozenset[str]] = {}
+        self._look_again_at: dict[tuple[str, int], float] = {}
         self._warned: set[tuple[str, int, str]] = set()
 
     def workflow_for(self, claim: Claim) -> Workflow | None:
@@ -72,10 +82,13 @@ class Knowledge:
         return workers.is_known_elsewhere(connection, claim.worker, claim.queue, key, place)
 
     def disown(self, claim: Claim) -> None:
-        """The run has been where its token stands: leave that place to others, for every run."""
+        """The run has been where its token stands: leave that place to others.
+
+        That holds for runs that have come there as others have it.
+        """
         run, node = claim.run, claim.token.node
         key = (run.workflow, run.version)
-        self._parked[key] = self._parked.get(key, frozenset()) | {node}
+        self._disowned[key] = self._disowned.get(key, frozenset()) | {node}
         logger.error(
             "Run %s comes to %s once more, which is in its journal: workflow %r version %d has its"
             " nodes in another order here than in other workers. This worker leaves %r alone; give"
@@ -87,15 +100,34 @@ class Knowledge:
         )
 
     def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
-        return knows(workflow, token) and token.node not in self._parked_of(workflow)
+        if not knows(workflow, token):
+            return False
+        return token.node not in self._parked_of(workflow) or self._has_come(workflow, token)
+
+    def _has_come(self, workflow: Workflow, token: Token) -> bool:
+        """Whether a run at a place that others' runs cannot go on from has come there our way."""
+        plan = workflow.plan
+        with self._database.autocommit() as connection:
+            stored = definitions.find(connection, plan.workflow, plan.version)
+            passed = journal.passed(connection, token)
+        kinds = stored.kinds if stored is not None else {}
+        node = plan.find(token.node)
+        # The journal does not say of which kind the node is where the run stands.
+        is_as_it_was = node is None or kinds.get(node.name, kind_of(node)) == kind_of(node)
+        return is_as_it_was and passed is not None and has_come(plan, token, passed)
 
     def _parked_of(self, workflow: Workflow) -> frozenset[str]:
-        """The nodes whose runs this process leaves alone; held against the stored plan once."""
+        """The nodes where some runs cannot go on here.
+
+        The stored plan is asked once, and from time to time for as long as there are such nodes.
+        """
         key = (workflow.name, workflow.version)
-        if key not in self._parked:
+        known = self._parked.get(key)
+        if known is None or (known and time.monotonic() >= self._look_again_at[key]):
             with self._database.autocommit() as connection:
-                self._parked[key] = definitions.reconcile(connection, workflow.plan)
-        return self._parked[key]
+                known = self._parked[key] = definitions.reconcile(connection, workflow.plan)
+            self._look_again_at[key] = time.monotonic() + LOOK_AGAIN_AFTER
+        return known | self._disowned.get(key, frozenset())
 
     def _warn(self, claim: Claim, workflow: Workflow | None) -> None:
         run = claim.run

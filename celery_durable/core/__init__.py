@@ -19,5 +19,6 @@ changes. `tests/unit/test_core_is_pure.py` holds the room to it.
     waits        forking, choosing, waiting
     rollback     cancelling, and the way back
     decide       plan, token, event -> decision
+    journey      whether a run has come the way that a plan says
     diagram      plans and tables of changes as pictures
 """

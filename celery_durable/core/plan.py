@@ -340,6 +340,11 @@ class Outline:
         return tuple(name for name, _ in self.nodes)
 
     @property
+    def kinds(self) -> Mapping[str, str]:
+        """The nodes' kinds by name."""
+        return dict(self.nodes)
+
+    @property
     def first_position(self) -> int | None:
         """The number of the iteration that a run begins with, if it begins with a loop."""
         return 0 if self.nodes[0][1] == _KINDS[LoopNode] else None

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.core.decision import JournalRecord, Outcome
+from celery_durable.core.decision import Gathers, JournalRecord, Outcome
 from celery_durable.core.event import Undo
 from celery_durable.core.failure import ErrorRecord
+from celery_durable.core.journey import Passed
 from celery_durable.core.names import compensated_by
 from celery_durable.core.token import Token
 from celery_durable.store import sql
@@ -130,3 +131,28 @@ def completed_nodes(connection: Connection, run_id: UUID) -> Sequence[str]:
     """The names of the nodes that have completed, in order of completion."""
     parameters = {"run_id": run_id, "outcome": Outcome.COMPLETED}
     return [row["unit"] for row in connection.rows(_COMPLETED, parameters)]
+
+
+_PASSED = Statement(
+    sa.select(t.journal.c.unit, t.journal.c.gathers)
+    .where(
+        t.journal.c.run_id == sql.uuid("run_id"),
+        sa.or_(
+            sa.and_(
+                t.journal.c.unit == t.journal.c.node,
+                t.journal.c.outcome == sql.text("outcome"),
+            ),
+            t.journal.c.unit == sql.text("unit"),
+        ),
+    )
+    .order_by(t.journal.c.seq)
+)
+
+
+def passed(connection: Connection, token: Token) -> Passed | None:
+    """The nodes that the token's run has completed; None if its unit is recorded already."""
+    parameters = {"run_id": token.run_id, "outcome": Outcome.COMPLETED, "unit": token.unit}
+    rows = connection.rows(_PASSED, parameters)
+    if any(row["unit"] == token.unit for row in rows):
+        return None
+    return [(row["unit"], row["gathers"] and Gathers(row["gathers"])) for row in rows]

@@ -10,6 +10,7 @@ TESTS = "tests/integration"
 DEFINITIONS = f"{TESTS}/test_definitions.py"
 DEPLOYED = f"{TESTS}/test_definitions_deploys.py"
 SOON = f"{DEPLOYED}::test_what_somebody_else_knows_is_offered_again_soon"
+EDITED = f"{TESTS}/test_edited_in_place.py"
 CHECK = f"{TESTS}/test_cli_check.py"
 
 DEPLOYS = (
@@ -104,6 +105,27 @@ DEPLOYS = (
         tests=(
             f"{DEFINITIONS}::test_a_cancel_that_compensates_waits_for_a_worker_that_knows_the_run",
         ),
+    ),
+    Mutant(
+        name="new-runs-pass",
+        promise="P10",
+        takes_out="telling by the journal which runs have come by the edited definition",
+        at=f"{KNOWLEDGE}:Knowledge._can_go_on",
+        old="or self._has_come(workflow, token)",
+        new="",
+        tests=(
+            f"{EDITED}::test_runs_of_the_new_definition_pass_where_old_ones_were_left_alone",
+            f"{EDITED}::test_new_runs_pass_where_one_of_another_order_was_met",
+        ),
+    ),
+    Mutant(
+        name="looks-at-the-definition-again",
+        promise="P10",
+        takes_out="holding an edited definition against the stored one again",
+        at=f"{KNOWLEDGE}:Knowledge._parked_of",
+        old="if known is None or (known and",
+        new="if known is None or (False and",
+        tests=(f"{EDITED}::test_a_node_of_another_kind_is_passed_once_no_run_stands_there",),
     ),
     Mutant(
         name="check-of-what-comes-before",

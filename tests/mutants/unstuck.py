@@ -88,7 +88,7 @@ UNSTUCK = (
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",
         at="celery_durable.knowledge:Knowledge.disown",
-        old="self._parked[key] = self._parked.get(key, frozenset()) | {node}",
+        old="self._disowned[key] = self._disowned.get(key, frozenset()) | {node}",
         new="_ = node",
         tests=(
             f"{TESTS}/test_reordered_nodes.py::test_a_recorded_unit_is_met_once_and_then_left_alone",
