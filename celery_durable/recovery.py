@@ -242,5 +242,5 @@ def apply_commands(database: Database, run_id: UUID, bounds: Statement | None = 
         for command in commands:
             inbox.apply_cancel(connection, run_id, command)
         if commands:
-            inbox.put_hint(connection, run_id)
+            inbox.call(connection, run_id)
     return bool(commands)

@@ -3,7 +3,7 @@
 One transaction locks due rows, publishes them, deletes them and commits. A crash in between
 publishes twice, which hints do not mind. Any number of relays may run; a row locked by one is
 skipped by others. A relay that hangs while it publishes loses its transaction, and with it its
-rows, after `outbox.HANG_TIMEOUT`. What it looks after besides, it does in other threads: a broker
+rows, after `due.HANG_TIMEOUT`. What it looks after besides, it does in other threads: a broker
 that hangs holds up no takeover and no command.
 """
 
@@ -18,16 +18,17 @@ from typing import Any, Protocol, Self
 
 import psycopg
 
+from celery_durable.backlog import Backlog
 from celery_durable.backpressure import Backpressure
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.outage import Outage
 from celery_durable.recovery import LOOK_AGAIN_AFTER, Reaper, recover_in_turn
 from celery_durable.settings import Settings
-from celery_durable.store import outbox
+from celery_durable.store import due
 from celery_durable.store.connection import Connection, PsycopgConnection
 from celery_durable.store.database import Database
+from celery_durable.store.due import Message
 from celery_durable.store.notify import LINGER, Listener, Notifier
-from celery_durable.store.outbox import Message
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,10 @@ class Published:
 
 
 class Publisher(Protocol):
-    """The way into the broker."""
+    """The way into the broker; `lowest_first`: for which 0 is the highest priority."""
+
+    @property
+    def lowest_first(self) -> bool: ...
 
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer.
@@ -154,6 +158,7 @@ class Relay:
         self._outage = Outage(logger, "The relay", shared=database.outage)
         self._backpressure = Backpressure(logger)
         self._chores = Chores(database)
+        self._backlog = Backlog(lowest_first=publisher.lowest_first)
         self.published = 0
 
     def run(self) -> None:
@@ -193,11 +198,14 @@ class Relay:
                 return 0.0
             return LINGER if taken or notified else self._pause()
         except BrokerUnavailable as error:
+            self._backlog.start_over()
             return self._outage.goes_on(error)
         except DatabaseUnavailable as error:
+            self._backlog.start_over()
             self._disconnect()
             return self._outage.goes_on(error)
         except Exception as error:  # noqa: BLE001 - a background loop
+            self._backlog.start_over()
             self._disconnect()
             self._publisher.close()
             return self._outage.goes_on(error, is_expected=False)
@@ -205,11 +213,12 @@ class Relay:
     def _publish_batch(self, connection: PsycopgConnection) -> int:
         """One transaction: lock, publish, delete. Returns how many rows were looked at."""
         outage: BrokerUnavailable | None = None
+        batch, paused = self._settings.relay_batch, self._backpressure.paused()
         try:
+            if not self._backlog.look(connection, batch, paused):
+                return 0
             with connection.raw.transaction():
-                messages = outbox.take_due(
-                    connection, self._settings.relay_batch, self._backpressure.paused()
-                )
+                messages = self._backlog.take(connection, batch, paused)
                 try:
                     published = self._publisher.publish(messages) if messages else Published(())
                 except BrokerUnavailable as error:
@@ -227,8 +236,10 @@ class Relay:
         sent = frozenset(published.sent)
         took = {message.queue for message in messages if message.id in sent}
         self._backpressure.note(published.full, took)
+        kept = {message.id for message in messages} - sent - published.refused.keys()
+        self._backlog.give_back(kept)
         if published.sent:
-            outbox.delete(connection, published.sent)
+            due.delete(connection, published.sent)
             self.published += len(published.sent)
         for message in messages:
             why = published.refused.get(message.id)
@@ -241,16 +252,17 @@ class Relay:
                     delay,
                     why,
                 )
-                outbox.postpone(connection, message.id, why, delay)
+                due.postpone(connection, message.id, why, delay)
 
     def _pause(self) -> float:
         """Until the next row is due, but never longer than the poll interval."""
-        pause = min(self._settings.poll_interval, self._backpressure.seconds_to_next())
-        until_row = outbox.seconds_to_next(self._connection(), self._backpressure.paused())
-        if until_row is None:
-            return pause
-        # A row that is due and was not taken is in another relay's hands.
-        return min(pause, until_row if until_row > 0 else BUSY_PAUSE)
+        backpressure = self._backpressure
+        pause = min(self._settings.poll_interval, backpressure.seconds_to_next())
+        sight = self._backlog.sight
+        if sight.has_come or not sight.queues <= {*backpressure.paused()}:
+            # It was not taken: it is in another relay's hands.
+            return min(pause, BUSY_PAUSE)
+        return pause if sight.seconds_to_next is None else min(pause, sight.seconds_to_next)
 
     def _connection(self) -> PsycopgConnection:
         if self._raw is None or self._raw.closed:

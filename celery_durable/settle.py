@@ -238,8 +238,7 @@ class Settler:
                 self._notify()
             return self._waiting(claim, then)
         if written.release is not None:
-            if then.delay <= 0:
-                self._notify()
+            self._notify_of(then.delay)
             return None
         status, error = claim.run.status, claim.run.error
         if decision.run is not None:
@@ -304,7 +303,11 @@ class Settler:
         A token that was claimed before it was due, because it is flagged, keeps its time.
         """
         self._patience.ask(lambda connection: tokens.release(connection, claim, delay))
-        if delay <= 0:
+        self._notify_of(delay)
+
+    def _notify_of(self, delay: float) -> None:
+        """Wake the relays, unless they look by themselves before the message is due."""
+        if delay < self._settings.poll_interval:
             self._notify()
 
     def put_back_for_later(self, claim: Claim) -> None:

@@ -33,7 +33,7 @@ from celery_durable.store.connection import (
     Statement,
     one,
 )
-from celery_durable.store.outbox import clear_timers, hint_of, insert_hints, put_hints
+from celery_durable.store.outbox import AT_ONCE, clear_timers, hint_of, insert_hints, put_hints
 from celery_durable.store.shapes import Release, Shape, parameters_of, shape_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
@@ -176,8 +176,7 @@ _MOVED = {
     "failures": sql.json("failures"),
     "progress": sa.null(),
     "since": sql.clock,
-    # No delay is no time at all: it waits for ever.
-    "wake_at": sql.clock + sql.interval("delay"),
+    "wake_at": sql.later("delay"),
 }
 
 _RARE = {
@@ -243,7 +242,7 @@ def _next_told(held: Any) -> Any:
         .limit(sa.literal_column("1"))
         .cte("next_waiting")
     )
-    return put_hints(waiting, at=sql.clock)
+    return put_hints(waiting, at=AT_ONCE)
 
 
 def _recorded(held: Any, shape: Shape) -> Any:
@@ -317,4 +316,4 @@ def _parent_told(held: Any) -> Any:
         )
         .cte("parent")
     )
-    return put_hints(parent, at=sql.clock)
+    return put_hints(parent, at=AT_ONCE)

@@ -18,7 +18,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from celery_durable.core.decision import Branch, Fork, Leave
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.outbox import ADVANCE, HINT_COLUMNS, hint_of, insert_hints, options_of
+from celery_durable.store.outbox import (
+    ADVANCE,
+    AT_ONCE,
+    HINT_COLUMNS,
+    clear_hints,
+    hint_of,
+    insert_hints,
+    options_of,
+    priority_of,
+)
 
 GATE = {
     "remaining": sql.integer("total"),
@@ -90,10 +99,21 @@ def forked(held: Any) -> list[Any]:
         )
         .cte("items")
     )
-    return [_hinted(opened).cte("hinted_branches"), stored]
+    hinted = _hinted(opened, crowd=_crowd(opened)).cte("hinted_branches")
+    return [hinted, stored]
 
 
-def _hinted(opened: Any) -> Any:
+NO_CROWD: Any = sa.literal_column("0")
+
+
+def _crowd(opened: Any) -> Any:
+    """The logarithm of how many messages of the same fork go before (`due.Lane`)."""
+    before = sa.func.min(opened.c.position) // sql.integer("chunk")
+    counted: Any = sa.cast(before + sa.literal_column("1"), sa.Double())
+    return sa.func.floor(sa.func.ln(counted) / sa.literal_column("ln(2)"))
+
+
+def _hinted(opened: Any, *, crowd: Any) -> Any:
     """Hints for new branches; a chunk of them shares a message."""
     grouped = [
         opened.c.run_id,
@@ -112,10 +132,13 @@ def _hinted(opened: Any) -> Any:
         sql.word(ADVANCE),
         sa.func.json_agg(aggregate_order_by(opened.c.id, first)),
         options_of(opened, named),
-        sql.clock,
+        opened.c.queue,
+        priority_of(opened),
+        AT_ONCE,
+        crowd,
     )
     return sa.insert(t.outbox).from_select(
-        list(HINT_COLUMNS), sa.select(*columns).group_by(*grouped)
+        [*HINT_COLUMNS, "crowd"], sa.select(*columns).group_by(*grouped)
     )
 
 
@@ -147,8 +170,10 @@ def left(held: Any, *, stops: bool) -> list[Any]:
         joined.c.remaining == sa.literal_column("0")
     )
     parts = [taken, insert_hints(told).cte("parent_hinted")]
-    if not stops:
-        parts.append(_hinted(_opened(held, taken)).cte("hinted_branches"))
+    if stopped is not None:
+        parts.append(clear_hints(stopped).cte("cleared_of_stopped"))
+    else:
+        parts.append(_hinted(_opened(held, taken), crowd=NO_CROWD).cte("hinted_branches"))
     return parts
 
 

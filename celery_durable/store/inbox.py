@@ -19,7 +19,7 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
-from celery_durable.store.outbox import clear_timers, put_hints
+from celery_durable.store.outbox import AT_ONCE, call_once, clear_hints, put_hints
 
 CANCEL = "cancel"
 
@@ -125,7 +125,7 @@ _idle = sa.select(_locked.c.id).where(
 
 _ended = sa.delete(t.token).where(t.token.c.id.in_(_idle)).returning(t.token.c.id).cte("ended")
 
-_END_BRANCHES = Statement(sa.select(_ended.c.id).add_cte(clear_timers(_ended).cte("cleared")))
+_END_BRANCHES = Statement(sa.select(_ended.c.id).add_cte(clear_hints(_ended).cte("cleared")))
 
 _others = (
     sa.select(t.token.c.id)
@@ -145,9 +145,7 @@ _raised = (
 # In hand when the idle ones were ended, and given back since: nobody else tells these.
 _given_back = sa.select(_raised).where(_raised.c.claimed_by.is_(None)).cte("given_back")
 
-_RAISE_BRANCHES = Statement(
-    sa.select(_raised.c.id).add_cte(put_hints(_given_back, at=sql.clock).cte("hinted"))
-)
+_RAISE_BRANCHES = Statement(sa.select(_raised.c.id).add_cte(*call_once(_given_back, "hinted")))
 
 _COUNT_DOWN = Statement(
     sa.update(t.token)
@@ -184,7 +182,7 @@ _child_tokens = (
 )
 
 _TELL_CHILDREN = Statement(
-    sa.select(_children.c.id).add_cte(_told, put_hints(_child_tokens, at=sql.clock).cte("hinted"))
+    sa.select(_children.c.id).add_cte(_told, *call_once(_child_tokens, "hinted"))
 )
 
 
@@ -204,19 +202,27 @@ def apply_cancel(connection: Connection, run_id: UUID, command: Cancel) -> None:
     connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})
 
 
-_HINT = Statement(
-    put_hints(
-        sa.select(t.token)
-        .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
-        .cte("told"),
-        at=sql.clock,
-    )
+_first = (
+    sa.select(t.token)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.parent_id.is_(None))
+    .cte("first")
 )
+
+_HINT = Statement(put_hints(_first, at=AT_ONCE))
+_CALL = Statement(sa.select(_first.c.id).add_cte(*call_once(_first, "hinted")))
 
 
 def put_hint(connection: Connection, run_id: UUID) -> None:
-    """Have somebody look at the run's first token now; nothing happens when the run has ended."""
+    """Have somebody look at the run's first token now; nothing happens when the run has ended.
+
+    For a caller's transaction: no hint that there is already is locked for as long as that lasts.
+    """
     connection.rows(_HINT, {"run_id": run_id})
+
+
+def call(connection: Connection, run_id: UUID) -> None:
+    """The same by one hint, in place of those that are due."""
+    connection.rows(_CALL, {"run_id": run_id})
 
 
 _PENDING = Statement(

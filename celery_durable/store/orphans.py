@@ -131,6 +131,9 @@ def _freeing(still_claimed: Any) -> Statement:
                 )
             ),
             deadline_at=sa.null(),
+            wake_at=sa.case(
+                (t.token.c.wait.is_(None), sql.ahead(t.token.c.wake_at)), else_=t.token.c.wake_at
+            ),
             hinted_at=sql.clock,
             hints=sa.literal_column("0"),
         )

@@ -80,7 +80,7 @@ _recordset: Any = (
 
 _asked = sa.select(*_recordset.c).cte("asked")
 
-_is_delayed = sql.interval("delay") > sa.literal_column("interval '0'")
+_is_delayed = sql.interval("delay").is_not(None)
 
 _new = {
     "id": _asked.c.id,
@@ -120,7 +120,7 @@ _token = {
     "priority": _asked.c.token_priority,
     "time_limit": _asked.c.time_limit,
     "fence": _asked.c.fence,
-    "wake_at": sql.clock + sql.interval("delay"),
+    "wake_at": sql.later("delay"),
 }
 
 _placed = (
@@ -150,7 +150,8 @@ def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[U
     same key is waited for.
     """
     rows = [_row(run) for run in runs]
-    parameters = {"runs": "[" + ",".join(rows) + "]", "delay": timedelta(seconds=delay)}
+    later = timedelta(seconds=delay) if delay > 0 else None
+    parameters = {"runs": "[" + ",".join(rows) + "]", "delay": later}
     return {row["id"] for row in connection.rows(_START, parameters)}
 
 

@@ -123,7 +123,7 @@ def _then_parameters(decision: Decision) -> dict[str, Any]:
     then = decision.then
     match then:
         case Move():
-            parameters = _token_parameters(then.token, then.delay)
+            parameters = _token_parameters(then.token, then.delay if then.delay > 0 else None)
             plain = is_plain(decision.token) and is_plain(then.token)
             return parameters if plain else parameters | _rare_parameters(then.token)
         case Park():

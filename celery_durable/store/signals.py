@@ -18,7 +18,7 @@ from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import put_hints
+from celery_durable.store.outbox import AT_ONCE, put_hints
 from celery_durable.store.places import STATUS
 
 HINTED_WAITERS = 20
@@ -100,7 +100,7 @@ _told = sa.union_all(_waiting.subquery().select(), _in_hand, _soon.subquery().se
     "told"
 )
 
-_SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=sql.clock).cte("hinted")))
+_SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=AT_ONCE).cte("hinted")))
 
 _STATUS = Statement(
     sa.select(STATUS, t.run.c.finished_at.is_not(None).label("has_ended")).where(

@@ -59,6 +59,16 @@ def interval(name: str) -> sa.BindParameter[Any]:
     return parameter(name, type_=INTERVAL())
 
 
+def later(name: str) -> sa.ColumnElement[Any]:
+    """The time that is so much later than now; no time where the parameter is null."""
+    return clock + interval(name)
+
+
+def ahead(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The time if it is to come; no time once it is not waited for any more."""
+    return sa.case((time > clock, time))
+
+
 def json(name: str) -> sa.ColumnElement[Any]:
     """A parameter that is JSON text; no driver parses or prints it."""
     return sa.cast(text(name), sa.JSON())

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import put_hints
+from celery_durable.store.outbox import AT_ONCE, CALLS, put_hints
 from celery_durable.store.tokens import IS_CLAIMABLE
 
 _doublings = sa.func.power(
@@ -36,7 +36,7 @@ _due_since: Any = sa.func.greatest(t.token.c.hinted_at, t.token.c.wake_at)
 _hinted_already = sa.exists().where(
     t.outbox.c.token_id == t.token.c.id,
     t.outbox.c.fence == t.token.c.fence,
-    t.outbox.c.available_at <= sql.clock,
+    sa.or_(CALLS, t.outbox.c.available_at <= sql.clock),
 )
 
 _first, _last = UUID(int=0), UUID(int=2**128 - 1)
@@ -60,7 +60,11 @@ _stalled = (
         t.token.c.claimed_by.is_(None),
         # Of two that look at once, the second waits for nothing: it skips what the first has
         # locked, and finds `hinted_at` changed in what the first has committed.
-        sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at) + _patience < sql.clock,
+        sa.or_(
+            sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at) + _patience < sql.clock,
+            # Nothing was hinted in a time to come: it is from before the clock was set back.
+            t.token.c.hinted_at > sql.clock,
+        ),
         # CASE, because AND promises no order: few are claimable, and the rest need no second look.
         sa.case((IS_CLAIMABLE, sa.not_(_hinted_already)), else_=sa.false()),
     )
@@ -79,7 +83,7 @@ _HINT_AGAIN = Statement(
     sa.select(
         _reached.label("reached"),
         sa.select(sa.func.count()).select_from(_again).scalar_subquery().label("hinted"),
-    ).add_cte(put_hints(_again, at=sql.clock).cte("hinted"))
+    ).add_cte(put_hints(_again, at=AT_ONCE).cte("hinted"))
 )
 
 

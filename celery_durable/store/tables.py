@@ -103,14 +103,15 @@ token = sa.Table(
     sa.Column("parent_id", sa.Uuid),
     sa.Column("part", sa.Text),
     sa.Column("position", sa.Integer),
-    # What it waits for, and until when at the latest; ready is a token that waits for nothing.
+    # What it waits for, and until when at the latest; ready is a token that waits for nothing. What
+    # is not delayed has no time: a clock that is set back moves it nowhere.
     sa.Column("wait", sa.Text),
     sa.Column("awaits", sa.Text),
     sa.Column("child_run_id", sa.Uuid),
     _time("waiting_since", nullable=True),
     # When it was claimed, moved, parked or given back.
     _time("since", default=True),
-    _time("wake_at", nullable=True, default=True),
+    _time("wake_at", nullable=True),
     # The gate of a fork: how many branches have not left, how many of those that did have failed,
     # and how many of all have been opened.
     sa.Column("remaining", sa.Integer),
@@ -149,7 +150,7 @@ token = sa.Table(
         "remaining BETWEEN 0 AND total AND failed >= 0 AND opened <= total", name="gate"
     ),
     sa.CheckConstraint(
-        "wake_at IS NOT NULL OR wait IN ('signal', 'child', 'branches')", name="has_a_time"
+        "wake_at IS NOT NULL OR wait IS DISTINCT FROM 'timer'", name="timer_has_a_time"
     ),
     sa.CheckConstraint(
         "(waiting_since IS NOT NULL) = (wait IS NOT NULL)", name="waits_since_a_time"
@@ -216,7 +217,12 @@ outbox = sa.Table(
     "durable_outbox",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    _time("available_at", default=True),
+    # When it is due; what is due at once has no time.
+    _time("available_at", nullable=True),
+    # In what order what is due is sent: rows that have these three in common are a lane (`due`).
+    sa.Column("queue", sa.Text, nullable=False, server_default=""),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("crowd", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("task", sa.Text, nullable=False),
     sa.Column("args", sa.JSON, nullable=False),
     sa.Column("kwargs", sa.JSON, nullable=False, server_default="{}"),
@@ -227,7 +233,15 @@ outbox = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     sa.Column("last_error", sa.Text),
     sa.CheckConstraint("(token_id IS NULL) = (fence IS NULL)", name="hint_has_a_fence"),
-    sa.Index(None, "available_at", "id"),
+    sa.Index(
+        "durable_outbox_due_idx",
+        "queue",
+        "priority",
+        "crowd",
+        "id",
+        postgresql_where=sa.text("available_at IS NULL"),
+    ),
+    sa.Index(None, "available_at", postgresql_where=sa.text("available_at IS NOT NULL")),
     sa.Index(None, "token_id"),
 )
 

@@ -34,11 +34,12 @@ _quiet = sa.select(
 ).cte("quiet")
 
 _is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
+_is_delayed = t.token.c.wake_at.is_not(None)
 
 _child = t.run.alias("child")
 
 IS_CLAIMABLE = sa.or_(
-    sa.and_(t.token.c.wait.is_(None), _is_asked),
+    sa.and_(t.token.c.wait.is_(None), sa.or_(sa.not_(_is_delayed), _is_asked)),
     sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked),
     sa.and_(
         t.token.c.wait == sql.word("signal"),
@@ -216,7 +217,7 @@ _released = (
         wake_at=sa.case(
             (
                 t.token.c.wait.is_(None),
-                sa.func.greatest(t.token.c.wake_at, sql.clock + sql.interval("delay")),
+                sa.func.greatest(sql.ahead(t.token.c.wake_at), sql.later("delay")),
             ),
             else_=t.token.c.wake_at,
         ),
@@ -229,9 +230,7 @@ _released = (
 )
 
 _RELEASE = Statement(
-    sa.select(_released.c.id).add_cte(
-        put_hints(_released, at=sql.clock + sql.interval("delay")).cte("hinted")
-    )
+    sa.select(_released.c.id).add_cte(put_hints(_released, at=sql.later("delay")).cte("hinted"))
 )
 
 
@@ -244,6 +243,6 @@ def release(connection: Connection, claim: Claim, delay: float) -> None:
         "token_id": claim.token.id,
         "held_fence": claim.fence,
         "worker": claim.worker,
-        "delay": timedelta(seconds=delay),
+        "delay": timedelta(seconds=delay) if delay > 0 else None,
     }
     connection.rows(_RELEASE, parameters)

@@ -19,11 +19,14 @@ from kombu.exceptions import OperationalError
 
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Published
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from celery_durable.worker import brokers
 from celery_durable.worker.brokers import Brokers, is_amqp
 from celery_durable.worker.configuration import serializer_of
 from celery_durable.worker.confirms import Answers, Blocked, Confirms, Unconfirmed
+
+REDIS = "redis"
+"""https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities"""
 
 
 class KombuPublisher:
@@ -36,6 +39,11 @@ class KombuPublisher:
         self._connection: Any = None
         self._producer: Any = None
         self._confirms: Confirms | None = None
+
+    @property
+    def lowest_first(self) -> bool:
+        """Whether the broker is Redis, where 0 is the highest priority."""
+        return bool(self._app.connection_for_write().transport.driver_type == REDIS)
 
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from celery_durable.relay import Published, Relay
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
 from tests.brokers.shop import Shop
 from tests.integration.driving import spawn
@@ -35,6 +35,7 @@ class Unfaithful:
         self._publisher = KombuPublisher(shop.app)
         self._choose = choose
         self.kept: list[Message] = []
+        self.lowest_first = self._publisher.lowest_first
 
     def publish(self, messages: Sequence[Message]) -> Published:
         published = self._publisher.publish(messages)

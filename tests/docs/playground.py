@@ -20,7 +20,7 @@ from celery import Celery
 
 from celery_durable import Durable, ResultTimeout, Run
 from celery_durable.relay import Published, Relay
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from tests.docs.pages import Block
 from tests.waiting import wait_until
 
@@ -37,6 +37,8 @@ def with_database(code: str, url: str) -> str:
 
 class _InThreads:
     """Publishes a message by calling its task."""
+
+    lowest_first = False
 
     def __init__(self, durable: Durable) -> None:
         self._tasks = durable.app.tasks

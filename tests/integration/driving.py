@@ -151,7 +151,8 @@ class World:
     def publish(self) -> list[UUID]:
         """Take what is due out of the outbox, as a relay does; the tokens it speaks of."""
         due = self.rows(
-            "DELETE FROM durable_outbox WHERE available_at <= clock_timestamp() RETURNING id, args"
+            "DELETE FROM durable_outbox WHERE available_at IS NULL"
+            " OR available_at <= clock_timestamp() RETURNING id, args"
         )
         messages = sorted(due, key=lambda row: int(row["id"]))
         return [UUID(token) for row in messages for token in row["args"]]
@@ -176,6 +177,18 @@ class World:
             f"UPDATE durable_token SET hinted_at = hinted_at - {by}, wake_at = wake_at - {by}"
         )
         self.rows(f"UPDATE durable_outbox SET available_at = available_at - {by}")
+
+    def set_clock_back(self, seconds: float) -> None:
+        """Every time that was written is so much later than the clock says now."""
+        by = f"interval '{seconds} seconds'"
+        columns = {
+            "token": ("wake_at", "hinted_at", "waiting_since", "deadline_at"),
+            "outbox": ("available_at",),
+            "recovery": ("next_at",),
+        }
+        for table, names in columns.items():
+            moved = ", ".join(f"{name} = {name} + {by}" for name in names)
+            self.rows(f"UPDATE durable_{table} SET {moved}")
 
     def expire(self, durable: Durable) -> None:
         """The worker has not renewed for too long, however short that is."""

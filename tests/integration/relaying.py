@@ -10,7 +10,7 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.relay import Published, Relay
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from tests.integration.driving import spawn
 
 
@@ -26,6 +26,7 @@ class Recorder:
         self.taken: list[Message] = []
         self.batches: list[int] = []
         self.closed = 0
+        self.lowest_first = False
 
     def publish(self, messages: Sequence[Message]) -> Published:
         self.batches.append(len(messages))
@@ -43,6 +44,7 @@ class Recorder:
 def drain(one: Relay) -> int:
     """Publish everything that is due; how many rows were looked at."""
     total = 0
+    one._backlog.start_over()  # the test may have moved rows in time
     for _ in range(1000):
         taken = one._publish_batch(one._connection())
         total += taken

@@ -242,7 +242,7 @@ def test_a_timer_far_away_does_not_hide_a_lost_hint(world: World) -> None:
     """P2: nor does the backoff of a sibling."""
     worker = world.worker(defining([], "a"))
     run = worker.start("w", {})
-    world.rows("UPDATE durable_outbox SET available_at = available_at + interval '3 days'")
+    world.rows("UPDATE durable_outbox SET available_at = clock_timestamp() + interval '3 days'")
     world.let_time_pass(20)
 
     assert worker.recover() == 1

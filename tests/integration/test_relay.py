@@ -11,7 +11,7 @@ from kombu.transport.memory import Channel
 from celery_durable import Durable
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Published
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
 from tests.integration.driving import Gate, World, all_at_once, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of, drain
@@ -38,14 +38,13 @@ def test_what_is_due_is_published_and_gone(world: World, durable: Durable, relay
 def test_the_oldest_go_first_in_batches(world: World, relays: Relays) -> None:
     durable = world.worker(defining([], "a"), relay_batch=4)
     durable.start_many("w", [{}] * 10)
-    world.rows("UPDATE durable_outbox SET available_at = now() - id * interval '1 minute'")
     recorder = Recorder()
 
     drain(relays.make(durable, recorder))
 
     assert recorder.batches == [4, 4, 2]
     ids = [message.id for message in recorder.taken]
-    assert ids == sorted(ids, reverse=True)
+    assert ids == sorted(ids)
 
 
 def test_nothing_is_published_before_its_time(
@@ -67,11 +66,11 @@ def test_a_row_that_is_refused_is_postponed_and_the_others_go(
 ) -> None:
     """P2"""
     durable.start_many("w", [{}] * 5)
-    (bad, *_) = (row["id"] for row in world.rows("SELECT id FROM durable_outbox ORDER BY id"))
+    (bad, *_) = world.rows("SELECT token_id FROM durable_outbox ORDER BY id")
 
     def refuse(messages: Sequence[Message]) -> Published:
-        good = [message.id for message in messages if message.id != bad]
-        return Published(good, {m.id: "no such queue" for m in messages if m.id == bad})
+        refused = {m.id: "no such queue" for m in messages if m.token_id == bad["token_id"]}
+        return Published([m.id for m in messages if m.id not in refused], refused)
 
     recorder = Recorder(refuse)
     one = relays.make(durable, recorder)
@@ -79,10 +78,11 @@ def test_a_row_that_is_refused_is_postponed_and_the_others_go(
     for tries in range(1, 4):
         drain(one)
         (row,) = world.rows(
-            "SELECT id, tries, last_error, available_at - clock_timestamp() AS delay"
+            "SELECT token_id, tries, last_error, available_at - clock_timestamp() AS delay"
             " FROM durable_outbox"
         )
-        assert (row["id"], row["tries"], row["last_error"]) == (bad, tries, "no such queue")
+        assert row["token_id"] == bad["token_id"]
+        assert (row["tries"], row["last_error"]) == (tries, "no such queue")
         delays.append(row["delay"].total_seconds())
         world.let_time_pass(1000)
 

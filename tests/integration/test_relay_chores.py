@@ -9,8 +9,8 @@ from uuid import UUID
 from celery_durable import Durable
 from celery_durable.relay import Published
 from celery_durable.store import inbox
+from celery_durable.store.due import Message
 from celery_durable.store.inbox import Cancel
-from celery_durable.store.outbox import Message
 from tests.integration.driving import PATIENCE, Gate, World, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, relay
+from celery_durable import Durable, RetryPolicy, relay
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Published
-from celery_durable.store.outbox import Message
+from celery_durable.store.due import Message
 from tests.integration.driving import Gate, World, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until
+
+LISTENING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND query LIKE 'LISTEN%' AND state = 'idle'"
+)
 
 
 @pytest.fixture
@@ -44,6 +50,33 @@ def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
     assert caplog.text.count("connection refused") == 1
 
 
+def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
+    world: World, relays: Relays
+) -> None:
+    """P2: a short backoff, a short sleep, a delayed start; each is put while the relay waits."""
+
+    def fail_once(ctx: Any) -> None:
+        if ctx.attempt == 1:
+            raise ValueError
+
+    def define(durable: Durable) -> None:
+        retry = RetryPolicy(2, initial=0.05, jitter=False)
+        durable.workflow("w").step(fail_once, retry=retry).sleep("nap", 0.05)
+
+    durable = world.worker(define, poll_interval=600, inline_steps=1)
+
+    def work(messages: Sequence[Message]) -> Published:
+        for message in messages:
+            spawn(durable.engine.advance, UUID(message.args[0]))
+        return all_of(messages)
+
+    relays.run(durable, Recorder(work))
+    wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+    run = durable.start("w", {}, delay=0.05)
+    wait_until(lambda: run.status().finished_at, message="the run to end")
+    assert run.history()[0].attempt == 2
+
+
 def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
     """Long before it would look by itself."""
     durable = world.worker(defining([], "a"), poll_interval=600)
@@ -52,11 +85,7 @@ def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
     try:
         recorder = Recorder()
         relays.run(durable, recorder)
-        listening = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND query LIKE 'LISTEN%' AND state = 'idle'"
-        )
-        wait_until(lambda: world.one(listening), message="the relay to listen")
+        wait_until(lambda: world.one(LISTENING), message="the relay to listen")
         for n in range(1, 4):
             durable.start("w", {})
             wait_until(lambda n=n: len(recorder.taken) == n, message="the relay to wake")  # type: ignore[misc]

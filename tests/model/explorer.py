@@ -294,7 +294,7 @@ def due_hints(world: World) -> list[Record]:
     """The messages that may be delivered, one of each that are alike."""
     alike: dict[object, Record] = {}
     for row in sorted(world.tables.outbox, key=lambda row: int(row["id"])):
-        if world.tables.is_due(row["available_at"]):
+        if row["available_at"] is None or world.tables.is_due(row["available_at"]):
             alike.setdefault(world.hint_key(row), row)
     return list(alike.values())
 

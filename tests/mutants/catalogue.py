@@ -5,6 +5,7 @@ from tests.mutants.deploys import DEPLOYS
 from tests.mutants.lives import LIVES
 from tests.mutants.mutant import Mutant
 from tests.mutants.nodes import NODES
+from tests.mutants.order import ORDERS
 from tests.mutants.outages import OUTAGES
 from tests.mutants.recovering import RECOVERING
 from tests.mutants.unstuck import UNSTUCK
@@ -27,6 +28,7 @@ STALLED = "celery_durable.store.stalled"
 JOURNAL = "celery_durable.store.journal"
 INBOX = "celery_durable.store.inbox"
 OUTBOX = "celery_durable.store.outbox"
+DUE = "celery_durable.store.due"
 RUNS = "celery_durable.store.runs"
 DATABASE = "celery_durable.store.database"
 
@@ -132,7 +134,7 @@ LOSS = (
         name="rows-of-one-relay",
         promise="P2",
         takes_out="locking the rows that are being published",
-        at=f"{OUTBOX}:_DUE",
+        at=f"{DUE}:_TAKE",
         old=".with_for_update(skip_locked=True)",
         new="",
         tests=(f"{RELAYS}::test_two_relays_at_once_publish_no_row_twice",),
@@ -142,7 +144,7 @@ LOSS = (
         promise="P2",
         takes_out="trying a refused row later",
         at=f"{RELAY}:Relay._finish",
-        old="outbox.postpone(connection, message.id, why, delay)",
+        old="due.postpone(connection, message.id, why, delay)",
         new="pass",
         tests=(f"{RELAYS}::test_a_row_that_is_refused_is_postponed_and_the_others_go",),
     ),
@@ -608,5 +610,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *LIVES,
     *BROKERS,
     *UNSTUCK,
+    *ORDERS,
     *VALUES,
 )

@@ -7,6 +7,7 @@ TESTS = "tests/integration"
 FROZEN = f"{TESTS}/test_frozen_processes.py"
 COUNTED = f"{TESTS}/test_crashes_counted.py"
 TIMERS = f"{TESTS}/test_timers_left.py"
+ORDER = f"{TESTS}/test_outbox_order.py"
 
 UNSTUCK = (
     Mutant(
@@ -46,9 +47,10 @@ UNSTUCK = (
         promise="P2",
         takes_out="removing the backoff of branches that a cancel ends in bulk",
         at="celery_durable.store.inbox:_END_BRANCHES",
-        old='sa.select(_ended.c.id).add_cte(clear_timers(_ended).cte("cleared"))',
+        old='sa.select(_ended.c.id).add_cte(clear_hints(_ended).cte("cleared"))',
         new="sa.select(_ended.c.id)",
         tests=(
+            f"{ORDER}::test_the_hints_of_branches_that_a_cancel_ends_go_with_them",
             f"{TIMERS}::test_a_cancel_takes_the_time_away_that_was_waited_for[backoff of a branch]",
         ),
     ),

@@ -146,12 +146,10 @@ def upgrade() -> None:
     op.create_table(
         "durable_outbox",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column(
-            "available_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=False,
-        ),
+        sa.Column("available_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("queue", sa.Text(), server_default="", nullable=False),
+        sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("crowd", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("task", sa.Text(), nullable=False),
         sa.Column("args", sa.JSON(), nullable=False),
         sa.Column("kwargs", sa.JSON(), server_default="{}", nullable=False),
@@ -168,11 +166,20 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_index(
-        op.f("durable_outbox_available_at_id_idx"),
+        op.f("durable_outbox_available_at_idx"),
         "durable_outbox",
-        ["available_at", "id"],
+        ["available_at"],
         unique=False,
         schema="durable",
+        postgresql_where=sa.text("available_at IS NOT NULL"),
+    )
+    op.create_index(
+        "durable_outbox_due_idx",
+        "durable_outbox",
+        ["queue", "priority", "crowd", "id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("available_at IS NULL"),
     )
     op.create_index(
         op.f("durable_outbox_token_id_idx"),
@@ -300,12 +307,7 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
-        sa.Column(
-            "wake_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("clock_timestamp()"),
-            nullable=True,
-        ),
+        sa.Column("wake_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("remaining", sa.Integer(), nullable=True),
         sa.Column("failed", sa.Integer(), nullable=True),
         sa.Column("total", sa.Integer(), nullable=True),
@@ -348,8 +350,8 @@ def upgrade() -> None:
             "wait IN ('signal', 'timer', 'child', 'branches')", name=op.f("durable_token_wait")
         ),
         sa.CheckConstraint(
-            "wake_at IS NOT NULL OR wait IN ('signal', 'child', 'branches')",
-            name=op.f("durable_token_has_a_time"),
+            "wake_at IS NOT NULL OR wait IS DISTINCT FROM 'timer'",
+            name=op.f("durable_token_timer_has_a_time"),
         ),
         sa.CheckConstraint(
             "(waiting_since IS NOT NULL) = (wait IS NOT NULL)",

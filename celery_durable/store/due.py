@@ -1,0 +1,246 @@
+"""Outbox rows that are due: seeing that there are some, and taking them in their order.
+
+What is due at once lies in *lanes*: one for each queue, priority and how crowded its run made it.
+In a lane the oldest go first, by id. Who looks remembers how far it has come (`backlog`), since an
+index may hold many rows that are long gone: Postgres removes them only when nobody in the whole
+cluster may still see them. https://www.postgresql.org/docs/current/routine-vacuuming.html
+
+What has a time is put into its lane when that has come, with a new id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.outbox import CALLS
+
+
+class Lane(NamedTuple):
+    """Rows that are due at once, for one queue; `queue` is empty where the app's routes say.
+
+    `crowd` is the logarithm, to base 2, of how many rows its run had put before it in the same
+    statement: the thousands of a large map lie in lanes of their own.
+    """
+
+    queue: str
+    priority: int
+    crowd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is there: the first and the last id of each lane, and the seconds to the next time."""
+
+    lanes: Mapping[Lane, tuple[int, int]]
+    seconds_to_next: float | None
+
+    @property
+    def queues(self) -> set[str]:
+        """For which queues something is due."""
+        return {lane.queue for lane in self.lanes}
+
+    @property
+    def has_come(self) -> bool:
+        """Whether the next time has come."""
+        return self.seconds_to_next is not None and self.seconds_to_next <= 0
+
+
+NOTHING = Sight({}, None)
+
+# `now()`: an index is no help with a time that may change from row to row.
+_at_once = t.outbox.c.available_at.is_(None)
+_ends = sa.func.min(t.outbox.c.id), sa.func.max(t.outbox.c.id)
+_lane = t.outbox.c.queue, t.outbox.c.priority, t.outbox.c.crowd
+_everything = sa.select(*_lane, *_ends).where(_at_once)
+# Not by the index of the lanes, which would be read from its beginning: by that of the ids.
+_newest = (
+    sa.select(*_lane, *(end.filter(_at_once) for end in _ends))
+    .where(t.outbox.c.id > sql.big("after"))
+    .having(sa.func.bool_or(_at_once))
+)
+
+_is_timed = t.outbox.c.available_at > sa.func.now() - sql.interval("back")
+
+_seconds_to_next = (
+    sa.select(sql.seconds(t.outbox.c.available_at - sql.clock))
+    .where(_is_timed)
+    .order_by(t.outbox.c.available_at)
+    .limit(sa.literal_column("1"))
+    .scalar_subquery()
+    .label("seconds_to_next")
+)
+
+
+def _looking(rows: Any) -> Statement:
+    lanes = rows.group_by(*_lane).subquery("lanes")
+    found = sa.select(sa.func.json_agg(sa.func.json_build_array(*lanes.c))).scalar_subquery()
+    return Statement(sa.select(sql.json_text(found, "lanes"), _seconds_to_next))
+
+
+_LOOK, _LOOK_AT_EVERYTHING = _looking(_newest), _looking(_everything)
+
+
+def look(connection: Connection, after: int | None, back: float) -> Sight:
+    """What is due, of ids above `after` or of all, and what has a time no older than `back`."""
+    parameters = {"after": after, "back": timedelta(seconds=back)}
+    row = one(connection, _LOOK_AT_EVERYTHING if after is None else _LOOK, parameters)
+    assert row is not None
+    found = json.loads(row["lanes"] or "[]")
+    lanes = {Lane(*lane): (first, last) for *lane, first, last in found}
+    seconds = row["seconds_to_next"]
+    return Sight(lanes, None if seconds is None else float(seconds))
+
+
+_has_come = (
+    sa.select(t.outbox.c.id)
+    .where(_is_timed, t.outbox.c.available_at <= sa.func.now())
+    .order_by(t.outbox.c.available_at)
+    .limit(sql.integer("batch"))
+    .with_for_update(skip_locked=True)
+)
+
+_CALL = Statement(
+    sa.update(t.outbox)
+    .where(t.outbox.c.id.in_(_has_come))
+    .values(id=sa.literal_column("DEFAULT"), available_at=sa.null())
+    .returning(t.outbox.c.id)
+)
+
+
+def call(connection: Connection, back: float, batch: int) -> int:
+    """Put up to `batch` rows whose time has come into their lanes; returns how many."""
+    return len(connection.rows(_CALL, {"back": timedelta(seconds=back), "batch": batch}))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of the outbox that is due; `token_id` where it is a hint."""
+
+    id: int
+    task: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+    tries: int
+    token_id: UUID | None = None
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it is for; None where the app's routes say."""
+        return self.options.get("queue")
+
+    @property
+    def says(self) -> object:
+        """Equal for hints that say the same."""
+        return self.id if self.token_id is None else (self.task, *self.args)
+
+
+HANG_TIMEOUT = "30s"
+"""How long a relay's transaction may wait for the broker before Postgres ends it."""
+
+_bounded = sa.select(
+    sa.func.set_config(
+        sa.literal_column("'idle_in_transaction_session_timeout'"),
+        sa.literal_column(f"'{HANG_TIMEOUT}'"),
+        sa.true(),
+    ).label("value")
+).cte("bounded")
+
+_TAKE = Statement(
+    sa.select(
+        t.outbox.c.id,
+        t.outbox.c.task,
+        sql.json_text(t.outbox.c.args),
+        sql.json_text(t.outbox.c.kwargs),
+        sql.json_text(t.outbox.c.options),
+        t.outbox.c.tries,
+        t.outbox.c.token_id,
+    )
+    .where(
+        t.outbox.c.available_at.is_(None),
+        t.outbox.c.queue == sql.text("queue"),
+        t.outbox.c.priority == sql.integer("priority"),
+        t.outbox.c.crowd == sql.integer("crowd"),
+        t.outbox.c.id > sql.big("after"),
+        t.outbox.c.id <= sql.big("until"),
+        sa.select(_bounded.c.value).scalar_subquery() == sa.literal_column(f"'{HANG_TIMEOUT}'"),
+    )
+    .order_by(t.outbox.c.id)
+    .limit(sql.integer("batch"))
+    .with_for_update(skip_locked=True)
+)
+
+
+def take(
+    connection: Connection, lane: Lane, after: int, until: int, batch: int
+) -> Sequence[Message]:
+    """Lock up to `batch` rows of the lane that no other relay has in hand, the oldest first.
+
+    The caller's transaction is bounded from here on: see `HANG_TIMEOUT`.
+    """
+    where = {**lane._asdict(), "after": after, "until": until}
+    return [
+        Message(
+            id=row["id"],
+            task=row["task"],
+            args=json.loads(row["args"]),
+            kwargs=json.loads(row["kwargs"]),
+            options=json.loads(row["options"]),
+            tries=row["tries"],
+            token_id=row["token_id"],
+        )
+        for row in connection.rows(_TAKE, {**where, "batch": batch})
+    ]
+
+
+_ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
+
+_DELETE = Statement(sa.delete(t.outbox).where(t.outbox.c.id == sa.any_(_ids)))
+
+
+def delete(connection: Connection, ids: Sequence[int]) -> None:
+    """Remove rows that have been published."""
+    # An array in its text form: drivers differ in how they take a list.
+    connection.rows(_DELETE, {"ids": "{" + ",".join(map(str, ids)) + "}"})
+
+
+_postponed = (
+    sa.update(t.outbox)
+    .where(t.outbox.c.id == sql.big("outbox_id"))
+    .values(
+        tries=t.outbox.c.tries + 1,
+        last_error=sql.text("last_error"),
+        available_at=sql.later("delay"),
+    )
+    .returning(t.outbox.c.id, t.outbox.c.token_id)
+    .cte("postponed")
+)
+
+_others = (
+    sa.select(t.outbox.c.id)
+    .join_from(t.outbox, _postponed, t.outbox.c.token_id == _postponed.c.token_id)
+    .where(t.outbox.c.id != _postponed.c.id, CALLS)
+    .with_for_update(skip_locked=True, of=t.outbox)
+)
+
+_POSTPONE = Statement(sa.delete(t.outbox).where(t.outbox.c.id.in_(_others)))
+
+
+def postpone(connection: Connection, id: int, error: str, delay: float) -> None:
+    """Note why a row could not be published and look at it again `delay` seconds later.
+
+    Others that call for the same token are removed: it would be as vain to send them.
+    """
+    parameters = {"outbox_id": id, "last_error": error, "delay": timedelta(seconds=delay)}
+    connection.rows(_POSTPONE, parameters)

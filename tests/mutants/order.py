@@ -1,0 +1,86 @@
+"""The mutants of the outbox: what is taken first, what a look costs, what is put but once."""
+
+from tests.mutants.mutant import Mutant
+
+BACKLOG = "celery_durable.backlog"
+DUE = "celery_durable.store.due"
+GATES = "celery_durable.store.gates"
+SETTLE = "celery_durable.settle"
+
+RUNNING = "tests/integration/test_relay_running.py"
+ORDER = "tests/integration/test_outbox_order.py"
+
+ORDERS: tuple[Mutant, ...] = (
+    Mutant(
+        name="priorities",
+        promise="P2",
+        takes_out="the direction in which a broker counts priorities",
+        at=f"{BACKLOG}:Backlog.__init__",
+        old="1 if lowest_first else -1",
+        new="-1",
+        tests=(f"{ORDER}::test_a_higher_priority_goes_before_all_that_wait",),
+    ),
+    Mutant(
+        name="crowds",
+        promise="P2",
+        takes_out="keeping the messages of a large map apart",
+        at=f"{GATES}:_crowd",
+        old='sa.func.floor(sa.func.ln(counted) / sa.literal_column("ln(2)"))',
+        new='sa.func.floor(sa.func.ln(counted) * sa.literal_column("0"))',
+        tests=(f"{ORDER}::test_a_run_that_has_put_thousands_holds_up_no_other",),
+    ),
+    Mutant(
+        name="where-a-look-begins",
+        promise="P11",
+        takes_out="beginning where the last look ended",
+        at=f"{BACKLOG}:Mark.move_on",
+        old="self.start, self._before = self._before, self.reached",
+        new="pass",
+        tests=(f"{ORDER}::test_what_is_long_sent_costs_no_later_look",),
+    ),
+    Mutant(
+        name="late-commits",
+        promise="P2",
+        takes_out="looking at everything from time to time",
+        at=f"{BACKLOG}:Backlog._see",
+        old="sweeps = now >= self._sweep_at",
+        new="sweeps = self._sweep_at == self._moved_at",
+        tests=(f"{ORDER}::test_what_was_committed_late_is_found",),
+    ),
+    Mutant(
+        name="the-same-once",
+        promise="P2",
+        takes_out="sending one of the hints that say the same",
+        at=f"{DUE}:Message.says",
+        old="return self.id if self.token_id is None else (self.task, *self.args)",
+        new="return self.id",
+        tests=(f"{ORDER}::test_of_hints_that_say_the_same_one_is_sent",),
+    ),
+    Mutant(
+        name="one-refused-hint",
+        promise="P2",
+        takes_out="removing what calls for the same token as a refused row",
+        at=f"{DUE}:_others",
+        old="t.outbox.c.id != _postponed.c.id, CALLS",
+        new="sa.false()",
+        tests=(f"{ORDER}::test_a_hint_that_the_broker_refuses_stays_the_only_one_of_its_token",),
+    ),
+    Mutant(
+        name="ready-is-ready",
+        promise="P2",
+        takes_out="that what is not delayed has no time",
+        at="celery_durable.store.shapes:_then_parameters",
+        old="then.delay if then.delay > 0 else None",
+        new="then.delay",
+        tests=(f"{ORDER}::test_a_clock_that_is_set_back_delays_nothing_that_is_due",),
+    ),
+    Mutant(
+        name="due-soon",
+        promise="P2",
+        takes_out="waking the relays for what is due before they look by themselves",
+        at=f"{SETTLE}:Settler._notify_of",
+        old="delay < self._settings.poll_interval",
+        new="delay <= 0",
+        tests=(f"{RUNNING}::test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom",),
+    ),
+)
