@@ -19,7 +19,7 @@ from pluggy import Result
 
 from celery_durable.errors import ConfigurationError
 from celery_durable.testing.embedded import install_pgmq
-from tests import services
+from tests import forms, services
 from tests.cluster import Cluster, RedisNode
 from tests.cluster.rabbitmq import RabbitMQServer, rabbitmq_server, running_rabbitmq
 from tests.services import PostgresServer
@@ -37,21 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail, instead of skip, a test whose service (Postgres, Redis, RabbitMQ) is missing",
     )
     parser.addoption(
+        "--long",
+        action="store_true",
+        help="the long forms of tests that repeat something (`tests.forms`)",
+    )
+    parser.addoption(
         "--model-longer",
         action="store_true",
         help="tests/model: more crashes, duplicates and losses at once, and more random workflows",
     )
 
 
-def pytest_configure() -> None:
-    """What a shell starts in the background ignores SIGINT, and so would what the tests start."""
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--long"):
+        os.environ[forms.LONG] = "1"
+    # What a shell starts in the background ignores SIGINT, and so would what the tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long forms have a time limit too."""
-    if config.getoption("--model-longer"):
+    if config.getoption("--model-longer") or forms.is_long():
         for item in items:
             item.add_marker(pytest.mark.timeout(LONG_FORM_SECONDS), append=False)
 

@@ -16,6 +16,7 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.store import inbox
 from celery_durable.workflow.suspend import Suspend
+from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, all_at_once, noting, spawn
 from tests.waiting import wait_until
 
@@ -233,7 +234,7 @@ def test_branches_that_end_and_a_cancel_never_lock_each_other_out(
     workers = [world.worker(define) for _ in range(2)]
     set_deadlock_timeout(world, "= '1h'")
     chance = random.Random(fail_fast)
-    for _ in range(60):
+    for _ in range(short_or_long(12, 60)):
         run = workers[0].start("w", chance.randint(0, 9))
         workers[0].engine.advance(world.publish()[0])
         hints = world.publish()

@@ -13,9 +13,10 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
+from tests.forms import is_long, short_or_long
 from tests.integration.driving import PATIENCE, World, all_at_once, noting
 
-ROUNDS = 40
+ROUNDS = short_or_long(12, 40)
 STEPS = ("a", "b", "last")
 
 
@@ -98,4 +99,4 @@ def test_a_cancel_against_a_completion_always_ends_legally(world: World, inline_
         "inbox": 0,
         "outbox": 0,
     }
-    assert len({world.status(run) for run in runs}) > 1, "the race was no race"
+    assert not is_long() or len({world.status(run) for run in runs}) > 1, "the race was no race"

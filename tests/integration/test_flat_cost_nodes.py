@@ -10,11 +10,13 @@ import pytest
 from celery_durable import Durable
 from celery_durable.store import notify
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
+from tests.forms import short_or_long
 from tests.integration.driving import TABLES, Define, World, noting
 from tests.integration.planning import fill
 from tests.services import PostgresServer
 from tests.waiting import wait_until
 
+ITEMS, ITERATIONS = short_or_long((500, 300), (2_000, 1_000))
 GROWTH = 1.5
 """How much more a unit may cost among ten times as many: an index may be one level deeper."""
 ROWS = 8
@@ -156,8 +158,8 @@ def test_an_item_costs_the_same_however_many_have_ended(
     full: World, meter: Meter, options: dict[str, Any]
 ) -> None:
     """P11"""
-    many = assert_flat(lambda units: cost_of(full, meter, mapping(**options), units), 2_000)
-    assert many["statements"] <= 2 * 2_000 + 20, "a claim and a commit for each item"
+    many = assert_flat(lambda units: cost_of(full, meter, mapping(**options), units), ITEMS)
+    assert many["statements"] <= 2 * ITEMS + 20, "a claim and a commit for each item"
 
 
 @pytest.mark.parametrize("inline_steps", [1, 100])
@@ -169,9 +171,9 @@ def test_an_iteration_costs_the_same_however_many_there_were(
     def measure(units: int) -> Cost:
         return cost_of(full, meter, looping(units), units, inline_steps=inline_steps)
 
-    many = assert_flat(measure, 1_000)
+    many = assert_flat(measure, ITERATIONS)
     per_iteration = 2 if inline_steps == 1 else 1
-    assert many["statements"] <= per_iteration * 1_000 + 50
+    assert many["statements"] <= per_iteration * ITERATIONS + 50
 
 
 def test_the_result_of_a_loop_is_read_without_the_iterations_before(

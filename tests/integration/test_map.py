@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy
+from tests.forms import short_or_long
 from tests.integration.driving import Define, Gate, World, noting, spawn
 from tests.integration.forks import advance, ended, messages
 
@@ -217,18 +218,19 @@ def test_a_map_over_what_came_before(world: World) -> None:
     assert run.result(timeout=0)["second"] == [12, 16]
 
 
-def test_ten_thousand_items_end(world: World) -> None:
+def test_many_items_end(world: World) -> None:
     """And nothing of them is left but their entries."""
+    many = short_or_long(1_500, 10_000)
     worker = world.worker(mapping(double, numbers, max_concurrency=500, chunk=50))
-    run = worker.start("w", 10_000)
+    run = worker.start("w", many)
     world.drain(worker)
 
     assert world.status(run) == "completed"
-    assert run.result(timeout=0)["lines"] == list(range(0, 20_000, 2))
+    assert run.result(timeout=0)["lines"] == list(range(0, 2 * many, 2))
     assert world.counts("worker", "definition", "run") == {
         "token": 0,
         "item": 0,
-        "journal": 10_002,
+        "journal": many + 2,
         "outbox": 0,
         "inbox": 0,
     }
