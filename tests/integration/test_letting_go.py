@@ -206,14 +206,16 @@ def test_a_compensator_that_took_too_long_has_had_a_try_though_the_run_is_cancel
     assert "a#compensate failed" in world.units(run)
 
 
-def test_a_childs_result_that_nobody_can_read_fails_the_loop(
+def test_a_childs_result_that_is_another_for_a_later_release_fails_the_loop(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P12: it is no fault of the engine, which would be tried for ever."""
 
     def define(durable: Durable) -> None:
         child = durable.workflow("child").step(lambda _: Answer(1), name="a")
-        durable.workflow("w").loop("poll", child, until=lambda *_: True, max_iterations=3)
+        durable.workflow("w").loop(
+            "poll", child, until=lambda result, _: result.n, max_iterations=3
+        )
 
     worker = world.worker(define, inline_steps=1)
     run = worker.start("w", {})
