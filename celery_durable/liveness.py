@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import socket
 import threading
 from collections import Counter, deque
@@ -27,6 +26,7 @@ from celery_durable.outage import Outage
 from celery_durable.store import orphans, workers
 from celery_durable.store.connection import Hindered, PsycopgConnection
 from celery_durable.store.database import BRIEFLY, Database
+from celery_durable.store.sockets import readable
 from celery_durable.store.workers import WorkerFacts
 
 logger = logging.getLogger(__name__)
@@ -271,12 +271,9 @@ class Registration:
 
     def _wait(self, seconds: float) -> None:
         """Wait, not past the bell, nor past the loss of the connection that holds the lock."""
-        poll = select.poll()
-        poll.register(self._bell, select.POLLIN)
         lock_fd = None if self._raw is None or self._raw.closed else self._raw.fileno()
-        if lock_fd is not None:
-            poll.register(lock_fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(1000 * seconds)}
+        watched = [fd for fd in (self._bell.fileno(), lock_fd) if fd is not None]
+        ready = readable(watched, seconds)
         if self._needs_lock and (lock_fd is None or lock_fd in ready) and not self._is_lockless:
             self._is_lockless = True
             self._renew_now.put(None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from celery_durable.store.connection import (
     raise_if_transient,
     raise_known,
 )
+from celery_durable.store.sockets import readable
 
 logger = logging.getLogger(__name__)
 
@@ -244,9 +244,7 @@ def _refuse_a_dead_connection(raw: Any, _record: object, _proxy: object) -> None
 
     Nothing arrives on an idle connection but a notice, or its end.
     """
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLIN)
-    if poll.poll(0):
+    if readable([raw.fileno()], 0):
         try:
             raw.execute("")
         except psycopg.Error as error:

@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
-from celery.apps.worker import Worker
 
 from celery_durable.errors import (
     ConfigurationError,
@@ -129,8 +128,7 @@ class RelayStep(bootsteps.StartStopStep):
     def terminate(self, parent: Any) -> None:
         if self.relay is not None:
             self.relay.stop()
-        if not isinstance(parent, Worker):
-            self.lifecycle.end(parent)  # it runs inside of another program, such as a test
+        self.lifecycle.on_terminated(parent)
 
     def info(self, obj: Any) -> Any:
         if not self.consumes:

@@ -46,6 +46,7 @@ class Lifecycle:
         # another signal. https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put
         self._told_to_stop: SimpleQueue[None] = SimpleQueue()
         self._is_over = threading.Event()
+        self._program: Any = None
 
     def connect(self) -> None:
         """Hear them for as long as the process lives."""
@@ -59,6 +60,7 @@ class Lifecycle:
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called when a worker has read its options, before its pool forks."""
         if instance.app is self._app:
+            self._program = instance
             self._hear_of_cold_shutdown(instance)
 
     def _hear_of_cold_shutdown(self, worker: Any) -> None:
@@ -129,6 +131,13 @@ class Lifecycle:
         """Called in the main process when its pool has ended."""
         if sender.app is self._app:
             self.end(sender)
+
+    def on_terminated(self, worker: Any) -> None:
+        """Called when a worker is stopped at once: with it ends the process that `celery worker`
+        is, and not one that has started a worker within itself, such as a test.
+        """
+        if worker is not self._program:
+            self.end(worker)
 
     def end(self, worker: Any) -> None:
         """Leave nothing of the worker behind in this process, which may go on."""
