@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from celery_durable.workflow.step import Step
     from celery_durable.workflow.suspend import Suspend
 
+__version__ = "0.1.0"
+
 _HOME = {
     "Context": "workflow.context",
     "Delivery": "store.signals",
@@ -116,3 +118,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return ["__doc__", "__version__", *__all__]

@@ -204,7 +204,7 @@ class Durable:
     ) -> Run:
         """Start a run and return a handle on it.
 
-        With `session` the run starts if and when that transaction commits (P7). `key` is unique per
+        With `session` the run starts if and when that transaction commits. `key` is unique per
         workflow: a second start with it returns the first run, with `.created` False. `delay` is in
         seconds. Raises `UnknownWorkflow`, `PayloadError` or `ConfigurationError`, having written
         nothing.

@@ -1,4 +1,4 @@
-"""Whether this process's definitions fit where a token stands (P10).
+"""Whether this process's definitions fit where a token stands.
 
 A worker asks for the token it has claimed, and tells the others in advance where it can go on
 (`places`); `celery -A app durable check` asks for every run in flight (`review`).

@@ -1,4 +1,4 @@
-"""Transactional steps: their own SQL and everything of the engine's commit together (P6)."""
+"""Transactional steps: their own SQL and everything of the engine's commit together."""
 
 from __future__ import annotations
 

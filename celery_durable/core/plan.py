@@ -149,7 +149,7 @@ Node = StepNode | ChildNode | ParallelNode | MapNode | RouteNode | LoopNode | Sl
 
 @dataclass(frozen=True)
 class Plan:
-    """The ordered nodes of one version of a workflow. Position is a name, never an index (P10)."""
+    """The ordered nodes of one version of a workflow. Position is a name, never an index."""
 
     workflow: str
     version: int

@@ -86,7 +86,7 @@ def commit(
     """Write `decision` in one statement, if `claim` still holds and no further flag is up.
 
     Without a `release` a token that moves stays claimed: the worker goes straight on. With one, the
-    hint that will bring the token back is written in the same statement (P1).
+    hint that will bring the token back is written in the same statement.
     """
     statement = _commit(shape_of(claim, decision, release))
     try:

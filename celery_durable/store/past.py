@@ -1,4 +1,4 @@
-"""What a context reads of its run's past: what is asked for, when it is asked for (P11).
+"""What a context reads of its run's past: what is asked for, when it is asked for.
 
 A handler that asks while Postgres is away waits for the answer: that is no failure of its step.
 """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Journal(Protocol):
-    """What a context reads of the run's past, when it is asked for and not before (P11)."""
+    """What a context reads of the run's past, when it is asked for and not before."""
 
     def decode(self, text: str) -> Any:
         """A stored value as it was."""
@@ -245,7 +245,7 @@ class Context:
 
     @property
     def session(self) -> Session:
-        """In a transactional step: the SQLAlchemy session that commits with the step (P6)."""
+        """In a transactional step: the SQLAlchemy session that commits with the step."""
         if self._session is None:
             raise RuntimeError(
                 f"{self.unit!r} is not transactional; only a step with transactional=True has"
