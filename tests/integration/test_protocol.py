@@ -1,0 +1,205 @@
+"""Sentences of the protocol that no other test tells from their opposite, each alone."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from celery_durable import Durable
+from celery_durable.store import deaths, inbox, orphans, outbox, tokens
+from celery_durable.workflow.suspend import Suspend
+from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+
+WRITES_ARE_SEEN = """
+CREATE TABLE seen (what text, synchronous_commit text);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO seen VALUES (
+        CASE WHEN TG_TABLE_NAME = 'durable_token' AND OLD.claimed_by IS NULL THEN 'claim'
+            ELSE 'commit' END,
+        current_setting('synchronous_commit')
+    );
+    RETURN NEW;
+END $$;
+CREATE TRIGGER see BEFORE UPDATE ON durable_token FOR EACH ROW EXECUTE FUNCTION see()
+"""
+
+
+def test_only_the_claim_is_not_waited_for_on_disk(world: World) -> None:
+    """P1: what a worker was told is committed outlives a crash of Postgres."""
+    worker = world.worker(defining([], "a", "b", "c"), inline_steps=2)
+    worker.start("w", {})
+    world.rows(WRITES_ARE_SEEN)
+    world.drain(worker)
+
+    seen = {tuple(row.values()) for row in world.rows("SELECT DISTINCT * FROM seen")}
+    assert seen == {("claim", "off"), ("commit", "on")}
+
+
+def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
+    """P3: once it has committed nothing begins, though it is not applied yet."""
+    log: list[Any] = []
+    gate = Gate()
+
+    def item(ctx: Any) -> None:
+        log.append(ctx.item)
+        gate()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").map(
+            "m", over=lambda _: [0, 1, 2], handler=durable.step(name="i")(item), max_concurrency=1
+        )
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    at_work = spawn(worker.engine.advance, world.publish()[0])
+    gate.wait_until_reached()
+    cancel = inbox.Cancel(compensate=False, reason=None)
+    with worker.database.transaction() as connection:
+        inbox.send(connection, run.id, cancel)
+        inbox.announce(connection, run.id, cancel)
+    gate.open()
+    at_work.result(20)
+
+    assert world.one("SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL") == 0
+    worker.recover()
+    world.drain(worker)
+    assert (log, world.status(run)) == ([0], "cancelled")
+
+
+def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: World) -> None:
+    """P9: neither the branch's commit nor its look after that could see it."""
+    gate = Gate()
+
+    def ask(ctx: Any) -> Any:
+        if ctx.is_resumed:
+            return ctx.resume_data
+        gate()
+        return Suspend(signal="go")
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").parallel("p", {"asks": ask, "is done": noting([], "x")})
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    branch, other = world.publish()
+    at_work = spawn(worker.engine.advance, branch)
+    gate.wait_until_reached()
+    worker.engine.advance(other)
+    with world.connect() as caller, caller.transaction():
+        run.resume("go", "yes", session=caller)
+        gate.open()
+        at_work.result(20)
+    world.drain(worker)
+
+    assert run.status().results == {"p": {"asks": "yes", "is done": None}}
+
+
+def test_neither_a_signal_nor_a_cancel_that_is_joined_waits_for_a_token(world: World) -> None:
+    """A caller's transaction blocks no worker, and no worker a caller."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").wait_for_signal("s", "go")
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+    with world.connect() as holder, holder.transaction(), world.connect() as caller:
+        holder.execute("SELECT 1 FROM durable_token FOR UPDATE")
+        caller.execute("SET lock_timeout = '10ms'")
+        with caller.transaction():
+            run.resume("go", 1, session=caller)
+            run.cancel(session=caller)
+
+
+LOCK_IS_LOOKED_FOR = """
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NOT EXISTS (
+        SELECT 1 FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
+    ) THEN RAISE 'the row is there before its lock'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER look BEFORE INSERT ON durable_worker FOR EACH ROW EXECUTE FUNCTION look()
+"""
+
+
+def test_a_worker_has_its_lock_before_it_has_a_row(world: World) -> None:
+    """P4: a row without a lock is a dead worker's."""
+    world.rows(LOCK_IS_LOOKED_FOR)
+    assert world.lock_holder(world.worker()) is not None
+
+
+def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(world: World) -> None:
+    """P4: between the look and the declaration."""
+    worker, other = world.worker(), world.worker()
+    me = worker_id(worker)
+    with other.database.autocommit() as connection:
+        (row,) = world.rows("SELECT id, node_id, expires_at FROM durable_worker WHERE id = %s", me)
+        seems_dead = deaths.Lifeless(**row, is_expired=False)
+        assert not deaths.declare_dead(connection, {seems_dead: 1.0})
+
+
+def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: World) -> None:
+    """P4: its answer may be on its way."""
+    worker = world.worker(defining([], "a"), worker_ttl=3600)
+    run = worker.start("w")
+    me = worker_id(worker)
+    registration = worker.liveness._registration
+    assert registration is not None
+    with worker.database.autocommit() as connection:
+        assert tokens.claim(connection, world.token_id(run), me, uuid4())
+        registration._audit(connection)
+        token = world.token(run)
+        assert token is not None
+        assert token["claimed_by"] == me
+        registration._audit(connection)
+        token = world.token(run)
+        assert token is not None
+        assert token["claimed_by"] is None
+
+
+def test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint(world: World) -> None:
+    """P2"""
+    worker = world.worker(defining([], "a"))
+    run = worker.start("w")
+    me, token_id = worker_id(worker), world.token_id(run)
+    with worker.database.autocommit() as connection:
+        world.lose_hints()
+        claim = tokens.claim(connection, token_id, me, uuid4())
+        assert claim is not None
+        tokens.release(connection, claim, 0.0)
+        assert world.publish() == [token_id]
+
+        assert tokens.claim(connection, token_id, me, uuid4())
+        (held,) = orphans.claimed_by(connection, me)
+        assert orphans.free(connection, held, uuid4())
+        assert world.publish() == [token_id]
+
+
+def test_a_unit_that_shall_be_cancelled_is_not_executed_again_when_its_worker_died(
+    world: World,
+) -> None:
+    """P3, P5"""
+    log: list[str] = []
+    worker, other = (world.worker(defining(log, "a")) for _ in range(2))
+    run = worker.start("w")
+    with worker.database.autocommit() as connection:
+        assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    run.cancel()
+    world.kill(worker)
+    world.reap(other)
+    world.drain(other)
+
+    assert (log, world.status(run)) == ([], "cancelled")
+
+
+def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> None:
+    """P2: Postgres ends its transaction."""
+    worker = world.worker(defining([], "a"))
+    worker.start("w")
+    with worker.database.autocommit() as connection, connection.raw.transaction():
+        assert outbox.take_due(connection, 10)
+        shown = connection.raw.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+        assert shown == (outbox.HANG_TIMEOUT,)
