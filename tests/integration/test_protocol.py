@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from celery_durable import Durable
-from celery_durable.store import deaths, inbox, orphans, outbox, tokens
+from celery_durable.backlog import Backlog
+from celery_durable.store import deaths, due, inbox, orphans, tokens
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 
@@ -136,9 +137,8 @@ def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(worl
     worker, other = world.worker(), world.worker()
     me = worker_id(worker)
     with other.database.autocommit() as connection:
-        (row,) = world.rows("SELECT id, node_id, expires_at FROM durable_worker WHERE id = %s", me)
-        seems_dead = deaths.Lifeless(**row, is_expired=False)
-        assert not deaths.declare_dead(connection, {seems_dead: 1.0})
+        (sign,) = (one for one in deaths.look(connection) if one.id == me)
+        assert not deaths.declare_dead(connection, [deaths.Doom(sign, 1.0, is_silent=False)])
 
 
 def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: World) -> None:
@@ -150,11 +150,11 @@ def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: Wor
     assert registration is not None
     with worker.database.autocommit() as connection:
         assert tokens.claim(connection, world.token_id(run), me, uuid4())
-        registration._audit(connection)
+        registration._audit()
         token = world.token(run)
         assert token is not None
         assert token["claimed_by"] == me
-        registration._audit(connection)
+        registration._audit()
         token = world.token(run)
         assert token is not None
         assert token["claimed_by"] is None
@@ -178,9 +178,7 @@ def test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint(world: World) ->
         assert world.publish() == [token_id]
 
 
-def test_a_unit_that_shall_be_cancelled_is_not_executed_again_when_its_worker_died(
-    world: World,
-) -> None:
+def test_a_cancelled_unit_is_not_executed_again_when_its_worker_died(world: World) -> None:
     """P3, P5"""
     log: list[str] = []
     worker, other = (world.worker(defining(log, "a")) for _ in range(2))
@@ -199,7 +197,10 @@ def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> Non
     """P2: Postgres ends its transaction."""
     worker = world.worker(defining([], "a"))
     worker.start("w")
-    with worker.database.autocommit() as connection, connection.raw.transaction():
-        assert outbox.take_due(connection, 10)
-        shown = connection.raw.execute("SHOW idle_in_transaction_session_timeout").fetchone()
-        assert shown == (outbox.HANG_TIMEOUT,)
+    backlog = Backlog()
+    with worker.database.autocommit() as connection:
+        assert backlog.look(connection, 10)
+        with connection.raw.transaction():
+            assert backlog.take(connection, 10)
+            shown = connection.raw.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+            assert shown == (due.HANG_TIMEOUT,)

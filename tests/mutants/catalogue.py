@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 from tests.mutants.nodes import NODES
 from tests.mutants.order import ORDERS
 from tests.mutants.outages import OUTAGES
+from tests.mutants.protocol import PROTOCOL
 from tests.mutants.recovering import RECOVERING
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
@@ -612,4 +613,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *UNSTUCK,
     *ORDERS,
     *VALUES,
+    *PROTOCOL,
 )
