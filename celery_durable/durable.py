@@ -244,8 +244,10 @@ class Durable:
         workflow: str | None = None,
         key: str | None = None,
     ) -> Run:
-        """A handle on a run, by its id, or by its workflow and key. Whether it exists is asked
-        later.
+        """A handle on a run, by its id, or by its workflow and key.
+
+        Whether there is a run with this id is asked when the handle is used (`RunNotFound`). A key
+        is looked up at once: `RunError` where no run of the workflow has it.
         """
         if run_id is not None:
             return Run(self, checked_run_id(run_id))

@@ -131,7 +131,7 @@ class RunNotFound(RunError):
     def __init__(self, run_id: UUID) -> None:
         super().__init__(
             run_id,
-            f"No run {run_id}. It was never committed, or it has been pruned;"
+            f"No run {run_id}. It was never committed, or its rows have been deleted;"
             " `celery -A <your app> durable list` shows what there is.",
         )
 

@@ -8,8 +8,8 @@ A comment right before a block says how it is treated:
     <!-- terminal: worker -->     the command goes on; the reader gives it a terminal of its own
     <!-- when: words -->          it is run once ledger.txt holds these words
 
-A block inside of a comment is run too: that is where what a reader need not see is set up or
-checked.
+A Python block whose first line is a comment with a file's name, `# shop.py`, belongs into that file
+as well. A block inside of a comment is run too: that is where what a reader sees happen is checked.
 """
 
 import re
@@ -23,6 +23,7 @@ _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+_FILE = re.compile(r"# (?P<name>\w+\.py)\n")
 _COMMENT = re.compile(r"<!-- (?P<name>[\w-]+): (?P<value>[^>]+?) -->\s*\Z")
 
 
@@ -34,6 +35,13 @@ class Block:
     code: str
     line: int
     directives: Mapping[str, str]
+    is_hidden: bool = False
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block belongs into."""
+        named = _FILE.match(self.code)
+        return self.directives.get("file") or (named["name"] if named else None)
 
 
 def pages() -> list[Path]:
@@ -61,7 +69,9 @@ def _block(text: str, match: re.Match[str]) -> Block:
     indent = match["indent"]
     code = "".join(line.removeprefix(indent) for line in match["code"].splitlines(keepends=True))
     line = text.count("\n", 0, match.start("code")) + 1
-    return Block(match["language"], code, line, _directives(text[: match.start()]))
+    before = text[: match.start()]
+    is_hidden = before.rfind("<!--") > before.rfind("-->")
+    return Block(match["language"], code, line, _directives(before), is_hidden)
 
 
 def _directives(before: str) -> dict[str, str]:

@@ -1,9 +1,16 @@
-"""Where a page's blocks run: settings point at the test's database, and there is no broker.
+"""Where a page's blocks run, as a reader pastes them: into files, and into a Python shell.
 
-A real relay takes what is due out of the outbox; in place of a broker, threads of this process call
-the tasks. It starts when a block first waits for a result.
+A block whose first line names a file, `# shop.py`, belongs into it; several make it up together.
+All others are typed into a shell after `from shop import *`, line by line. Settings point at the
+test's database, and there is no broker: a real relay takes what is due out of the outbox, and
+threads of this process call the tasks. It starts when a block first waits for a result.
+
+A block inside of a comment is what only the test does. It sees what the reader has, and gives the
+reader nothing.
 """
 
+import code
+import importlib.util
 import re
 import sys
 import threading
@@ -16,7 +23,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from celery_durable import Durable, ResultTimeout, Run
 from celery_durable.relay import Published, Relay
@@ -73,31 +79,65 @@ def working(durable: Durable) -> Iterator[None]:
         durable.database.close()
 
 
-class Playground:
-    """The module that a page's blocks make up together."""
+class _Shell(code.InteractiveConsole):
+    """A Python shell in which an error is an error of the page."""
 
-    def __init__(self, page: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._page = page
+    def showtraceback(self) -> None:
+        error = sys.exception()
+        assert error is not None
+        raise error
+
+    def showsyntaxerror(self, *_: Any, **__: Any) -> None:
+        self.showtraceback()
+
+
+class Playground:
+    """A folder with what a page puts into its files, and a shell."""
+
+    def __init__(self, folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
         self._known = monkeypatch
         self._url = database_url
-        self._module = ModuleType(f"docs_{page.stem.replace('-', '_').replace('.', '_')}")
+        self._shell = _Shell({"__name__": "__main__"})
+
+    def write(self, files: Sequence[Block]) -> None:
+        """Put the blocks into their files, and import all that is in them, as the reader does."""
+        for block in files:
+            assert block.file is not None
+            with (self._folder / block.file).open("a", encoding="utf-8") as file:
+                file.write(with_database(block.code, self._url) + "\n\n")
+        self._known.syspath_prepend(self._folder)
+        for name in dict.fromkeys(block.file for block in files):
+            module = self._imported(str(name))
+            names = {n: value for n, value in vars(module).items() if not n.startswith("_")}
+            self._shell.locals |= names
+
+    def _imported(self, file: str) -> ModuleType:
+        name = file.removesuffix(".py")
+        spec = importlib.util.spec_from_file_location(name, self._folder / file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        self._known.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
 
     def run(self, block: Block) -> None:
-        """Run a block; its lines in a traceback are those of the page."""
-        code = "\n" * (block.line - 1) + with_database(block.code, self._url)
-        exec(compile(code, str(self._page), "exec"), vars(self._module))
-        app = vars(self._module).get("app")
-        if isinstance(app, Celery):
-            # The reader has put it into a file of that name, and imports it from there.
-            self._known.setitem(sys.modules, app.main, self._module)
+        """Type a block into the shell; a hidden one is executed apart."""
+        text = with_database(block.code, self._url)
+        if block.is_hidden:
+            own = {**self._shell.locals, "go_on_until": go_on_until, "wait_until": wait_until}
+            exec(compile("\n" * (block.line - 1) + text, "a hidden block", "exec"), own)
+            return
+        for line in [*text.splitlines(), ""]:
+            self._shell.push(line)
+        assert not self._shell.buffer, f"a line is missing after line {block.line}"
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         """The surroundings that the blocks expect."""
         self._known.setenv("CELERY_BROKER_URL", "memory://")
         self._known.setenv("DURABLE_DATABASE_URL", self._url)
-        # What is stored as JSON names its class, which must be found again.
-        self._known.setitem(sys.modules, self._module.__name__, self._module)
         with ExitStack() as workers:
             workers.callback(self._end_what_blocks_started)
             self._work_for_those_who_wait(workers)
@@ -105,7 +145,7 @@ class Playground:
 
     def _end_what_blocks_started(self) -> None:
         """Celery's test worker ends without the signal by which a worker says goodbye."""
-        for durable in vars(self._module).values():
+        for durable in self._shell.locals.values():
             if isinstance(durable, Durable) and has_worker(durable):
                 durable.liveness.leave()
 
@@ -125,7 +165,7 @@ class Playground:
 
 
 def go_on_until(run: Run, status: str) -> None:
-    """Let the run go on until it stands so; for blocks that a reader does not see."""
+    """Let the run go on until it stands so; a reader takes longer to type the next line."""
 
     def stands_so() -> bool:
         try:

@@ -127,7 +127,10 @@ def test_every_error_a_user_may_catch_is_a_public_name() -> None:
         ),
         (SchemaOutOfDate("engine", "0001", "0002"), ["is at revision 0001", "durable migrate"]),
         (BrokerUnavailable([3], ConnectionError("refused")), ["broker is not available: refused"]),
-        (RunNotFound(RUN), [f"No run {RUN}.", "pruned", "celery -A <your app> durable list"]),
+        (
+            RunNotFound(RUN),
+            [f"No run {RUN}.", "rows have been deleted", "celery -A <your app> durable list"],
+        ),
         (
             RunFailed(RUN, DECLINED),
             [f"Run {RUN} failed at charge: shop.CardDeclined: no money"],
