@@ -41,7 +41,7 @@ from celery_durable.settle import (
     Turn,
     wait_after,
 )
-from celery_durable.store import codec, journal, runs, tokens
+from celery_durable.store import codec, journal, runs, tokens, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
@@ -71,6 +71,9 @@ SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
 """Seconds until a unit that may have killed its process is offered again, while another such one is
 at work here; doubling from the first to the maximum.
 """
+
+SAYS_IT_STOPS_WITHIN = 1.0
+"""Seconds in which a worker that stops says so in the rows of its processes."""
 
 UNFIT_FIRST = 0.05
 """Seconds until a unit is offered again whose message has had another limit twice; doubling. Once
@@ -188,11 +191,25 @@ class Engine:
             limit = claim.time_limit
             is_late = is_told and limit is not None and time.monotonic() - began >= limit
             with self._audited_if_postgres_is_away(claim):
-                self._settler.let_go(claim, counts=not is_told, timed_out=is_late)
+                is_innocent = is_late or (is_told and self._is_stopping(claim))
+                self._settler.let_go(claim, counts=not is_innocent, timed_out=is_late)
             if is_told or isinstance(error, Exception):
                 raise
             # A pool's thread would take this for an order to end, and keep the message.
             logger.exception("%s of run %s broke the engine", claim.token.unit, claim.run.id)
+
+    def _is_stopping(self, claim: Claim) -> bool:
+        """Whether the whole worker stops, and not this process only: a unit may do that to itself.
+
+        The worker may be about to say so: a signal may be sent to all its processes at once.
+        """
+        until = time.monotonic() + SAYS_IT_STOPS_WITHIN
+        while True:
+            if self._patience.ask(lambda connection: workers.is_draining(connection, claim.worker)):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(SAYS_IT_STOPS_WITHIN / 20)
 
     @contextmanager
     def _audited_if_postgres_is_away(self, claim: Claim) -> Iterator[None]:

@@ -243,6 +243,15 @@ def drain(connection: Connection, node_id: UUID) -> None:
     connection.rows(_DRAIN, {"node_id": node_id})
 
 
+_IS_DRAINING = Statement(sa.select(t.worker.c.draining).where(t.worker.c.id == sql.uuid("worker")))
+
+
+def is_draining(connection: Connection, worker: UUID) -> bool:
+    """Whether the worker was told to stop; one that is forgotten was."""
+    row = one(connection, _IS_DRAINING, {"worker": worker})
+    return row is None or bool(row["draining"])
+
+
 _long_ended = (
     sa.select(t.worker.c.id)
     .where(

@@ -16,11 +16,13 @@ from uuid import UUID, uuid4
 
 from billiard import pool
 from billiard.common import _should_have_exited as _is_ending
+from billiard.process import current_process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from celery_durable import interrupts
 from celery_durable.liveness import Surroundings
+from celery_durable.workflow.loops import threads_are_greenlets
 
 TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)
 """What a pool raises in a task whose soft time limit has passed."""
@@ -33,19 +35,23 @@ except ImportError:  # there is no gevent either
 EXITS: tuple[type[BaseException], ...] = (GreenletExit, WorkerShutdown, WorkerTerminate)
 """What Celery raises in a task that must end because the worker does, on solo and gevent pools."""
 
-BILLIARD_EXIT = 256
-
 
 def is_exit(error: BaseException) -> bool:
     """Whether the process has to exit: with anything else a handler has failed.
 
-    A child of Celery's pool then ends with SystemExit(signal - 256): `_shutdown_cleanup` in
-    billiard/common.py. What comes of a handler afterwards, which may have made another exception of
-    that one, comes of an exit too.
+    In a child of a prefork pool a signal says so, and whatever comes of the handler afterwards
+    comes of that: billiard raises SystemExit, of which a handler may make another exception.
+    Celery's own exceptions say so in the main process, where its signal handlers raise them, and a
+    thread of a pool is told nothing.
     """
-    code = error.code if isinstance(error, SystemExit) else None
-    is_signal = isinstance(code, int) and 0 < code + BILLIARD_EXIT < signal.NSIG
-    return is_signal or isinstance(error, EXITS) or _is_ending[0]
+    return _is_ending[0] or (isinstance(error, EXITS) and _runs_signal_handlers())
+
+
+def _runs_signal_handlers() -> bool:
+    """Whether what Celery raises in the main process may arrive here."""
+    is_main = threading.current_thread() is threading.main_thread()
+    is_child = current_process().name != "MainProcess"
+    return not is_child and (is_main or threads_are_greenlets())
 
 
 @contextmanager

@@ -61,7 +61,7 @@ OWN_OPTIONS: Mapping[str, Any] = {
     "immediate": None,
     "mandatory": None,
     "Strategy": Task.Strategy,
-    "Request": Task.Request,
+    "Request": "celery_durable.worker.request:LastingRequest",
 }
 """How our messages are sent and taken, whatever other tasks of the app have."""
 

@@ -37,7 +37,7 @@ def run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
 
     `what` names it in the log.
     """
-    if _threads_are_greenlets():
+    if threads_are_greenlets():
         return _run_in_a_thread(coroutine, what)
     return _run(coroutine, what)
 
@@ -103,7 +103,8 @@ async def _end(what: str) -> None:
             task.get_coro().close()
 
 
-def _threads_are_greenlets() -> bool:
+def threads_are_greenlets() -> bool:
+    """Whether this process is gevent's."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and monkey.is_module_patched("threading")
 

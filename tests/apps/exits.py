@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import WorkerShutdown
 
 from celery_durable import Durable, GiveUp, RetryPolicy
 from tests.apps import configure
@@ -31,6 +33,10 @@ def interrupt() -> None:
     raise KeyboardInterrupt("no such file")
 
 
+def shut_down() -> None:
+    raise WorkerShutdown("no such file")
+
+
 def own() -> None:
     raise OwnError("no such file")
 
@@ -39,6 +45,7 @@ HOW: Mapping[str, tuple[Callable[[], None], str, str]] = {
     "exit": (complain, "SystemExit", "no such file"),
     "argparse": (parse, "SystemExit", "2"),
     "interrupt": (interrupt, "KeyboardInterrupt", "no such file"),
+    "shutdown": (shut_down, "celery.exceptions.WorkerShutdown", "no such file"),
     "own": (own, "tests.apps.exits.OwnError", "no such file"),
 }
 """What is done, and the type and the message of the failure it is."""
@@ -55,6 +62,11 @@ async def fail_async(ctx: Any) -> None:
 
 def booked(ctx: Any) -> None:
     fail(ctx)
+
+
+def end(_ctx: Any) -> None:
+    """As code does that ends its helpers and is one of them."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def reserve(_ctx: Any) -> dict[str, int]:
@@ -81,9 +93,11 @@ def define(durable: Durable) -> None:
     undone.compensate(retry=TWICE)(fail)
     durable.workflow("undone").step(undone).step(decline)
     durable.workflow("routed").route("rail", fail, {"wire": reserve})
+    durable.workflow("ended").step(end)
     durable.workflow("remembering").step(reserve).step(remember)
 
 
 app = configure(Celery("exits"))
+app.conf.durable_max_crashes = 2
 durable = Durable(app)
 define(durable)

@@ -29,6 +29,13 @@ def worker(shop: Shop, request: pytest.FixtureRequest) -> Iterator[WorkerNode]:
     node.teardown()
 
 
+def hows(worker: WorkerNode) -> list[str]:
+    """On solo and gevent what ends the worker does."""
+    command = worker.process.command
+    ends = command[command.index("-P") + 1] in ("solo", "gevent")
+    return [how for how in HOW if how != "shutdown" or not ends]
+
+
 def failed(run: Run) -> RunSnapshot:
     with pytest.raises(RunFailed):
         run.result(timeout=WITHIN)
@@ -43,7 +50,7 @@ def test_it_is_a_failure_like_any_other_and_the_worker_goes_on(
     started = [
         (how, shop.durable.start(workflow, {"how": how}))
         for workflow in ("sync", "async", "transactional")
-        for how in HOW
+        for how in hows(worker)
     ]
     for how, run in started:
         error = failed(run).error
@@ -65,6 +72,14 @@ def test_it_is_a_failure_of_a_compensator_and_of_a_selector(shop: Shop, worker: 
     found = failed(routed).error
     assert found is not None
     assert (found.type, found.message) == HOW[how][1:]
+
+
+@pytest.mark.parametrize("worker", [("prefork", 2)], indirect=True, ids=str)
+def test_a_step_that_ends_its_own_process_each_time_fails(shop: Shop, worker: WorkerNode) -> None:
+    error = failed(shop.durable.start("ended", {})).error
+    assert error is not None
+    assert error.type == "WorkerLost"
+    assert worker.is_running
 
 
 @pytest.mark.parametrize("worker", [("gevent", 10)], indirect=True, ids=str)

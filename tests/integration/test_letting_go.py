@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from celery.exceptions import WorkerTerminate
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, RetryPolicy, engine
 from celery_durable.run import Run
+from celery_durable.worker import process
 from tests.integration.driving import Gate, World, noting, spawn, worker_id
 from tests.integration.forks import advance, ended, failing, messages, standing
 from tests.waiting import wait_until
@@ -45,13 +45,17 @@ class LaterAnswer:
     more: int = field(default_factory=broken)
 
 
-def test_a_claim_is_let_go_though_its_row_is_locked_just_now(world: World) -> None:
+def test_a_claim_is_let_go_though_its_row_is_locked_just_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P2: a heartbeat or a cancel may be at the row; nobody else would let it go."""
+    monkeypatch.setattr(process, "_is_ending", [True])
+    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
     gate = Gate()
 
     def exits(ctx: Any) -> None:
         gate()
-        raise WorkerTerminate
+        raise SystemExit("told to")
 
     worker = world.worker(lambda durable: durable.workflow("w").step(exits, name="a"))
     run = worker.start("w", {})
@@ -62,7 +66,7 @@ def test_a_claim_is_let_go_though_its_row_is_locked_just_now(world: World) -> No
         other.execute("UPDATE durable_token SET progress = '1'")
         gate.open()
         wait_until(lambda: at_work.done() or world.one(WAITS_FOR_A_LOCK), message="the letting go")
-    with pytest.raises(WorkerTerminate):
+    with pytest.raises(SystemExit, match="told to"):
         at_work.result(20)
 
     assert standing(world, run)["a"]["claimed_by"] is None

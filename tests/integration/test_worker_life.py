@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
-from billiard.common import _should_have_exited
-from celery.exceptions import WorkerTerminate
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit
 
-from celery_durable import Durable, recovery
+from celery_durable import Durable, RetryPolicy, engine, recovery
+from celery_durable.run import Run
 from celery_durable.settle import Settler
 from celery_durable.store import workers
+from celery_durable.store.connection import Connection
 from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
@@ -87,14 +89,14 @@ def test_a_cold_shutdown_ends_a_step_on_the_solo_pool(durable: Durable) -> None:
         worker.wait_for_soft_shutdown()
 
 
-@pytest.mark.parametrize("raised", [WorkerTerminate(1), GreenletExit(), SystemExit(15 - 256)])
-def test_a_step_that_is_ended_from_outside_has_not_crashed(
-    world: World, raised: BaseException
-) -> None:
-    """P5: nor has it failed."""
+ENDS: list[BaseException] = [WorkerTerminate(1), GreenletExit(), WorkerShutdown(0)]
+
+
+def ended_in_a_step(world: World, raised: BaseException) -> tuple[Durable, Run]:
+    """A worker and its run; the first time its step raised what ends a process."""
     log: list[str] = []
 
-    def a(ctx: Any) -> None:
+    def a(_: Any) -> None:
         log.append("a")
         if len(log) == 1:
             raise raised
@@ -104,34 +106,74 @@ def test_a_step_that_is_ended_from_outside_has_not_crashed(
     (token_id,) = world.publish()
     with pytest.raises(type(raised)):
         worker.engine.advance(token_id)
+    return worker, run
+
+
+@pytest.mark.parametrize("raised", ENDS)
+def test_a_step_that_is_ended_with_its_worker_has_not_crashed(
+    world: World, monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    """P5: nor has it failed. That the worker stops may be said a little later."""
+    ask = workers.is_draining
+
+    def asked(connection: Connection, worker: UUID) -> bool:
+        answer = ask(connection, worker)
+        world.rows("UPDATE durable_worker SET draining = true")
+        return answer
+
+    monkeypatch.setattr(workers, "is_draining", asked)
+    _, run = ended_in_a_step(world, raised)
 
     token = world.token(run)
     assert token is not None
     assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 0, 1)
-    world.drain(worker)
-    assert log == ["a", "a"]
+    world.drain(world.worker(lambda durable: durable.workflow("w").step(lambda _: 1, name="a")))
     assert run.status().status == "completed"
 
 
-def test_what_a_step_makes_of_its_end_is_no_failure(world: World) -> None:
-    """P5: as a handler does that takes any exception for one of its own."""
-
-    def a(_: Any) -> None:
-        _should_have_exited[0] = True  # as billiard's signal handler does
-        raise ValueError("not yours")
-
-    worker = world.worker(lambda durable: durable.workflow("w").step(a))
-    run = worker.start("w", {})
-    (token_id,) = world.publish()
-    try:
-        with pytest.raises(ValueError, match="not yours"):
-            worker.engine.advance(token_id)
-    finally:
-        _should_have_exited[0] = False
+@pytest.mark.parametrize("raised", ENDS)
+def test_a_step_that_is_ended_while_its_worker_goes_on_has_crashed(
+    world: World, monkeypatch: pytest.MonkeyPatch, raised: BaseException
+) -> None:
+    """P5: it may do that to itself, each time."""
+    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
+    worker, run = ended_in_a_step(world, raised)
 
     token = world.token(run)
     assert token is not None
-    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 0, 1)
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
+    world.drain(worker)
+    assert run.status().status == "completed"
+
+
+def test_what_a_step_makes_of_its_end_is_no_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: as a handler does that takes any exception for one of its own."""
+    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
+    monkeypatch.setattr(process, "_is_ending", [True])
+    _, run = ended_in_a_step(world, ValueError("not yours"))
+
+    token = world.token(run)
+    assert token is not None
+    assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
+
+
+def test_what_ends_another_pools_worker_is_a_failure_in_a_thread_of_a_pool(world: World) -> None:
+    """Celery would keep the message of such a thread."""
+
+    def a(_: Any) -> None:
+        raise WorkerShutdown(0)
+
+    worker = world.worker(
+        lambda durable: durable.workflow("w").step(a, retry=RetryPolicy(max_attempts=1))
+    )
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    spawn(worker.engine.advance, token_id).result(20)
+    error = run.status().error
+    assert error is not None
+    assert error.type == "celery.exceptions.WorkerShutdown"
 
 
 def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(

@@ -85,7 +85,7 @@ ATOMICITY = (
         promise="P1",
         takes_out="giving the claim back when the engine itself fails",
         at=f"{ENGINE}:Engine._go_on",
-        old="self._settler.let_go(claim, counts=not is_told, timed_out=is_late)",
+        old="self._settler.let_go(claim, counts=not is_innocent, timed_out=is_late)",
         new="pass",
         tests=(f"{ATOMIC}::test_a_commit_that_fails_in_the_middle_leaves_nothing",),
     ),
