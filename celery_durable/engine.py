@@ -41,7 +41,7 @@ from celery_durable.settle import (
     Turn,
     wait_after,
 )
-from celery_durable.store import codec, journal, runs, tokens, workers
+from celery_durable.store import codec, journal, origin, runs, tokens, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
@@ -117,6 +117,7 @@ class Engine:
         self._unfit: Counter[UUID] = Counter()
         self._patience = Patience(database, settings.worker_ttl)
         self._knowledge = Knowledge(database, registry)
+        self._strangers: set[str] = set()
         # What has begun is worth more patience: the fence sees to it that it is not late.
         self._long_patience = Patience(database, max(settings.worker_ttl, SETTLES_WITHIN))
         self._settler = Settler(
@@ -131,15 +132,21 @@ class Engine:
         """Where this process can go on, by workflow and version."""
         return self._knowledge.places()
 
-    def advance(self, token_id: UUID, limit: float | EllipsisType | None = ...) -> None:
+    def advance(
+        self,
+        token_id: UUID,
+        limit: float | EllipsisType | None = ...,
+        hinted_by: str | None = None,
+    ) -> None:
         """Follow a hint as far as it goes. A race that was lost is not an error.
 
         `limit` is the message's soft time limit. A hint that was put while the token stood
         elsewhere has another than the unit in hand: that goes into a message of its own.
+        `hinted_by` is the origin of the message (`store.origin`).
         """
         try:
             with self._liveness.working_on(token_id):
-                claim = self._claim(token_id, uuid4())
+                claim = self._claim(token_id, uuid4(), hinted_by)
                 if claim is None:
                     return
                 if limit is ... or limit == claim.time_limit:
@@ -219,7 +226,7 @@ class Engine:
         except DatabaseUnavailable:
             self._liveness.give_up(claim.token.id)
 
-    def _claim(self, token_id: UUID, fence: UUID) -> Claim | None:
+    def _claim(self, token_id: UUID, fence: UUID, hinted_by: str | None = None) -> Claim | None:
         """Claim the token. A hint may be for a command, and the worker may have been declared dead.
 
         While Postgres is away the message waits here, unacknowledged: it would only be lost.
@@ -231,12 +238,26 @@ class Engine:
                 found = tokens.claim(connection, token_id, worker, fence)
                 if found is not None:
                     return found
-                refusal = tokens.refusal(connection, token_id, worker)
+                refusal = tokens.refusal(connection, token_id, worker, hinted_by)
+            if refusal.is_foreign and hinted_by is not None:
+                self._warn_of_stranger(hinted_by)
             if not is_last and self._is_worth_another_try(worker, refusal):
                 return claim(is_last=True)
             return None
 
         return self._patience.until_answered(claim)
+
+    def _warn_of_stranger(self, hinted_by: str) -> None:
+        if hinted_by in self._strangers:
+            return
+        self._strangers.add(hinted_by)
+        logger.warning(
+            "This worker gets messages for runs of %s, which it does not know: another app, or"
+            " another schema, uses the same broker and queue. Runs of both are held up by it for a"
+            " minute and longer. Give each a durable_queue, and its steps queues, of its own, or"
+            " another virtual host or database of the broker.",
+            origin.described(hinted_by),
+        )
 
     def _is_worth_another_try(self, worker: UUID, refusal: Refusal) -> bool:
         run_id = refusal.run_with_commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from functools import partial
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from rich.text import Text
 from celery_durable.cli.application import durable_of, json_option
 from celery_durable.cli.output import Form, Output
 from celery_durable.relay import Relay
+from celery_durable.store import origin
 from celery_durable.worker import KombuPublisher
 from celery_durable.worker.bootsteps import check_schema
 from celery_durable.worker.configuration import check_configuration
@@ -38,7 +40,11 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
     enable_loggers()
     check_configuration(durable, app)
     check_schema(durable)
-    running = Relay(durable.database, KombuPublisher(app), durable.settings)
+    running = Relay(
+        durable.database,
+        KombuPublisher(app, partial(origin.ask, durable.database)),
+        durable.settings,
+    )
     stop_on_signals(running)
     broker = app.connection_for_write().as_uri()
     logger.info("The relay publishes schema %r to %s", durable.settings.schema, broker)

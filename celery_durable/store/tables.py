@@ -297,9 +297,13 @@ recovery = sa.Table(
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("reached", sa.Uuid),
     _time("next_at"),
+    sa.Column("schema_id", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()),
     sa.CheckConstraint("id = 1", name="only_row"),
 )
-"""How far the relays' common look at all unfinished tokens has come; one row, made when needed."""
+"""How far the relays' common look at all unfinished tokens has come; one row, made when needed.
+
+`schema_id` tells this schema from every other.
+"""
 
 lock_numbers = sa.Sequence(
     "durable_lock_number",

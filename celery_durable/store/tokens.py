@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.token import Flags, Token
-from celery_durable.store import sql
+from celery_durable.store import origin, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import put_hints
@@ -146,6 +146,11 @@ _REFUSAL = Statement(
         sa.not_(
             sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None))
         ).label("worker_ended"),
+        sa.and_(
+            sql.text("origin").is_not(None),
+            sql.text("origin").is_distinct_from(origin.OURS),
+            sa.not_(sa.exists().where(t.token.c.id == sql.uuid("token_id"))),
+        ).label("is_foreign"),
     )
 )
 
@@ -156,11 +161,23 @@ class Refusal:
 
     run_with_commands: UUID | None
     worker_ended: bool
+    is_foreign: bool
 
 
-def refusal(connection: Connection, token_id: UUID, worker: UUID) -> Refusal:
-    """Whether the claim may be had once the run's commands are applied, or by a new worker id."""
-    row = one(connection, _REFUSAL, {"token_id": token_id, "worker": worker})
+def refusal(
+    connection: Connection, token_id: UUID, worker: UUID, hinted_by: str | None = None
+) -> Refusal:
+    """Whether the claim may be had once the run's commands are applied, or by a new worker id.
+
+    `hinted_by` is the origin of the hint: of another schema's, `is_foreign`, no token is here.
+    """
+    parameters = {
+        "token_id": token_id,
+        "worker": worker,
+        "origin": hinted_by,
+        "schema": connection.schema,
+    }
+    row = one(connection, _REFUSAL, parameters)
     assert row is not None
     return Refusal(**row)
 

@@ -6,6 +6,7 @@ import atexit
 import logging
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
@@ -18,7 +19,7 @@ from celery_durable.errors import (
     UnknownWorkflow,
 )
 from celery_durable.relay import Relay
-from celery_durable.store import definitions, schema
+from celery_durable.store import definitions, origin, schema
 from celery_durable.worker import process
 from celery_durable.worker.configuration import check_configuration
 from celery_durable.worker.loggers import enable_loggers
@@ -90,7 +91,7 @@ class RelayStep(bootsteps.StartStopStep):
         store_plans(self.durable)
         check_children(self.durable)
         if self.relays:
-            publisher = KombuPublisher(self.app)
+            publisher = KombuPublisher(self.app, partial(origin.ask, self.durable.database))
             self.relay = Relay(self.durable.database, publisher, self.durable.settings)
             self.thread = threading.Thread(target=self.relay.run, name="durable-relay", daemon=True)
             self.thread.start()

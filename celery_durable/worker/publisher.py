@@ -10,16 +10,17 @@ while.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from celery_durable.errors import BrokerUnavailable
+from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.relay import Published
 from celery_durable.store.due import Message
+from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import brokers
 from celery_durable.worker.brokers import Brokers, is_amqp
 from celery_durable.worker.configuration import serializer_of
@@ -28,12 +29,20 @@ from celery_durable.worker.confirms import Answers, Blocked, Confirms, Unconfirm
 REDIS = "redis"
 """https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities"""
 
+ORIGIN_HEADER = "durable_origin"
+"""The header of a hint that says whose it is."""
+
 
 class KombuPublisher:
-    """A connection and a producer of the relay's own, made when needed and after a failure."""
+    """A connection and a producer of the relay's own, made when needed and after a failure.
 
-    def __init__(self, app: Celery) -> None:
+    Hints are sent with what `origin` answers, once it does.
+    """
+
+    def __init__(self, app: Celery, origin: Callable[[], str | None] = lambda: None) -> None:
         self._app = app
+        self._ask_origin = origin
+        self._origin: str | None = None
         self._serializer = serializer_of(app.conf) or "json"
         self._brokers = Brokers(app)
         self._connection: Any = None
@@ -61,7 +70,7 @@ class KombuPublisher:
     def _publish_together(self, messages: Sequence[Message]) -> Answers:
         try:
             answers = self._answers(messages)
-        except BrokerUnavailable:
+        except (BrokerUnavailable, DatabaseUnavailable):
             raise
         except Exception as error:
             if self._is_outage(error):
@@ -80,6 +89,8 @@ class KombuPublisher:
             answers = self._answers([message])
         except BrokerUnavailable as error:
             raise BrokerUnavailable([*before, *error.sent], error.why) from error
+        except DatabaseUnavailable:
+            raise
         except Exception as error:
             if self._is_outage(error):
                 raise self._away(before, error) from error
@@ -142,6 +153,9 @@ class KombuPublisher:
         return Answers(sent, {**answers.held, **unanswered}, answers.again)
 
     def _send(self, producer: Any, message: Message) -> None:
+        options = dict(message.options)
+        if self._origin is not None and message.task in (ADVANCE, COMPENSATE):
+            options["headers"] = {**options.get("headers", {}), ORIGIN_HEADER: self._origin}
         self._app.send_task(
             message.task,
             args=message.args,
@@ -150,11 +164,12 @@ class KombuPublisher:
             retry=False,
             ignore_result=True,
             serializer=self._serializer,
-            **message.options,
+            **options,
         )
 
     def _ready(self) -> Any:
         if self._producer is None:
+            self._origin = self._origin or self._ask_origin()
             self._connection = self._brokers.connect()
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
             if is_amqp(self._connection):

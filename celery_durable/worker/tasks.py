@@ -17,6 +17,7 @@ from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.store.patience import Patience
 from celery_durable.worker import process
 from celery_durable.worker.configuration import serializer_of
+from celery_durable.worker.publisher import ORIGIN_HEADER
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
@@ -92,13 +93,13 @@ def register(durable: Durable, app: Celery) -> None:
         """Look at a token, and at each of `more`."""
         with process.soft_limit_held_off():
             for one in (token_id, *more):
-                durable.engine.advance(UUID(one), limit_of(task))
+                durable.engine.advance(UUID(one), limit_of(task), origin_of(task))
 
     @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
         """Look at a token of a run that is rolled back: the same work under a telling name."""
         with process.soft_limit_held_off():
-            durable.engine.advance(UUID(token_id), limit_of(task))
+            durable.engine.advance(UUID(token_id), limit_of(task), origin_of(task))
 
     @app.task(name=RECOVER, **own)
     def recover() -> None:
@@ -140,6 +141,12 @@ def register(durable: Durable, app: Celery) -> None:
             # Back into the queue: not by a new message, which the broker might lose.
             raise Reject(str(error), requeue=True) from error
         return None if started is None else str(started)
+
+
+def origin_of(task: Task) -> str | None:
+    """The schema whose relay has sent the message in hand; None where another has sent it."""
+    found = task.request.get(ORIGIN_HEADER)
+    return found if isinstance(found, str) else None
 
 
 def limit_of(task: Task) -> float | EllipsisType | None:

@@ -139,7 +139,10 @@ FREED = {
 
 HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "claim": (tokens._CLAIM, {"token_id": TOKEN, "worker": ID, "new_fence": ID}),
-    "refusal": (tokens._REFUSAL, {"token_id": TOKEN, "worker": ID}),
+    "refusal": (
+        tokens._REFUSAL,
+        {"token_id": TOKEN, "worker": ID, "origin": "x/y/z", "schema": "public"},
+    ),
     "read": (tokens._READ, {"token_id": TOKEN}),
     "release": (
         tokens._RELEASE,

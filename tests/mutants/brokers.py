@@ -11,6 +11,7 @@ RABBITMQ = "tests/integration/test_relay_rabbitmq.py"
 HANGING = f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay"
 FAILOVER = "tests/integration/test_relay_failover.py"
 FULL = "tests/integration/test_backpressure.py"
+STRANGERS = "tests/integration/test_strangers.py"
 CHORES = "tests/integration/test_relay_chores.py"
 
 BROKERS = (
@@ -108,6 +109,24 @@ BROKERS = (
         old="if not isinstance(error, Blocked) and",
         new="if",
         tests=(f"{FULL}::test_a_broker_that_is_short_of_memory_gets_each_message_once",),
+    ),
+    Mutant(
+        name="strangers-are-noticed",
+        promise="P2",
+        takes_out="noticing hints of another schema",
+        at="celery_durable.store.tokens:_REFUSAL",
+        old='sql.text("origin").is_distinct_from(origin.OURS),',
+        new='sql.text("origin").is_distinct_from(sql.text("origin")),',
+        tests=(f"{STRANGERS}::test_a_token_that_was_never_here_is_warned_of_once",),
+    ),
+    Mutant(
+        name="ended-tokens-are-no-strangers",
+        promise="P2",
+        takes_out="telling a token that has ended from one of another schema",
+        at="celery_durable.store.tokens:_REFUSAL",
+        old='sql.text("origin").is_distinct_from(origin.OURS),',
+        new="",
+        tests=(f"{STRANGERS}::test_a_token_that_has_ended_is_not_warned_of",),
     ),
     Mutant(
         name="chores",

@@ -193,6 +193,9 @@ def upgrade() -> None:
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("reached", sa.Uuid(), nullable=True),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "schema_id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False
+        ),
         sa.CheckConstraint("id = 1", name=op.f("durable_recovery_only_row")),
         sa.PrimaryKeyConstraint("id", name=op.f("durable_recovery_pkey")),
         schema="durable",

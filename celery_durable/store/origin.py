@@ -1,0 +1,60 @@
+"""Where a hint comes from: which schema of which database.
+
+Relays write it into their messages. Who finds no token for a hint can tell by it whether the token
+has ended, as is normal, or was never here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.database import Database
+
+
+def _words(schema_id: Any) -> sa.ColumnElement[str]:
+    """The copy of a database has the number, and another name."""
+    slash: sa.ColumnElement[str] = sa.literal_column("'/'")
+    name = sa.func.current_database()
+    return sa.func.concat(schema_id, slash, name, slash, sql.text("schema"))
+
+
+OURS: Any = sa.select(_words(t.recovery.c.schema_id)).scalar_subquery()
+"""The origin of the hints of this schema; needs the parameter `schema`. Null before its first."""
+
+_made = (
+    upsert(t.recovery)
+    .values(id=sa.literal_column("1"), next_at=sql.clock)
+    .on_conflict_do_nothing()
+    .returning(t.recovery.c.schema_id)
+    .cte("made")
+)
+
+_FIND = Statement(
+    sa.select(
+        sa.func.coalesce(sa.select(_words(_made.c.schema_id)).scalar_subquery(), OURS).label("ours")
+    ).add_cte(_made)
+)
+
+
+def find(connection: Connection) -> str | None:
+    """The origin of this schema's hints; None at a moment when another writes it down."""
+    row = one(connection, _FIND, {"schema": connection.schema})
+    return row["ours"] if row else None
+
+
+def described(origin: str) -> str:
+    """An origin in words."""
+    _, database, schema = (*origin.split("/", 2), "?", "?")[:3]
+    return f"schema {schema!r} of database {database!r}"
+
+
+def ask(database: Database) -> str | None:
+    """The same, on a connection of its own."""
+    with database.autocommit() as connection:
+        return find(connection)
