@@ -16,9 +16,10 @@ from celery_durable import Durable, recovery
 from celery_durable.recovery import recover_in_turn
 from celery_durable.store import deaths, orphans, stalled, tokens
 from celery_durable.store.deaths import Doom
+from tests.forms import short_or_long
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
 
-PROCESSES = 10
+PROCESSES = short_or_long(4, 10)
 LOST = 1000
 CLAIMED = 40
 CANCELLED = 50
@@ -26,6 +27,7 @@ LONG = 3600.0
 
 RECOVERY = """
 import sys
+from tests.forms import short_or_long
 from tests.integration.driving import make_durable
 durable = make_durable(sys.argv[1])
 durable.database.engine.connect().close()
@@ -35,7 +37,9 @@ print(durable.recover(), flush=True)
 """
 
 
-def test_ten_processes_recover_at_once_and_each_thing_is_done_once(world: World) -> None:
+def test_processes_that_recover_at_once_do_each_thing_once(
+    world: World,
+) -> None:
     """P2: lost hints, units of dead workers, commands that nobody has applied."""
     worker = world.worker(defining([], "a"))
     worker.start_many("w", [{}] * LOST)
