@@ -144,12 +144,16 @@ class Engine:
         elsewhere has another than the unit in hand: that goes into a message of its own.
         `hinted_by` is the origin of the message (`store.origin`).
         """
+        received = time.monotonic()
         try:
             with self._liveness.working_on(token_id):
                 claim = self._claim(token_id, uuid4(), hinted_by)
                 if claim is None:
                     return
-                if limit is ... or limit == claim.time_limit:
+                if limit not in (..., None) and time.monotonic() - received > interrupts.EARLY:
+                    # The pool counts since it was received: that is no time for the unit any more.
+                    self._settler.put_back(claim)
+                elif limit is ... or limit == claim.time_limit:
                     self._go_on(claim)
                 else:
                     self._put_back_unfit(claim, limit)

@@ -68,7 +68,8 @@ def soft_limit_held_off() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
+        if signal.getsignal(signal.SIGUSR1) is _on_soft_limit:  # or a handler has set its own
+            signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
 
 
 def _on_soft_limit(_signum: int, _frame: object) -> None:

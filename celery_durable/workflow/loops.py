@@ -43,7 +43,7 @@ def run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
 
 
 def _run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
-    runner: asyncio.Runner = getattr(_here, "runner", None) or asyncio.Runner()
+    runner: asyncio.Runner = getattr(_here, "runner", None) or _new_runner()
     _here.runner = None
     is_clean = False
     try:
@@ -55,6 +55,11 @@ def _run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
         else:
             _close(runner.get_loop(), what)
     return result
+
+
+def _new_runner() -> asyncio.Runner:
+    """One whose loop is not the thread's current one: that is for plain handlers to set."""
+    return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
 def _is_clean(loop: asyncio.AbstractEventLoop, what: str) -> bool:
@@ -83,7 +88,6 @@ def _close(loop: asyncio.AbstractEventLoop, what: str) -> None:
     try:
         loop.run_until_complete(_end(what))
     finally:
-        asyncio.set_event_loop(None)
         loop.close()
 
 

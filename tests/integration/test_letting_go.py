@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy, engine
+from celery_durable import Durable, RetryPolicy, engine, interrupts
 from celery_durable.run import Run
 from celery_durable.worker import process
 from tests.integration.driving import Gate, World, noting, spawn, worker_id
@@ -101,6 +101,21 @@ def test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one(world: World) -> N
     assert log == ["long"]
 
 
+def test_a_message_with_a_limit_whose_claim_took_long_is_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pool has counted since it took the message: the unit would not have its time."""
+    log: list[str] = []
+    worker = world.worker(lambda durable: durable.workflow("w").step(noting(log, "a"), timeout=5))
+    run = worker.start("w", {})
+    for early, done in [(-1.0, []), (60.0, ["a"])]:
+        monkeypatch.setattr(interrupts, "EARLY", early)
+        (token_id,) = world.publish()
+        worker.engine.advance(token_id, 5)
+        assert log == done
+    assert run.history()[0].attempt == 1
+
+
 def test_a_message_that_always_comes_with_another_limit_is_sent_less_and_less_often(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +129,7 @@ def test_a_message_that_always_comes_with_another_limit_is_sent_less_and_less_of
         world.lose_hints()
         worker.engine.advance(message["token_id"], 5)
         waits = world.one("SELECT wake_at - hinted_at FROM durable_token")
-        pauses.append(round(waits.total_seconds(), 2))
+        pauses.append(0 if waits is None else round(waits.total_seconds(), 2))
         world.let_time_pass(pauses[-1] + 1)
     assert log == []
     assert pauses[:4] == [0, 0.05, 0.1, 0.2]

@@ -120,6 +120,17 @@ LIVES = (
         ),
     ),
     Mutant(
+        name="a-late-claim-is-no-time-for-the-unit",
+        promise="P4",
+        takes_out="having a message sent again whose time has gone before its unit was claimed",
+        at="celery_durable.engine:Engine.advance",
+        old="limit not in (..., None) and time.monotonic() - received > interrupts.EARLY",
+        new="False",
+        tests=(
+            "tests/integration/test_letting_go.py::test_a_message_with_a_limit_whose_claim_took_long_is_sent_again",
+        ),
+    ),
+    Mutant(
         name="left-tasks-are-ended",
         promise="P4",
         takes_out="closing a loop in which something was left",

@@ -225,8 +225,8 @@ ONE_AFTER_THE_OTHER = (
         promise="P5",
         takes_out="putting back a unit whose message has the limit of another",
         at=f"{ENGINE}:Engine.advance",
-        old="if limit is ... or limit == claim.time_limit:",
-        new="if True:",
+        old="elif limit is ... or limit == claim.time_limit:",
+        new="elif True:",
         tests=(f"{LETTING_GO}::test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one",),
     ),
     Mutant(

@@ -168,6 +168,25 @@ def test_a_task_that_cannot_be_cancelled_does_not_go_on_either(
     assert "order.charge left a task that cannot be cancelled" in caplog.text
 
 
+def test_the_loop_of_async_handlers_is_not_the_one_that_a_plain_handler_finds() -> None:
+    """It could leave something there, which would go on in the next async handler."""
+    mine = asyncio.new_event_loop()
+    asyncio.set_event_loop(mine)
+    seen = []
+
+    async def charge(_ctx: Any) -> None:
+        seen.append(asyncio.get_running_loop())
+
+    try:
+        outcome(charge)
+        outcome(lambda _ctx: seen.append(asyncio.get_event_loop()))
+    finally:
+        asyncio.set_event_loop(None)
+        mine.close()
+    assert seen[0] is not mine
+    assert seen[1] is mine
+
+
 def test_a_loop_in_which_something_went_wrong_is_not_used_again() -> None:
     loops_seen = []
 
