@@ -55,3 +55,17 @@ def test_it_leaves_nothing_behind(world: World, durable: Durable, pool: str, wri
         assert rows == [{"pool": written, "queues": ["durable"], "live": False}] * lives
         wait_until(lambda: world.one(CONNECTIONS) == 0, message="its connections to be closed")
         wait_until(lambda: not threads(), message="its threads to end")
+
+
+def test_a_queue_that_is_added_and_cancelled_while_it_runs_is_in_its_row(
+    world: World, durable: Durable
+) -> None:
+    with start_worker(
+        durable.app, pool="threads", perform_ping_check=False, queues=["other"]
+    ) as worker:
+        worker.consumer.add_task_queue("durable")
+        assert durable.start("w", {}).result(timeout=10) == {"a": None}
+        said = "SELECT queues FROM durable_worker"
+        wait_until(lambda: world.one(said) == ["durable", "other"], message="both queues")
+        worker.consumer.cancel_task_queue("other")
+        wait_until(lambda: world.one(said) == ["durable"], message="the one that is left")

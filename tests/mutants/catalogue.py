@@ -11,6 +11,7 @@ from tests.mutants.protocol import PROTOCOL
 from tests.mutants.recovering import RECOVERING
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
+from tests.mutants.wiring import WIRING
 
 ENGINE = "celery_durable.engine"
 SETTLE = "celery_durable.settle"
@@ -614,4 +615,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *ORDERS,
     *VALUES,
     *PROTOCOL,
+    *WIRING,
 )

@@ -83,7 +83,9 @@ def test_a_child_that_is_forked_while_a_value_is_made_makes_its_own() -> None:
             maker.go_on.set()
             os._exit(0 if maker.slow and maker.made == 2 else 1)
         try:
-            wait_until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0), message="the child")
+            wait_until(
+                lambda: os.waitpid(child, os.WNOHANG) == (child, 0), timeout=5, message="the child"
+            )
         finally:
             maker.go_on.set()
         assert at_work.result(20)
