@@ -16,6 +16,12 @@ nothing, and halving while it takes some.
 """
 
 
+LONG, SHARE = 1.0, 10.0
+"""Seconds after which a try was long, as where a queue gives no answer: others had to wait for it,
+and the pause is so many times as long.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """A queue is left alone until then, which is after `wait` seconds."""
@@ -43,11 +49,17 @@ class Backpressure:
         ahead = [pause.until - now for pause in self._pauses.values() if pause.until > now]
         return min(ahead, default=math.inf)
 
-    def note(self, full: Mapping[str, str], took: Collection[str | None]) -> None:
-        """Pause the queues that are full; those that took all they were given go on."""
+    def note(
+        self, full: Mapping[str, str], took: Collection[str | None], lasted: float = 0.0
+    ) -> None:
+        """Pause the queues that are full; those that took all they were given go on.
+
+        The try `lasted` so many seconds.
+        """
         for queue, why in full.items():
             wait = self._next_wait(queue, took_some=queue in took)
-            self._pauses[queue] = Pause(wait, time.monotonic() + wait)
+            until = time.monotonic() + max(wait, SHARE * lasted if lasted >= LONG else 0.0)
+            self._pauses[queue] = Pause(wait, until)
             self._story_of(queue).notice(why)
         for queue in self._pauses.keys() & (set(took) - full.keys()):
             del self._pauses[queue]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -219,11 +220,12 @@ class Relay:
                 return 0
             with connection.raw.transaction():
                 messages = self._backlog.take(connection, batch, paused)
+                began = time.monotonic()
                 try:
                     published = self._publisher.publish(messages) if messages else Published(())
                 except BrokerUnavailable as error:
                     published, outage = Published(error.sent), error
-                self._finish(connection, messages, published)
+                self._finish(connection, messages, published, time.monotonic() - began)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"The relay lost its connection: {error}") from error
         if outage is not None:
@@ -231,11 +233,15 @@ class Relay:
         return len(messages)
 
     def _finish(
-        self, connection: Connection, messages: Sequence[Message], published: Published
+        self,
+        connection: Connection,
+        messages: Sequence[Message],
+        published: Published,
+        lasted: float,
     ) -> None:
         sent = frozenset(published.sent)
         took = {message.queue for message in messages if message.id in sent}
-        self._backpressure.note(published.full, took)
+        self._backpressure.note(published.full, took, lasted)
         kept = {message.id for message in messages} - sent - published.refused.keys()
         self._backlog.give_back(kept)
         if published.sent:

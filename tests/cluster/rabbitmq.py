@@ -90,6 +90,13 @@ class RabbitMQServer:
         """The end of that."""
         self._evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
 
+    def hold_up_queue(self, queue: str) -> None:
+        """It takes nothing and refuses nothing, like a quorum queue without its majority."""
+        name = f'rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)'
+        self._evaluate(
+            f"{{ok, Q}} = rabbit_amqqueue:lookup({name}), sys:suspend(amqqueue:get_pid(Q))."
+        )
+
     def _evaluate(self, expression: str) -> None:
         command = shutil.which("rabbitmqctl", path=os.pathsep.join(PLACES))
         assert command is not None

@@ -13,6 +13,7 @@ from redis import Redis
 from celery_durable import Durable
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.relay import Relay
+from celery_durable.worker import brokers
 from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster.rabbitmq import RabbitMQServer
 from tests.integration.driving import World, noting
@@ -167,6 +168,28 @@ def test_a_broker_that_is_short_of_memory_gets_each_message_once(
     assert broker.size(broker.queue()) == 20
     assert world.one("SELECT count(*) FROM durable_outbox WHERE tries > 0") == 0
     broker.close()
+
+
+def test_a_queue_that_confirms_nothing_holds_up_no_other(
+    world: World,
+    making: Making,
+    relays: Relays,
+    own_rabbitmq: RabbitMQServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P2: the broker answers, so it is not away."""
+    monkeypatch.setattr(brokers, "CONFIRM_TIMEOUT", 0.5)
+    broker = RabbitMQBroker(own_rabbitmq.url, own_rabbitmq)
+    durable = making(broker)
+    one = relay_of(relays, durable)
+    durable.start("narrow", {})
+    drain(one)
+    own_rabbitmq.hold_up_queue(broker.queue("narrow"))
+    durable.start_many("narrow", [{}] * 20)
+    durable.start_many("wide", [{}] * 20)
+    drain(one)
+    assert broker.size(broker.queue()) == 20
+    assert world.one("SELECT count(*) FROM durable_outbox WHERE tries = 0") == 20
 
 
 def publishes(one: Relay) -> bool:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from celery_durable.backpressure import FIRST, MAXIMUM, Backpressure
+from celery_durable.backpressure import FIRST, MAXIMUM, SHARE, Backpressure
 from celery_durable.outage import SAME_WITHIN
 
 WHY = {"q": "nack"}
@@ -74,6 +74,16 @@ def test_only_the_queue_that_is_full_is_paused_until_it_takes_all(
     assert pauses.paused() == []
     assert pauses.seconds_to_next() == math.inf
     assert wait_of(pauses, clock) == pytest.approx(FIRST)
+
+
+def test_a_queue_that_keeps_others_waiting_is_asked_rarely(
+    pauses: Backpressure, clock: Clock
+) -> None:
+    pauses.note(WHY, [], 10.0)
+    assert pauses.seconds_to_next() == pytest.approx(SHARE * 10)
+    clock.now += SHARE * 10
+    pauses.note(WHY, [], 0.5)
+    assert pauses.seconds_to_next() == pytest.approx(2 * FIRST), "this try was short"
 
 
 def test_it_is_told_once_at_each_end(
