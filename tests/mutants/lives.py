@@ -142,6 +142,28 @@ LIVES = (
         ),
     ),
     Mutant(
+        name="async-steps-on-greenlets",
+        promise="P5",
+        takes_out="a thread of its own for each loop of a greenlet",
+        at="celery_durable.workflow.loops:run",
+        old="if threads_are_greenlets():",
+        new="if False:",
+        tests=(
+            "tests/unit/test_loops_on_greenlets.py::test_coroutines_of_several_greenlets_wait_for_each_other",
+        ),
+    ),
+    Mutant(
+        name="killed-greenlets-end-their-coroutines",
+        promise="P4",
+        takes_out="cancelling a coroutine whose greenlet is killed",
+        at="celery_durable.workflow.loops:_run_in_a_thread",
+        old="loop.call_soon_threadsafe(_cancel_all, loop)",
+        new="pass",
+        tests=(
+            "tests/unit/test_loops_on_greenlets.py::test_a_coroutine_whose_greenlet_is_killed_is_cancelled",
+        ),
+    ),
+    Mutant(
         name="context-variables-end-with-the-unit",
         promise="P4",
         takes_out="the context of a unit's own",
