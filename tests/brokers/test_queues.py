@@ -1,8 +1,12 @@
 """Steps run where they are placed, and relays where they are wanted."""
 
+import json
+
 import pytest
 
-from tests.brokers.shop import Shop
+from tests.apps import QUEUE
+from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
+from tests.brokers.shop import SHOP, Shop
 from tests.waiting import wait_until
 
 PAYMENTS = "payments"
@@ -67,3 +71,18 @@ def test_a_relay_of_its_own_serves_workers_without_one(shop: Shop) -> None:
     run.result(timeout=30)
     assert relay.stop() == 0
     assert "Traceback" not in relay.logs()
+
+
+@pytest.mark.parametrize("shop", ["rabbitmq"], indirect=True)
+def test_quorum_queues_do_as_classic_ones(shop: Shop) -> None:
+    queue = shop.broker.queue("quorum")
+    kind = {"task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
+    env = {QUEUE: queue, PAYMENTS_QUEUE: queue, CONFIG: json.dumps(kind)}
+    worker = shop.worker(concurrency=1, queues=queue, env=env)
+    shop.cluster.celery(SHOP, "durable", "start", "order", "{}", "--wait", env=env, check=True)
+    with shop.broker.connection() as connection:
+        arguments = {"x-queue-type": "quorum"}
+        connection.default_channel.queue_declare(
+            queue, durable=True, auto_delete=False, arguments=arguments
+        )
+    assert "ERROR" not in worker.logs()
