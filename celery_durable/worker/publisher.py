@@ -119,7 +119,12 @@ class KombuPublisher:
                     continue
                 if self._confirms is not None:
                     self._confirms.expect(message.id)
-                self._send(producer, message)
+                try:
+                    self._send(producer, message)
+                except Exception as error:
+                    if self._confirms is None or not is_timeout(error):
+                        raise
+                    return self._undeclared(self._confirms, messages, message)
         if self._confirms is None:
             return Answers([message.id for message in messages])
         return self._confirmed(self._confirms, [m.id for m in messages if m.id in earlier])
@@ -132,11 +137,7 @@ class KombuPublisher:
         return frozenset(self._confirms.take().sent)
 
     def _confirmed(self, confirms: Confirms, earlier: Sequence[int]) -> Answers:
-        """Wait for the answers.
-
-        Where a queue gives none and the broker does, it is the queue's doing: a quorum queue
-        without its majority, say.
-        """
+        """Wait for the answers. Where a queue gives none and the broker does, the queue is mute."""
         try:
             confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
             unanswered: Mapping[int, str] = {}
@@ -145,12 +146,29 @@ class KombuPublisher:
         answers = confirms.take()
         sent = [*earlier, *answers.sent]
         if unanswered:
-            self._drop()
-            try:
-                self._ready()
-            except OperationalError as error:
-                raise BrokerUnavailable(sent, error) from error
+            self._connect_anew(sent)
         return Answers(sent, {**answers.held, **unanswered}, answers.again)
+
+    def _undeclared(
+        self, confirms: Confirms, messages: Sequence[Message], mute: Message
+    ) -> Answers:
+        """Nothing came of declaring the queue of one message; the others after it go alone."""
+        answers = confirms.take()
+        self._connect_anew(answers.sent)
+        held = {**answers.held, mute.id: f"it was not declared in {brokers.CONFIRM_TIMEOUT} s"}
+        rest = [m.id for m in messages if m.id not in held and m.id not in answers.sent]
+        return Answers(answers.sent, held, {**dict.fromkeys(rest, ""), **answers.again})
+
+    def _connect_anew(self, sent: Sequence[int]) -> None:
+        """After an answer that did not come: `BrokerUnavailable` if the broker gives no other.
+
+        Else it is the doing of a queue: of a quorum queue without its majority, say.
+        """
+        self._drop()
+        try:
+            self._ready()
+        except OperationalError as error:
+            raise BrokerUnavailable(sent, error) from error
 
     def _send(self, producer: Any, message: Message) -> None:
         options = dict(message.options)
@@ -215,6 +233,11 @@ def published_of(messages: Sequence[Message], answers: Answers) -> Published:
         elif why is not None:
             refused[message.id] = why
     return Published(answers.sent, refused, full)
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether something was waited for that did not come, while the connection held."""
+    return isinstance(error.__cause__ or error, TimeoutError)
 
 
 def is_of_redis_key(error: Exception) -> bool:
