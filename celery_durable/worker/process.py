@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from billiard import pool
+from billiard import get_start_method, pool
 from billiard.common import _should_have_exited as _is_ending
 from billiard.process import current_process
 from celery import Celery
@@ -77,14 +78,14 @@ def _on_soft_limit(_signum: int, _frame: object) -> None:
 
 
 _ATTRIBUTE = "_durable_surroundings"
-_VARIABLE = "CELERY_DURABLE_WORKER"
+_VARIABLE = "DURABLE_PARENT_WORKER"
 
 
 def introduce(worker: Any, modules: Iterable[str] = ()) -> None:
     """Remember, before its pool starts children, which Celery worker this is.
 
     A spawned child is a fresh interpreter: it has the environment, and imports what the app
-    includes. That must have the modules of the workflows, which need not have tasks of their own.
+    includes, to which the modules of workflows are added here: they need not have tasks.
     """
     app = worker.app
     found = Surroundings(
@@ -94,7 +95,9 @@ def introduce(worker: Any, modules: Iterable[str] = ()) -> None:
         node_id=uuid4(),
     )
     setattr(app, _ATTRIBUTE, found)
-    app.conf.include = tuple({*app.conf.include, *modules} - {"__main__"})
+    if getattr(worker, "pool_start_method", "fork") != "fork" or get_start_method() != "fork":
+        importable = {name for name in modules if name in sys.modules} - {"__main__"}
+        app.conf.include = tuple({*app.conf.include, *importable})
     facts = [os.getpid(), app.main, found.hostname, found.pool, found.queues, str(found.node_id)]
     os.environ[_VARIABLE] = json.dumps(facts)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import logging.config
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu.serialization import registry
 
 from celery_durable import ConfigurationError, Durable
@@ -35,6 +39,30 @@ def consuming(world: World, *queues: str, **settings: Any) -> Durable:
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left_in_the_environment() -> Iterator[None]:
+    yield
+    os.environ.pop(process._VARIABLE, None)
+
+
+def test_a_spawned_child_is_known_by_the_environment_of_its_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = consuming(world, "durable", "payments").app
+    here = replace(process.surroundings(app), knows=dict)
+    vars(app).pop(process._ATTRIBUTE)
+    assert not process.is_worker_of(app)
+
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    assert process.is_worker_of(app)
+    assert replace(process.surroundings(app), knows=dict) == here
+    assert here.queues == ("durable", "payments")
+    assert not process.is_worker_of(Celery("another", set_as_current=False))
+
+    process.forget(app)
+    assert not process.is_worker_of(app)
 
 
 def test_queues_that_no_running_worker_consumes_are_warned_of_once(

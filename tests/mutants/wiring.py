@@ -96,6 +96,15 @@ WIRING = (
         tests=(f"{INSIDE}::test_it_leaves_nothing_behind",),
     ),
     Mutant(
+        name="a-spawned-childs-worker",
+        promise="P5",
+        takes_out="what the environment tells a spawned child of its worker",
+        at=f"{WORKER}.process:introduce",
+        old="os.environ[_VARIABLE] = json.dumps(facts)",
+        new="pass",
+        tests=(f"{START}::test_a_spawned_child_is_known_by_the_environment_of_its_worker",),
+    ),
+    Mutant(
         name="silenced-loggers-speak-again",
         promise="P12",
         takes_out="enabling the loggers that a configuration has disabled",
