@@ -18,7 +18,8 @@ from celery_durable.store.connection import Connection, Hindered, Statement
 from celery_durable.store.database import BRIEFLY, Database
 from celery_durable.store.deaths import Doom, Sign
 from celery_durable.store.orphans import Claimed
-from celery_durable.store.stalled import Page
+from celery_durable.store.stalled import Look, Paces, Page, Patience
+from celery_durable.store.tables import LOOK_AFTER
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,15 @@ SEEN_AFTER_A_LOOK = 1.0
 LOOK_AGAIN_AFTER = 0.25
 """Seconds between looks at a worker that seems to be dead."""
 
-FIRST_HINT_AFTER = timedelta(seconds=10)
+FIRST_HINT_AFTER = timedelta(seconds=LOOK_AFTER)
 """A hint that has not been followed for so long is taken for lost; each time twice as long."""
 
 HINT_AT_MOST_AFTER = timedelta(minutes=10)
 
-PAGE = 5000
+PACE_FADES = 0.9
+"""What is left, a turn later, of how slow a queue was whose consumers have nothing in hand."""
+
+PAGE = 1000
 """Tokens that are looked at in one statement for hints that got lost."""
 
 PAGE_EVERY = timedelta(seconds=1)
@@ -162,10 +166,13 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
     """Reap, send lost hints again, and apply waiting commands; returns how many tokens moved."""
     with database.autocommit() as connection:
         moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)
-        page = _hint_again(connection, None)
+        patience = _patience(connection, stalled.known_paces(connection))
+        found = stalled.look(connection, PAGE, patience)
+        moved += found.hinted
+        page = stalled.hint_again(connection, None, PAGE, patience)
         moved += page.hinted
         while page.reached is not None:
-            page = _hint_again(connection, page.reached)
+            page = stalled.hint_again(connection, page.reached, PAGE, patience)
             moved += page.hinted
         _forget(connection)
     return moved + _apply_waiting_commands(database)
@@ -182,30 +189,38 @@ class Share:
 def recover_in_turn(database: Database) -> Share:
     """A relay's share of what `recover` does besides reaping.
 
-    However many relays come, together they look at one page in `PAGE_EVERY`; at the next at once
-    while hints are found to be lost, since then many may be.
+    However many relays come, together they look at what has its time, and at one page of all, in
+    `PAGE_EVERY`; at the next at once while hints are found to be lost, since then many may be.
     """
     with database.autocommit() as connection:
         turn = stalled.take_turn(connection, LEASE)
         if turn is None:
             return Share(0, PAGE_EVERY)
-        page = _hint_again(connection, turn.reached)
+        patience = _patience(connection, turn.paces)
+        found = stalled.look(connection, PAGE, patience)
+        page = stalled.hint_again(connection, turn.reached, PAGE, patience)
         if page.reached is None:
             _forget(connection)
-        pause = _pause_after(page)
-        stalled.end_turn(connection, page.reached, pause)
-    moved = page.hinted + _apply_waiting_commands(database)
+        pause = _pause_after(found, page)
+        saw_all = found.seen < PAGE
+        stalled.end_turn(connection, page.reached, pause, patience.paces, saw_all=saw_all)
+    moved = found.hinted + page.hinted + _apply_waiting_commands(database)
     return Share(moved, min(pause, PAGE_EVERY))
 
 
-def _hint_again(connection: Connection, after: UUID | None) -> Page:
-    return stalled.hint_again(connection, after, PAGE, FIRST_HINT_AFTER, HINT_AT_MOST_AFTER)
+def _patience(connection: Connection, before: Paces) -> Patience:
+    """For how long a hint may be under way: a queue was as slow as it is, or not much quicker."""
+    fading = {queue: pace * PACE_FADES for queue, pace in before.items() if pace >= 1}
+    now = stalled.paces(connection)
+    paces = {q: max(now.get(q, 0.0), fading.get(q, 0.0)) for q in {*now, *fading}}
+    return Patience(FIRST_HINT_AFTER, HINT_AT_MOST_AFTER, paces)
 
 
-def _pause_after(page: Page) -> timedelta:
-    if page.reached is None:
-        return ROUND_EVERY
-    return timedelta(0) if page.hinted else PAGE_EVERY
+def _pause_after(found: Look, page: Page) -> timedelta:
+    is_full = found.seen >= PAGE and found.hinted
+    if is_full or (page.reached is not None and page.hinted):
+        return timedelta(0)
+    return ROUND_EVERY if page.reached is None else PAGE_EVERY
 
 
 def _forget(connection: Connection) -> None:

@@ -33,7 +33,14 @@ from celery_durable.store.connection import (
     Statement,
     one,
 )
-from celery_durable.store.outbox import AT_ONCE, clear_timers, hint_of, insert_hints, put_hints
+from celery_durable.store.outbox import (
+    AT_ONCE,
+    TO_BE_LOOKED_AT,
+    clear_timers,
+    hint_of,
+    insert_hints,
+    put_hints,
+)
 from celery_durable.store.shapes import Release, Shape, parameters_of, shape_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
@@ -203,6 +210,7 @@ _RELEASED = {
     "time_limit": sql.number("time_limit"),
     "hinted_at": sql.clock,
     "hints": sa.literal_column("0"),
+    "look_at": TO_BE_LOOKED_AT,
 }
 
 # Locked before the token is looked at: what another token consumes meanwhile is not there.

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import CALLS
+from celery_durable.store.outbox import CALLS, TO_BE_LOOKED_AT
 
 
 class Lane(NamedTuple):
@@ -206,11 +206,27 @@ def take(
 
 _ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
 
-_DELETE = Statement(sa.delete(t.outbox).where(t.outbox.c.id == sa.any_(_ids)))
+_gone = sa.delete(t.outbox).where(t.outbox.c.id == sa.any_(_ids)).returning(t.outbox.c.token_id)
+_sent = _gone.cte("sent")
+
+# A token whose row is locked is in somebody's hands, and looked at when it is given back.
+_unwatched = (
+    sa.select(t.token.c.id)
+    .join_from(_sent, t.token, t.token.c.id == _sent.c.token_id)
+    .where(t.token.c.look_at.is_(None), t.token.c.claimed_by.is_(None))
+    .with_for_update(skip_locked=True, of=t.token)
+)
+
+_DELETE = Statement(
+    sa.update(t.token).where(t.token.c.id.in_(_unwatched)).values(look_at=TO_BE_LOOKED_AT)
+)
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove rows that have been published."""
+    """Remove rows that have been published; from now on their messages may get lost.
+
+    What waited for a time, a signal or a child, and was not looked at, is from now on.
+    """
     # An array in its text form: drivers differ in how they take a list.
     connection.rows(_DELETE, {"ids": "{" + ",".join(map(str, ids)) + "}"})
 

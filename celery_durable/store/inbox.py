@@ -19,7 +19,7 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
-from celery_durable.store.outbox import AT_ONCE, call_once, clear_hints, put_hints
+from celery_durable.store.outbox import AT_ONCE, TO_BE_LOOKED_AT, call_once, clear_hints, put_hints
 
 CANCEL = "cancel"
 
@@ -78,7 +78,10 @@ def _commands(rows: Sequence[Row]) -> Sequence[Cancel]:
     return [Cancel(**json.loads(row["payload"])) for row in rows]
 
 
-_flags_raised = {"flags": t.token.c.flags.op("|")(sql.integer("flags"))}
+_flags_raised = {
+    "flags": t.token.c.flags.op("|")(sql.integer("flags")),
+    "look_at": TO_BE_LOOKED_AT,
+}
 
 _RAISE = Statement(
     sa.update(t.token)

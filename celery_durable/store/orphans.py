@@ -13,7 +13,7 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import HARD_LIMIT_AFTER, put_hints
+from celery_durable.store.outbox import HARD_LIMIT_AFTER, TO_BE_LOOKED_AT, put_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,7 @@ def _freeing(still_claimed: Any) -> Statement:
                 (t.token.c.wait.is_(None), sql.ahead(t.token.c.wake_at)), else_=t.token.c.wake_at
             ),
             hinted_at=sql.clock,
+            look_at=TO_BE_LOOKED_AT,
             hints=sa.literal_column("0"),
         )
         .returning(*t.token.c)

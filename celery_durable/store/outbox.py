@@ -70,6 +70,9 @@ def insert_hints(rows: sa.Select[Any]) -> Any:
     return sa.insert(t.outbox).from_select(list(HINT_COLUMNS), rows)
 
 
+TO_BE_LOOKED_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
+"""When recovery looks whether the hint of a token got lost that is put now."""
+
 AT_ONCE: sa.ColumnElement[Any] = sa.null()
 
 

@@ -42,6 +42,9 @@ def _time(name: str, *, nullable: bool = False, default: bool = False) -> sa.Col
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=clock)
 
 
+LOOK_AFTER = 10
+"""Seconds after which it is looked whether a hint got lost."""
+
 _FINISHED = ", ".join(f"'{status}'" for status in Status if status in FINISHED)
 
 run = sa.Table(
@@ -132,6 +135,12 @@ token = sa.Table(
     _time("deadline_at", nullable=True),
     _time("hinted_at", default=True),
     sa.Column("hints", sa.Integer, nullable=False, server_default="0"),
+    # When to look whether its hint got lost; no time while no hint of it is on its way.
+    sa.Column(
+        "look_at",
+        sa.DateTime(timezone=True),
+        server_default=sa.text(f"clock_timestamp() + interval '{LOOK_AFTER} seconds'"),
+    ),
     sa.CheckConstraint("attempt >= 1 AND crashes >= 0 AND hints >= 0", name="counts"),
     sa.CheckConstraint("rollback IN ('failed', 'cancelled')", name="rollback"),
     sa.CheckConstraint("wait IN ('signal', 'timer', 'child', 'branches')", name="wait"),
@@ -166,6 +175,10 @@ token = sa.Table(
     sa.Index(None, "run_id", "awaits", postgresql_where=sa.text("awaits IS NOT NULL")),
     sa.Index(None, "parent_id", postgresql_where=sa.text("parent_id IS NOT NULL")),
     sa.Index(None, "claimed_by", postgresql_where=sa.text("claimed_by IS NOT NULL")),
+    # Claims and releases change an index in any case; a step that goes straight on changes none.
+    sa.Index(
+        None, "look_at", postgresql_where=sa.text("claimed_by IS NULL AND look_at IS NOT NULL")
+    ),
 )
 
 item = sa.Table(
@@ -296,11 +309,14 @@ recovery = sa.Table(
     metadata,
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("reached", sa.Uuid),
+    _time("looked_at", nullable=True),
+    sa.Column("paces", JSONB, nullable=False, server_default="{}"),
     _time("next_at"),
     sa.Column("schema_id", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()),
     sa.CheckConstraint("id = 1", name="only_row"),
 )
-"""How far the relays' common look at all unfinished tokens has come; one row, made when needed.
+"""How far the relays' common looks have come, and how long hints wait in each queue; one row, made
+when needed.
 
 `schema_id` tells this schema from every other.
 """

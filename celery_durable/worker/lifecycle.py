@@ -32,6 +32,9 @@ SOLO = "solo"
 INITIALISED = (SOLO, "prefork")
 """The pools that send `worker_process_init`."""
 
+REGISTER_AGAIN_AFTER = 5.0
+"""Seconds until a process registers for which Postgres was away."""
+
 DRAIN_EVERY = 0.25
 """Seconds after which a worker that stops says so once more."""
 
@@ -96,11 +99,19 @@ class Lifecycle:
             self._on_child_start()
 
     def _register(self) -> None:
-        """Let others know, before the first message, where this process can go on."""
-        try:
-            self._durable.liveness.worker_id()
-        except DurableError as error:
-            logger.info("It registers with its first message: %s", error)
+        """Let others know, before the first message, where this process can go on.
+
+        As long as nobody is known to consume a queue, no lost hint is sent again there.
+        """
+        while True:
+            try:
+                self._durable.liveness.worker_id()
+            except DurableError as error:
+                logger.info("It registers with its first message, or later: %s", error)
+            else:
+                return
+            if self._is_over.wait(REGISTER_AGAIN_AFTER):
+                return
 
     def _on_stopping(self, **_: Any) -> None:
         """Called in the main process, in a signal's handler, while its pool still works."""

@@ -273,15 +273,20 @@ def test_items_are_opened_by_a_range_of_their_key(full: World) -> None:
 STALLED = {
     "after": TOKEN,
     "last": UUID(int=2**128 - 1),
-    "page": 5000,
+    "page": 1000,
     "first_after": 10.0,
     "at_most": 600.0,
+    "paces": "{}",
 }
+LOOK = {**STALLED, "back": timedelta(minutes=1), "furthest": timedelta(minutes=15)}
+TURN = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
 
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {
     "stalled": (stalled._HINT_AGAIN, STALLED, set()),
     "take a turn": (stalled._TAKE_TURN, {"lease": timedelta(1)}, set()),
-    "end a turn": (stalled._END_TURN, {"reached": TOKEN, "pause": timedelta(1)}, set()),
+    "look for lost hints": (stalled._LOOK, LOOK, set()),
+    "paces": (stalled._PACES, {}, set()),
+    "end a turn": (stalled._END_TURN, TURN, set()),
     "late signals": (signals._ORPHANS, {}, {"durable_inbox"}),
     "runs with commands": (inbox._PENDING, {"batch": 500}, set()),
 }

@@ -77,7 +77,7 @@ def test_a_recovery_skips_what_another_has_in_hand(world: World) -> None:
     worker = lost_runs(world, 5)
     other = world.worker()
     with worker.database.transaction() as connection:
-        page = recovery._hint_again(connection, None)
+        page = stalled.hint_again(connection, None, 10, recovery._patience(connection, {}))
         assert page.hinted == 5
         assert spawn(other.recover).result(PATIENCE) == 0
     assert world.hints() == 5

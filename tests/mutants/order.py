@@ -2,12 +2,14 @@
 
 from tests.mutants.mutant import Mutant
 
+STALLED = "celery_durable.store.stalled"
 BACKLOG = "celery_durable.backlog"
 DUE = "celery_durable.store.due"
 GATES = "celery_durable.store.gates"
 SETTLE = "celery_durable.settle"
 
 RUNNING = "tests/integration/test_relay_running.py"
+LOOK = "tests/integration/test_look_for_lost.py"
 ORDER = "tests/integration/test_outbox_order.py"
 
 ORDERS: tuple[Mutant, ...] = (
@@ -82,5 +84,64 @@ ORDERS: tuple[Mutant, ...] = (
         old="delay < self._settings.poll_interval",
         new="delay <= 0",
         tests=(f"{RUNNING}::test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom",),
+    ),
+    Mutant(
+        name="a-time-to-look",
+        promise="P2",
+        takes_out="looking at a token when it is time",
+        at=f"{STALLED}:_has_come",
+        old="t.token.c.look_at <= sa.func.now(),",
+        new="sa.false(),",
+        tests=(f"{LOOK}::test_a_lost_hint_is_found_when_it_is_time",),
+    ),
+    Mutant(
+        name="looked-at-once",
+        promise="P11",
+        takes_out="looking no more at what waits",
+        at=f"{STALLED}:_looked",
+        old="else_=sa.null(),",
+        new="else_=sql.clock,",
+        tests=(f"{LOOK}::test_what_waits_is_looked_at_once_and_then_no_more",),
+    ),
+    Mutant(
+        name="sent-and-watched",
+        promise="P2",
+        takes_out="looking at what has waited from the moment that its message is sent",
+        at=f"{DUE}:_DELETE",
+        old=".values(look_at=TO_BE_LOOKED_AT)",
+        new=".values(look_at=sa.null())",
+        tests=(f"{LOOK}::test_what_waited_is_looked_at_from_the_moment_that_its_message_is_sent",),
+    ),
+    Mutant(
+        name="consumed-by-nobody",
+        promise="P2",
+        takes_out="sending nothing again to a queue that nobody consumes",
+        at=f"{STALLED}:_is_consumed",
+        old="sa.exists().where(_is_live, _may_consume)",
+        new="sa.exists().where(_is_live)",
+        tests=(
+            f"{LOOK}::test_a_queue_that_no_live_worker_consumes_gets_one_message_for_each_token",
+        ),
+    ),
+    Mutant(
+        name="the-pace-of-a-queue",
+        promise="P2",
+        takes_out="being as patient as a queue is slow",
+        at=f"{STALLED}:_patience",
+        old="2 * _pace",
+        new="0 * _pace",
+        tests=(
+            f"{LOOK}::test_what_waits_in_a_long_queue_is_not_sent_again",
+            f"{LOOK}::test_behind_a_step_that_takes_long_nothing_is_sent_again_for_a_while",
+        ),
+    ),
+    Mutant(
+        name="the-pace-is-remembered",
+        promise="P2",
+        takes_out="remembering how slow a queue was while nobody has anything in hand",
+        at="celery_durable.recovery:_patience",
+        old="pace * PACE_FADES",
+        new="0.0",
+        tests=(f"{LOOK}::test_what_was_taken_late_is_remembered_for_some_turns",),
     ),
 )

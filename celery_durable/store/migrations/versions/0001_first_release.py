@@ -192,6 +192,10 @@ def upgrade() -> None:
         "durable_recovery",
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("reached", sa.Uuid(), nullable=True),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column(
+            "paces", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
+        ),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
             "schema_id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False
@@ -333,6 +337,12 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("hints", sa.Integer(), server_default="0", nullable=False),
+        sa.Column(
+            "look_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp() + interval '10 seconds'"),
+            nullable=True,
+        ),
         sa.CheckConstraint(
             "coalesce(wait = 'child', false) = (child_run_id IS NOT NULL)",
             name=op.f("durable_token_child_has_a_run"),
@@ -385,6 +395,14 @@ def upgrade() -> None:
         unique=True,
         schema="durable",
         postgresql_where=sa.text("parent_id IS NULL"),
+    )
+    op.create_index(
+        op.f("durable_token_look_at_idx"),
+        "durable_token",
+        ["look_at"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("claimed_by IS NULL AND look_at IS NOT NULL"),
     )
     op.create_index(
         op.f("durable_token_parent_id_idx"),
