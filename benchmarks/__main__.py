@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import journal, recover, steps
+from benchmarks import journal, outbox, recover, steps
 from benchmarks.measure import database
 
 console = Console()
@@ -39,6 +41,17 @@ def main(rounds: int) -> None:
     with console.status("measuring the look after runs that wait"), database() as url:
         measured = recover.measure(url, rounds)
     console.print(waiting_table(measured))
+    with console.status("measuring the outbox"), database() as url:
+        console.print(outbox_table(outbox.measure(url, rounds)))
+
+
+def outbox_table(measured: Iterable[outbox.Against]) -> Table:
+    """What a look at the outbox costs, and who goes before whom."""
+    table = Table("what", "measured", "against", "", "ratio", title="The outbox")
+    for one in measured:
+        ratio = f"{one.value / one.floor:.2f}" if one.floor else ""
+        table.add_row(one.what, f"{one.value:.2f}", one.against, f"{one.floor:.2f}", ratio)
+    return table
 
 
 def waiting_table(measured: recover.Measured) -> Table:
