@@ -3,7 +3,7 @@
 A block whose first line names a file, `# shop.py`, belongs into it; several make it up together.
 All others are typed into a shell after `from shop import *`, line by line. Settings point at the
 test's database, and there is no broker: a real relay takes what is due out of the outbox, and
-threads of this process call the tasks. It starts when a block first waits for a result.
+threads of this process call the tasks. It starts when a block first asks for a result or a status.
 
 A block inside of a comment is what only the test does. It sees what the reader has, and gives the
 reader nothing.
@@ -14,17 +14,16 @@ import importlib.util
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from celery_durable import Durable, ResultTimeout, Run
+from celery_durable import Durable, Run
 from celery_durable.relay import Published, Relay
 from celery_durable.store.due import Message
 from tests.docs.pages import Block
@@ -126,7 +125,7 @@ class Playground:
         """Type a block into the shell; a hidden one is executed apart."""
         text = with_database(block.code, self._url)
         if block.is_hidden:
-            own = {**self._shell.locals, "go_on_until": go_on_until, "wait_until": wait_until}
+            own = {**self._shell.locals, "wait_until": wait_until}
             exec(compile("\n" * (block.line - 1) + text, "a hidden block", "exec"), own)
             return
         for line in [*text.splitlines(), ""]:
@@ -150,31 +149,21 @@ class Playground:
                 durable.liveness.leave()
 
     def _work_for_those_who_wait(self, workers: ExitStack) -> None:
-        result = Run.result
         served: list[Durable] = []
 
-        def worked_for(run: Run, timeout: float | timedelta | None = None) -> Any:
-            durable = run._durable
-            if durable not in served:
-                served.append(durable)
-                if not has_worker(durable):
-                    workers.enter_context(working(durable))
-            return result(run, timeout)
+        def serving(method: Callable[..., Any]) -> Callable[..., Any]:
+            def served_first(run: Run, *args: Any, **kwargs: Any) -> Any:
+                durable = run._durable
+                if durable not in served:
+                    served.append(durable)
+                    if not has_worker(durable):
+                        workers.enter_context(working(durable))
+                return method(run, *args, **kwargs)
 
-        self._known.setattr(Run, "result", worked_for)
+            return served_first
 
-
-def go_on_until(run: Run, status: str) -> None:
-    """Let the run go on until it stands so; a reader takes longer to type the next line."""
-
-    def stands_so() -> bool:
-        try:
-            run.result(timeout=0)
-        except ResultTimeout as error:
-            return error.status == status
-        return False
-
-    wait_until(stands_so, message=lambda: f"{status}: {run.status()}")
+        self._known.setattr(Run, "result", serving(Run.result))
+        self._known.setattr(Run, "status", serving(Run.status))
 
 
 def has_worker(durable: Durable) -> bool:
