@@ -2,15 +2,16 @@
 
 A pool that has soft time limits raises in the handler of a signal, which may run between any two
 instructions of the thread. In the middle of a statement that would leave a connection which nobody
-can use, and around the handler it would end what is at work for the handler. So a limit waits while
-the engine reads or writes for the handler, and counts for nothing once the handler has ended.
+can use, and around the handler it would end what is at work for the handler. So a limit waits for
+the end of a statement of ours, and counts for nothing once the handler has ended.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -58,11 +59,12 @@ def in_handler(call: Callable[[], T]) -> T:
         _here.is_open = False
 
 
-def in_engine(call: Callable[[], T]) -> T:
-    """Call something of ours for a handler; a limit strikes when it has returned."""
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Around what must not be left in the middle: in a handler, a limit strikes at its end."""
     was_open, _here.is_open = _here.is_open, False
     try:
-        return call()
+        yield
     finally:
         _here.is_open = was_open
         if was_open:

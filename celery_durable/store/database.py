@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
+from celery_durable import interrupts
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.outage import Shared
 from celery_durable.store import sql
@@ -121,19 +122,23 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[PsycopgConnection]:
-        """A connection on which every statement is its own transaction."""
-        pooled = self._checked_out()
-        try:
-            yield PsycopgConnection(
-                cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
-            )
-        except Hindered:
-            raise
-        except DatabaseUnavailable:
-            pooled.invalidate()
-            raise
-        finally:
-            pooled.close()
+        """A connection on which every statement is its own transaction.
+
+        A handler whose time is up meanwhile is interrupted when the connection is given back.
+        """
+        with interrupts.held_off():
+            pooled = self._checked_out()
+            try:
+                yield PsycopgConnection(
+                    cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
+                )
+            except Hindered:
+                raise
+            except DatabaseUnavailable:
+                pooled.invalidate()
+                raise
+            finally:
+                pooled.close()
 
     @contextmanager
     def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:

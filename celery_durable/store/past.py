@@ -5,23 +5,17 @@ A handler that asks while Postgres is away waits for the answer: that is no fail
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from celery_durable import interrupts
 from celery_durable.core.claim import Claim
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import codec, journal, pulse, results, signals
-from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.patience import Patience
 from celery_durable.store.pulse import Pulse
 
 NOTE_LIMIT = 10_000
 """Bytes of JSON that a unit may note of its progress."""
-
-
-T = TypeVar("T")
 
 
 class Past:
@@ -39,21 +33,27 @@ class Past:
 
     def result(self, unit: str) -> tuple[Any] | None:
         """The result of a completed unit, in a tuple; None when it has not completed."""
-        return self._ask(lambda connection: results.of_unit(connection, self._run_id, unit))
+        return self._patience.ask(
+            lambda connection: results.of_unit(connection, self._run_id, unit)
+        )
 
     def completed_nodes(self) -> tuple[str, ...]:
         """The nodes that have completed, in order."""
         return tuple(
-            self._ask(lambda connection: journal.completed_nodes(connection, self._run_id))
+            self._patience.ask(lambda connection: journal.completed_nodes(connection, self._run_id))
         )
 
     def input(self, unit: str) -> str | None:
         """JSON text of the item or iteration input of a completed unit that can be undone."""
-        return self._ask(lambda connection: journal.input_of(connection, self._run_id, unit))
+        return self._patience.ask(
+            lambda connection: journal.input_of(connection, self._run_id, unit)
+        )
 
     def signal(self, name: str) -> str | None:
         """JSON text of the newest signal of this name that the run has consumed."""
-        return self._ask(lambda connection: signals.last_consumed(connection, self._run_id, name))
+        return self._patience.ask(
+            lambda connection: signals.last_consumed(connection, self._run_id, name)
+        )
 
     def beat(self, claim: Claim, note: dict[str, Any] | None) -> Pulse:
         """Note something about the unit in hand, and see what is asked of it.
@@ -65,9 +65,6 @@ class Past:
         if note is not None:
             what = f"the progress of {claim.token.unit}"
             text = codec.dumps(note, what=what, limit=NOTE_LIMIT, setting=None)
-        return interrupts.in_engine(lambda: self._beat(claim, text))
-
-    def _beat(self, claim: Claim, text: str | None) -> Pulse:
         try:
             with self._database.autocommit() as connection:
                 self._pulse = pulse.beat(connection, claim, text)
@@ -76,6 +73,3 @@ class Past:
         else:
             self._database.outage.is_over()
         return self._pulse
-
-    def _ask(self, what: Callable[[Connection], T]) -> T:
-        return interrupts.in_engine(lambda: self._patience.ask(what))

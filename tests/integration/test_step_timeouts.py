@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy, recovery
+from celery_durable import Durable, RetryPolicy, interrupts, recovery
 from celery_durable.core.token import Flags
 from celery_durable.errors import StepTimeout
 from celery_durable.recovery import Reaper
@@ -336,3 +336,21 @@ def test_a_compensator_has_a_time_limit_of_its_own(world: World) -> None:
     assert run.status().compensation_errors == {}
     assert world.units(run)[-1] == "a#compensate completed"
     assert ended(world, run) == "failed"
+
+
+def test_a_limit_that_strikes_in_a_statement_waits_for_its_end(world: World) -> None:
+    """P2: whatever of ours a handler calls, no connection is left in the middle of something."""
+    database = world.worker(timed).database
+    done: list[Any] = []
+
+    def handler() -> None:
+        with database.autocommit() as connection:
+            interrupts.strike(TimeoutError())
+            done.append(connection.raw.execute("SELECT 1").fetchone())
+        done.append("never")
+
+    interrupts.begin(-1)
+    with pytest.raises(TimeoutError):
+        interrupts.in_handler(handler)
+    interrupts.begin(None)
+    assert done == [(1,)]

@@ -100,12 +100,23 @@ LIVES = (
     Mutant(
         name="limits-wait-for-the-engine",
         promise="P2",
-        takes_out="putting a time limit off while the engine works for a handler",
-        at="celery_durable.interrupts:in_engine",
+        takes_out="putting a time limit off while something must not be left in the middle",
+        at="celery_durable.interrupts:held_off",
         old="was_open, _here.is_open = _here.is_open, False",
         new="was_open = _here.is_open",
         tests=(
-            "tests/unit/test_interrupts.py::test_what_the_engine_does_for_a_handler_is_done_first",
+            "tests/unit/test_interrupts.py::test_what_must_not_be_left_in_the_middle_is_done_first",
+        ),
+    ),
+    Mutant(
+        name="limits-wait-for-statements",
+        promise="P2",
+        takes_out="putting a time limit off while a connection is in use",
+        at="celery_durable.store.database:Database.autocommit",
+        old="with interrupts.held_off():",
+        new="if True:",
+        tests=(
+            "tests/integration/test_step_timeouts.py::test_a_limit_that_strikes_in_a_statement_waits_for_its_end",
         ),
     ),
     Mutant(

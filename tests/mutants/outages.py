@@ -68,7 +68,11 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P2",
         takes_out="reading the past again while Postgres is away",
         at=f"{PAST}:Past.result",
-        old="return self._ask(lambda connection: results.of_unit(connection, self._run_id, unit))",
+        old=(
+            "return self._patience.ask(\n"
+            "    lambda connection: results.of_unit(connection, self._run_id, unit)\n"
+            ")"
+        ),
         new=(
             "with self._database.autocommit() as connection:\n"
             "    return results.of_unit(connection, self._run_id, unit)"
@@ -79,7 +83,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="heartbeats-survive-outages",
         promise="P2",
         takes_out="going on where a heartbeat is not heard",
-        at=f"{PAST}:Past._beat",
+        at=f"{PAST}:Past.beat",
         old="self._database.outage.notice(error)",
         new="raise error",
         tests=(f"{OUT}::test_a_heartbeat_in_an_outage_lets_the_handler_go_on",),
@@ -88,7 +92,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="what-was-heard-is-remembered",
         promise="P2",
         takes_out="remembering the last pulse",
-        at=f"{PAST}:Past._beat",
+        at=f"{PAST}:Past.beat",
         old="self._pulse = pulse.beat(connection, claim, text)",
         new="return pulse.beat(connection, claim, text)",
         tests=(f"{OUT}::test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten",),

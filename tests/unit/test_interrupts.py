@@ -38,20 +38,19 @@ def test_a_handler_is_interrupted_at_once() -> None:
 
 
 @pytest.mark.usefixtures("late")
-def test_what_the_engine_does_for_a_handler_is_done_first() -> None:
-    done = []
+def test_what_must_not_be_left_in_the_middle_is_done_first() -> None:
+    done: list[str] = []
 
     def handler() -> None:
-        done.append(interrupts.in_engine(lambda: interrupts.in_engine(strike)))
-
-    def reading() -> None:
-        done.append(strike())
+        with interrupts.held_off():
+            with interrupts.held_off():
+                done.append(strike())
+            done.append("more")
+        done.append("never")
 
     with pytest.raises(TimeIsUp):
         interrupts.in_handler(handler)
-    with pytest.raises(TimeIsUp):
-        interrupts.in_handler(lambda: interrupts.in_engine(reading))
-    assert done == ["went on"]
+    assert done == ["went on", "more"]
 
 
 @pytest.mark.usefixtures("late")

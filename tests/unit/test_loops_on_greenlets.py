@@ -38,7 +38,7 @@ async def fail():
     raise SystemExit("no such file")
 
 both = [gevent.spawn(loops.run, meet(), "w.a") for _ in range(2)]
-print(*[one.get(timeout=20) for one in both])
+print(*[one.get(timeout=5) for one in both])
 try:
     loops.run(fail(), "w.b")
 except SystemExit as error:
@@ -67,7 +67,7 @@ async def work():
 
 began, over = [], []
 greenlet = gevent.spawn(loops.run, work(), "w.a")
-with gevent.Timeout(20):
+with gevent.Timeout(5):
     while not began:
         gevent.sleep(0.001)
     greenlet.kill()
