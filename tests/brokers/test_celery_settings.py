@@ -22,6 +22,9 @@ pytestmark = [
 ]
 
 WITHOUT_EFFECT: dict[str, Any] = {
+    "broker_channel_error_retry": True,
+    "broker_connection_retry": False,
+    "broker_connection_timeout": 2,
     "broker_heartbeat": 0,
     "broker_pool_limit": 0,
     "enable_utc": False,
@@ -37,6 +40,7 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "task_default_exchange_type": "topic",
     "task_default_priority": 5,
     "task_default_rate_limit": "1/h",
+    "task_eager_propagates": True,
     "task_ignore_result": True,
     "task_inherit_parent_priority": True,
     "task_protocol": 1,
@@ -51,7 +55,10 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "task_store_errors_even_if_ignored": True,
     "task_track_started": True,
     "timezone": "Asia/Kathmandu",
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "worker_deduplicate_successful_tasks": True,
     "worker_direct": True,
+    "worker_disable_prefetch": True,
     "worker_disable_rate_limits": True,
     "worker_enable_remote_control": False,
     "worker_eta_task_limit": 1,

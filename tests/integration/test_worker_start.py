@@ -13,11 +13,11 @@ import pytest
 from celery import Celery
 from kombu.serialization import registry
 
-from celery_durable import ConfigurationError, Durable
+from celery_durable import ConfigurationError, Durable, InvalidWorkflow
 from celery_durable.worker import process
 from celery_durable.worker.configuration import check_configuration
 from celery_durable.worker.loggers import enable_loggers
-from celery_durable.worker.queues import warn_of_missing
+from celery_durable.worker.queues import consumes_durable, warn_of_missing
 from tests.integration.driving import World
 from tests.integration.test_worker_life import Ready
 
@@ -94,6 +94,18 @@ def test_a_worker_that_consumes_all_of_them_says_nothing(
     here = consuming(world, *queues)
     warn_of_missing(here, here.app)
     assert not said(caplog)
+
+
+def test_a_worker_that_starts_checks_and_freezes_the_workflows(world: World) -> None:
+    durable = world.worker(define)
+    order = durable.workflow("other").step(str, name="a")
+    order.step(str, name="b")
+    consumes_durable(durable, durable.app)
+    with pytest.raises(InvalidWorkflow, match="'other' is frozen"):
+        order.step(str, name="c")
+    durable.workflow("empty")
+    with pytest.raises(InvalidWorkflow, match="'empty' is empty"):
+        consumes_durable(durable, durable.app)
 
 
 def test_an_app_without_workflows_needs_no_queue(
