@@ -252,8 +252,13 @@ def joined(session: object, schema: str) -> Connection:
     if isinstance(session, scoped_session):
         session = session()
     if isinstance(session, Session):
-        return SqlAlchemyConnection(session.connection(), schema)
+        session = session.connection()
     if isinstance(session, sa.Connection):
+        if getattr(session.connection.dbapi_connection, "autocommit", False):
+            raise ConfigurationError(
+                "session= is an SQLAlchemy connection with isolation_level='AUTOCOMMIT': there is"
+                " no transaction to join; take another isolation level."
+            )
         return SqlAlchemyConnection(session, schema)
     if isinstance(session, psycopg.Connection):
         if session.autocommit and session.info.transaction_status == TransactionStatus.IDLE:

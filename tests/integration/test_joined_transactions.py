@@ -202,6 +202,19 @@ def test_a_connection_that_commits_every_statement_is_no_transaction(
     assert world.counts()["run"] == 1
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_neither_is_one_of_sqlalchemy(world: World, durable: Durable, driver: str) -> None:
+    """P7, P12"""
+    url = sa.make_url(world.url).set(drivername=f"postgresql+{driver}")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, Session(engine) as session:
+        for joined in (connection, session):
+            with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+                durable.start("w", {}, session=joined)
+    engine.dispose()
+    assert world.counts()["run"] == 0
+
+
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
 def test_a_second_start_with_a_key_waits_for_the_first_callers_transaction(
     world: World, durable: Durable, ending: str

@@ -8,10 +8,20 @@ REFUSES = f"{UNIT}/test_codec_refuses.py"
 CLASSES = f"{UNIT}/test_codec_classes.py"
 CHECKS = "celery_durable.checks"
 CLIENT = "celery_durable.client"
+JOINED = "tests/integration/test_joined_transactions.py"
 DOORS = "tests/integration/test_doors.py"
 FITS = f"{DOORS}::test_what_would_not_fit_into_an_index_is_refused_before_any_sql"
 
 VALUES = (
+    Mutant(
+        name="nothing-joins-autocommit",
+        promise="P7",
+        takes_out="looking whether an SQLAlchemy connection commits each statement by itself",
+        at="celery_durable.store.connection:joined",
+        old='if getattr(session.connection.dbapi_connection, "autocommit", False):',
+        new="if False:",
+        tests=(f"{JOINED}::test_neither_is_one_of_sqlalchemy[psycopg]",),
+    ),
     Mutant(
         name="texts-are-bounded-in-bytes",
         promise="P12",
