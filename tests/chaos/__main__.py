@@ -16,6 +16,7 @@ from tests.chaos.field import Field, field
 from tests.chaos.load import Load, Started
 from tests.chaos.report import bar, console, show_breaches, show_tables
 from tests.chaos.verdict import Evidence, breaches
+from tests.chaos.witness import Witness
 from tests.waiting import wait_until
 
 BROKERS = ("redis", "rabbitmq")
@@ -64,11 +65,13 @@ def chaos(shown: Console, broker: str, arguments: argparse.Namespace) -> bool:
         f" --rate {arguments.rate:g}"
     )
     with field(broker) as struck:
-        load = Load(struck, seed, arguments.rate)
+        load, witness = Load(struck, seed, arguments.rate), Witness(struck)
+        trial = Trial(broker, seed, seconds, arguments.only)
         try:
-            return judge(shown, struck, load, Trial(broker, seed, seconds, arguments.only))
+            return judge(shown, struck, load, witness, trial)
         finally:
             load.close()
+            witness.close()
             if arguments.logs is not None:
                 keep_logs(arguments.logs / broker, struck.logs())
 
@@ -79,16 +82,18 @@ def keep_logs(folder: Path, logs: Mapping[str, str]) -> None:
         (folder / f"{process}.log").write_text(text)
 
 
-def judge(shown: Console, struck: Field, load: Load, trial: Trial) -> bool:
+def judge(shown: Console, struck: Field, load: Load, witness: Witness, trial: Trial) -> bool:
     undisturbed = load.one_of_each()
     wait_until(lambda: not load.see_signals_through(), timeout=60, message="undisturbed runs")
     zero = time.monotonic()
+    witness.begin()
     load.begin()
     strikes = suffer(shown, struck, load, trial)
     struck.calm()
     load.begin_no_more()
     is_quiet = wait_for_quiet(struck, load)
-    evidence = gather(struck, load, undisturbed, strikes)
+    witness.close()
+    evidence = gather(struck, load, witness, undisturbed, strikes)
     found = breaches(evidence)
     show_tables(shown, trial.broker, evidence, struck.logs())
     show_breaches(shown, found, evidence, zero)
@@ -134,7 +139,11 @@ def is_empty(struck: Field) -> bool:
 
 
 def gather(
-    struck: Field, load: Load, undisturbed: list[Started], strikes: list[Strike]
+    struck: Field,
+    load: Load,
+    witness: Witness,
+    undisturbed: list[Started],
+    strikes: list[Strike],
 ) -> Evidence:
     with struck.connect() as connection:
         found = accounts.read(connection)
@@ -145,6 +154,8 @@ def gather(
         accounts=found,
         executions=ledger.read(struck.ledger),
         strikes=strikes,
+        seen=witness.recorded,
+        deaths=list(witness.deaths.values()),
     )
 
 

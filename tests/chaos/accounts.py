@@ -17,7 +17,8 @@ RUNS = """
 """
 
 JOURNAL = """
-    SELECT j.run_id, j.unit, j.outcome, j.attempt, j.result::text, j.error->>'type', j.undoable
+    SELECT j.seq, j.run_id, j.unit, j.outcome, j.attempt, j.result::text, j.error->>'type',
+        j.undoable
     FROM durable_journal j ORDER BY j.seq
 """
 
@@ -85,6 +86,8 @@ class Accounts:
     trees: Mapping[UUID, Sequence[RunAccount]]
     effects: Mapping[tuple[UUID, str], int]
     left: Mapping[str, int]
+    recorded: frozenset[int] = frozenset()
+    """The numbers of the journal's rows: what is written once more has another."""
 
     def tree_essence(self, root: UUID) -> list[tuple[Any, ...]]:
         """The essence of a run and of its descendants, whatever their order."""
@@ -96,7 +99,9 @@ def read(connection: psycopg.Connection[Any]) -> Accounts:
         row[0]: RunAccount(row[0], row[1], row[2], row[3], row[4], (row[5], row[6]))
         for row in connection.execute(RUNS)
     }
-    for run_id, *unit in connection.execute(JOURNAL):
+    recorded: set[int] = set()
+    for seq, run_id, *unit in connection.execute(JOURNAL):
+        recorded.add(seq)
         runs[run_id].units.append(Unit(*unit))
     trees: dict[UUID, list[RunAccount]] = defaultdict(list)
     for run in runs.values():
@@ -104,7 +109,7 @@ def read(connection: psycopg.Connection[Any]) -> Accounts:
     counted = connection.execute("SELECT run_id, unit, count(*) FROM effect GROUP BY 1, 2")
     effects = {(run_id, unit): number for run_id, unit, number in counted}
     left = {name: first(connection, query) for name, query in LEFT.items()}
-    return Accounts(runs, trees, effects, left)
+    return Accounts(runs, trees, effects, left, frozenset(recorded))
 
 
 def first(connection: psycopg.Connection[Any], query: str) -> int:

@@ -41,9 +41,13 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """When a run was cancelled, and whether it is to be undone."""
+    """A cancel, and whether it is to be undone; `binds`: the run had not come to its end by then.
+
+    None where the caller was not told yet.
+    """
 
     compensate: bool
+    binds: bool | None = None
 
 
 class Load:
@@ -141,6 +145,9 @@ class Load:
     def _cancel(self, run_id: UUID, *, compensate: bool) -> None:
         self.cancelled[run_id] = Cancelled(compensate)
         self._persistently(lambda: self._field.durable.cancel(run_id, compensate=compensate))
+        ((status,),) = self._asked("SELECT status FROM durable_run WHERE id = %s", run_id)
+        binds = status not in ("completed", "failed", "compensating")
+        self.cancelled[run_id] = Cancelled(compensate, binds)
 
     def _asked(self, query: str, *parameters: Any) -> list[Any]:
         def ask() -> list[Any]:

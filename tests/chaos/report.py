@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tests.chaos.faults import Strike
 from tests.chaos.ledger import Execution
-from tests.chaos.verdict import Breach, Evidence, Repeat, repeats, story_of, takeovers
+from tests.chaos.verdict import Breach, Evidence, Repeat, noticed, repeats, story_of, takeovers
 from tests.mutants.report import console
 
 SHOWN = 5
@@ -68,6 +68,8 @@ def _runs(broker: str, evidence: Evidence) -> Table:
     _add_takeovers(table, "units taken over from a killed process", takeovers(evidence))
     alone = takeovers(evidence, alone=True)
     _add_takeovers(table, "  while nothing else was broken", alone)
+    _add_takeovers(table, "deaths noticed, while nothing else was broken", noticed(evidence))
+    table.add_row("journal rows seen by a witness", f"{len(evidence.seen):,}")
     return table
 
 

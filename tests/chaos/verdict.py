@@ -3,12 +3,14 @@
 The laws: every started run ends as its input says, or cancelled when it was cancelled; what is
 recorded of it equals the record of a run that nobody disturbed, attempts included; a handler
 begins once for each attempt, and again only where a fault explains it; effects in the database are
-there once; what is undone is undone once, the last first; nothing is left behind.
+there once; what is undone is undone once, the last first; nothing is left behind; what was seen
+recorded, and what a caller was told of, is there; who was killed is known to be dead soon.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from tests.chaos.ledger import Execution
 from tests.chaos.load import Cancelled, Started
 
 TRANSACTIONAL = ("book", f"book{UNDO}")
+KILLS = ("kill child", "kill worker")
 CUTS = (CUT_ALL, CUT_SOME, CUT_LOCKS, FAST, IMMEDIATE)
 
 RENEWED_EVERY = TTL / 3
@@ -35,6 +38,12 @@ BEGINS_WITHIN = 1.0
 """Seconds after a strike in which a process may still come to the handler of what it had claimed
 when it was struck: one that goes on, and a child that notices that its worker was killed.
 """
+
+COMMITS_WITHIN = 3.0
+"""Seconds after the end of a handler in which it is recorded, where Postgres answers."""
+
+SOON_SHARE, LATE_SHARE, AT_MOST_SHARE = 0.5, 0.25, 1.5
+"""Parts of the TTL in which a death is noticed, but for so many of all, and at most."""
 
 LOOKED_BACK, LOOKED_AHEAD = 8.0, 2.0
 """Seconds within which another fault would be in the way of a takeover."""
@@ -67,6 +76,10 @@ class Evidence:
     accounts: Accounts
     executions: Sequence[Execution]
     strikes: Sequence[Strike]
+    seen: Mapping[int, tuple[UUID, str]] = field(default_factory=dict)
+    """Rows of the journal that somebody has seen, by their numbers."""
+    deaths: Sequence[tuple[int, float]] = ()
+    """Processes that were marked as ended, and when."""
 
 
 def breaches(evidence: Evidence) -> list[Breach]:
@@ -77,6 +90,8 @@ def breaches(evidence: Evidence) -> list[Breach]:
         *_wrong_undoing(evidence),
         *_wrong_effects(evidence),
         *_unrecorded(evidence),
+        *_lost(evidence),
+        *_late(evidence),
         *(
             Breach(
                 f"{one.again.unit} attempt {one.again.attempt} began again without a cause, in"
@@ -173,16 +188,60 @@ def _unrecorded(evidence: Evidence) -> Iterator[Breach]:
                     yield Breach(f"{unit.unit} is recorded and was never executed", run.id)
 
 
+def _lost(evidence: Evidence) -> Iterator[Breach]:
+    """What was acknowledged outlives everything.
+
+    A start, a signal and its run's end are judged elsewhere: none is asked for twice, so without it
+    a run is not there, or does not end.
+    """
+    for seq, (run_id, unit) in evidence.seen.items():
+        if seq not in evidence.accounts.recorded:
+            yield Breach(f"{unit} was seen recorded and is lost", run_id)
+    for run_id, cancelled in evidence.cancelled.items():
+        run = evidence.accounts.runs.get(run_id)
+        if cancelled.binds and run is not None and run.has_ended and run.status != "cancelled":
+            yield Breach(f"was cancelled in time and is {run.status}", run_id)
+
+
+def noticed(evidence: Evidence) -> list[float]:
+    """Seconds from a SIGKILL to the moment in which its worker is known to be dead.
+
+    Where nothing else was broken at the time.
+    """
+    found: list[float] = []
+    for strike in evidence.strikes:
+        if strike.kind in KILLS and is_alone(strike, evidence.strikes):
+            for victim in strike.killed:
+                ended = [at for pid, at in evidence.deaths if pid == victim and at >= strike.began]
+                found += [min(ended) - strike.began] if ended else []
+    return found
+
+
+def _late(evidence: Evidence) -> Iterator[Breach]:
+    """A death is told by the worker's lock, not by its TTL: in a small share of that."""
+    seconds = sorted(noticed(evidence))
+    late = [one for one in seconds if one > TTL * SOON_SHARE]
+    if len(late) > len(seconds) * LATE_SHARE:
+        yield Breach(f"{len(late)} of {len(seconds)} deaths were noticed late: {late} s")
+    if seconds and seconds[-1] > TTL * AT_MOST_SHARE:
+        yield Breach(f"a death was noticed after {seconds[-1]:.1f} s; the TTL is {TTL:g} s")
+
+
 def repeats(evidence: Evidence) -> list[Repeat]:
     """Every attempt that began more than once."""
     attempts: dict[tuple[UUID, str, int], list[Execution]] = defaultdict(list)
     for one in evidence.executions:
         attempts[one.run_id, one.unit, one.attempt].append(one)
+    by_run: dict[UUID, list[Execution]] = defaultdict(list)
+    for one in evidence.executions:
+        by_run[one.run_id].append(one)
     suspending = {("inspect", 1)}
     found: list[Repeat] = []
-    for (_, unit, attempt), executions in attempts.items():
+    for (run_id, unit, attempt), executions in attempts.items():
         pairs = list(pairwise(executions))
-        found += [Repeat(a, b, explanation(a, b, evidence.strikes)) for a, b in pairs]
+        found += [
+            Repeat(a, b, explanation(a, b, by_run[run_id], evidence.strikes)) for a, b in pairs
+        ]
         if (unit, attempt) in suspending:
             # It is called once to ask and once with the answer.
             unexplained = (
@@ -193,15 +252,20 @@ def repeats(evidence: Evidence) -> list[Repeat]:
     return found
 
 
-def explanation(before: Execution, again: Execution, strikes: Sequence[Strike]) -> Strike | None:
+def explanation(
+    before: Execution, again: Execution, run: Sequence[Execution], strikes: Sequence[Strike]
+) -> Strike | None:
     """The fault between two beginnings that makes the second one right.
+
+    It struck before the first was recorded: what is recorded is not done again, whatever is struck.
 
     A process that was killed, or stopped for so long that it could be taken for dead; a crash of
     Postgres, which may lose a claim; for a transactional step any loss of its connection. Nothing
     that happens to a broker, a relay or another process explains anything.
     """
+    until = min(again.began, recorded_by(before, run, strikes))
     for strike in strikes:
-        if strike.ended + BEGINS_WITHIN < before.began or strike.began > again.began:
+        if strike.ended + BEGINS_WITHIN < before.began or strike.began > until:
             continue
         if before.pid in strike.killed:
             return strike
@@ -214,6 +278,33 @@ def explanation(before: Execution, again: Execution, strikes: Sequence[Strike]) 
         if before.unit in TRANSACTIONAL and strike.kind in CUTS:
             return strike
     return None
+
+
+def recorded_by(done: Execution, run: Sequence[Execution], strikes: Sequence[Strike]) -> float:
+    """When the end of a handler is recorded for certain; infinity where it never came to its end.
+
+    That is when its run has gone on; else soon after, but later where Postgres was away or the
+    process was stopped in between.
+    """
+    if done.ended is None:
+        return math.inf
+    went_on = (one.began for one in run if is_after(one, done))
+    at = done.ended + COMMITS_WITHIN
+    for strike in sorted(strikes, key=lambda one: one.began):
+        delays = strike.kind in CUTS or done.pid in strike.stopped
+        if delays and strike.began <= at and strike.ended >= done.ended:
+            at = max(at, strike.ended + COMMITS_WITHIN)
+    return min(at, *went_on, math.inf)
+
+
+def is_after(one: Execution, done: Execution) -> bool:
+    """Whether the one begins only when the other is recorded: a node after it, or its next try."""
+    if done.ended is None or one.began < done.ended:
+        return False
+    if one.unit == done.unit:
+        return one.attempt > done.attempt
+    is_way_back = one.unit.endswith(UNDO) and done.unit.endswith(UNDO)
+    return is_way_back or one.unit.partition("#")[0] != done.unit.partition("#")[0]
 
 
 def takeovers(evidence: Evidence, *, alone: bool = False) -> list[float]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.accounts import Accounts, RunAccount, Unit
 from tests.chaos.faults import IMMEDIATE, KINDS, OUTAGES, Strike, schedule
+from tests.chaos.field import TTL
 from tests.chaos.ledger import Execution
 from tests.chaos.load import Cancelled, Started
 from tests.chaos.verdict import Evidence, breaches, repeats, takeovers
@@ -156,6 +157,95 @@ def test_a_fault_of_its_process_or_of_postgres_explains_a_second_beginning(strik
     judged = repeated([strike])
     assert found(judged) == []
     assert [one.cause for one in repeats(judged)] == [strike]
+
+
+CRASHED = Strike(IMMEDIATE, 20, 21)
+
+
+def done_again(*more: Execution, ended: float = 19.5, name: str = "reserve") -> Evidence:
+    """A unit that ended some time before Postgres crashes begins again after it."""
+    judged = repeated([CRASHED], name)
+    both = [Execution(RUN, name, 1, PID, 10, ended), call(RUN, name, 25, pid=OTHER)]
+    others = [one for one in judged.executions if (one.run_id, one.unit) != (RUN, name)]
+    executions = sorted([*others, *both, *more], key=lambda one: one.began)
+    return replace(judged, executions=executions)
+
+
+def test_a_crash_of_postgres_explains_what_had_only_just_ended() -> None:
+    assert found(done_again()) == []
+
+
+RECORDED = {
+    "it had ended long before": done_again(ended=15),
+    "its run had gone on": done_again(call(RUN, "book", 19.6)),
+    "its next try had begun": done_again(replace(call(RUN, "reserve", 19.6), attempt=2)),
+    "something else had been undone after it": done_again(
+        call(RUN, "book#compensate", 19.7), name="reserve#compensate"
+    ),
+}
+
+
+@pytest.mark.parametrize("why", RECORDED)
+def test_what_was_recorded_is_not_done_again_for_a_crash_of_postgres(why: str) -> None:
+    assert any("without a cause" in told for told in found(RECORDED[why]))
+
+
+def test_what_was_recorded_is_not_done_again_for_a_death_either() -> None:
+    judged = done_again(ended=11)
+    killed = replace(KILLED, began=20, ended=20)
+    assert any("without a cause" in told for told in found(replace(judged, strikes=[killed])))
+
+
+@pytest.mark.parametrize(
+    "delay",
+    [
+        Strike("restart Postgres", 14, 19),
+        Strike("cut all connections", 17, 17.5),
+        Strike("stop child", 12, 18, stopped=frozenset({PID})),
+    ],
+)
+def test_what_could_not_be_recorded_for_long_may_be_lost(delay: Strike) -> None:
+    """Of an end at 15 s, by a crash at 20 s."""
+    judged = done_again(ended=15)
+    assert found(replace(judged, strikes=[delay, CRASHED])) == []
+
+
+def test_items_of_one_node_do_not_wait_for_each_other() -> None:
+    judged = done_again(call(RUN, "lines#2", 19.7), name="lines#1")
+    assert not any("without a cause" in told for told in found(judged))
+
+
+def test_what_was_seen_recorded_must_be_there() -> None:
+    """Also where the same unit was recorded once more: the row has another number."""
+    judged = evidence()
+    judged = replace(judged, accounts=replace(judged.accounts, recorded=frozenset({1, 3})))
+    assert found(replace(judged, seen={1: (RUN, "reserve"), 3: (RUN, "book")})) == []
+    lost = replace(judged, seen={1: (RUN, "reserve"), 2: (RUN, "book")})
+    assert found(lost) == ["book was seen recorded and is lost"]
+
+
+@pytest.mark.parametrize(("binds", "said"), [(True, 1), (False, 0), (None, 0)])
+def test_a_cancel_that_was_acknowledged_must_hold(*, binds: bool | None, said: int) -> None:
+    judged = replace(evidence(), cancelled={RUN: Cancelled(compensate=False, binds=binds)})
+    assert found(judged) == ["was cancelled in time and is completed"] * said
+
+
+def died(*seconds: float, also: Sequence[Strike] = ()) -> Evidence:
+    """Processes that were killed a minute apart, and known to be dead so many seconds later."""
+    strikes = [
+        Strike("kill child", 60 * n, 60 * n, killed=frozenset({n})) for n in range(len(seconds))
+    ]
+    deaths = [(n, 60 * n + late) for n, late in enumerate(seconds)]
+    return replace(evidence(), strikes=[*strikes, *also], deaths=deaths)
+
+
+def test_deaths_are_noticed_by_their_locks_and_not_by_the_ttl() -> None:
+    soon, late, never = TTL * 0.2, TTL * 0.7, TTL * 1.6
+    assert found(died(soon, soon, soon, late)) == []
+    assert found(died(soon, soon, late, late))[0].startswith("2 of 4 deaths were noticed late")
+    assert found(died(late))[0].startswith("1 of 1 deaths were noticed late")
+    assert any("a death was noticed after" in told for told in found(died(*[soon] * 9, never)))
+    assert found(died(never, also=[Strike("hang broker", 1, 4)])) == []
 
 
 @pytest.mark.parametrize("strike", NOT_EXPLAINING)
