@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
@@ -24,11 +24,11 @@ PREFIX = "durable_"
 class Settings:
     """One attribute per setting, without the `durable_` prefix. Durations are seconds."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     """SQLAlchemy URL of the Postgres database; also from the environment, `DURABLE_DATABASE_URL`.
     """
 
-    direct_database_url: str | None = None
+    direct_database_url: str | None = field(default=None, repr=False)
     """The same database past a transaction pooler, for worker locks and LISTEN."""
 
     schema: str = "public"
@@ -93,6 +93,7 @@ def read_settings(
             " environment variable DURABLE_DATABASE_URL, to an SQLAlchemy URL such as"
             " postgresql+psycopg://user@host/database."
         )
+    _schema_name(values.get("schema", "public"))
     for name in ("database_url", "direct_database_url"):
         if values.get(name):
             values[name] = _postgres_url(name, str(values[name]))
@@ -146,17 +147,40 @@ def _meant(key: str, prefix: str) -> str | None:
 
 def _postgres_url(name: str, url: str) -> str:
     """`url` with psycopg 3 as its driver; any other database is refused."""
+    if re.match(r"\s*\w+\s*=", url):
+        return url  # as libpq writes it: host=... dbname=...
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         return f"postgresql+psycopg://{rest}"
     raise ConfigurationError(
-        f"{PREFIX}{name} must be a Postgres URL for psycopg 3, postgresql+psycopg://...;"
-        f" its scheme is {scheme if separator else url.split(':', maxsplit=1)[0]!r}."
+        f"{PREFIX}{name} must be a Postgres URL for psycopg 3, postgresql+psycopg://...; its scheme"
+        f" is {scheme if separator else (re.match(_SCHEME, url) or [''])[0]!r}."
     )
+
+
+_SCHEME = r"[a-z][a-z0-9+.-]*(?=:)"
+"""What comes before a colon; where there is none, the rest may be a password."""
+
+LONGEST_NAME = 63
+"""Bytes of a name in Postgres (NAMEDATALEN); of a longer one it silently takes the beginning."""
 
 
 def _string(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _schema_name(name: str) -> str:
+    """`name`, if a schema can be called so."""
+    why = None
+    if len(name.encode(errors="replace")) > LONGEST_NAME:
+        why = f"it is longer than {LONGEST_NAME} bytes"
+    elif name.startswith("pg_"):
+        why = "names that begin with pg_ are PostgreSQL's"
+    elif not name.isprintable() or set("[]") & set(name):
+        why = "it holds a square bracket, or a character that cannot be printed"
+    if why is not None:
+        raise ConfigurationError(f"{PREFIX}schema: no schema can be called {name!r}: {why}.")
+    return name
 
 
 def _positive(value: Any) -> float | None:
@@ -209,5 +233,7 @@ def _checked(name: str, value: Any) -> Any:
     expected, check = _CHECKS[kinds[name]]
     checked = check(value)
     if checked is None:
-        raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {value!r}.")
+        # A URL holds a password, in whatever it was handed over.
+        told = type(value).__name__ if name.endswith("_url") else repr(value)
+        raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {told}.")
     return checked

@@ -29,6 +29,7 @@ from celery_durable.core.decision import (
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
 from celery_durable.core.token import Flags, ForChild, ForSignal
+from celery_durable.errors import PayloadError
 from celery_durable.settings import Settings
 from celery_durable.store import commits, journal, orphans, tokens
 from celery_durable.store.commits import (
@@ -39,12 +40,13 @@ from celery_durable.store.commits import (
     Refused,
     SignalGone,
 )
-from celery_durable.store.connection import Connection
+from celery_durable.store.connection import Connection, Hindered
 from celery_durable.store.orphans import Claimed
 from celery_durable.store.patience import Patience
 from celery_durable.store.shapes import Release
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution
+from celery_durable.workflow.failures import failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +133,18 @@ class Settler:
     def settle(self, turn: Turn, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on with the
         next.
+
+        What Postgres will not take has failed: the same would be refused after every execution.
         """
+        try:
+            written = self._written(turn, execution, self._settling)
+        except (PayloadError, Hindered) as error:
+            failed = failure_of(turn.workflow, turn.claim, error)
+            execution = Execution(failed, error)
+            written = self._written(turn, execution, self._patience)
+        return self.after(turn, execution, written)
+
+    def _written(self, turn: Turn, execution: Execution, patience: Patience) -> Written:
         beside = execution.beside
 
         def write(connection: Connection) -> Written | None:
@@ -143,9 +156,9 @@ class Settler:
                 beside(connection)
             return written
 
-        written = self._settling.ask(write_both if beside else write, together=beside is not None)
+        written = patience.ask(write_both if beside else write, together=beside is not None)
         assert written is not None
-        return self.after(turn, execution, written)
+        return written
 
     def write(
         self, connection: Connection, turn: Turn, event: Event, *, in_transaction: bool = False

@@ -6,10 +6,13 @@ connection of `Database.autocommit()` commits each statement by itself. All time
 database's.
 
     connection   statements that run through whatever connection they are handed
+    address      where Postgres is
+    opening      a new connection, and the settings that it relies on
     database     the process's own connections
     patience     asking Postgres again until it answers
     tables       the schema, as SQLAlchemy tables
     schema       migrating it, and checking that it is current
+    rights       what the role may do, and what it lacks
     codec        values <-> JSON text
     rows         rows -> values of the core
     tokens       claiming a token: a hot statement

@@ -21,7 +21,12 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 
-from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
+from celery_durable.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    PayloadError,
+    SchemaOutOfDate,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +113,7 @@ class PsycopgConnection:
             raise_known(error, self.schema)
             if self.is_own:
                 raise_if_transient(error)
+                raise_if_unstorable(error)
             raise
 
 
@@ -153,12 +159,12 @@ class OwnTransaction(SqlAlchemyConnection):
     def was_cut(self, error: BaseException) -> bool:
         """Whether the connection went away, and with it what was not committed.
 
-        Not where Postgres ended a transaction for being idle: that is the handler's own doing, and
-        would happen again.
+        Not where Postgres ended a transaction that took too long: that is the handler's own doing,
+        and would happen again.
         """
         cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
-        has_idled = isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout)
-        return self.connection.invalidated and not has_idled
+        took_too_long = getattr(cause, "sqlstate", None) in TOOK_TOO_LONG
+        return self.connection.invalidated and not took_too_long
 
     @property
     def is_interrupted(self) -> bool:
@@ -195,19 +201,26 @@ class AlreadyRecorded(Exception):
     """The unit is in the journal: it was committed before, and this changed nothing."""
 
 
+INSUFFICIENT_PRIVILEGE = "42501"
 UNDEFINED_TABLE = "42P01"
 INVALID_SCHEMA = "3F000"
 UNDEFINED_COLUMN = "42703"
 UNIQUE_VIOLATION = "23505"
 JOURNAL_KEY = "durable_journal_pkey"
-LOST_CONNECTION = ("08", "57P", "25006", "25P03")
-"""SQLSTATE classes of a connection that is gone, a server that goes down or that only reads, a
-transaction that was idle for too long.
-"""
+TOOK_TOO_LONG = ("25P03", "25P04")
+"""SQLSTATEs of a transaction that was idle, or open, for too long; its connection is gone."""
+
+LOST_CONNECTION = ("08", "57P", "25006", *TOOK_TOO_LONG)
+"""SQLSTATE classes of a connection that is gone, a server that goes down or that only reads."""
 
 TRANSIENT = ("40", "53", "55P03", "57014", "58")
 """Conflicts, exhausted resources, timeouts of locks and statements, trouble with the disk: the same
 may go well later.
+"""
+
+
+UNSTORABLE = ("2200", "2202", "2203", "22P", "54")
+"""A value out of range or not of the database's encoding, JSON it cannot read, more than it holds.
 """
 
 
@@ -218,6 +231,12 @@ class Hindered(DatabaseUnavailable):
 def raise_known(error: BaseException | None, schema: str) -> None:
     """Raise the error of this library that `error` means, if it means one; else return."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state == INSUFFICIENT_PRIVILEGE:
+        told = " ".join(str(error).partition("\n")[0].split())
+        raise ConfigurationError(
+            f"Postgres does not let the role do what the library does in schema {schema!r}: {told}."
+            " Which rights it needs is in the documentation (compatibility, Postgres)."
+        ) from error
     if state in (UNDEFINED_TABLE, INVALID_SCHEMA, UNDEFINED_COLUMN):
         raise SchemaOutOfDate(schema, None, "the tables of celery_durable") from error
     if state == UNIQUE_VIOLATION and JOURNAL_KEY in str(error):
@@ -231,6 +250,13 @@ def raise_if_transient(error: BaseException | None) -> None:
     """Raise `Hindered` where the same may go well later; else return."""
     if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(TRANSIENT):
         raise Hindered(f"Postgres could not do it now: {error}") from error
+
+
+def raise_if_unstorable(error: psycopg.Error) -> None:
+    """Raise `PayloadError` where Postgres cannot hold a value, or so much; else return."""
+    if (error.sqlstate or "").startswith(UNSTORABLE):
+        told = error.diag.message_primary or str(error)
+        raise PayloadError(f"Postgres cannot store this: {told}") from error
 
 
 def may_go_well_later(error: BaseException | None) -> bool:

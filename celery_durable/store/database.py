@@ -10,21 +10,23 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
 from celery_durable import interrupts
-from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.errors import DatabaseUnavailable
 from celery_durable.outage import Shared
 from celery_durable.store import sql
+from celery_durable.store.address import DRIVER, parameters_of
 from celery_durable.store.connection import (
     Hindered,
     OwnTransaction,
@@ -33,6 +35,7 @@ from celery_durable.store.connection import (
     raise_if_transient,
     raise_known,
 )
+from celery_durable.store.opening import SETTLE_HANDLERS, SETTLE_OURS, opened
 from celery_durable.store.sockets import readable
 
 logger = logging.getLogger(__name__)
@@ -40,20 +43,14 @@ logger = logging.getLogger(__name__)
 KEPT_CONNECTIONS = 32
 """Most idle connections kept by one process; it uses one per thread that is in a statement."""
 
-CONNECTING: Mapping[str, Any] = {
-    "application_name": "celery_durable",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
-"""libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
-
 
 def bounded(limit: str, *, lock: str | None = None) -> Statement:
     """What bounds the transaction it is sent in: how long it idles, and waits for a lock."""
-    bounds = {"idle_in_transaction_session_timeout": limit, "lock_timeout": lock or limit}
+    bounds = {
+        "idle_in_transaction_session_timeout": limit,
+        "lock_timeout": lock or limit,
+        "statement_timeout": "0",  # a role's, where a handler has worked before us
+    }
     return Statement(
         sa.select(
             *(
@@ -80,9 +77,12 @@ class Database:
 
     def __init__(self, url: str, *, direct_url: str | None = None, schema: str = "public") -> None:
         self.schema = schema
-        self._url = _parsed(url)
-        self._direct_url = _parsed(direct_url) if direct_url else self._url
+        self._address = parameters_of("durable_database_url", url)
+        self._direct_address = self._address
+        if direct_url:
+            self._direct_address = parameters_of("durable_direct_database_url", direct_url)
         self._engine: sa.Engine | None = None
+        self._handlers: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.outage = new_outage()
@@ -94,31 +94,35 @@ class Database:
             with self._lock:
                 self._forget_parent()
                 if self._engine is None:
-                    self._engine = self._new_engine()
+                    self._handlers = self._new_engine(SETTLE_HANDLERS)
+                    self._engine = self._new_engine(SETTLE_OURS)
         return self._engine
+
+    def _engine_of_handlers(self) -> sa.Engine:
+        """The engine whose connections have the role's own timeouts: a handler's session."""
+        assert self.engine is not None
+        assert self._handlers is not None
+        return self._handlers
 
     def _forget_parent(self) -> None:
         if self._pid != os.getpid():
-            if self._engine is not None:
-                # The sockets are the parent's: they must not be closed here, only forgotten.
-                self._engine.dispose(close=False)
-            self._engine, self._pid = None, os.getpid()
+            for engine in (self._engine, self._handlers):
+                if engine is not None:
+                    # The sockets are the parent's: they must not be closed here, only forgotten.
+                    engine.dispose(close=False)
+            self._engine, self._handlers, self._pid = None, None, os.getpid()
             self.outage = new_outage()
 
-    def _new_engine(self) -> sa.Engine:
+    def _new_engine(self, settle: Statement) -> sa.Engine:
         engine = sa.create_engine(
-            self._url,
+            DRIVER,
+            creator=partial(opened, self._address, settle, self.schema),
             isolation_level="AUTOCOMMIT",
             pool_size=KEPT_CONNECTIONS,
             max_overflow=-1,
-            connect_args=self._connect_args(),
         )
-        event.listen(engine, "connect", _settle_in)
         event.listen(engine, "checkout", _refuse_a_dead_connection)
         return engine
-
-    def _connect_args(self) -> dict[str, Any]:
-        return {name: value for name, value in CONNECTING.items() if name not in self._url.query}
 
     @contextmanager
     def autocommit(self) -> Iterator[PsycopgConnection]:
@@ -178,7 +182,7 @@ class Database:
         not the handler's.
         """
         try:
-            with self.engine.connect() as connection:
+            with self._engine_of_handlers().connect() as connection:
                 connection.execution_options(isolation_level="READ COMMITTED")
                 own = OwnTransaction(connection, self.schema)
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
@@ -192,18 +196,7 @@ class Database:
 
     def dedicated(self) -> psycopg.Connection[Any]:
         """A new connection past any pooler, for what belongs to a session: locks and LISTEN."""
-        _, arguments = self.engine.dialect.create_connect_args(self._direct_url)
-        raw = None
-        try:
-            raw = psycopg.connect(**{**self._connect_args(), **arguments}, autocommit=True)
-            _settle_in(raw)
-        except psycopg.Error as error:
-            if raw is not None:
-                raw.close()
-            raise_known(error, self.schema)
-            raise_if_transient(error)
-            raise
-        return raw
+        return opened(self._direct_address, SETTLE_OURS, self.schema)
 
     def _checked_out(self) -> PoolProxiedConnection:
         try:
@@ -216,32 +209,14 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections of this process."""
-        if self._engine is not None and self._pid == os.getpid():
-            self._engine.dispose()
+        for engine in (self._engine, self._handlers):
+            if engine is not None and self._pid == os.getpid():
+                engine.dispose()
 
 
 def new_outage() -> Shared:
     """What this process says of Postgres. A child's own: a lock may be held while it is forked."""
     return Shared(logger, "Postgres")
-
-
-def _settle_in(raw: psycopg.Connection[Any], _record: object = None) -> None:
-    """Pool hook, for a new connection: no prepared statements behind a pooler, READ COMMITTED.
-
-    A transaction pooler hands every statement to another server process, which has not prepared it:
-    https://www.psycopg.org/psycopg3/docs/advanced/prepare.html. And what happens when two
-    statements meet at one row is thought out for READ COMMITTED.
-    """
-    raw.autocommit = True
-    row = raw.execute(
-        "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"
-    ).fetchone()
-    assert row is not None
-    pid, isolation = row
-    if pid != raw.info.backend_pid:
-        raw.prepare_threshold = None
-    elif isolation != "read committed":
-        raw.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 def _refuse_a_dead_connection(raw: Any, _record: object, _proxy: object) -> None:
@@ -254,10 +229,3 @@ def _refuse_a_dead_connection(raw: Any, _record: object, _proxy: object) -> None
             raw.execute("")
         except psycopg.Error as error:
             raise DisconnectionError from error
-
-
-def _parsed(url: str) -> sa.URL:
-    try:
-        return sa.make_url(url)
-    except ArgumentError as error:
-        raise ConfigurationError(f"durable_database_url cannot be read: {error}") from error

@@ -6,6 +6,7 @@ database at commit. One that gets lost costs a poll interval and nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import psycopg
@@ -30,9 +31,16 @@ _NOTIFY = Statement(
 )
 
 
+CHANNEL = "durable_outbox_"
+LONGEST_CHANNEL = 63
+
+
 def channel(schema: str) -> str:
     """The channel relays of this schema listen on."""
-    return f"durable_outbox_{schema}"
+    name = CHANNEL + schema
+    if len(name.encode()) <= LONGEST_CHANNEL:
+        return name
+    return CHANNEL + hashlib.sha256(schema.encode()).hexdigest()[:40]
 
 
 class Notifier:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store.connection import Connection, may_go_well_later
+from celery_durable.store.connection import Connection, Hindered, may_go_well_later
 from celery_durable.store.database import Database
 
 FIRST, MAXIMUM = 0.1, 2.0
@@ -42,7 +42,9 @@ class Patience:
         return self.until_answered(once)
 
     def until_answered(self, what: Callable[[], T]) -> T:
-        """The same for what connects by itself. Raises `DatabaseUnavailable` in the end."""
+        """The same for what connects by itself. Raises `DatabaseUnavailable` in the end; `Hindered`
+        where Postgres is there, and still cannot do it.
+        """
         until = time.monotonic() + self._seconds
         wait = FIRST
         while True:
@@ -53,7 +55,8 @@ class Patience:
                     raise
                 self._database.outage.notice(error)
                 if time.monotonic() + wait > until:
-                    raise DatabaseUnavailable(f"Postgres could not be asked: {error}") from error
+                    given_up = Hindered if isinstance(error, Hindered) else DatabaseUnavailable
+                    raise given_up(f"Postgres could not be asked: {error}") from error
             else:
                 self._database.outage.is_over()
                 return answer

@@ -15,7 +15,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from celery_durable.errors import SchemaOutOfDate
-from celery_durable.store.connection import SCHEMA, raise_known
+from celery_durable.store import rights
+from celery_durable.store.connection import SCHEMA, SqlAlchemyConnection, raise_known
 
 VERSION_TABLE = "durable_alembic_version"
 
@@ -43,8 +44,12 @@ def migrate(engine: sa.Engine, schema: str) -> None:
     try:
         with engine.begin() as connection:
             connection.execution_options(schema_translate_map={SCHEMA: schema})
+            # However long another takes that migrates: then there is nothing left to do.
+            connection.execute(sa.select(sa.func.set_config("lock_timeout", "0", True)))  # noqa: FBT003
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+            if not sa.inspect(connection).has_schema(schema):
+                # Not IF NOT EXISTS, for which a role needs the right though it is there.
+                connection.execute(sa.schema.CreateSchema(schema))
             config.attributes["connection"] = connection
             config.attributes["schema"] = schema
             command.upgrade(config, "head")
@@ -65,9 +70,12 @@ def current(connection: sa.Connection, schema: str) -> str | None:
 
 
 def check(engine: sa.Engine, schema: str) -> None:
-    """Raise `SchemaOutOfDate` unless the tables are of this release."""
+    """Raise `SchemaOutOfDate` unless the tables are of this release, and `ConfigurationError` where
+    the role may not use them.
+    """
     try:
         with engine.connect() as connection:
+            rights.check(SqlAlchemyConnection(connection, schema), VERSION_TABLE)
             found = current(connection, schema)
     except DBAPIError as error:
         raise_known(error.orig, schema)

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, REGCLASS
 
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -38,12 +38,24 @@ def is_direct(connection: PsycopgConnection) -> bool:
     return row is not None and row["pid"] == connection.raw.info.backend_pid
 
 
-_NEW_LOCK = Statement(sa.select(t.lock_numbers.next_value().label("number")))
+# Not `next_value()`: SQLAlchemy writes the schema into a string without doubling its apostrophes.
+_NEW_LOCK = Statement(
+    sa.select(
+        sa.func.nextval(
+            sa.cast(
+                sa.func.format(
+                    sql.word("%I.%I"), sql.text("schema"), sql.word(t.lock_numbers.name)
+                ),
+                REGCLASS,
+            )
+        ).label("number")
+    )
+)
 
 
 def new_lock_number(connection: Connection) -> int:
     """A number no live worker has."""
-    row = one(connection, _NEW_LOCK, {})
+    row = one(connection, _NEW_LOCK, {"schema": connection.schema})
     assert row is not None
     return int(row["number"])
 

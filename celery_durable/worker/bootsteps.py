@@ -6,10 +6,13 @@ import atexit
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
+from celery.platforms import EX_FAILURE
 
 from celery_durable.errors import (
     ConfigurationError,
@@ -51,6 +54,16 @@ def refuse_unsupported(worker: Any) -> None:
         )
 
 
+@contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """A worker that cannot work ends, and says what to do without a traceback."""
+    try:
+        yield
+    except ConfigurationError as error:
+        logger.critical("This worker cannot start: %s", error)
+        raise SystemExit(EX_FAILURE) from error
+
+
 class RelayStep(bootsteps.StartStopStep):
     """Checks what durable runs need, then publishes the outbox in a thread for as long as the
     worker runs. One that consumes nothing durable does neither until it does.
@@ -69,7 +82,8 @@ class RelayStep(bootsteps.StartStopStep):
         process.introduce(worker, self.durable.modules)
         self.worker = worker
         self.app = worker.app
-        self.consumes = consumes_durable(self.durable, worker.app)
+        with ending_in_one_line():
+            self.consumes = consumes_durable(self.durable, worker.app)
         self.relays = durable_relay
         self.relay: Relay | None = None
         self.thread: threading.Thread | None = None
@@ -78,7 +92,8 @@ class RelayStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         self.changes.follow(parent.consumer)
         if self.consumes:
-            self.begin()
+            with ending_in_one_line():
+                self.begin()
         threading.Thread(
             target=self.say_what_is_missing, name="durable-missing", daemon=True
         ).start()

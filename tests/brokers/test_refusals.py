@@ -15,6 +15,7 @@ def refused(shop: Shop, config: str = "", pool: str = "prefork", **env: str) -> 
     assert code != 0, worker.logs()
     log: str = worker.logs()
     assert "ready." not in log
+    assert "Traceback" not in log, "it is nobody's bug"
     return log
 
 
@@ -22,6 +23,8 @@ def test_a_missing_schema(shop: Shop, empty_database_url: str) -> None:
     log = refused(shop, DURABLE_DATABASE_URL=empty_database_url)
     assert "The durable schema in 'public' does not exist" in log
     assert "durable migrate" in log
+    loud = [line for line in log.splitlines() if "CRITICAL" in line or "ERROR" in line]
+    assert len(loud) == 1, log
 
 
 def test_an_unknown_setting(shop: Shop) -> None:

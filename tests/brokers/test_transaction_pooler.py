@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from celery_durable import Durable
-from celery_durable.errors import RunNotFound
+from celery_durable.errors import ConfigurationError, RunNotFound
 from tests import services
 from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
 from tests.brokers.shop import SHOP, UNNOTICED, Shop
@@ -232,3 +232,40 @@ def test_many_at_once_share_few_server_processes(
         worker.database.close()
     engine.dispose()
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NULL") == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("DateStyle", "'German, DMY'"),
+        ("extra_float_digits", "-5"),
+        ("default_transaction_isolation", "'serializable'"),
+        ("default_transaction_read_only", "on"),
+    ],
+)
+def test_a_setting_that_cannot_be_set_on_a_shared_session_is_refused(
+    world: World, pooler: PgBouncer, setting: str, value: str
+) -> None:
+    """P12: with what to do; the same database is as good as any without the pooler."""
+    name = sa.make_url(world.url).database
+    world.rows(f"ALTER DATABASE {name} SET {setting} = {value}")
+    pooled, direct = make_durable(pooler.url(world.url)), make_durable(world.url)
+    with pytest.raises(ConfigurationError, match=rf"ALTER ROLE \.\.\. SET {setting} ="):
+        pooled.list()
+    assert direct.list() == []
+    pooled.database.close()
+    direct.database.close()
+
+
+def test_a_timeout_that_cannot_be_lifted_on_a_shared_session_is_warned_of_once(
+    world: World, pooler: PgBouncer, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = sa.make_url(world.url).database
+    world.rows(f"ALTER DATABASE {name} SET statement_timeout = '59s'")
+    durable = make_durable(pooler.url(world.url))
+    for _ in range(2):
+        assert durable.list() == []
+        durable.database.dedicated().close()
+    assert caplog.text.count("statement_timeout is '59s'") == 1
+    assert "ALTER ROLE ... SET statement_timeout = 0" in caplog.text
+    durable.database.close()

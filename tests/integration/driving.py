@@ -95,11 +95,16 @@ class World:
 
     def close(self) -> None:
         """End every worker in good order, and leave the database as it was."""
-        for durable in self._workers:
-            durable.liveness.leave()
-            durable.database.close()
+        self.end_workers()
         self.rows(EMPTY)
         self._connection.close()
+
+    def end_workers(self) -> None:
+        """End every worker in good order."""
+        while self._workers:
+            durable = self._workers.pop()
+            durable.liveness.leave()
+            durable.database.close()
 
     def rows(self, query: str, *parameters: Any) -> list[Row]:
         """What a statement of the test returns."""

@@ -145,7 +145,7 @@ def test_a_worker_cut_at_any_statement_of_its_registration_registers(
     assert_none_matters(theatre, observer.seen[:first_claim], moment, undisturbed, is_new=True)
 
 
-CLAIM = "synchronous_commit"
+CLAIM = "WITH quiet"
 
 
 def assert_none_matters(

@@ -9,6 +9,7 @@ from tests.mutants.order import ORDERS
 from tests.mutants.outages import OUTAGES
 from tests.mutants.protocol import PROTOCOL
 from tests.mutants.recovering import RECOVERING
+from tests.mutants.sessions import SESSIONS
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
 from tests.mutants.wiring import WIRING
@@ -616,4 +617,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *VALUES,
     *PROTOCOL,
     *WIRING,
+    *SESSIONS,
 )

@@ -162,7 +162,7 @@ ONE_AFTER_THE_OTHER = (
         name="a-child-starts-with-its-parents-wait",
         promise="P1",
         takes_out="the transaction that a child's start and its parent's wait share",
-        at="celery_durable.settle:Settler.settle",
+        at="celery_durable.settle:Settler._written",
         old="together=beside is not None",
         new="together=False",
         tests=(

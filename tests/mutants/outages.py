@@ -152,7 +152,7 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P6",
         takes_out="telling a transaction that was idle for too long from one that was cut",
         at=f"{CONNECTION}:OwnTransaction.was_cut",
-        old="return self.connection.invalidated and not has_idled",
+        old="return self.connection.invalidated and not took_too_long",
         new="return self.connection.invalidated",
         tests=(f"{OUT}::test_a_transaction_that_was_idle_for_too_long_is_a_failed_attempt",),
     ),

@@ -115,6 +115,45 @@ def test_a_postgres_url_is_read_with_psycopg_3_as_its_driver(scheme: str, rest: 
     assert settings.direct_database_url == settings.database_url
 
 
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("name", ["database_url", "direct_database_url"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"ENGINE": "postgresql", "PASSWORD": SECRET},
+        ["postgresql", SECRET],
+        SECRET,
+        f"{SECRET}@host/shop",
+        f"mysql://shop:{SECRET}@host/shop",
+    ],
+)
+def test_no_error_tells_a_password(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        read_named({"database_url": URL, name: value})
+    assert SECRET not in str(told.value)
+    assert f"durable_{name}" in str(told.value)
+
+
+def test_settings_show_no_password() -> None:
+    url = f"postgresql://shop:{SECRET}@host/shop"
+    settings = read(database_url=url, direct_database_url=url)
+    assert SECRET in settings.database_url
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("schema", ["durable", 'It\'s 100% "mine"', "ö" * 31 + "x"])
+def test_a_schema_may_be_called_as_postgres_allows(schema: str) -> None:
+    assert read(database_url=URL, schema=schema).schema == schema
+
+
+@pytest.mark.parametrize("schema", ["x" * 64, "ö" * 32, "pg_mine", "a\0b", "a\nb", "[a]"])
+def test_a_schema_that_postgres_does_not_allow_is_refused(schema: str) -> None:
+    with pytest.raises(ConfigurationError, match="durable_schema: no schema can be called"):
+        read(database_url=URL, schema=schema)
+
+
 @pytest.mark.parametrize("name", ["database_url", "direct_database_url"])
 @pytest.mark.parametrize(
     ("url", "scheme"),
@@ -252,7 +291,9 @@ def test_the_wrong_types_below_are_of_every_setting() -> None:
 def test_a_wrong_type_is_refused_with_name_and_value(
     name: str, expected: str, value: object
 ) -> None:
-    told = re.escape(f"durable_{name} takes {expected}, not {value!r}.")
+    # What was meant as a URL may hold a password.
+    shown = type(value).__name__ if name.endswith("_url") else repr(value)
+    told = re.escape(f"durable_{name} takes {expected}, not {shown}.")
     with pytest.raises(ConfigurationError, match=f"^{told}$"):
         read_named({"database_url": URL, name: value})
 

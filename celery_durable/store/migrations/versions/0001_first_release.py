@@ -477,8 +477,9 @@ def upgrade() -> None:
 def set_storage(table: str, parameters: str) -> None:
     """Set storage parameters; no Alembic operation or SQLAlchemy 2.0 construct does."""
     schema = op.get_context().opts["version_table_schema"]
-    quote = op.get_bind().dialect.identifier_preparer.quote
-    op.execute(f"ALTER TABLE {quote(schema)}.{quote(table)} SET ({parameters})")
+    # Not by SQLAlchemy's preparer: `execute` doubles a percent sign once more. It escapes colons.
+    quoted = schema.replace('"', '""').replace(":", r"\:")
+    op.execute(f'ALTER TABLE "{quoted}".{table} SET ({parameters})')
 
 
 def downgrade() -> None:
