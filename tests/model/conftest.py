@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.model.explorer import Coverage
 from tests.model.stage import Stage
 from tests.services import PostgresServer
+
+SCENARIO_SECONDS = 600
 
 _explored = pytest.StashKey[list[Coverage]]()
 
@@ -20,7 +23,14 @@ def model_database_url(postgres: PostgresServer, template_database: str) -> Iter
         yield postgres.url(name)
 
 
-@pytest.fixture(scope="module")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A scenario computes for as long as it has schedules."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(SCENARIO_SECONDS))
+
+
+@pytest.fixture
 def stage(model_database_url: str) -> Iterator[Stage]:
     stage = Stage(model_database_url)
     yield stage

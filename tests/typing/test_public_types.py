@@ -13,6 +13,8 @@ from mypy import api
 
 import celery_durable
 
+pytestmark = pytest.mark.timeout(600)  # mypy, which knows nothing the first time
+
 HERE = Path(__file__).parent
 SNIPPETS = sorted((HERE / "snippets").glob("*.py"))
 
