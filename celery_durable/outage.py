@@ -86,6 +86,7 @@ class Outage:
         self._shared = shared
         self._wait = 0.0
         self._is_shared = False
+        self._told: type[Exception] | None = None
 
     @property
     def is_on(self) -> bool:
@@ -97,10 +98,10 @@ class Outage:
         if self._shared is not None and isinstance(error, DatabaseUnavailable):
             self._shared.notice(error)
             self._is_shared = True
-        elif not self.is_on or not is_expected:
+        elif not self.is_on or type(error) is not self._told:
             trace = None if is_expected else error
             self._logger.warning("%s tries again: %s", self._who, error, exc_info=trace)
-            self._is_shared = False
+            self._told, self._is_shared = type(error), False
         self._wait = min(max(2 * self._wait, self._first), self._maximum)
         return self._wait
 

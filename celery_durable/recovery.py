@@ -239,7 +239,9 @@ def apply_unless_locked(database: Database, run_id: UUID, bounds: Statement | No
     try:
         return apply_commands(database, run_id, bounds)
     except Hindered as error:
-        logger.warning("A command for run %s waits: %s", run_id, error)
+        # Recovery comes again by itself, every few seconds.
+        level = logging.WARNING if bounds is None else logging.DEBUG
+        logger.log(level, "A command for run %s waits: %s", run_id, error)
         return False
 
 

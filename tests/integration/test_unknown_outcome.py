@@ -160,7 +160,7 @@ def test_a_claim_whose_answer_was_lost_is_sent_again_and_finds_itself(
     log: list[str] = []
     worker = world.worker(defining(log, "a"))
     run = worker.start("w", {})
-    lost = lose_the_answer_of("synchronous_commit")
+    lost = lose_the_answer_of("WITH quiet")
     (token_id,) = world.publish()
 
     worker.engine.advance(token_id)

@@ -148,6 +148,15 @@ OUTAGES: tuple[Mutant, ...] = (
         tests=(f"{EACH_STATEMENT}[transactional-before]",),
     ),
     Mutant(
+        name="the-unexpected-is-shown-once",
+        promise="P12",
+        takes_out="showing once what comes again and again",
+        at="celery_durable.outage:Outage.goes_on",
+        old="type(error) is not self._told",
+        new="not is_expected",
+        tests=(f"{UNIT}::test_what_nobody_expects_is_shown_once_however_often_it_comes",),
+    ),
+    Mutant(
         name="an-idle-transaction-is-no-outage",
         promise="P6",
         takes_out="telling a transaction that was idle for too long from one that was cut",

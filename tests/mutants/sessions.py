@@ -27,7 +27,9 @@ SESSIONS = (
         at=f"{OPENING}:KEPT",
         old='"synchronous_commit": "on"',
         new='"synchronous_commit": "off"',
-        tests=(f"{SETTINGS}::test_what_our_statements_rely_on_is_set_on_our_connections",),
+        tests=(
+            f"{SETTINGS}::test_a_handler_that_shares_our_transaction_has_the_timeouts_and_the_path_of_its_role",
+        ),
     ),
     Mutant(
         name="handlers-have-their-roles-timeouts",

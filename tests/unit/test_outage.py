@@ -68,6 +68,21 @@ def test_a_duty_says_itself_what_else_is_away(caplog: pytest.LogCaptureFixture) 
     ]
 
 
+def test_what_nobody_expects_is_shown_once_however_often_it_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    duty = Outage(logger, "The relay")
+    for error in (ValueError("a"), ValueError("a"), KeyError("b"), KeyError("b")):
+        duty.goes_on(error, is_expected=False)
+    duty.is_over()
+    assert lines(caplog) == [
+        "The relay tries again: a",
+        "The relay tries again: 'b'",
+        "The relay goes on",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, True, False]
+
+
 def test_postgres_is_asked_less_and_less_often_and_not_for_ever() -> None:
     tries: list[int] = []
 
