@@ -73,8 +73,16 @@ class Backlog:
         self._lanes: dict[Lane, Progress] = {}
         self._moved_at = self._sweep_at = time.monotonic()
         self._none_came_at = -math.inf
+        self._saw_some = False
         self._taken: dict[int, Lane] = {}
         self.sight = NOTHING
+
+    @property
+    def seconds_to_sweep(self) -> float:
+        """How long until it is worth looking at everything: what others had in hand when this was
+        done last may be theirs no more. Infinity where there was nothing.
+        """
+        return self._sweep_at - time.monotonic() if self._saw_some else math.inf
 
     def look(self, connection: Connection, batch: int, paused: Collection[str] = ()) -> bool:
         """See whether there is something to take, but for the queues that are `paused`.
@@ -103,6 +111,7 @@ class Backlog:
         if sweeps:
             took = time.monotonic() - now
             self._sweep_at = now + max(SWEEP_EVERY, took / SWEEP_SHARE)
+            self._saw_some = bool(self.sight.lanes)
         if not self.sight.has_come:
             self._none_came_at = now
         self._note()

@@ -264,6 +264,7 @@ class Relay:
         """Until the next row is due, but never longer than the poll interval."""
         backpressure = self._backpressure
         pause = min(self._settings.poll_interval, backpressure.seconds_to_next())
+        pause = max(min(pause, self._backlog.seconds_to_sweep), 0.0)
         sight = self._backlog.sight
         if sight.has_come or not sight.queues <= {*backpressure.paused()}:
             # It was not taken: it is in another relay's hands.

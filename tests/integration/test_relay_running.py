@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, RetryPolicy, relay
-from celery_durable.errors import BrokerUnavailable
+from celery_durable import Durable, RetryPolicy, backlog, relay
+from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.relay import Published
 from celery_durable.store.due import Message
 from tests.integration.driving import Gate, World, defining, spawn
@@ -75,6 +75,33 @@ def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
     run = durable.start("w", {}, delay=0.05)
     wait_until(lambda: run.status().finished_at, message="the run to end")
     assert run.history()[0].attempt == 2
+
+
+def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
+    world: World, relays: Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: also by one that looks seldom, and has seen the rows long ago."""
+    monkeypatch.setattr(backlog, "LAG", 0.0)
+    slow, quick = (world.worker(defining([], "a"), poll_interval=600) for _ in range(2))
+    slow.start("w", {})
+    gate = Gate()
+
+    def hang(messages: Sequence[Message]) -> Published:
+        gate()
+        return all_of(messages)
+
+    hanging = relays.make(slow, Recorder(hang))
+    connection = hanging._connection()
+    at_work = spawn(hanging._publish_batch, connection)
+    gate.wait_until_reached()
+    recorder = Recorder()
+    other = relays.run(quick, recorder)
+    wait_until(lambda: other._backlog._saw_some and not other._backlog.sight.lanes, message="it")
+    world.rows("SELECT pg_terminate_backend(%s)", connection.raw.info.backend_pid)
+    wait_until(lambda: recorder.taken, message="the other relay to send it")
+    gate.open()
+    with pytest.raises(DatabaseUnavailable):
+        at_work.result(20)
 
 
 def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:

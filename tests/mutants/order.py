@@ -41,6 +41,15 @@ ORDERS: tuple[Mutant, ...] = (
         tests=(f"{ORDER}::test_what_is_long_sent_costs_no_later_look",),
     ),
     Mutant(
+        name="what-others-have-in-hand",
+        promise="P2",
+        takes_out="looking soon again for what another relay had in hand",
+        at=f"{BACKLOG}:Backlog.seconds_to_sweep",
+        old="self._sweep_at - time.monotonic() if self._saw_some else math.inf",
+        new="math.inf",
+        tests=(f"{RUNNING}::test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another",),
+    ),
+    Mutant(
         name="late-commits",
         promise="P2",
         takes_out="looking at everything from time to time",
