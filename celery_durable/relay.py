@@ -64,6 +64,10 @@ class Publisher(Protocol):
     @property
     def lowest_first(self) -> bool: ...
 
+    def connect(self) -> None:
+        """Be ready to publish; `BrokerUnavailable` when the broker does not answer."""
+        ...
+
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer.
 
@@ -218,6 +222,8 @@ class Relay:
         try:
             if not self._backlog.look(connection, batch, paused):
                 return 0
+            # Before rows are taken: a relay with a working broker must find them unlocked.
+            self._publisher.connect()
             with connection.raw.transaction():
                 messages = self._backlog.take(connection, batch, paused)
                 began = time.monotonic()

@@ -54,6 +54,17 @@ class KombuPublisher:
         """Whether the broker is Redis, where 0 is the highest priority."""
         return bool(self._app.connection_for_write().transport.driver_type == REDIS)
 
+    def connect(self) -> None:
+        """Be ready to publish; `BrokerUnavailable` when the broker does not answer."""
+        try:
+            self._ready()
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            if self._is_outage(error):
+                raise self._away((), error) from error
+            raise
+
     def publish(self, messages: Sequence[Message]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
         together = self._publish_together(messages)

@@ -37,6 +37,9 @@ class Unfaithful:
         self.kept: list[Message] = []
         self.lowest_first = self._publisher.lowest_first
 
+    def connect(self) -> None:
+        self._publisher.connect()
+
     def publish(self, messages: Sequence[Message]) -> Published:
         published = self._publisher.publish(messages)
         self.kept += messages

@@ -49,6 +49,9 @@ class _InThreads:
         self._tasks = durable.app.tasks
         self._pool = ThreadPoolExecutor(THREADS)
 
+    def connect(self) -> None:
+        """There is nothing to connect to."""
+
     def publish(self, messages: Sequence[Message]) -> Published:
         for message in messages:
             self._pool.submit(self._tasks[message.task], *message.args, **message.kwargs)

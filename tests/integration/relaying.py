@@ -28,6 +28,9 @@ class Recorder:
         self.closed = 0
         self.lowest_first = False
 
+    def connect(self) -> None:
+        """It is always there."""
+
     def publish(self, messages: Sequence[Message]) -> Published:
         self.batches.append(len(messages))
         published = self.answer(messages) if self.answer else all_of(messages)

@@ -17,7 +17,7 @@ from celery_durable.worker import brokers
 from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster import LocalProcess
 from tests.integration.driving import World, defining, spawn
-from tests.integration.relaying import Relays, drain
+from tests.integration.relaying import Recorder, Relays, drain
 from tests.services import free_port, own_redis
 from tests.transports import Broker, RedisBroker
 from tests.waiting import wait_until
@@ -102,6 +102,25 @@ def test_one_that_accepts_and_never_answers_is_passed_over(
         durable.start("w", {})
         assert spawn(drain, relay_of(relays, durable)).result(10) == 1
     assert world.hints() == 0
+
+
+@both
+def test_one_whose_broker_never_answers_keeps_no_row_from_the_others(
+    world: World, making: Making, relays: Relays, broker: Broker
+) -> None:
+    """P2"""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(20)
+        host, port = mute.getsockname()
+        durable = making(broker, at(f"{host}:{port}", broker))
+        durable.start("w", {})
+        waiting = spawn(drain, relay_of(relays, durable))
+        connected, _ = mute.accept()
+        with connected:
+            assert drain(relays.make(durable, Recorder())) == 1
+            assert not waiting.done()
+    with pytest.raises(BrokerUnavailable):
+        waiting.result(20)
 
 
 @both

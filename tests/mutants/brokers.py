@@ -16,6 +16,15 @@ CHORES = "tests/integration/test_relay_chores.py"
 
 BROKERS = (
     Mutant(
+        name="connected-before-rows-are-taken",
+        promise="P2",
+        takes_out="connecting to the broker before rows are locked",
+        at=f"{RELAY}:Relay._publish_batch",
+        old="self._publisher.connect()",
+        new="pass",
+        tests=(f"{FAILOVER}::test_one_whose_broker_never_answers_keeps_no_row_from_the_others",),
+    ),
+    Mutant(
         name="mandatory-messages",
         promise="P2",
         takes_out="asking for a message that no queue takes to be returned",
