@@ -17,26 +17,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import EllipsisType
-from typing import Any
 from uuid import UUID, uuid4
 
 from celery_durable import interrupts
+from celery_durable.cancelling import apply_commands
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Flagged
 from celery_durable.core.names import compensated_by
 from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
-from celery_durable.errors import DatabaseUnavailable
+from celery_durable.errors import DatabaseUnavailable, TooDeep
 from celery_durable.knowledge import Knowledge
 from celery_durable.launching import Given, Launcher, parent_of
 from celery_durable.liveness import Liveness
-from celery_durable.recovery import apply_commands
 from celery_durable.settings import Settings
 from celery_durable.settle import (
     PUT_BACK_FIRST,
     PUT_BACK_MAXIMUM,
     Budget,
+    ChildRefused,
     Settler,
     Turn,
     wait_after,
@@ -384,12 +384,15 @@ class Engine:
         outline = self._patience.until_answered(
             lambda: self._launcher.outline(child.workflow, child.version)
         )
-        parent = parent_of(claim.token.id, run.id, run.root_run_id)
+        parent = parent_of(claim.token.id, run)
+        if parent.depth >= self._settings.max_depth:
+            raise TooDeep(child.workflow, parent.depth + 1, self._settings.max_depth)
         given = Given(priority=run.priority, parent=parent)
         new = self._launcher.new_child(outline, run.input if input is None else input, given)
 
-        def start(connection: Connection) -> Any:
-            runs.start(connection, [new], 0.0)
+        def start(connection: Connection) -> None:
+            if not runs.start(connection, [new], 0.0):
+                raise ChildRefused
 
         return new.id, start
 

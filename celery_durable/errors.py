@@ -240,6 +240,21 @@ class ChildFailed(DurableError):
     """Recorded for a unit whose child run failed or was cancelled."""
 
 
+class TooDeep(DurableError):
+    """Recorded for a unit whose child run would be deeper below its root than
+    `durable_max_depth`.
+    """
+
+    def __init__(self, workflow: str, depth: int, limit: int) -> None:
+        self.workflow = workflow
+        self.depth = depth
+        self.limit = limit
+        super().__init__(
+            f"A run of {workflow!r} would be {depth} levels below the run that its tree began with;"
+            f" the limit is {limit} (durable_max_depth)."
+        )
+
+
 class SignalTimeout(DurableError):
     """Recorded for a wait whose signal did not come in time."""
 

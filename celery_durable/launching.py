@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from celery_durable.core.claim import RunFacts
 from celery_durable.core.plan import Outline
 from celery_durable.errors import UnknownWorkflow
 from celery_durable.ids import uuid7
@@ -93,6 +94,6 @@ class Launcher:
         )
 
 
-def parent_of(token_id: UUID, run_id: UUID, root_run_id: UUID | None) -> Parent:
+def parent_of(token_id: UUID, run: RunFacts) -> Parent:
     """The parent that a child is linked to; a run that has none is the root of its tree."""
-    return Parent(token_id, run_id, root_run_id or run_id)
+    return Parent(token_id, run.id, run.root_run_id or run.id, run.depth)

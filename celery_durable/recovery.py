@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from celery_durable.cancelling import PATIENCE, apply_commands
 from celery_durable.store import deaths, inbox, orphans, signals, stalled, workers
 from celery_durable.store.connection import Connection, Hindered, Statement
 from celery_durable.store.database import BRIEFLY, Database
@@ -231,33 +232,22 @@ def _forget(connection: Connection) -> None:
 def _apply_waiting_commands(database: Database) -> int:
     with database.autocommit() as connection:
         waiting = inbox.runs_with_commands(connection, BATCH)
-    return sum(apply_unless_locked(database, run_id, BRIEFLY) for run_id in waiting)
+    return sum(
+        apply_unless_locked(database, run_id, patience=0.0, bounds=BRIEFLY) for run_id in waiting
+    )
 
 
-def apply_unless_locked(database: Database, run_id: UUID, bounds: Statement | None = None) -> bool:
-    """`apply_commands`, unless somebody has the run's token locked for long: later will do."""
+def apply_unless_locked(
+    database: Database,
+    run_id: UUID,
+    patience: float = PATIENCE,
+    bounds: Statement | None = None,
+) -> bool:
+    """`apply_commands`, unless somebody has a token locked for long: later will do."""
     try:
-        return apply_commands(database, run_id, bounds)
+        return apply_commands(database, run_id, patience, bounds)
     except Hindered as error:
         # Recovery comes again by itself, every few seconds.
         level = logging.WARNING if bounds is None else logging.DEBUG
         logger.log(level, "A command for run %s waits: %s", run_id, error)
         return False
-
-
-def apply_commands(database: Database, run_id: UUID, bounds: Statement | None = None) -> bool:
-    """Announce the run's commands, then apply them; False when there is none.
-
-    Two transactions: what the run's tokens are is settled once the first has committed. Safe to
-    call from anywhere: whoever removes a command from the inbox is the one who applies it.
-    """
-    with database.transaction(bounds) as connection:
-        for command in inbox.cancels(connection, run_id):
-            inbox.announce(connection, run_id, command)
-    with database.transaction(bounds) as connection:
-        commands = inbox.take_cancels(connection, run_id)
-        for command in commands:
-            inbox.apply_cancel(connection, run_id, command)
-        if commands:
-            inbox.call(connection, run_id)
-    return bool(commands)

@@ -55,6 +55,9 @@ class Settings:
     max_crashes: int = 3
     """A unit whose worker died so often is failed with `WorkerLost`."""
 
+    max_depth: int = 100
+    """Levels of child runs that may be below a run; a unit that starts one deeper fails."""
+
     max_payload_bytes: int = 1024 * 1024
     """Longest JSON of one input or result."""
 

@@ -58,6 +58,10 @@ maximum.
 T = TypeVar("T")
 
 
+class ChildRefused(Exception):
+    """A child cannot be started: the run that its tree began with has been cancelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How much one message may do before its run goes back to the broker."""
@@ -138,6 +142,10 @@ class Settler:
         """
         try:
             written = self._written(turn, execution, self._settling)
+        except ChildRefused:
+            # Nothing is written, and the cancel is on its way to this run too.
+            self.put_back(turn.claim, PUT_BACK_FIRST)
+            return None
         except (PayloadError, Hindered) as error:
             failed = failure_of(turn.workflow, turn.claim, error)
             execution = Execution(failed, error)

@@ -89,7 +89,7 @@ class Lookout:
             return None
         status, error = found
         since = claim.waiting_since or claim.seen_at
-        failed = _child_failed(claim, wait, status, error)
+        failed = child_failed(claim.token.unit, wait, status, error)
         ended = ChildEnded(wait.run_id, status, failed, since)
         if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
             return Execution(ended)
@@ -113,8 +113,8 @@ def _elapsed(claim: Claim) -> Elapsed:
     return Elapsed(error, claim.waiting_since or claim.seen_at)
 
 
-def _child_failed(
-    claim: Claim, wait: ForChild, status: Status, error: ErrorRecord | None
+def child_failed(
+    unit: str, wait: ForChild, status: Status, error: ErrorRecord | None
 ) -> ErrorRecord:
     """What the parent's unit fails with: the child's error is in it."""
     ended = "was cancelled" if status is Status.CANCELLED else f"has {status}"
@@ -124,5 +124,5 @@ def _child_failed(
         "ChildFailed",
         f"the child run {wait.run_id} {ended}{at}{why}",
         error.traceback if error else "",
-        claim.token.unit,
+        unit,
     )

@@ -161,7 +161,7 @@ def _trying_row(output: Output, unit: Trying) -> Row:
 
 
 def _entry_row(output: Output, entry: JournalEntry) -> Row:
-    worker = str(entry.worker)
+    worker = str(entry.worker or "")
     return (
         Text(one_line(entry.unit), "bold"),
         Text(entry.outcome.value, OUTCOME_STYLES[entry.outcome]),

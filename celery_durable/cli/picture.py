@@ -103,6 +103,7 @@ def _facts(output: Output, seen: Seen, now: datetime) -> Rows:
         ("parent", Text(str(snapshot.parent_run_id or ""))),
         ("created", _since(output, None if is_same else snapshot.created_at, now)),
         ("started", _since(output, snapshot.started_at, now)),
+        ("cancel", _cancel(output, snapshot, now)),
         ("finished", _since(output, snapshot.finished_at, now)),
         (
             "took" if snapshot.finished_at else "elapsed",
@@ -122,6 +123,15 @@ def _result(seen: Seen) -> Text:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_RESULT else f"{text[:LONGEST_RESULT]}…"
+
+
+def _cancel(output: Output, snapshot: RunSnapshot, now: datetime) -> Text:
+    """When it was asked to end, until it has."""
+    if snapshot.cancel_requested_at is None or snapshot.finished_at is not None:
+        return Text()
+    said = Text("asked ").append_text(_since(output, snapshot.cancel_requested_at, now))
+    reason = f": {one_line(snapshot.cancel_reason)}" if snapshot.cancel_reason else ""
+    return said.append(reason)
 
 
 def _count(snapshot: RunSnapshot) -> Text:

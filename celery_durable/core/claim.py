@@ -14,7 +14,7 @@ from celery_durable.core.token import Token
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a unit needs to know of its run. `input` is JSON text."""
+    """What a unit needs to know of its run. `input` is JSON text; `depth` counts runs above it."""
 
     id: UUID
     workflow: str
@@ -27,6 +27,7 @@ class RunFacts:
     error: ErrorRecord | None
     parent_token: UUID | None = None
     root_run_id: UUID | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

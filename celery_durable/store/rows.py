@@ -124,6 +124,7 @@ def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
             error=error_of(row["error"]),
             parent_token=row["parent_token"],
             root_run_id=row["root_run_id"],
+            depth=row["depth"],
         ),
         fence=fence,
         worker=worker,

@@ -23,11 +23,15 @@ from celery_durable.store.outbox import hint_of, insert_hints
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Who starts a child: its token, its run, and the run that the whole tree began with."""
+    """Who starts a child: its token, its run, and the run that the whole tree began with.
+
+    `depth` counts the runs above the parent.
+    """
 
     token_id: UUID
     run_id: UUID
     root_run_id: UUID
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ _recordset: Any = (
         sa.column("parent_token", sa.Uuid),
         sa.column("parent_run_id", sa.Uuid),
         sa.column("root_run_id", sa.Uuid),
+        sa.column("depth", sa.Integer),
         name="recordset",
     )
     .render_derived(with_types=True)
@@ -98,13 +103,21 @@ _new = {
     "parent_token": _asked.c.parent_token,
     "parent_run_id": _asked.c.parent_run_id,
     "root_run_id": _asked.c.root_run_id,
+    "depth": sa.func.coalesce(_asked.c.depth, sa.literal_column("0")),
     "created_at": sql.clock,
     "started_at": sa.case((_is_delayed, sa.null()), else_=sql.clock),
 }
 
+# A tree that is cancelled grows no further; who has started the child is told by its own flags.
+_above = t.run.alias("above")
+_is_cancelled = sql.there_is(
+    _above.c.id.in_([_asked.c.parent_run_id, _asked.c.root_run_id]),
+    _above.c.cancel_requested_at.is_not(None),
+)
+
 _started = (
     upsert(t.run)
-    .from_select(list(_new), sa.select(*_new.values()))
+    .from_select(list(_new), sa.select(*_new.values()).where(sa.not_(_is_cancelled)))
     .on_conflict_do_nothing(index_elements=["workflow", "key"])
     .returning(t.run.c.id, t.run.c.workflow, t.run.c.created_at)
     .cte("started")
@@ -147,7 +160,7 @@ def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[U
     new.
 
     A run whose workflow and key exist already is left out; a caller that is just committing the
-    same key is waited for.
+    same key is waited for. A child whose parent or root has been cancelled is left out too.
     """
     rows = [_row(run) for run in runs]
     later = timedelta(seconds=delay) if delay > 0 else None
@@ -178,6 +191,7 @@ def _row(run: NewRun) -> str:
             "parent_token": str(run.parent.token_id),
             "parent_run_id": str(run.parent.run_id),
             "root_run_id": str(run.parent.root_run_id),
+            "depth": run.parent.depth + 1,
         }
     return f'{json.dumps(fields)[:-1]},"input":{run.input}}}'
 

@@ -117,6 +117,7 @@ _CLAIM = Statement(
         sql.json_text(t.run.c.error),
         t.run.c.parent_token,
         t.run.c.root_run_id,
+        t.run.c.depth,
         sql.clock.label("now"),
         sql.seconds(t.token.c.wake_at - sql.clock).label("due_in"),
         sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),

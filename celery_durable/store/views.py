@@ -41,7 +41,7 @@ class JournalEntry:
     result: Any
     error: ErrorRecord | None
     failures: tuple[FailedAttempt, ...]
-    worker: UUID
+    worker: UUID | None
     started_at: datetime
     finished_at: datetime
     branch: str | None = None
@@ -84,7 +84,8 @@ class RunSnapshot:
     signals that are waited for. `forks` counts the branches or items of the node that has forked,
     `progress` is what units in hand have said of themselves. `units` are the units in hand, what
     each waits for and since when, and what it failed with last, at most 100. `children` are the
-    runs that this one started, the newest first, at most 100.
+    runs that this one started, the newest first, at most 100. `cancel_requested_at` is when a
+    cancel was asked, of it or of a run above it.
     """
 
     run_id: UUID
@@ -115,6 +116,8 @@ class RunSnapshot:
     progress: Mapping[str, Progress] = field(default_factory=dict)
     units: tuple[UnitInHand, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    cancel_requested_at: datetime | None = None
+    cancel_reason: str | None = None
 
     @property
     def awaiting_signal(self) -> str | None:
@@ -300,12 +303,30 @@ def has_ended(connection: Connection, run_id: UUID, unit: str) -> bool:
     return one(connection, _HAS_ENDED, {"run_id": run_id, "unit": unit}) is not None
 
 
+# A cancel that has committed and is not applied yet.
+_command = (
+    sa.select(t.inbox.c.created_at, t.inbox.c.payload)
+    .where(
+        t.inbox.c.run_id == sql.uuid("run_id"),
+        t.inbox.c.kind == sql.word("command"),
+        t.inbox.c.name == sql.word("cancel"),
+    )
+    .order_by(t.inbox.c.id)
+    .limit(sa.literal_column("1"))
+    .subquery("command")
+)
+
 _STATUS = Statement(
     sa.select(
         *_summary_columns,
         sql.json_text(sa.case((sql.boolean("results"), t.run.c.result)), "result"),
         sql.json_text(t.run.c.error),
-        t.run.c.cancel_reason,
+        sa.func.coalesce(
+            t.run.c.cancel_reason, _command.c.payload.op("->>")(sql.word("reason"))
+        ).label("cancel_reason"),
+        sa.func.coalesce(t.run.c.cancel_requested_at, _command.c.created_at).label(
+            "cancel_requested_at"
+        ),
         t.run.c.forked_from,
         sql.json_text(t.definition.c.plan),
     )
@@ -317,6 +338,7 @@ _STATUS = Statement(
         ),
         isouter=True,
     )
+    .join(_command, sa.true(), isouter=True)
     .where(t.run.c.id == sql.uuid("run_id"))
 )
 
@@ -392,6 +414,8 @@ def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> R
         progress=where.progress,
         units=where.units,
         sizes=sizes,
+        cancel_requested_at=row["cancel_requested_at"],
+        cancel_reason=row["cancel_reason"],
     )
 
 

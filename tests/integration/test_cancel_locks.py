@@ -1,6 +1,7 @@
 """A cancel beside the commits of units: which of them waits for which, and that none is missed.
 
-Locks: branches, then their parent, in every transaction that takes more than one of them.
+Locks: branches, then their parent, in every transaction that takes more than one of them; a cancel
+waits for no branch and no first token but the parents of branches that it has locked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from uuid import UUID
 import pytest
 
 from celery_durable import Durable, RetryPolicy
-from celery_durable.store import inbox
+from celery_durable.core.token import Flags
+from celery_durable.store import cancelling
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, all_at_once, noting, spawn
@@ -24,34 +26,26 @@ WAITS_FOR_A_LOCK = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     " AND wait_event_type = 'Lock'"
 )
-CANCEL = inbox.Cancel(compensate=False, reason=None)
 
 
-def test_a_cancel_and_the_end_of_its_run_do_not_wait_for_each_other(world: World) -> None:
-    gate = Gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(lambda _: gate(), name="a")
-
-    worker = world.worker(define)
+def test_a_cancel_waits_for_no_token_that_another_has_locked(world: World) -> None:
+    """Else one that is applied to many runs at once could wait for who waits for it."""
+    worker = world.worker(lambda durable: durable.workflow("w").wait_for_signal("s"))
     run = worker.start("w")
-    (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
-    with worker.database.autocommit() as connection:
-        inbox.send(connection, run.id, CANCEL)
-    with worker.database.transaction() as connection:
-        (command,) = inbox.take_cancels(connection, run.id)
-        # Were there a deadlock, it would be found here, and fail the test.
-        connection.raw.execute("SET LOCAL deadlock_timeout = '10ms'")
-        gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or at_work.done(), message="the commit")
-        inbox.apply_cancel(connection, run.id, command)
-    at_work.result(20)
     world.drain(worker)
+    with world.connect() as blocker, blocker.transaction():
+        blocker.execute("SELECT 1 FROM durable_token FOR UPDATE")
+        with worker.database.autocommit() as connection:
+            connection.raw.execute("SET lock_timeout = '1ms'")
+            (found,) = cancelling.announce(connection, run.id, Flags.CANCEL, None)
+            assert (found.is_raised, found.is_locked) == (False, True)
+            connection.raw.execute("RESET lock_timeout")
+    run.cancel()
+    assert world.status(run) == "cancelled"
 
-    assert world.status(run) in ("completed", "cancelled")
-    assert world.counts()["inbox"] == 0
+
+def is_sent(world: World) -> bool:
+    return bool(world.one("SELECT count(*) FROM durable_inbox WHERE kind = 'command'"))
 
 
 def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: World) -> None:
@@ -80,10 +74,10 @@ def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: 
         blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [token_id])
         gate.open()
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
-        cancelling = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+        cancel = spawn(run.cancel)
+        wait_until(lambda: is_sent(world), message="the cancel")
     at_work.result(20)
-    cancelling.result(20)
+    cancel.result(20)
     world.drain(worker)
 
     assert log == [0]
@@ -113,10 +107,10 @@ def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: Wor
         blocker.execute("SELECT pg_advisory_xact_lock(1)")
         forking = spawn(worker.engine.advance, token_id)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the fork to wait")
-        cancelling = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+        cancel = spawn(run.cancel)
+        wait_until(lambda: is_sent(world), message="the cancel")
     forking.result(20)
-    cancelling.result(20)
+    cancel.result(20)
     world.drain(worker)
 
     assert log == []
@@ -142,10 +136,11 @@ def test_a_branch_that_is_parked_while_a_cancel_is_applied_ends(world: World) ->
         blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [branch])
         gate.open()
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
-        cancelling = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+        cancel = spawn(run.cancel)
+        flags = "SELECT max(flags) FROM durable_token"
+        wait_until(lambda: world.one(flags) == 1, message="the cancel to be announced")
     at_work.result(20)
-    cancelling.result(20)
+    cancel.result(20)
     world.drain(worker)
 
     assert world.status(run) == "cancelled", "without any recovery"
@@ -165,10 +160,10 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
         blocker.execute("LOCK durable_run IN SHARE MODE")
         starting = spawn(worker.engine.advance, token_id)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the start to wait")
-        cancelling = spawn(run.cancel)
+        cancel = spawn(run.cancel)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
     starting.result(20)
-    cancelling.result(20)
+    cancel.result(20)
     world.drain(worker)
 
     statuses = world.rows("SELECT workflow, status FROM durable_run ORDER BY id")
@@ -178,40 +173,26 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
     ]
 
 
-def test_two_cancels_that_are_applied_at_once_do_not_lock_each_other_out(world: World) -> None:
-    """A branch that one of them finds in hand is given back before the other looks."""
+def test_two_cancels_that_are_applied_at_once_share_the_work(world: World) -> None:
+    """Neither waits for the other's branches; whatever both leave is ended by the next look."""
 
     def define(durable: Durable) -> None:
-        durable.workflow("w").map("m", over=lambda _: [0, 1], handler=noting([], "i"))
+        durable.workflow("w").map("m", over=lambda _: [0, 1, 2], handler=noting([], "i"))
 
     worker = world.worker(define)
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
-    in_hand, idle = sorted(world.publish())
-    world.rows("UPDATE durable_token SET claimed_by = gen_random_uuid() WHERE id = %s", in_hand)
-
-    with worker.database.transaction() as connection:
-        ended = connection.rows(inbox._END_BRANCHES, {"run_id": run.id})
-        assert [row["id"] for row in ended] == [idle]
-        back = spawn(give_back, world, in_hand)
-        wait_until(lambda: back.done() or world.one(WAITS_FOR_A_LOCK) == 1, message="the branch")
-        second = spawn(end_branches, worker, run.id)
-        waiting = 1 if back.done() else 2
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == waiting, message="the second cancel")
-        # Were there a deadlock, it would be found here, or by the other.
-        connection.rows(inbox._RAISE_BRANCHES, {"run_id": run.id, "flags": int(CANCEL.flags)})
-    back.result(20)
-    second.result(20)
-
-
-def give_back(world: World, token_id: UUID) -> None:
-    with world.connect() as connection:
-        connection.execute("UPDATE durable_token SET claimed_by = NULL WHERE id = %s", [token_id])
-
-
-def end_branches(worker: Durable, run_id: UUID) -> None:
-    with worker.database.transaction() as connection:
-        connection.rows(inbox._END_BRANCHES, {"run_id": run_id})
+    with world.connect() as blocker, blocker.transaction():
+        first = "SELECT id FROM durable_token WHERE unit = 'm#0' FOR UPDATE"
+        blocker.execute(first)
+        cancels = [spawn(run.cancel), spawn(run.cancel)]
+        left = "SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL"
+        wait_until(lambda: world.one(left) == 1, message="the other branches to be gone")
+        assert not any(cancel.done() for cancel in cancels)
+    for cancel in cancels:
+        cancel.result(20)
+    assert world.status(run) == "cancelled"
+    assert world.counts()["inbox"] == 0
 
 
 @pytest.mark.parametrize("fail_fast", [False, True])
@@ -245,6 +226,45 @@ def test_branches_that_end_and_a_cancel_never_lock_each_other_out(
         assert world.status(run) in ("cancelled", "completed", "failed")
         assert len(world.units(run)) == len(set(world.units(run)))
     assert world.counts()["token"] == world.counts()["item"] == world.counts()["inbox"] == 0
+
+
+def test_cancels_of_trees_and_what_goes_on_in_them_never_lock_each_other_out(
+    world: World,
+) -> None:
+    """The same with children in branches; a cancel of the tree and one of a run in it."""
+
+    def define(durable: Durable) -> None:
+        low = durable.workflow("low").step(noting([], "l"))
+        low.parallel("q", [noting([], "x"), noting([], "y")])
+        middle = durable.workflow("middle").map("m", over=lambda _: [1, 2], handler=low)
+        undoable = durable.step(noting([], "u"), compensate=noting([], "undo"))
+        durable.workflow("w").step(undoable).parallel("p", {"a": middle, "b": middle, "c": low})
+
+    workers = [world.worker(define, inline_steps=1) for _ in range(3)]
+    set_deadlock_timeout(world, "= '1h'")
+    chance = random.Random(7)
+    for _ in range(25):
+        top = workers[0].start("w")
+        for _ in range(chance.randint(0, 25)):
+            for hint in world.publish()[:3]:
+                workers[0].engine.advance(hint)
+        world.let_time_pass(60)
+        workers[0].recover()
+        below = [run.run_id for run in workers[0].list(limit=100) if run.parent_run_id]
+        picked = [chance.choice(below) for _ in range(2) if below]
+        hints = world.publish()
+        calls: list[Any] = [partial(deliver, worker, hints) for worker in workers]
+        calls += [partial(top.cancel, compensate=chance.random() < 0.5)] * 2
+        calls += [partial(workers[1].cancel, run_id) for run_id in picked]
+        all_at_once(calls)
+        for _ in range(3):
+            world.drain(*workers)
+            world.let_time_pass(60)
+            workers[0].recover()
+        statuses = world.rows("SELECT status FROM durable_run WHERE finished_at IS NULL")
+        assert statuses == []
+        assert world.status(top) in ("cancelled", "completed", "failed")
+        assert world.counts()["token"] == world.counts()["item"] == world.counts()["inbox"] == 0
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from celery_durable.core.plan import Placement
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
+    cancelling,
     commits,
     deaths,
     due,
@@ -127,6 +128,7 @@ LISTED = {
     "before": None,
 }
 IDS = {"ids": f'["{FORKED_RUN}", "{WAITING_RUN}"]'}
+FORKED_RUNS = f'["{FORKED_RUN}"]'
 SENT = {"name": "go", "payload": "1", "key": "k"}
 FREED = {
     "token_id": TOKEN,
@@ -187,14 +189,21 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "oldest signal": (signals._OLDEST, {"run_id": WAITING_RUN, "name": "go"}),
     "last signal": (signals._CONSUMED, {"run_id": WAITING_RUN, "name": "go"}),
     "read commands": (inbox._READ, OF_RUN),
-    "take commands": (inbox._TAKE, OF_RUN),
-    "end branches": (inbox._END_BRANCHES, {"run_id": FORKED_RUN}),
-    "raise flags of branches": (inbox._RAISE_BRANCHES, {"run_id": FORKED_RUN, "flags": 1}),
-    "raise flags": (inbox._RAISE, {"run_id": FORKED_RUN, "flags": 1}),
-    "count down": (inbox._COUNT_DOWN, {"run_id": FORKED_RUN, "flags": 1, "ended": 3}),
-    "drop items": (inbox._DROP_ITEMS, {"token_id": FORKED}),
-    "reason": (inbox._REASON, {**OF_RUN, "reason": "r"}),
-    "tell children": (inbox._TELL_CHILDREN, {**OF_RUN, "payload": "{}"}),
+    "remove commands": (inbox._REMOVE, {"ids": "{1, 2}"}),
+    "announce": (cancelling._ANNOUNCE, {**OF_RUN, "flags": 1, "reason": None}),
+    "end branches": (cancelling._END_BRANCHES, {"runs": FORKED_RUNS, "flags": 1}),
+    "untold branches": (cancelling._UNTOLD, {"runs": FORKED_RUNS, "flags": 1}),
+    "lock parents": (cancelling._LOCK_PARENTS, {"runs": FORKED_RUNS, "counts": "[]"}),
+    "count down": (cancelling._COUNT_DOWN, {"runs": FORKED_RUNS, "counts": "[]"}),
+    "drop items": (cancelling._DROP_ITEMS, {"runs": FORKED_RUNS}),
+    "idle branches": (
+        cancelling._IDLE,
+        {"runs": FORKED_RUNS, "branches": True, "limit": 5000},
+    ),
+    "idle runs": (cancelling._IDLE, {"runs": FORKED_RUNS, "branches": False, "limit": 5000}),
+    "delete tokens": (cancelling._DELETE, {"tokens": FORKED_RUNS}),
+    "end runs": (cancelling._END, {**OF_RUN, "tokens": FORKED_RUNS}),
+    "hint what is left": (cancelling._HINT, {"runs": FORKED_RUNS}),
     "hint a run": (inbox._HINT, OF_RUN),
     "call a run": (inbox._CALL, OF_RUN),
     "orphans": (orphans._FIND, {"batch": 500}),

@@ -178,7 +178,9 @@ class Facts:
     def _has_a_mover(self, token: Record) -> None:
         """P2: something will move every token."""
         holder, wait = token["claimed_by"], token["wait"]
-        if holder is not None or self.world.is_damaged or self._is_told(token):
+        # Whoever applies a cancel looks at the whole tree, and recovery at every cancel.
+        is_asked = any(m["kind"] == "command" for m in self.world.tables.inbox)
+        if holder is not None or is_asked or self.world.is_damaged or self._is_told(token):
             return
         match wait:
             case "signal" if token["wake_at"] is None:

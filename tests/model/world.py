@@ -160,7 +160,8 @@ class World:
         )
 
     def _run_key(self, row: Record) -> object:
-        return (self.name(row["id"]), row["status"], row["cancel_reason"], bool(row["error"]))
+        asked = (row["cancel_reason"], row["cancel_requested_at"] is not None)
+        return (self.name(row["id"]), row["status"], asked, bool(row["error"]))
 
     def _token_key(self, row: Record, seats: Mapping[str, int]) -> object:
         plain = tuple(json.dumps(row[column]) for column in _PLAIN)

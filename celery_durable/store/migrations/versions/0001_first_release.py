@@ -98,7 +98,7 @@ def upgrade() -> None:
         sa.Column("child_run_id", sa.Uuid(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("failures", sa.JSON(), nullable=True),
-        sa.Column("worker", sa.Uuid(), nullable=False),
+        sa.Column("worker", sa.Uuid(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
             "finished_at",
@@ -215,6 +215,7 @@ def upgrade() -> None:
         sa.Column("input", sa.JSON(), nullable=False),
         sa.Column("result", sa.JSON(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("cancel_requested_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cancel_reason", sa.Text(), nullable=True),
         sa.Column(
             "tags", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
@@ -222,6 +223,7 @@ def upgrade() -> None:
         sa.Column("parent_token", sa.Uuid(), nullable=True),
         sa.Column("parent_run_id", sa.Uuid(), nullable=True),
         sa.Column("root_run_id", sa.Uuid(), nullable=True),
+        sa.Column("depth", sa.Integer(), server_default="0", nullable=False),
         sa.Column("forked_from", sa.Uuid(), nullable=True),
         sa.Column(
             "created_at",
