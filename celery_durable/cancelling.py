@@ -83,15 +83,15 @@ class _Cancel:
         for first in range(0, len(tree), CHUNK):
             chunk = tree[first : first + CHUNK]
             runs = [run.id for run in chunk]
-            has_branches = any(run.has_branches for run in chunk)
-            if has_branches:
-                self._end_branches(runs)
+            has_branches = any(run.has_branches for run in chunk) and self._end_branches(runs)
             self._end(runs, has_branches=has_branches)
         with self.database.transaction(self.bounds) as connection:
+            # Of many who apply the same at once, one puts the hints.
+            if not inbox.remove(connection, commands):
+                return
             for first in range(0, len(tree), CHUNK):
                 runs = [run.id for run in tree[first : first + CHUNK]]
                 cancelling.put_hints_for(connection, runs)
-            inbox.remove(connection, commands)
 
     def _announce(self) -> Sequence[Announced]:
         """The unfinished runs of the tree, the lowest first; each has its flags."""
@@ -104,13 +104,13 @@ class _Cancel:
                 return tree
             self._pause()
 
-    def _end_branches(self, runs: Sequence[UUID]) -> None:
+    def _end_branches(self, runs: Sequence[UUID]) -> bool:
+        """End what is idle, tell the others; whether any are left."""
         while True:
             with self.database.transaction(self.bounds) as connection:
-                cancelling.end_branches(connection, runs, self.flags)
-            with self.database.autocommit() as connection:
-                if not cancelling.has_untold(connection, runs, self.flags):
-                    return
+                left = cancelling.end_branches(connection, runs, self.flags)
+            if not left.untold:
+                return left.branches > 0
             self._pause()
 
     def _end(self, runs: Sequence[UUID], *, has_branches: bool) -> None:

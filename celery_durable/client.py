@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 SCHEDULE_TAG = "schedule"
 """The tag by which the runs of one schedule know each other."""
@@ -239,6 +242,8 @@ class Client:
             delivery = signals.send(connection, run_id, signal, payload, key)
             if delivery is None:
                 raise RunNotFound(run_id)
+        if delivery.warning is not None:
+            logger.warning("Signal for run %s: %s", run_id, delivery.warning)
         return delivery
 
     def recover(self) -> int:

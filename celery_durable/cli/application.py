@@ -48,17 +48,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def run_options(command: Command) -> Command:
     """The arguments that name a run; `run_named` takes them."""
-    return _naming(command, "--run-key", "--key")
-
-
-def run_options_beside_a_key(command: Command) -> Command:
-    """The same for a command whose `--key` is another's."""
-    return _naming(command, "--run-key")
-
-
-def _naming(command: Command, *words: str) -> Command:
     key_help = "With --workflow, in place of RUN: the run's key."
-    command = click.option(*words, "run_key", metavar="KEY", help=key_help)(command)
+    command = click.option("--run-key", "--key", "run_key", metavar="KEY", help=key_help)(command)
     command = click.option("--workflow", help="With --run-key: the run's workflow.")(command)
     return click.argument("run_id", metavar="[RUN]", type=click.UUID, required=False)(command)
 

@@ -8,30 +8,33 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option
+from celery_durable.cli.application import durable_of, json_option, run_named
 from celery_durable.cli.document import fields_of
 from celery_durable.cli.exits import Exit
 from celery_durable.cli.given import json_given
 from celery_durable.cli.output import Form, Output
+from celery_durable.cli.phrases import one_line
 
 STYLES = {"stored": "green", "duplicate": "yellow", "refused": "bold red"}
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", type=click.UUID)
-@click.argument("signal")
+@click.argument("words", metavar="[RUN] SIGNAL", nargs=-1)
 @click.option(
     "--data", metavar="JSON", callback=json_given, help="JSON, @file, or - for standard input."
 )
-@click.option("--key", help="The same key under the same name counts once.")
+@click.option("--key", help="The signal's: the same key under the same name counts once.")
+@click.option("--workflow", help="With --run-key: the run's workflow.")
+@click.option("--run-key", metavar="KEY", help="With --workflow, in place of RUN: the run's key.")
 @json_option
 @click.pass_context
 def resume(
     ctx: click.Context,
     /,
     *,
-    run_id: UUID,
-    signal: str,
+    words: tuple[str, ...],
+    workflow: str | None,
+    run_key: str | None,
     data: Any,
     key: str | None,
     as_json: bool,
@@ -39,15 +42,35 @@ def resume(
     """Send the run a signal.
 
     SIGNAL is the name that is waited for: of a wait_for_signal, or of a suspended unit. It may come
-    before the run waits for it. Prints stored, duplicate or refused, and why; exit code 1 if it was
-    refused, because the run has ended.
+    before the run waits for it; a name that no node waits for is kept too, with a warning. Prints
+    stored, duplicate or refused, and why; exit code 1 if it was refused, because the run has ended.
     """
     output = Output.of(ctx, as_json=as_json)
-    delivery = durable_of(ctx).resume(run_id, signal, data, key=key)
+    run_id, signal = _named(words, by_key=workflow is not None or run_key is not None)
+    durable = durable_of(ctx)
+    run = run_named(durable, run_id, workflow, run_key)
+    delivery = run.resume(signal, data, key=key)
     if output.form is Form.JSON:
-        output.document({"run_id": run_id, **fields_of(delivery), "accepted": delivery.accepted})
+        facts = {name: value for name, value in fields_of(delivery).items() if value is not None}
+        output.document({"run_id": run.id, **facts, "accepted": delivery.accepted})
     else:
         said = Text(delivery.outcome, STYLES[delivery.outcome])
         output.lines(said.append(f": {delivery.reason}", "default"))
+        if delivery.warning is not None:
+            click.echo(f"Warning: {one_line(delivery.warning)}", err=True)
     if not delivery.accepted:
         ctx.exit(Exit.RUN_ENDED_BADLY)
+
+
+def _named(words: tuple[str, ...], *, by_key: bool) -> tuple[UUID | None, str]:
+    """The run's id, where it is not named by its key, and the signal."""
+    if by_key and len(words) == 1:
+        return None, words[0]
+    if by_key or len(words) != 2:  # noqa: PLR2004 - RUN and SIGNAL
+        raise click.UsageError(
+            "Name one run and the SIGNAL: RUN SIGNAL, or --workflow, --run-key and SIGNAL."
+        )
+    try:
+        return UUID(words[0]), words[1]
+    except ValueError:
+        raise click.BadParameter(f"{words[0]!r} is not a valid UUID.") from None

@@ -24,7 +24,14 @@ from celery_durable.core.token import Flags, ForChild, Token
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
-from celery_durable.store.outbox import call_once, clear_hints
+from celery_durable.store.outbox import (
+    AT_ONCE,
+    CALLS,
+    TO_BE_LOOKED_AT,
+    call_once,
+    clear_hints,
+    put_hints,
+)
 from celery_durable.store.rows import error_of, error_text, failures_of, failures_text, wait_of
 
 _NONE: Any = sa.literal_column("0")
@@ -73,7 +80,7 @@ _unflagged = sa.select(_locked_firsts.c.id).join_from(_tree, _locked_firsts, sa.
 _raised = (
     sa.update(t.token)
     .where(_any_of(t.token.c.id, _unflagged))
-    .values(flags=t.token.c.flags.op("|")(_wanted))
+    .values(flags=t.token.c.flags.op("|")(_wanted), look_at=TO_BE_LOOKED_AT)
     .returning(t.token.c.run_id)
     .cte("raised")
 )
@@ -172,7 +179,7 @@ _others = (
         t.token.c.id.in_(sa.select(_locked.c.id).where(_locked.c.id.not_in(_idle))),
         sa.not_(_is_flagged),
     )
-    .values(flags=t.token.c.flags.op("|")(_wanted))
+    .values(flags=t.token.c.flags.op("|")(_wanted), look_at=TO_BE_LOOKED_AT)
     .cte("others")
 )
 _END_BRANCHES = Statement(
@@ -220,11 +227,28 @@ _COUNT_DOWN = Statement(
     .values(
         remaining=t.token.c.remaining - _left_now - (t.token.c.total - t.token.c.opened),
         opened=t.token.c.total,
+        look_at=TO_BE_LOOKED_AT,
     )
 )
 
 
-def end_branches(connection: Connection, runs: Sequence[UUID], flags: Flags) -> None:
+_LEFT = Statement(
+    sa.select(
+        sa.func.count().label("branches"),
+        sa.func.coalesce(sa.func.bool_or(sa.not_(_is_flagged)), sa.false()).label("untold"),
+    ).where(_is_theirs, t.token.c.parent_id.is_not(None))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The branches that are left; `untold`: one of them was locked, and has no flags yet."""
+
+    branches: int
+    untold: bool
+
+
+def end_branches(connection: Connection, runs: Sequence[UUID], flags: Flags) -> Left:
     """End the idle branches of runs whose cancel has been announced; tell the others.
 
     One that is locked is left out.
@@ -232,6 +256,8 @@ def end_branches(connection: Connection, runs: Sequence[UUID], flags: Flags) -> 
     parameters = {"runs": _listing(runs), "flags": int(flags)}
     rows = connection.rows(_END_BRANCHES, parameters)
     _count_down(connection, runs, {row["token_id"]: row["ended"] for row in rows})
+    (left,) = connection.rows(_LEFT, parameters)
+    return Left(**left)
 
 
 def _count_down(connection: Connection, runs: Sequence[UUID], ended: Mapping[UUID, int]) -> None:
@@ -241,18 +267,6 @@ def _count_down(connection: Connection, runs: Sequence[UUID], ended: Mapping[UUI
     if connection.rows(_LOCK_PARENTS, parameters):
         connection.rows(_DROP_ITEMS, {"runs": parameters["runs"]})
         connection.rows(_COUNT_DOWN, parameters)
-
-
-_UNTOLD = Statement(
-    sa.select(t.token.c.id)
-    .where(_is_theirs, t.token.c.parent_id.is_not(None), sa.not_(_is_flagged))
-    .limit(sa.literal_column("1"))
-)
-
-
-def has_untold(connection: Connection, runs: Sequence[UUID], flags: Flags) -> bool:
-    """Whether there is a branch of them that has not been told."""
-    return bool(connection.rows(_UNTOLD, {"runs": _listing(runs), "flags": int(flags)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,10 +491,15 @@ def end(connection: Connection, top: UUID, tokens: Sequence[Token]) -> set[UUID]
     return {row["parent_run_id"] for row in rows if row["parent_run_id"] is not None}
 
 
+_is_told = sql.there_is(
+    t.outbox.c.token_id == t.token.c.id, t.outbox.c.fence == t.token.c.fence, CALLS
+)
+
 _to_be_told = (
     sa.select(t.token)
     .where(
         _is_theirs,
+        sa.not_(_is_told),
         t.token.c.claimed_by.is_(None),
         _goes_forward,
         sa.or_(
@@ -497,7 +516,7 @@ _to_be_told = (
     )
     .cte("to_be_told")
 )
-_HINT = Statement(sa.select(_to_be_told.c.id).add_cte(*call_once(_to_be_told, "told")))
+_HINT = Statement(put_hints(_to_be_told, at=AT_ONCE))
 
 
 def put_hints_for(connection: Connection, runs: Sequence[UUID]) -> None:

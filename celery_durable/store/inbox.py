@@ -65,7 +65,7 @@ _cancels = (
 _READ = Statement(sa.select(t.inbox.c.id, sql.json_text(t.inbox.c.payload)).where(*_cancels))
 
 _ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
-_REMOVE = Statement(sa.delete(t.inbox).where(t.inbox.c.id == sa.any_(_ids)))
+_REMOVE = Statement(sa.delete(t.inbox).where(t.inbox.c.id == sa.any_(_ids)).returning(t.inbox.c.id))
 
 
 def cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
@@ -74,9 +74,9 @@ def cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
     return [Cancel(**json.loads(row["payload"]), id=row["id"]) for row in rows]
 
 
-def remove(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove commands, which have been applied."""
-    connection.rows(_REMOVE, {"ids": "{" + ",".join(map(str, ids)) + "}"})
+def remove(connection: Connection, ids: Sequence[int]) -> bool:
+    """Remove commands, which have been applied; whether any was still there."""
+    return bool(connection.rows(_REMOVE, {"ids": "{" + ",".join(map(str, ids)) + "}"}))
 
 
 _first = (

@@ -7,6 +7,7 @@ was consumed stays until the run ends, so that a key that was seen before is kno
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -14,10 +15,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from celery_durable.core.names import SEPARATOR
 from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.connection import Connection, Row, Statement, one
 from celery_durable.store.outbox import AT_ONCE, put_hints
 from celery_durable.store.places import STATUS
 
@@ -31,12 +33,13 @@ class Delivery:
 
     `outcome`: it is `stored` until the run consumes it; or it is a `duplicate`, its key has been
     seen under this name; or it is `refused`, the run has ended. `reason` says so in words. `status`
-    is the run's when it was looked at.
+    is the run's when it was looked at. `warning`: it is stored, and no node waits for this name.
     """
 
     outcome: Literal["stored", "duplicate", "refused"]
     reason: str
     status: Status
+    warning: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -102,10 +105,24 @@ _told = sa.union_all(_waiting.subquery().select(), _in_hand, _soon.subquery().se
 
 _SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=AT_ONCE).cte("hinted")))
 
+_is_awaited = sql.there_is(_mine, t.token.c.awaits == sql.text("name"))
+
 _STATUS = Statement(
-    sa.select(STATUS, t.run.c.finished_at.is_not(None).label("has_ended")).where(
-        t.run.c.id == sql.uuid("run_id")
-    )
+    sa.select(
+        STATUS,
+        t.run.c.finished_at.is_not(None).label("has_ended"),
+        t.run.c.workflow,
+        t.run.c.version,
+        # Read only where nothing waits for the name just now.
+        sa.select(sql.json_text(t.definition.c.plan))
+        .where(
+            t.definition.c.workflow == t.run.c.workflow,
+            t.definition.c.version == t.run.c.version,
+            sa.not_(_is_awaited),
+        )
+        .scalar_subquery()
+        .label("plan"),
+    ).where(t.run.c.id == sql.uuid("run_id"))
 )
 
 
@@ -118,15 +135,31 @@ def send(
     """
     parameters = {"run_id": run_id, "name": name, "payload": payload, "key": key}
     is_stored = one(connection, _SEND, parameters) is not None
-    row = one(connection, _STATUS, {"run_id": run_id})
+    row = one(connection, _STATUS, {"run_id": run_id, "name": name})
     if row is None:
         return None
     status = Status(row["status"])
     if is_stored:
-        return Delivery("stored", f"{name!r} waits in the inbox until the run consumes it", status)
+        reason = f"{name!r} waits in the inbox until the run consumes it"
+        return Delivery("stored", reason, status, _warning(row, name))
     if row["has_ended"]:
         return Delivery("refused", f"the run is {status} already", status)
     return Delivery("duplicate", f"{name!r} with key {key!r} has arrived before", status)
+
+
+def _warning(row: Row, name: str) -> str | None:
+    """What to say of a name that no node waits for; a step may still suspend for any name."""
+    nodes = json.loads(row["plan"])["nodes"] if row["plan"] else []
+    waits = sorted({node["signal"] for node in nodes if "signal" in node})
+    units = {node["name"] for node in nodes if "signal" not in node}
+    # A suspended unit waits for its own name, unless it names another.
+    if not nodes or name in waits or name.partition(SEPARATOR)[0] in units:
+        return None
+    known = f"it waits for {', '.join(map(repr, waits))}" if waits else "none of them waits for one"
+    return (
+        f"no node of {row['workflow']!r} version {row['version']} waits for the signal {name!r}"
+        f" ({known}); it is kept in case a step suspends for it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,8 @@ def world_hints(worker: Durable) -> list[Any]:
     with worker.database.autocommit() as connection:
         rows = connection.raw.execute(
             "DELETE FROM durable_outbox WHERE id IN (SELECT id FROM durable_outbox"
-            " WHERE available_at <= now() LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING token_id"
+            " WHERE coalesce(available_at, now()) <= now() LIMIT 1 FOR UPDATE SKIP LOCKED)"
+            " RETURNING token_id"
         )
         return [row[0] for row in rows]
 

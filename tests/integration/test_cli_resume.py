@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from celery_durable import Durable
+from celery_durable import Durable, Suspend
 from tests.integration.driving import World
 from tests.integration.test_cli import Cli, assert_refused, called
 
@@ -74,3 +74,54 @@ def test_a_resume_that_cannot_be_leaves_nothing(world: World, call: Cli) -> None
     assert_refused(call(durable.app, "resume", "abc", "s"), 2, "not a valid UUID")
     assert_refused(call(durable.app, "resume", str(uuid4()), "s"), 3, "durable list")
     assert world.counts()["inbox"] == 0
+
+
+def test_a_signal_that_no_node_waits_for_is_kept_with_a_warning(world: World, call: Cli) -> None:
+    durable = world.worker(signal_flow)
+    run = durable.start("w", key="k")
+
+    delivery = run.resume("founder_signoff")
+    assert (delivery.outcome, delivery.accepted) == ("stored", True)
+    assert delivery.warning is not None
+    assert "'w' version 1" in delivery.warning
+    assert "'founder_signoff' (it waits for 'founder-signoff')" in delivery.warning
+    said = call(durable.app, "resume", str(run.id), "signoff")
+    assert (said.code, said.out.split(":")[0]) == (0, "stored")
+    assert "Warning: no node" in said.err
+    told = call(durable.app, "resume", str(run.id), "signoff", "--json").document["warning"]
+    assert "'founder-signoff'" in told
+
+
+def test_a_signal_that_is_or_may_be_waited_for_has_no_warning(world: World) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(lambda _: Suspend(signal="answer"), name="ask").parallel(
+            "p", {"x": lambda _: None}
+        ).wait_for_signal("signoff")
+        durable.workflow("silent").step(lambda _: None, name="a")
+
+    durable = world.worker(define)
+    run = durable.start("w")
+    assert "it waits for 'signoff'" in str(run.resume("answer").warning), "nothing knows it yet"
+    world.drain(durable)
+    run = durable.start("w")
+    world.drain(durable)
+    for name in ("answer", "ask", "p#x", "signoff"):
+        assert run.resume(name).warning is None, name
+    assert "none of them" in str(durable.start("silent").resume("go").warning)
+    with world.connect() as connection, connection.transaction():
+        assert run.resume("sign", session=connection).warning is not None
+
+
+def test_a_run_is_resumed_by_its_key(world: World, call: Cli) -> None:
+    durable = world.worker(signal_flow)
+    run = durable.start("w", key="order-1")
+    named = ["--workflow", "w", "--run-key", "order-1"]
+    sent = ["founder-signoff", *named, "--data", "7", "--key", "k"]
+    assert call(durable.app, "resume", *sent).out.startswith("stored")
+    assert call(durable.app, "resume", *sent).out.startswith("duplicate"), "--key is the signal's"
+    world.drain(durable)
+    assert run.result(timeout=0)["signoff"] == 7
+    wrong = call(durable.app, "resume", str(run.id), "founder-signoff", *named)
+    assert_refused(wrong, 2, "Name one run", "--run-key")
+    assert_refused(call(durable.app, "resume", *named), 2, "SIGNAL")
+    assert_refused(call(durable.app, "resume", "s", "--workflow", "w"), 2, "--run-key")

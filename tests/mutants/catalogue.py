@@ -29,7 +29,6 @@ DEATHS = "celery_durable.store.deaths"
 ORPHANS = "celery_durable.store.orphans"
 STALLED = "celery_durable.store.stalled"
 JOURNAL = "celery_durable.store.journal"
-INBOX = "celery_durable.store.inbox"
 OUTBOX = "celery_durable.store.outbox"
 DUE = "celery_durable.store.due"
 RUNS = "celery_durable.store.runs"
@@ -527,9 +526,9 @@ ENDINGS = (
         name="flags-add-up",
         promise="P8",
         takes_out="keeping the flags that are up when another is raised",
-        at=f"{INBOX}:_flags_raised",
-        old='t.token.c.flags.op("|")(sql.integer("flags"))',
-        new='sql.integer("flags")',
+        at="celery_durable.store.cancelling:_raised",
+        old='t.token.c.flags.op("|")(_wanted)',
+        new="_wanted",
         tests=(f"{CANCEL}::test_a_later_cancel_never_takes_compensation_back",),
     ),
     Mutant(

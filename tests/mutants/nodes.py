@@ -8,7 +8,7 @@ SETTLE = "celery_durable.settle"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commits"
 GATES = "celery_durable.store.gates"
-INBOX = "celery_durable.store.inbox"
+CANCELLING = "celery_durable.store.cancelling"
 ORPHANS = "celery_durable.store.orphans"
 ENGINE = "celery_durable.engine"
 
@@ -25,6 +25,8 @@ SUSPEND = f"{TESTS}/test_suspend.py"
 TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
 LOCKS = f"{TESTS}/test_cancel_locks.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
+AT_ONCE = f"{TESTS}/test_cancel_at_once.py"
+TREE = f"{TESTS}/test_cancel_tree.py"
 LETTING_GO = f"{TESTS}/test_letting_go.py"
 
 FORKS = (
@@ -334,18 +336,78 @@ FAMILIES = (
     Mutant(
         name="cancels-go-down-the-tree",
         promise="P2",
-        takes_out="sending a cancel on to the children",
-        at=f"{INBOX}:apply_cancel",
-        old='connection.rows(_TELL_CHILDREN, {**mine, "payload": json.dumps(asdict(command))})',
+        takes_out="the children of what a cancel reaches",
+        at=f"{CANCELLING}:_children",
+        old="_child.c.finished_at.is_(None)",
+        new="sa.false()",
+        tests=(f"{AT_ONCE}::test_a_cancel_reaches_the_unit_in_hand_of_a_run_far_below",),
+    ),
+    Mutant(
+        name="cancels-come-in-rounds",
+        promise="P2",
+        takes_out="looking again once flags have been raised",
+        at="celery_durable.cancelling:_Cancel._announce",
+        old="""            if any(run.is_raised for run in tree):
+                continue
+""",
+        new="""            if any(run.is_raised for run in tree):
+                return tree
+""",
+        tests=(f"{LOCKS}::test_a_child_that_is_being_started_is_cancelled_too",),
+    ),
+    Mutant(
+        name="trees-that-are-cancelled-do-not-grow",
+        promise="P2",
+        takes_out="refusing a child whose root has been cancelled",
+        at="celery_durable.store.runs:_started",
+        old=".where(sa.not_(_is_cancelled))",
+        new="",
+        tests=(f"{AT_ONCE}::test_no_child_is_started_in_a_tree_that_is_cancelled",),
+    ),
+    Mutant(
+        name="a-tree-has-a-depth",
+        promise="P12",
+        takes_out="refusing a child that is too deep",
+        at=f"{ENGINE}:Engine._spawn",
+        old="if parent.depth >= self._settings.max_depth:",
+        new="if parent.depth >= 2 * self._settings.max_depth:",
+        tests=(f"{AT_ONCE}::test_a_child_that_would_be_too_deep_fails_its_unit",),
+    ),
+    Mutant(
+        name="cancels-end-what-is-idle",
+        promise="P2",
+        takes_out="ending at once what nobody executes",
+        at="celery_durable.cancelling:_Cancel.apply",
+        old="self._end(runs, has_branches=has_branches)",
         new="pass",
-        tests=(f"{MECHANISMS}::test_a_cancel_is_sent_on_to_the_children",),
+        tests=(
+            f"{AT_ONCE}::test_what_nobody_executes_ends_at_once_though_nobody_consumes_its_queue",
+        ),
+    ),
+    Mutant(
+        name="cancels-hint-what-is-left",
+        promise="P2",
+        takes_out="the hints for what only workers can end",
+        at="celery_durable.cancelling:_Cancel.apply",
+        old="cancelling.put_hints_for(connection, runs)",
+        new="pass",
+        tests=(f"{TREE}::test_a_cancel_reaches_all_descendants_that_wait",),
+    ),
+    Mutant(
+        name="cancels-wait-for-no-token",
+        promise="P2",
+        takes_out="leaving out what somebody has locked",
+        at=f"{CANCELLING}:_locked_firsts",
+        old=".with_for_update(skip_locked=True, of=t.token)",
+        new=".with_for_update(of=t.token)",
+        tests=(f"{LOCKS}::test_a_cancel_waits_for_no_token_that_another_has_locked",),
     ),
     Mutant(
         name="cancelled-branches-are-counted",
         promise="P2",
         takes_out="counting the branches that a cancel has ended",
-        at=f"{INBOX}:_COUNT_DOWN",
-        old='t.token.c.remaining - sql.integer("ended") - (',
+        at=f"{CANCELLING}:_COUNT_DOWN",
+        old="t.token.c.remaining - _left_now - (",
         new="t.token.c.remaining - (",
         tests=(f"{FAILURES}::test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has",),
     ),
@@ -353,7 +415,7 @@ FAMILIES = (
         name="cancelled-items-are-counted",
         promise="P2",
         takes_out="counting the items that wait for room when a cancel comes",
-        at=f"{INBOX}:_COUNT_DOWN",
+        at=f"{CANCELLING}:_COUNT_DOWN",
         old="- (t.token.c.total - t.token.c.opened),",
         new=",",
         tests=(f"{WINDOW}::test_a_cancel_drops_the_items_that_wait_for_room",),
@@ -361,11 +423,20 @@ FAMILIES = (
     Mutant(
         name="cancels-are-announced",
         promise="P3",
-        takes_out="announcing a cancel before it is applied",
-        at="celery_durable.recovery:apply_commands",
-        old="inbox.announce(connection, run_id, command)",
-        new="pass",
+        takes_out="flags on the token that forks, before its branches are ended",
+        at=f"{CANCELLING}:_raised",
+        old='t.token.c.flags.op("|")(_wanted)',
+        new="t.token.c.flags",
         tests=(f"{LOCKS}::test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing",),
+    ),
+    Mutant(
+        name="a-status-is-one-state",
+        promise="P12",
+        takes_out="reading a status in one snapshot of the database",
+        at="celery_durable.client:Client.status",
+        old="self._database.snapshot()",
+        new="self._database.autocommit()",
+        tests=(f"{TESTS}/test_looking.py::test_a_status_is_one_state_of_its_run",),
     ),
 )
 

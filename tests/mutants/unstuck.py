@@ -46,9 +46,9 @@ UNSTUCK = (
         name="timers-go-with-branches",
         promise="P2",
         takes_out="removing the backoff of branches that a cancel ends in bulk",
-        at="celery_durable.store.inbox:_END_BRANCHES",
-        old='sa.select(_ended.c.id).add_cte(clear_hints(_ended).cte("cleared"))',
-        new="sa.select(_ended.c.id)",
+        at="celery_durable.store.cancelling:_END_BRANCHES",
+        old='.add_cte(_others, clear_hints(_ended).cte("cleared"))',
+        new=".add_cte(_others)",
         tests=(
             f"{ORDER}::test_the_hints_of_branches_that_a_cancel_ends_go_with_them",
             f"{TIMERS}::test_a_cancel_takes_the_time_away_that_was_waited_for[backoff of a branch]",
