@@ -115,7 +115,9 @@ _ANNOUNCE = Statement(
             sa.not_(_is_raised),
             sql.there_is(_mine, _is_first, _goes_forward, sa.not_(_is_flagged)),
         ).label("is_locked"),
-        sql.there_is(_mine, t.token.c.parent_id.is_not(None)).label("has_branches"),
+        sql.there_is(
+            _mine, _is_first, t.token.c.wait == sql.word("branches"), t.token.c.remaining > _NONE
+        ).label("has_branches"),
     )
     .order_by(_tree.c.depth.desc())
     .add_cte(_marked)
@@ -124,7 +126,10 @@ _ANNOUNCE = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A run of the tree. `is_raised`: its first token had no flags yet; or it `is_locked`."""
+    """A run of the tree. `is_raised`: its first token had no flags yet; or it `is_locked`.
+
+    `has_branches`: or items of which none is open.
+    """
 
     id: UUID
     is_raised: bool

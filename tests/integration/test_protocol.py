@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from celery_durable import Durable
 from celery_durable.backlog import Backlog
-from celery_durable.store import deaths, due, inbox, orphans, tokens
+from celery_durable.store import cancelling, deaths, due, inbox, orphans, tokens
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 
@@ -58,7 +58,7 @@ def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
     cancel = inbox.Cancel(compensate=False, reason=None)
     with worker.database.transaction() as connection:
         inbox.send(connection, run.id, cancel)
-        inbox.announce(connection, run.id, cancel)
+        cancelling.announce(connection, run.id, cancel.flags, None)
     gate.open()
     at_work.result(20)
 
