@@ -23,6 +23,7 @@
         ├── WorkerLost            its worker died, too often; `ctx.heartbeat()` may raise it too
         ├── ChildFailed           a child run failed or was cancelled
         ├── SignalTimeout         a signal did not come in time
+        ├── TooDeep               a child would have been deeper than durable_max_depth
         ├── UnknownRoute          a selector named no case
         └── LoopExhausted         a loop was not done after `max_iterations`
 
