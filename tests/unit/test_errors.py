@@ -35,6 +35,7 @@ from celery_durable.errors import (
     SchemaOutOfDate,
     SignalTimeout,
     StepTimeout,
+    TooDeep,
     UnknownRoute,
     UnknownWorkflow,
     WorkerLost,
@@ -67,6 +68,7 @@ EXAMPLES: list[DurableError] = [
     WorkerLost("what"),
     ChildFailed("what"),
     SignalTimeout("what"),
+    TooDeep("w", 101, 100),
     UnknownRoute("what"),
     LoopExhausted("what"),
 ]
