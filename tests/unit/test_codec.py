@@ -62,6 +62,7 @@ def returned(value: object) -> Any:
 @example(datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1))
 @example(time(12, tzinfo=BERLIN))
 @example(datetime(2026, 3, 1, tzinfo=timezone(timedelta(hours=1), "CET")))
+@example(time(0, tzinfo=timezone(timedelta(microseconds=1))))
 @example(Path("/tmp"))
 @example({True: "b", "1": "c", 1.5: "d", None: "e", (1, "x"): "f"})
 def test_every_value_that_can_be_stored_comes_back_as_it_was(value: object) -> None:

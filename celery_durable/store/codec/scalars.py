@@ -57,6 +57,9 @@ def _moment(value: datetime | time, place: Place) -> Json:
     """ISO 8601 where that says all; else the zone as a value of its own, and `fold`."""
     zone = value.tzinfo
     is_fixed = type(zone) is timezone and len(zone.__getinitargs__()) == 1  # type: ignore[attr-defined]
+    if is_fixed and zone is not None and (offset := zone.utcoffset(None)) is not None:
+        # Python reads an offset of less than a second as none.
+        is_fixed = not offset.microseconds
     if (zone is None or is_fixed) and not value.fold:
         return value.isoformat()
     written = None if zone is None else zone_of(zone, place)
