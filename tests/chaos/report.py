@@ -68,7 +68,7 @@ def _runs(broker: str, evidence: Evidence) -> Table:
     _add_takeovers(table, "units taken over from a killed process", takeovers(evidence))
     alone = takeovers(evidence, alone=True)
     _add_takeovers(table, "  while nothing else was broken", alone)
-    _add_takeovers(table, "deaths noticed, while nothing else was broken", noticed(evidence))
+    _add_takeovers(table, "deaths noticed, while Postgres was well", noticed(evidence))
     table.add_row("journal rows seen by a witness", f"{len(evidence.seen):,}")
     return table
 

@@ -9,7 +9,7 @@ recorded, and what a caller was told of, is there; who was killed is known to be
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
@@ -206,11 +206,11 @@ def _lost(evidence: Evidence) -> Iterator[Breach]:
 def noticed(evidence: Evidence) -> list[float]:
     """Seconds from a SIGKILL to the moment in which its worker is known to be dead.
 
-    Where nothing else was broken at the time.
+    Where Postgres was well at the time: a broker has no part in it, and there are two that look.
     """
     found: list[float] = []
     for strike in evidence.strikes:
-        if strike.kind in KILLS and is_alone(strike, evidence.strikes):
+        if strike.kind in KILLS and is_alone(strike, evidence.strikes, CUTS):
             for victim in strike.killed:
                 ended = [at for pid, at in evidence.deaths if pid == victim and at >= strike.began]
                 found += [min(ended) - strike.began] if ended else []
@@ -331,10 +331,13 @@ def takeovers(evidence: Evidence, *, alone: bool = False) -> list[float]:
     return found
 
 
-def is_alone(strike: Strike, strikes: Sequence[Strike]) -> bool:
-    """Whether broker, relays, other workers and Postgres are well, and have been for a while."""
+def is_alone(strike: Strike, strikes: Sequence[Strike], kinds: Collection[str] = OUTAGES) -> bool:
+    """Whether broker, relays, other workers and Postgres are well, and have been for a while.
+
+    Or what strikes of these `kinds` break.
+    """
     return not any(
-        other.kind in OUTAGES
+        other.kind in kinds
         and other.began < strike.began + LOOKED_AHEAD
         and other.ended > strike.began - LOOKED_BACK
         for other in strikes

@@ -13,19 +13,18 @@ import psycopg
 
 from tests.chaos.field import Field
 
-EVERY = 0.05
-"""Seconds between looks. A crash loses what was written up to 0.6 s before it, and not on disk."""
+EVERY, SHARE = 0.05, 10
+"""Seconds between looks, and so many times as long as a look takes.
+
+A crash loses what was written up to 0.6 s before it, and not on disk.
+"""
 
 DEATHS_EVERY = 1.0
 
-NEWEST = """
-    SELECT seq, run_id, unit, (ctid::text::point)[0]::int AS page FROM durable_journal
-    WHERE ctid >= format('(%%s,0)', %s::int)::tid
-"""
-"""Rows of a journal are only ever added, so the newest are in its last pages."""
+NEWEST = "SELECT seq, run_id, unit FROM durable_journal WHERE seq > %s"
 
-PAGES = 4
-"""How far back is looked, for those that write at the same time."""
+BACK = 2_000
+"""How far back is looked, for those that commit late."""
 
 DEATHS = """
     SELECT id, pid, extract(epoch FROM clock_timestamp() - ended_at)::float FROM durable_worker
@@ -40,7 +39,7 @@ class Witness:
         self.recorded: dict[int, tuple[UUID, str]] = {}
         self.deaths: dict[UUID, tuple[int, float]] = {}
         self._field = field
-        self._page = 0
+        self._newest = 0
         self._deaths_at = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._go, name="witness", daemon=True)
@@ -57,16 +56,18 @@ class Witness:
         while not self._end.is_set():
             try:
                 with self._field.connect() as connection:
-                    while not self._end.wait(EVERY):
+                    lasted = 0.0
+                    while not self._end.wait(max(EVERY, SHARE * lasted)):
+                        began = time.monotonic()
                         self._look(connection)
+                        lasted = time.monotonic() - began
             except psycopg.OperationalError:
                 self._end.wait(EVERY)
 
     def _look(self, connection: psycopg.Connection[Any]) -> None:
-        since = max(self._page - PAGES, 0)
-        for seq, run_id, unit, page in connection.execute(NEWEST, [since]):
+        for seq, run_id, unit in connection.execute(NEWEST, [self._newest - BACK]):
             self.recorded[seq] = run_id, unit
-            self._page = max(self._page, page)
+            self._newest = max(self._newest, seq)
         now = time.monotonic()
         if now >= self._deaths_at:
             self._deaths_at = now + DEATHS_EVERY
