@@ -79,12 +79,12 @@ def test_what_was_freed_is_published_though_nobody_polls(world: World, relays: R
 def test_a_command_that_cannot_be_applied_holds_up_no_takeover(
     world: World, relays: Relays
 ) -> None:
-    """P5: somebody has locked the tokens of other runs for long."""
+    """P5: somebody has locked the rows of other runs for long."""
     with a_worker_at_work(world) as (victim, token_id):
         stuck = [victim.start("slow", {}) for _ in range(3)]
         with world.connect() as holder, holder.transaction():
             for run in stuck:
-                holder.execute("SELECT FROM durable_token WHERE run_id = %s FOR UPDATE", [run.id])
+                holder.execute("SELECT FROM durable_run WHERE id = %s FOR UPDATE", [run.id])
                 with victim.database.autocommit() as connection:
                     inbox.send(connection, run.id, Cancel(compensate=False, reason=None))
             relays.run(world.worker(), Recorder())
