@@ -147,8 +147,8 @@ def test_what_is_long_sent_costs_no_later_look(
     with world.connect() as dump:
         dump.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         dump.execute("SELECT FROM durable_run")
-        durable.start_many("w", [{}] * 2000)
-        durable.start_many("w", [{}] * 1000, delay=0.01)
+        durable.start_many("w", [{}] * 600)
+        durable.start_many("w", [{}] * 400, delay=0.01)
         wait_until(lambda: batch(one) == 0 and not world.hints(), message="all to be sent")
         monkeypatch.setattr(backlog, "LAG", 0.0)
         for _ in range(2):
@@ -159,7 +159,7 @@ def test_what_is_long_sent_costs_no_later_look(
         for _ in range(20):
             durable.start("w", {})
             assert batch(one) == 1
-        assert read_by(one, world) < 2000, "not the 60,000 that are gone"
+        assert read_by(one, world) < 1000, "not the 20,000 that are gone"
 
 
 def read_by(one: Relay, world: World) -> int:

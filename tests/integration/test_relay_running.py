@@ -14,6 +14,7 @@ from celery_durable import Durable, RetryPolicy, backlog, relay
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.relay import Published
 from celery_durable.store.due import Message
+from celery_durable.store.notify import send
 from tests.integration.driving import Gate, World, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until
@@ -70,11 +71,13 @@ def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
             spawn(durable.engine.advance, UUID(message.args[0]))
         return all_of(messages)
 
-    relays.run(durable, Recorder(work))
+    one = relays.run(durable, Recorder(work))
     wait_until(lambda: world.one(LISTENING), message="the relay to listen")
     run = durable.start("w", {}, delay=0.05)
     wait_until(lambda: run.status().finished_at, message="the run to end")
     assert run.history()[0].attempt == 2
+    one.stop()
+    notify(durable)
 
 
 def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
@@ -102,6 +105,14 @@ def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
     gate.open()
     with pytest.raises(DatabaseUnavailable):
         at_work.result(20)
+    other.stop()
+    notify(quick)
+
+
+def notify(durable: Durable) -> None:
+    """Wake a relay that would look seldom."""
+    with durable.database.autocommit() as connection:
+        send(connection)
 
 
 def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
