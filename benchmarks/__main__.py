@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import journal, outbox, recover, steps
+from benchmarks import journal, outbox, recover, steps, trees
 from benchmarks.measure import database
 
 console = Console()
@@ -43,6 +43,17 @@ def main(rounds: int) -> None:
     console.print(waiting_table(measured))
     with console.status("measuring the outbox"), database() as url:
         console.print(outbox_table(outbox.measure(url, rounds)))
+    with console.status("measuring cancels and looks"), database() as url:
+        console.print(trees_table(trees.measure(url)))
+
+
+def trees_table(measured: Iterable[trees.Against]) -> Table:
+    """What many runs, and large ones, cost who cancels them or looks at them."""
+    table = Table("what", "ms", "against", "ms ", "ratio", title="Trees and large results")
+    for one in measured:
+        figures = f"{1000 * one.seconds:.1f}", one.against, f"{1000 * one.floor:.1f}"
+        table.add_row(one.what, *figures, f"{one.seconds / one.floor:.2f}")
+    return table
 
 
 def outbox_table(measured: Iterable[outbox.Against]) -> Table:

@@ -92,6 +92,13 @@ CREATE TRIGGER held BEFORE INSERT ON durable_token FOR EACH ROW
 """
 
 
+HELD_STARTS = """
+CREATE FUNCTION held_start() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
+CREATE TRIGGER held_start BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION held_start()
+"""
+
+
 def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: World) -> None:
     log: list[str] = []
 
@@ -156,12 +163,15 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
     worker = world.worker(define)
     run = worker.start("w")
     (token_id,) = world.publish()
+    world.rows(HELD_STARTS)
     with world.connect() as blocker, blocker.transaction():
-        blocker.execute("LOCK durable_run IN SHARE MODE")
+        # The parent's commit has its token, and the child is kept from being inserted.
+        blocker.execute("SELECT pg_advisory_xact_lock(1)")
         starting = spawn(worker.engine.advance, token_id)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the start to wait")
         cancel = spawn(run.cancel)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="the cancel to wait")
+        asked = "SELECT count(*) FROM durable_run WHERE cancel_requested_at IS NOT NULL"
+        wait_until(lambda: world.one(asked) == 1, message="the cancel to look")
     starting.result(20)
     cancel.result(20)
     world.drain(worker)

@@ -345,14 +345,10 @@ FAMILIES = (
     Mutant(
         name="cancels-come-in-rounds",
         promise="P2",
-        takes_out="looking again once flags have been raised",
+        takes_out="looking again at tokens that were locked",
         at="celery_durable.cancelling:_Cancel._announce",
-        old="""            if any(run.is_raised for run in tree):
-                continue
-""",
-        new="""            if any(run.is_raised for run in tree):
-                return tree
-""",
+        old="if not any(run.is_locked for run in tree):",
+        new="if tree:",
         tests=(f"{LOCKS}::test_a_child_that_is_being_started_is_cancelled_too",),
     ),
     Mutant(
