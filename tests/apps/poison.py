@@ -7,7 +7,6 @@ with ``"slow"`` take a moment. What begins is written into the ledger of `tests.
 import ctypes
 import os
 import signal
-import sys
 import time
 from typing import Any
 
@@ -26,18 +25,11 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
-def interrupt() -> None:
-    raise KeyboardInterrupt
-
-
 DEATHS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "os._exit": lambda: os._exit(0),
     "segfault": segfault,
-    "sys.exit": lambda: sys.exit(3),
-    "interrupt": interrupt,
 }
-"""The last two are exceptions: a child of the prefork pool ends by them, another process lives."""
 
 
 def perform(ctx: Any) -> str:

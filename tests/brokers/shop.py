@@ -137,8 +137,8 @@ class Shop:
 
     def let_pass(self, interval: str) -> None:
         """As if every hint that was ever sent had been sent so much earlier."""
-        self.query("UPDATE durable_token SET hinted_at = hinted_at - %s::interval", interval)
-        self.query("UPDATE durable_token SET wake_at = wake_at - %s::interval", interval)
+        for column in ("hinted_at", "since", "look_at", "wake_at"):
+            self.query(f"UPDATE durable_token SET {column} = {column} - %s::interval", interval)
 
     def query(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         cursor = self._database.execute(statement.encode(), parameters)
