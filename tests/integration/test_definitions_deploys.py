@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from celery_durable import Durable, GiveUp
 from celery_durable.engine import PASS_ON_FIRST, PASS_ON_MAXIMUM
 from celery_durable.settle import PUT_BACK_FIRST, PUT_BACK_MAXIMUM
 from celery_durable.store import tables as t
+from celery_durable.store import tokens
 from celery_durable.store.tokens import IS_CLAIMABLE
 from tests.integration.driving import Define, Row, World, defining, noting, worker_id
 from tests.integration.test_definitions import at
@@ -278,3 +279,19 @@ def test_a_cancel_ends_a_run_that_nobody_knows_any_more(
     assert world.units(run) == before or define is forked
     assert world.counts()["token"] == 0
     assert world.one("SELECT count(*) FROM durable_run WHERE finished_at IS NULL") == 0
+
+
+def test_a_cancel_ends_a_run_whose_last_worker_died_executing_it(
+    world: World,
+) -> None:
+    """P10: whoever cancels could not end what was being executed."""
+    knowing, stranger = world.worker(defining([], "a")), world.worker()
+    run = knowing.start("w", {})
+    with knowing.database.autocommit() as connection:
+        assert tokens.claim(connection, world.token_id(run), worker_id(knowing), uuid4())
+    stranger.cancel(run.id)
+    assert world.token(run) is not None
+    world.kill(knowing)
+    world.reap(stranger)
+    world.drain(stranger)
+    assert (world.status(run), world.units(run)) == ("cancelled", [])

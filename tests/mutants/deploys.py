@@ -93,7 +93,7 @@ DEPLOYS = (
         at=f"{KNOWLEDGE}:Knowledge.workflow_for",
         old="if only_ends(claim.token):",
         new="if False:",
-        tests=(f"{DEPLOYED}::test_a_cancel_ends_a_run_that_nobody_knows_any_more",),
+        tests=((f"{DEPLOYED}::test_a_cancel_ends_a_run_whose_last_worker_died_executing_it"),),
     ),
     Mutant(
         name="undoing-needs-code",
