@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from celery_durable.outage import Shared
+from celery_durable.outage import Shared, Words
 
 FIRST, MAXIMUM = 0.05, 5.0
 """Seconds a queue that is full is left alone; doubling from the first to the maximum while it takes
@@ -72,6 +72,6 @@ class Backpressure:
         return max(before.wait / 2, FIRST) if took_some else min(before.wait * 2, MAXIMUM)
 
     def _story_of(self, queue: str) -> Shared:
-        begins, ends = "takes no more for now, its messages wait", "takes messages again"
-        told = Shared(self._logger, f"Queue {queue!r}", begins=begins, ends=ends)
+        words = Words("takes no more for now, its messages wait", "takes messages again")
+        told = Shared(self._logger, f"Queue {queue!r}", words)
         return self._told.setdefault(queue, told)

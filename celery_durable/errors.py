@@ -108,6 +108,9 @@ class DatabaseUnavailable(DurableError):
     held for long, a full disk); nothing is known to be lost.
     """
 
+    is_there = False
+    """Whether Postgres answers, and only cannot do it now."""
+
 
 class BrokerUnavailable(DurableError):
     """The broker did not answer or confirm; `sent` are the outbox rows it did take."""

@@ -252,7 +252,7 @@ class Registration:
             self.end()
             logger.warning("Worker %s was declared dead; it takes a new id", self.id)
             return 0.0
-        except Exception as error:  # noqa: BLE001 - a background loop
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a background loop
             return outage.goes_on(error, is_expected=isinstance(error, DatabaseUnavailable))
         outage.is_over()
         return pause

@@ -114,7 +114,7 @@ class Chore:
             if moved:
                 self._notify()
             self._outage.is_over()
-        except Exception as error:  # noqa: BLE001 - a background loop
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a background loop
             is_expected = isinstance(error, DatabaseUnavailable)
             return self._outage.goes_on(error, is_expected=is_expected)
         return pause
@@ -209,7 +209,7 @@ class Relay:
             self._backlog.start_over()
             self._disconnect()
             return self._outage.goes_on(error)
-        except Exception as error:  # noqa: BLE001 - a background loop
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a background loop
             self._backlog.start_over()
             self._disconnect()
             self._publisher.close()

@@ -29,7 +29,7 @@ from celery_durable.core.decision import (
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
 from celery_durable.core.token import Flags, ForChild, ForSignal
-from celery_durable.errors import PayloadError
+from celery_durable.errors import GiveUp, PayloadError
 from celery_durable.settings import Settings
 from celery_durable.store import commits, journal, orphans, tokens
 from celery_durable.store.commits import (
@@ -360,7 +360,11 @@ def starts(written: Written) -> bool:
 
 
 def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:
-    """A failure that is tried again is a WARNING; a final one an ERROR with its traceback."""
+    """A failure that is tried again is a WARNING; a final one an ERROR with its traceback.
+
+    A handler that gives up has decided it: nothing is wrong, and the run is rolled back as it was
+    written. Not so where what it gives up is the undoing.
+    """
     event, token, then = execution.event, claim.token, decision.then
     is_cancelled = any(entry.outcome is Outcome.CANCELLED for entry in decision.records)
     if is_cancelled or not isinstance(event, Failed | Crashed):
@@ -371,6 +375,8 @@ def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:
         logger.warning(
             "%s failed at attempt %d, next in %.1f s: %s", what, token.attempt, then.delay, error
         )
+    elif isinstance(execution.exception, GiveUp) and token.rollback is None:
+        logger.warning("%s gave up at attempt %d: %s", what, token.attempt, event.error.message)
     else:
         logger.error(
             "%s failed for good at attempt %d: %s",

@@ -227,6 +227,8 @@ UNSTORABLE = ("2200", "2202", "2203", "22P", "54")
 class Hindered(DatabaseUnavailable):
     """Postgres answers, but cannot do this now; the connection is as good as before."""
 
+    is_there = True
+
 
 def raise_known(error: BaseException | None, schema: str) -> None:
     """Raise the error of this library that `error` means, if it means one; else return."""

@@ -1,7 +1,8 @@
 """Asking Postgres again until it answers.
 
 An outage of Postgres is nobody's failure: what a worker reads and writes around its units waits
-for the end of it. A process says once that Postgres is away, however many of its threads wait.
+for the end of it. A process says once that Postgres is away, or cannot do something, however many
+of its threads wait.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class Patience:
             except Exception as error:
                 if not may_go_well_later(error):
                     raise
-                self._database.outage.notice(error)
+                known = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
+                self._database.outage.notice(known)
                 if time.monotonic() + wait > until:
-                    given_up = Hindered if isinstance(error, Hindered) else DatabaseUnavailable
+                    given_up = Hindered if known.is_there else DatabaseUnavailable
                     raise given_up(f"Postgres could not be asked: {error}") from error
             else:
                 self._database.outage.is_over()

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
+from celery.platforms import EX_FAILURE
 from celery.worker.request import Request
+
+logger = logging.getLogger(__name__)
+
+LOST = (WorkerLostError, SystemExit, KeyboardInterrupt)
+"""What Celery says of a message whose process has ended, or is about to."""
+
+
+class Expected:
+    """Writes in a line what kombu calls critical: a message that cannot be acknowledged.
+
+    Its connection is gone, which Celery says once. Of ours, what comes again changes nothing.
+    """
+
+    @staticmethod
+    def critical(text: str, *args: object, **_: object) -> None:
+        """Called with the connection's error."""
+        logger.info("%s; the message comes again, and changes nothing", text % args)
 
 
 class LastingRequest(Request):
@@ -16,5 +36,43 @@ class LastingRequest(Request):
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Called when the connection is lost, and without `emit_retry` in a cold shutdown."""
-        if not emit_retry:
+        if emit_retry:
+            return
+        try:
             super().cancel(pool, signal, emit_retry=False)
+        except NotImplementedError:
+            # Nothing ends a thread from outside. Celery would call this an unrecoverable error, and
+            # then stop as it does now: when the steps in hand have ended.
+            raise SystemExit(EX_FAILURE) from None
+
+    def acknowledge(self) -> None:
+        """As Celery does, which names a logger of its own."""
+        if not self.acknowledged:
+            self._on_ack(Expected, self._connection_errors)
+            self.acknowledged = True
+
+    def reject(self, requeue: bool = False) -> None:
+        """As Celery does, which names a logger of its own."""
+        if not self.acknowledged:
+            self._on_reject(Expected, self._connection_errors, requeue)
+            self.acknowledged = True
+            self.send_event("task-rejected", requeue=requeue)
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> None:
+        """Called when the task has raised, or its process has ended.
+
+        The latter is no failure: the message goes back to its queue, and the unit is taken over.
+        """
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        is_told = self._already_cancelled or self._already_revoked
+        if isinstance(error, LOST) and not is_told:
+            logger.warning(
+                "A process ended while it executed %s[%s], which goes back to its queue: %r",
+                self.name,
+                self.id,
+                error,
+            )
+            return_ok = True
+        super().on_failure(exc_info, send_failed_event, return_ok)

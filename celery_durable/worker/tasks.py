@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from celery_durable.worker.publisher import ORIGIN_HEADER
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
-
-logger = logging.getLogger(__name__)
 
 RECOVER = "durable.recover"
 START = "durable.start"
@@ -104,10 +101,7 @@ def register(durable: Durable, app: Celery) -> None:
     @app.task(name=RECOVER, **own)
     def recover() -> None:
         """Free what dead workers had claimed and send lost hints again."""
-        try:
-            durable.recover()
-        except DatabaseUnavailable as error:
-            logger.warning("Nothing was recovered: %s", error)
+        recover_unless_away(durable)
 
     own["on_bound"] = keep_own_options(ignore_result=False)
 
@@ -141,6 +135,16 @@ def register(durable: Durable, app: Celery) -> None:
             # Back into the queue: not by a new message, which the broker might lose.
             raise Reject(str(error), requeue=True) from error
         return None if started is None else str(started)
+
+
+def recover_unless_away(durable: Durable) -> None:
+    """In an outage nothing is recovered, and the process says so once: the task comes again."""
+    try:
+        durable.recover()
+    except DatabaseUnavailable as error:
+        durable.database.outage.notice(error)
+    else:
+        durable.database.outage.is_over()
 
 
 def origin_of(task: Task) -> str | None:

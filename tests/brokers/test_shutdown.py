@@ -74,6 +74,7 @@ def test_a_thread_is_not_stopped_at_once_and_ends_its_step(shop: Shop) -> None:
     finish(shop, run)
     stopped.wait_for_exit()
     assert len(shop.ledger(run, HELD)) == 2
+    assert "Traceback" not in stopped.logs()
 
 
 @ON_REDIS

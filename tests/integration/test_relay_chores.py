@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+import pytest
+
 from celery_durable import Durable
-from celery_durable.relay import Published
+from celery_durable.relay import Chore, Published
 from celery_durable.store import inbox
 from celery_durable.store.due import Message
 from celery_durable.store.inbox import Cancel
@@ -61,6 +63,23 @@ def test_a_broker_that_hangs_holds_up_no_takeover(world: World, relays: Relays) 
         freed = "the token to be freed"
         wait_until(lambda: world.one(claim, token_id) is None, timeout=SOON, message=freed)
         hung.open()
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), ValueError("odd")], ids=["exit", "bug"])
+def test_a_chore_goes_on_whatever_is_raised_in_it(
+    world: World, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    tries = []
+
+    def odd_at_first() -> tuple[int, float]:
+        tries.append(None)
+        if len(tries) == 1:
+            raise error
+        return 0, 0.0
+
+    with Chore(world.worker().database, "durable-odd", "The odd chore", odd_at_first):
+        wait_until(lambda: "The odd chore goes on" in caplog.text, message="the chore to go on")
+    assert caplog.text.count(f"The odd chore tries again: {type(error).__name__}") == 1
 
 
 def test_what_was_freed_is_published_though_nobody_polls(world: World, relays: Relays) -> None:

@@ -51,6 +51,32 @@ def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
     assert caplog.text.count("connection refused") == 1
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), ValueError("odd")], ids=["exit", "bug"])
+def test_a_relay_goes_on_whatever_a_transport_raises(
+    world: World,
+    durable: Durable,
+    relays: Relays,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    """P2: its thread would end without a word of a SystemExit."""
+    tries = []
+
+    def odd_at_first(messages: Sequence[Message]) -> Published:
+        tries.append(len(messages))
+        if len(tries) <= 2:
+            raise error
+        return all_of(messages)
+
+    recorder = Recorder(odd_at_first)
+    relays.run(durable, recorder)
+    durable.start("w", {})
+    wait_until(lambda: recorder.taken, message="the message to be published")
+    wait_until(lambda: "goes on" in caplog.text, message="the end of it to be logged")
+    assert caplog.text.count(f"The relay tries again: {type(error).__name__}") == 1
+    assert caplog.text.count("Traceback") == 1
+
+
 def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
     world: World, relays: Relays
 ) -> None:

@@ -11,9 +11,14 @@ PATIENCE = "celery_durable.store.patience"
 PAST = "celery_durable.store.past"
 TOKENS = "celery_durable.store.tokens"
 CONNECTION = "celery_durable.store.connection"
+REQUEST = "celery_durable.worker.request"
 
 OUT = "tests/integration/test_outages.py"
 UNIT = "tests/unit/test_outage.py"
+RUNNING = "tests/integration/test_relay_running.py"
+CHORES = "tests/integration/test_relay_chores.py"
+LOGGED = "tests/integration/test_failures_logged.py"
+OF_REQUEST = "tests/unit/test_request.py"
 CUT = "tests/integration/test_connections_cut.py"
 OUTCOME = "tests/integration/test_unknown_outcome.py"
 
@@ -179,9 +184,95 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P12",
         takes_out="saying it once for all threads",
         at=f"{OUTAGE}:Shared.notice",
-        old="self._is_told = self._since - self._ended >= SAME_WITHIN",
-        new="self._is_told = True",
+        old="self._last_told if is_same else None",
+        new="None",
         tests=(f"{UNIT}::test_threads_that_notice_one_by_one_say_it_once",),
+    ),
+    Mutant(
+        name="an-outage-after-a-hindrance-is-told",
+        promise="P12",
+        takes_out="saying that Postgres is away where it was only hindered before",
+        at=f"{OUTAGE}:Shared.notice",
+        old="if self._last_told in (words, self._words):",
+        new="if self._last_told is not None:",
+        tests=(f"{UNIT}::test_postgres_that_could_not_and_then_is_away_is_told_as_both",),
+    ),
+    Mutant(
+        name="a-hindrance-is-no-outage",
+        promise="P12",
+        takes_out="telling a Postgres that cannot do something now from one that is away",
+        at=f"{OUTAGE}:Shared.notice",
+        old="words = HINDERED if is_there else self._words",
+        new="words = self._words",
+        tests=(
+            f"{UNIT}::test_postgres_that_answers_and_cannot_is_not_said_to_be_away",
+            f"{OUT}::test_a_renewal_that_postgres_cannot_do_now_is_done_later",
+        ),
+    ),
+    Mutant(
+        name="a-relay-outlives-an-exit",
+        promise="P2",
+        takes_out="going on after a SystemExit that somebody's code raises in the relay's thread",
+        at="celery_durable.relay:Relay._work",
+        old="except (Exception, SystemExit) as error:",
+        new="except Exception as error:",
+        tests=(f"{RUNNING}::test_a_relay_goes_on_whatever_a_transport_raises",),
+    ),
+    Mutant(
+        name="a-chore-outlives-an-exit",
+        promise="P2",
+        takes_out="going on after a SystemExit in a relay's chore",
+        at="celery_durable.relay:Chore._once",
+        old="except (Exception, SystemExit) as error:",
+        new="except Exception as error:",
+        tests=(f"{CHORES}::test_a_chore_goes_on_whatever_is_raised_in_it",),
+    ),
+    Mutant(
+        name="a-lost-process-is-a-warning",
+        promise="P12",
+        takes_out="saying in one line that a process has ended, whose message comes again",
+        at=f"{REQUEST}:LastingRequest.on_failure",
+        old="return_ok = True",
+        new="pass",
+        tests=(
+            f"{OF_REQUEST}::test_a_process_that_ends_costs_one_line_of_warning_and_its_message_comes_again",
+        ),
+    ),
+    Mutant(
+        name="an-acknowledgement-lost-is-no-alarm",
+        promise="P12",
+        takes_out="expecting that a lost connection takes acknowledgements with it",
+        at=f"{REQUEST}:LastingRequest.acknowledge",
+        old="self._on_ack(Expected, self._connection_errors)",
+        new="self._on_ack(logger, self._connection_errors)",
+        tests=(f"{OF_REQUEST}::test_an_acknowledgement_that_a_lost_connection_takes_is_no_alarm",),
+    ),
+    Mutant(
+        name="threads-stop-at-once-without-an-alarm",
+        promise="P12",
+        takes_out="knowing that nothing ends a thread from outside",
+        at=f"{REQUEST}:LastingRequest.cancel",
+        old="raise SystemExit(EX_FAILURE) from None",
+        new="raise",
+        tests=(f"{OF_REQUEST}::test_a_cold_shutdown_of_threads_is_no_unrecoverable_error",),
+    ),
+    Mutant(
+        name="giving-up-is-a-warning",
+        promise="P12",
+        takes_out="telling what a handler has decided from what went wrong",
+        at="celery_durable.settle:log_failure",
+        old="isinstance(execution.exception, GiveUp) and token.rollback is None",
+        new="False",
+        tests=(f"{LOGGED}::test_a_handler_that_gives_up_is_a_warning_in_one_line",),
+    ),
+    Mutant(
+        name="an-undo-given-up-is-an-error",
+        promise="P12",
+        takes_out="raising an alarm of what is left undone",
+        at="celery_durable.settle:log_failure",
+        old="isinstance(execution.exception, GiveUp) and token.rollback is None",
+        new="isinstance(execution.exception, GiveUp)",
+        tests=(f"{LOGGED}::test_a_compensator_that_gives_up_is_an_error",),
     ),
     Mutant(
         name="a-final-failure-is-logged",

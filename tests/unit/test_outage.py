@@ -8,11 +8,13 @@ import pytest
 
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.outage import SAME_WITHIN, Outage, Shared
+from celery_durable.store.connection import Hindered
 from celery_durable.store.database import Database
 from celery_durable.store.patience import Patience
 
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
 AWAY = DatabaseUnavailable("no route\n\tto host")
+HINDERED = Hindered("disk full")
 
 logger = logging.getLogger("celery_durable.test")
 
@@ -32,6 +34,39 @@ def test_threads_that_notice_one_by_one_say_it_once(caplog: pytest.LogCaptureFix
         "Postgres does not answer, trying again: no route to host",
         "Postgres answers again after 0.0 s",
     ]
+
+
+def test_postgres_that_answers_and_cannot_is_not_said_to_be_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shared = Shared(logger, "Postgres")
+    for _ in range(2):
+        shared.notice(HINDERED)
+        shared.is_over()
+    assert lines(caplog) == [
+        "Postgres answers, but cannot do it now, trying again: disk full",
+        "Postgres can do it again after 0.0 s",
+    ]
+
+
+@pytest.mark.parametrize("is_over_first", [False, True])
+def test_postgres_that_could_not_and_then_is_away_is_told_as_both(
+    caplog: pytest.LogCaptureFixture, is_over_first: bool
+) -> None:
+    """A lock timeout a moment before must not hide an outage."""
+    shared = Shared(logger, "Postgres")
+    shared.notice(HINDERED)
+    if is_over_first:
+        shared.is_over()
+    for error in (AWAY, HINDERED, AWAY):
+        shared.notice(error)
+    shared.is_over()
+    told = lines(caplog)
+    assert [line for line in told if "does not answer" in line] == [
+        "Postgres does not answer, trying again: no route to host"
+    ]
+    assert told[-1].startswith("Postgres answers again")
+    assert len(told) == 3 + is_over_first
 
 
 def test_the_next_outage_is_told_again(
@@ -76,8 +111,8 @@ def test_what_nobody_expects_is_shown_once_however_often_it_comes(
         duty.goes_on(error, is_expected=False)
     duty.is_over()
     assert lines(caplog) == [
-        "The relay tries again: a",
-        "The relay tries again: 'b'",
+        "The relay tries again: ValueError: a",
+        "The relay tries again: KeyError: 'b'",
         "The relay goes on",
     ]
     assert [bool(record.exc_info) for record in caplog.records] == [True, True, False]
