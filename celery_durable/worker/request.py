@@ -34,6 +34,8 @@ class LastingRequest(Request):
     since it will be delivered again. Of ours, what is delivered again finds its token claimed.
     """
 
+    acknowledged: bool
+
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Called when the connection is lost, and without `emit_retry` in a cold shutdown."""
         if emit_retry:

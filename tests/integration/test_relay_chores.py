@@ -69,7 +69,7 @@ def test_a_broker_that_hangs_holds_up_no_takeover(world: World, relays: Relays) 
 def test_a_chore_goes_on_whatever_is_raised_in_it(
     world: World, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    tries = []
+    tries: list[None] = []
 
     def odd_at_first() -> tuple[int, float]:
         tries.append(None)
