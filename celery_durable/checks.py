@@ -132,7 +132,7 @@ def checked_tags(tags: object) -> Mapping[str, str] | None:
     """`tags` if it is a mapping of strings to strings, of bounded size."""
     if tags is None:
         return None
-    pairs = tags.items() if isinstance(tags, Mapping) else [(None, None)]
+    pairs: Any = tags.items() if isinstance(tags, Mapping) else [(None, None)]
     sizes = [bytes_of(one) for pair in pairs for one in pair]
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):

@@ -207,7 +207,7 @@ class Client:
     def result(self, run_id: UUID, timeout: Seconds | None) -> Any:
         """Wait for the run to end and give its result."""
         ending = self.ending(run_id, timeout)
-        while isinstance(answer := ending.look(), float):
+        while not isinstance(answer := ending.look(), tuple):
             time.sleep(answer)
         return answer[0]
 

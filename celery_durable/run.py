@@ -76,7 +76,7 @@ class Run:
         ending = self._durable.client.ending(self.id, timeout)
         while True:
             answer = await self._durable.threads.call(ending.look)
-            if not isinstance(answer, float):
+            if isinstance(answer, tuple):
                 return answer[0]
             await asyncio.sleep(answer)
 

@@ -47,18 +47,19 @@ def _plain(value: Any) -> Any:
 
 def _of_parts(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = fields_of(value)
+        parts: Any = fields_of(value)
     elif model_fields(type(value)) is not None:
-        value = {**value.__dict__, **(value.__pydantic_extra__ or {})}
-    elif hasattr(value, "_asdict"):
-        value = value._asdict()
-    match value:
+        parts = {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
+    else:
+        as_dict = getattr(value, "_asdict", None)  # a named tuple's
+        parts = value if as_dict is None else as_dict()
+    match parts:
         case Mapping():
-            return {_key(key): _plain(item) for key, item in value.items()}
+            return {_key(key): _plain(item) for key, item in parts.items()}
         case list() | tuple() | deque():
-            return [_plain(item) for item in value]
+            return [_plain(item) for item in parts]
         case AbstractSet():
-            return sorted((_plain(item) for item in value), key=json.dumps)
+            return sorted((_plain(item) for item in parts), key=json.dumps)
         case _:
             return str(value)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from billiard import get_start_method, pool
+from billiard import get_start_method, pool  # pyright: ignore[reportAttributeAccessIssue]
 from billiard.common import _should_have_exited as _is_ending
 from billiard.process import current_process
 from celery import Celery
