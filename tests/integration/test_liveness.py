@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store import tokens
+from celery_durable.store import tokens, workers
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
@@ -258,6 +259,24 @@ def test_a_renewal_that_fails_for_any_reason_does_not_end_the_renewing(world: Wo
     world.rows("DROP TRIGGER refuse ON durable_worker")
 
     wait_until(lambda: not world.one(expired, me), timeout=5, message="the worker to renew again")
+
+
+def test_an_exit_that_is_raised_in_a_renewal_does_not_end_the_renewing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: a thread would end without a word."""
+    renew, tries = workers.renew, Counter[str]()
+
+    def exit_at_first(*args: Any) -> bool:
+        tries["renewed"] += 1
+        if tries["renewed"] == 1:
+            raise SystemExit(1)
+        return renew(*args)
+
+    monkeypatch.setattr(workers, "renew", exit_at_first)
+    worker_id(world.worker(worker_ttl=0.6))
+    wait_until(lambda: "goes on" in caplog.text, message="the renewing to go on")
+    assert caplog.text.count("tries again: SystemExit: 1") == 1
 
 
 def test_a_worker_that_leaves_says_so_and_frees_its_lock(world: World) -> None:

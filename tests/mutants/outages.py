@@ -228,6 +228,17 @@ OUTAGES: tuple[Mutant, ...] = (
         tests=(f"{CHORES}::test_a_chore_goes_on_whatever_is_raised_in_it",),
     ),
     Mutant(
+        name="a-renewal-outlives-an-exit",
+        promise="P5",
+        takes_out="going on after a SystemExit in a thread that keeps a worker alive",
+        at=f"{LIVENESS}:Registration._tried",
+        old="except (Exception, SystemExit) as error:",
+        new="except Exception as error:",
+        tests=(
+            "tests/integration/test_liveness.py::test_an_exit_that_is_raised_in_a_renewal_does_not_end_the_renewing",
+        ),
+    ),
+    Mutant(
         name="a-lost-process-is-a-warning",
         promise="P12",
         takes_out="saying in one line that a process has ended, whose message comes again",
