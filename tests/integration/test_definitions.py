@@ -165,16 +165,24 @@ def test_a_worker_that_does_not_know_the_workflow_leaves_its_runs_alone(
 
 def test_a_cancel_that_compensates_waits_for_a_worker_that_knows_the_run(world: World) -> None:
     """P10"""
-    knowing = world.worker(defining([], "a"))
+    log: list[str] = []
+
+    def define(durable: Any) -> None:
+        step = durable.step(name="a", compensate=noting(log, "undo"))(noting(log, "a"))
+        durable.workflow("w").step(step).step(noting(log, "b"))
+
+    knowing = world.worker(define, inline_steps=1)
     run = knowing.start("w", {})
+    knowing.engine.advance(world.token_id(run))
     stranger = world.worker()
     stranger.cancel(run.id, compensate=True)
     world.drain(stranger)
-    assert run.status().status == "running"
+    assert run.status().finished_at is None
 
     world.let_time_pass(100)
     world.drain(knowing)
     assert run.status().status == "cancelled"
+    assert log == ["a", "undo"]
 
 
 def test_a_run_keeps_the_version_it_was_started_with(world: World) -> None:

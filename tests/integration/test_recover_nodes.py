@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from celery_durable import Durable, RetryPolicy, engine
 from celery_durable.core.status import Status
+from celery_durable.core.token import Flags
 from celery_durable.run import Run
-from celery_durable.store import tokens
+from celery_durable.store import cancelling, tokens
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import World, make_durable, noting
@@ -198,9 +199,11 @@ def test_branches_and_items_that_never_began(world: World) -> None:
     assert run.result(0) == {"m": list(range(9))}
 
 
-def test_a_cancel_of_which_the_children_were_told_but_nobody_looked(world: World) -> None:
+def test_a_cancel_that_nobody_has_applied(world: World) -> None:
+    """Its caller's transaction committed it, and its hint was lost."""
     worker, run = parked(world, child)
-    run.cancel(reason="no")
+    with world.connect() as caller, caller.transaction():
+        run.cancel(reason="no", session=caller)
     world.lose_hints()
     assert world.one("SELECT count(*) FROM durable_inbox WHERE kind = 'command'") == 1
     assert run.status().status is Status.SUSPENDED
@@ -212,10 +215,10 @@ def test_a_cancel_of_which_the_children_were_told_but_nobody_looked(world: World
 
 
 @pytest.mark.parametrize("define", [signal, sleep])
-def test_a_cancel_that_was_applied_but_of_which_nobody_was_told(world: World, define: Any) -> None:
+def test_a_token_that_was_flagged_and_of_which_nobody_was_told(world: World, define: Any) -> None:
     worker, run = parked(world, define)
-    run.cancel()
-    world.lose_hints()
+    with worker.database.transaction() as connection:
+        cancelling.announce(connection, run.id, Flags.CANCEL, None)
     assert run.status().finished_at is None
 
     assert recovered(world, worker) == 1

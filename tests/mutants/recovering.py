@@ -37,7 +37,7 @@ CASES = (
         at=f"{RECOVERY}:recover",
         old="return moved + _apply_waiting_commands(database)",
         new="return moved",
-        tests=(f"{NODES}::test_a_cancel_of_which_the_children_were_told_but_nobody_looked",),
+        tests=(f"{NODES}::test_a_cancel_that_nobody_has_applied",),
     ),
     Mutant(
         name="relays-apply-commands",
@@ -84,7 +84,7 @@ CASES = (
         new="sa.false()",
         tests=(
             f"{NODES}::test_a_time_whose_message_was_lost",
-            f"{NODES}::test_a_cancel_that_was_applied_but_of_which_nobody_was_told",
+            f"{NODES}::test_a_token_that_was_flagged_and_of_which_nobody_was_told",
         ),
     ),
     Mutant(
@@ -94,7 +94,7 @@ CASES = (
         at=f"{TOKENS}:_is_asked",
         old='_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"),',
         new="_is_asked = sa.or_(sa.false(),",
-        tests=(f"{NODES}::test_a_cancel_that_was_applied_but_of_which_nobody_was_told",),
+        tests=(f"{NODES}::test_a_token_that_was_flagged_and_of_which_nobody_was_told",),
     ),
     Mutant(
         name="hints-of-an-older-fence",
