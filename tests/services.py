@@ -20,11 +20,11 @@ import psycopg
 import pytest
 from kombu.connection import Connection
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import NullPool, create_engine, make_url
 
 from celery_durable.store import schema
 from celery_durable.testing.embedded import EmbeddedPostgres
+from tests.addresses import conninfo
 from tests.cluster import LocalProcess, RedisNode
 from tests.cluster.nodes import LocalRedisContainer
 
@@ -53,12 +53,6 @@ def missing(config: pytest.Config, service: str, remedy: str) -> NoReturn:
 def unique(prefix: str) -> str:
     """A name nobody else has, valid as a database, a queue or a key."""
     return f"{prefix}_{uuid.uuid4().hex[:10]}"
-
-
-def conninfo(url: str) -> str:
-    """The libpq form (``host=... dbname=...``) of a SQLAlchemy URL."""
-    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return make_conninfo("", **conninfo_to_dict(plain))
 
 
 class PostgresServer:

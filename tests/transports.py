@@ -16,9 +16,10 @@ from pytest_celery import CeleryTestBroker
 from redis import Redis
 
 from tests import apps
+from tests.addresses import conninfo
 from tests.cluster import RedisNode
 from tests.cluster.rabbitmq import RabbitMQServer
-from tests.services import conninfo, unique
+from tests.services import unique
 
 
 class Broker(ABC):

@@ -6,12 +6,7 @@ same schema as the tables.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from celery_durable.errors import SchemaOutOfDate
@@ -24,23 +19,20 @@ MIGRATION_LOCK = 0x64757261
 """Key of the advisory lock ("dura") under which one process at a time migrates."""
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "celery_durable.store:migrations")
-    return config
+MIGRATIONS = "celery_durable.store:migrations"
 
-
-@lru_cache(maxsize=1)
-def head() -> str:
-    """The revision this release needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+HEAD = "0001"
+"""The revision that this release needs: the last in `MIGRATIONS`."""
 
 
 def migrate(engine: sa.Engine, schema: str) -> None:
     """Bring the tables to this release, in one transaction; harmless when they are current."""
-    config = _config()
+    # Only who migrates needs Alembic; every worker and client would pay for importing it.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
     try:
         with engine.begin() as connection:
             connection.execution_options(schema_translate_map={SCHEMA: schema})
@@ -80,5 +72,5 @@ def check(engine: sa.Engine, schema: str) -> None:
     except DBAPIError as error:
         raise_known(error.orig, schema)
         raise
-    if found != head():
-        raise SchemaOutOfDate(schema, found, head())
+    if found != HEAD:
+        raise SchemaOutOfDate(schema, found, HEAD)

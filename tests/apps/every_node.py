@@ -28,8 +28,8 @@ from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.rows import kind_of
 from celery_durable.workflow.execute import Execution
 from examples.every_node.app import app, durable
+from tests.addresses import conninfo
 from tests.apps import configure
-from tests.services import conninfo
 
 __all__ = ["app", "durable"]
 

@@ -18,8 +18,8 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from celery_durable import Durable, GiveUp
+from tests.addresses import conninfo
 from tests.apps import configure
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 TABLES = """

@@ -7,8 +7,8 @@ import psycopg
 
 from celery_durable.run import Run
 from examples.every_node import ledger
+from tests.addresses import conninfo
 from tests.brokers.shop import Shop
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 APP = "tests.apps.every_node:app"

@@ -14,9 +14,9 @@ from psycopg.rows import class_row
 
 from celery_durable import Durable
 from celery_durable.run import Run
+from tests.addresses import conninfo
 from tests.apps import shop
 from tests.cluster import Cluster, LocalNode, WorkerNode
-from tests.services import conninfo
 from tests.transports import BreakableBroker, Broker
 from tests.waiting import wait_until
 

@@ -23,9 +23,9 @@ from psycopg.sql import SQL, Identifier
 from examples.demo.ledger import DONE, FAILED, REFUSED, Entry
 from examples.demo.orders import STEPS, Ending, ending
 from examples.demo.verdict import Verdict, judge
+from tests.addresses import conninfo
 from tests.cluster import RedisNode
 from tests.cluster.process import ROOT
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0

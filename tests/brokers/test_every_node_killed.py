@@ -16,11 +16,11 @@ import psycopg
 import pytest
 
 from celery_durable.run import Run
+from tests.addresses import conninfo
 from tests.apps.every_node import AFTER, BEFORE, CONFIG, INSIDE, TABLES
 from tests.brokers import every_node
 from tests.brokers.every_node import APP, ENDS_WITHIN, SHIPPED, UNDO, UNDONE
 from tests.brokers.shop import Shop
-from tests.services import conninfo
 
 pytestmark = pytest.mark.parametrize("shop", ["redis", "rabbitmq"], indirect=True)
 

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from redis import Redis
 
+from tests.addresses import conninfo
 from tests.brokers.test_demo import broker_of
 from tests.cluster.process import ROOT
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0

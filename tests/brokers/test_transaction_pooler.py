@@ -22,12 +22,13 @@ from sqlalchemy.orm import Session
 from celery_durable import Durable
 from celery_durable.errors import ConfigurationError, RunNotFound
 from tests import services
+from tests.addresses import conninfo
 from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
 from tests.brokers.shop import SHOP, UNNOTICED, Shop
 from tests.cluster import Cluster, RedisNode, WorkerNode
 from tests.cluster.pgbouncer import PgBouncer, pgbouncer, running_pgbouncer
 from tests.integration.driving import World, all_at_once, make_durable
-from tests.services import PostgresServer, conninfo
+from tests.services import PostgresServer
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 

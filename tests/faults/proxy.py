@@ -19,7 +19,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import make_url
 
-from tests.services import conninfo
+from tests.addresses import conninfo
 
 CHUNK = 1 << 16
 WAKE_UP = 0.02

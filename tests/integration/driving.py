@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from celery_durable import Durable
 from celery_durable.run import Run
 from tests import waiting
-from tests.services import conninfo
+from tests.addresses import conninfo
 from tests.timekeeping import Timekeeper
 from tests.waiting import wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 
 from celery_durable.store.connection import Statement
+from tests.addresses import conninfo
 from tests.integration.driving import World
-from tests.services import conninfo
 
 FILL = """
 CREATE FUNCTION run_no(bigint) RETURNS uuid LANGUAGE sql IMMUTABLE

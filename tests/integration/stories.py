@@ -11,8 +11,8 @@ import psycopg
 
 from celery_durable import Durable, GiveUp, RetryPolicy, Suspend
 from celery_durable.run import Run
+from tests.addresses import conninfo
 from tests.integration.driving import World
-from tests.services import conninfo
 
 ROUNDS = 60
 A_MINUTE = 61.0

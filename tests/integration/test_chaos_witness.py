@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import psycopg
 
+from tests.addresses import conninfo
 from tests.chaos.field import Field
 from tests.chaos.witness import Witness
 from tests.integration.driving import World, defining
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 

@@ -27,7 +27,7 @@ from celery.bin.celery import celery as celery_command
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
 from celery_durable.cli.phrases import coarse, one_line, span
-from tests.services import conninfo
+from tests.addresses import conninfo
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

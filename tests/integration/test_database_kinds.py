@@ -13,10 +13,11 @@ from celery_durable import Durable, RetryPolicy, engine
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.store import schema
 from celery_durable.store.tables import lock_numbers
+from tests.addresses import conninfo
 from tests.integration.driving import World, defining, make_durable
 from tests.integration.relaying import Recorder, Relays
 from tests.integration.test_relay_chores import LISTENING
-from tests.services import PostgresServer, conninfo, unique
+from tests.services import PostgresServer, unique
 from tests.waiting import wait_until
 
 NAMES = {

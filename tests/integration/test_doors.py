@@ -14,8 +14,8 @@ from celery_durable import Durable, Run, Suspend
 from celery_durable.checks import KEY_BYTES, MOST_TAGS, TAG_BYTES
 from celery_durable.core.names import MAX_LENGTH
 from celery_durable.errors import ConfigurationError, InvalidWorkflow
+from tests.addresses import conninfo
 from tests.integration.driving import World, defining, noting
-from tests.services import conninfo
 
 BROKEN = {"NUL": "a\0b", "half a character": "a\ud800"}
 

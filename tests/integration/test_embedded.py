@@ -142,9 +142,17 @@ def test_a_start_that_is_interrupted_leaves_no_process_and_no_folder(
     def interrupted(initdb: subprocess.Popen[bytes]) -> int:
         monkeypatch.undo()
         parent = psutil.Process(initdb.pid)
-        family.extend(wait_until(lambda: parent.children(recursive=True)[1:]))
-        for each in family:
-            each.suspend()
+
+        def held_up() -> list[psutil.Process]:
+            found = parent.children(recursive=True)[1:]
+            try:
+                for each in found:
+                    each.suspend()
+            except psutil.NoSuchProcess:  # initdb runs one after the other
+                return []
+            return found
+
+        family.extend(wait_until(held_up))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)

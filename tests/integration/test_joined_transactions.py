@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from celery_durable import Durable
 from celery_durable.errors import ConfigurationError, PayloadTooLarge, SchemaOutOfDate
+from tests.addresses import conninfo
 from tests.integration.driving import World, defining, spawn
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 Joined = tuple[Any, Callable[[], None], Callable[[], None]]

@@ -13,6 +13,7 @@ from celery_durable import Durable
 from celery_durable.core.status import Status
 from celery_durable.errors import ConfigurationError, PayloadTooLarge, RunNotFound
 from celery_durable.ids import uuid7
+from tests.addresses import conninfo
 from tests.integration.driving import World, spawn
 from tests.integration.test_joined_transactions import (
     core_connection,
@@ -20,7 +21,6 @@ from tests.integration.test_joined_transactions import (
     orm_session,
     psycopg_connection,
 )
-from tests.services import conninfo
 from tests.waiting import wait_until
 
 WAITS_FOR_A_LOCK = (

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from celery_durable import Durable
 from celery_durable.errors import SchemaOutOfDate
@@ -112,7 +114,7 @@ def test_a_migration_that_fails_leaves_nothing(engine: sa.Engine) -> None:
 
 def test_a_downgrade_leaves_nothing_of_ours(engine: sa.Engine) -> None:
     schema.migrate(engine, "public")
-    config = schema._config()
+    config = our_migrations()
     with engine.begin() as connection:
         connection.execution_options(schema_translate_map={SCHEMA: "public"})
         config.attributes.update(connection=connection, schema="public")
@@ -142,7 +144,7 @@ def test_a_missing_schema_is_named_with_its_remedy(engine: sa.Engine) -> None:
     ) as caught:
         schema.check(engine, "public")
     assert (caught.value.schema, caught.value.found) == ("public", None)
-    assert caught.value.expected == schema.head()
+    assert caught.value.expected == schema.HEAD
 
 
 def test_an_old_schema_is_named_with_its_remedy(engine: sa.Engine) -> None:
@@ -194,3 +196,13 @@ def test_two_schemas_of_one_database_know_nothing_of_each_other(
     assert durable.list() == []
     assert durable.start("w", {}, key="k") != run
     other.database.close()
+
+
+def test_the_revision_that_is_needed_is_the_last_migration() -> None:
+    assert ScriptDirectory.from_config(our_migrations()).get_current_head() == schema.HEAD
+
+
+def our_migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", schema.MIGRATIONS)
+    return config

@@ -81,7 +81,7 @@ def test_both_have_a_version_table_of_their_own(engine: sa.Engine, project: Conf
         theirs = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars()
         ours = connection.execute(sa.text("SELECT version_num FROM durable_alembic_version"))
         assert tuple(theirs) == heads(project)
-        assert ours.scalar_one() == schema.head()
+        assert ours.scalar_one() == schema.HEAD
 
 
 def test_a_users_autogenerate_proposes_nothing_of_ours(engine: sa.Engine, project: Config) -> None:

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from celery_durable import Durable
 from celery_durable.store import opening
+from tests.addresses import conninfo
 from tests.integration.driving import World
-from tests.services import conninfo, unique
+from tests.services import unique
 
 SETTINGS: Mapping[str, str] = {
     "DateStyle": "'German, DMY'",

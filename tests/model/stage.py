@@ -22,7 +22,7 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
-from tests.services import conninfo
+from tests.addresses import conninfo
 
 SCHEMA = "public"
 
