@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
+
+import psycopg
 
 from celery_durable import Durable
 from celery_durable.backlog import Backlog
@@ -204,3 +207,26 @@ def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> Non
             assert backlog.take(connection, 10)
             shown = connection.raw.execute("SHOW idle_in_transaction_session_timeout").fetchone()
             assert shown == (due.HANG_TIMEOUT,)
+
+
+NO_RUN_IS_STARTED = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'no more runs'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+def test_a_parent_does_not_wait_for_a_child_that_could_not_be_started(world: World) -> None:
+    """P1: its wait and the child are one transaction."""
+
+    def define(durable: Durable) -> None:
+        child = durable.workflow("child").step(noting([], "a"))
+        durable.workflow("w").child_workflow("kid", child)
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.rows(NO_RUN_IS_STARTED)
+    with suppress(psycopg.Error):
+        world.drain(worker)
+    assert world.one("SELECT count(*) FROM durable_token WHERE child_run_id IS NOT NULL") == 0
+    assert world.units(run) in ([], ["kid failed"])

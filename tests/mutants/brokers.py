@@ -55,15 +55,6 @@ BROKERS = (
         tests=(f"{RABBITMQ}::test_messages_whose_queue_was_deleted_are_not_lost",),
     ),
     Mutant(
-        name="a-lost-broker-is-not-asked",
-        promise="P2",
-        takes_out="dropping a connection without waiting for the broker's farewell",
-        at=f"{PUBLISHER}:KombuPublisher._drop",
-        old="connection.collect()",
-        new="connection.default_channel.close()",
-        tests=(f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay",),
-    ),
-    Mutant(
         name="a-declaration-has-a-time",
         promise="P2",
         takes_out="the bound on waiting for the answer to a declaration",

@@ -523,15 +523,6 @@ ENDINGS = (
         tests=(f"{CANCEL}::test_a_cancel_in_the_callers_transaction_is_applied_by_the_hint",),
     ),
     Mutant(
-        name="flags-add-up",
-        promise="P8",
-        takes_out="keeping the flags that are up when another is raised",
-        at="celery_durable.store.cancelling:_raised",
-        old='t.token.c.flags.op("|")(_wanted)',
-        new="_wanted",
-        tests=(f"{CANCEL}::test_a_later_cancel_never_takes_compensation_back",),
-    ),
-    Mutant(
         name="undo-order",
         promise="P8",
         takes_out="undoing the newest first",

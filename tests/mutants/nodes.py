@@ -168,7 +168,10 @@ ONE_AFTER_THE_OTHER = (
         old="together=beside is not None",
         new="together=False",
         tests=(
-            f"{TESTS}/test_recover_nodes.py::test_a_worker_that_dies_at_any_commit_of_a_join_or_a_child_start_loses_nothing",
+            (
+                f"{TESTS}/test_protocol.py"
+                "::test_a_parent_does_not_wait_for_a_child_that_could_not_be_started"
+            ),
         ),
     ),
     Mutant(

@@ -33,14 +33,11 @@ UNSTUCK = (
     Mutant(
         name="timers-go-with-what-they-were-for",
         promise="P2",
-        takes_out="removing the timeout of a signal that came, and of what a cancel ended",
+        takes_out="removing the timeout of a signal that came",
         at="celery_durable.store.shapes:shape_of",
         old="clears=may_have_a_timer(decision.token)",
         new="clears=False",
-        tests=(
-            f"{TIMERS}::test_a_signal_that_comes_takes_its_timeout_away",
-            f"{TIMERS}::test_a_cancel_takes_the_time_away_that_was_waited_for[sleep]",
-        ),
+        tests=(f"{TIMERS}::test_a_signal_that_comes_takes_its_timeout_away",),
     ),
     Mutant(
         name="timers-go-with-branches",
