@@ -13,6 +13,7 @@ from celery_durable.backlog import Backlog
 from celery_durable.store import cancelling, deaths, due, inbox, orphans, tokens
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.waiting import wait_until
 
 WRITES_ARE_SEEN = """
 CREATE TABLE seen (what text, synchronous_commit text);
@@ -133,6 +134,17 @@ def test_a_worker_has_its_lock_before_it_has_a_row(world: World) -> None:
     """P4: a row without a lock is a dead worker's."""
     world.rows(LOCK_IS_LOOKED_FOR)
     assert world.lock_holder(world.worker()) is not None
+
+
+def test_a_lock_that_was_taken_again_is_one_of_the_server_that_runs(world: World) -> None:
+    """P5: its worker's death is noticed by it, also after a restart of Postgres."""
+    worker = world.worker()
+    worker_id(worker)
+    before = world.lock_holder(worker)
+    world.rows("UPDATE durable_worker SET server_started_at = server_started_at - interval '1 h'")
+    world.rows("SELECT pg_terminate_backend(%s)", before)
+    wait_until(lambda: world.lock_holder(worker) not in (None, before), message="another lock")
+    assert world.one("SELECT server_started_at = pg_postmaster_start_time() FROM durable_worker")
 
 
 def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(world: World) -> None:

@@ -132,6 +132,17 @@ def test_what_our_statements_rely_on_is_set_on_our_connections(world: World, rol
             assert now is None or str(now).startswith(expected), name
 
 
+def test_our_transactions_are_read_committed(world: World, role: Role) -> None:
+    """What happens when two statements meet at one row is thought out for that."""
+    role.set("default_transaction_isolation", "serializable")
+    worker = world.worker(database_url=role.url)
+    asked = "SHOW transaction_isolation"
+    with worker.database.transaction() as connection:
+        assert connection.raw.execute(asked).fetchone() == ("read committed",)
+    with worker.database.session() as (session, _):
+        assert session.scalar(sa.text(asked)) == "read committed"
+
+
 @pytest.mark.parametrize("promised", ["local", "remote_apply"])
 def test_a_role_may_promise_more_for_its_commits(world: World, role: Role, promised: str) -> None:
     """Only `off` would lose what is recorded."""

@@ -64,6 +64,15 @@ PROTOCOL = (
         tests=(proves("test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead"),),
     ),
     Mutant(
+        name="a-lock-is-of-its-server",
+        promise="P5",
+        takes_out="saying on which start of the server a lock is held",
+        at="celery_durable.store.workers:_LOCK_IS_HERE",
+        old="server_started_at=SERVER_START",
+        new="draining=t.worker.c.draining",
+        tests=(proves("test_a_lock_that_was_taken_again_is_one_of_the_server_that_runs"),),
+    ),
+    Mutant(
         name="two-audits",
         promise="P4",
         takes_out="looking a second time before an idle claim is given back",

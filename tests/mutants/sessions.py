@@ -21,6 +21,15 @@ SESSIONS = (
         ),
     ),
     Mutant(
+        name="read-committed",
+        promise="P3",
+        takes_out="setting the isolation of our transactions",
+        at=f"{OPENING}:NEEDED",
+        old='"default_transaction_isolation": "read committed",',
+        new="",
+        tests=(f"{SETTINGS}::test_our_transactions_are_read_committed",),
+    ),
+    Mutant(
         name="recorded-is-not-lost",
         promise="P3",
         takes_out="waiting for the disk where the role does not",
