@@ -149,7 +149,8 @@ class Reaper:
             for one, at in self._unlocked_since.items()
             if now - at >= grace
         ]
-        return [*silent, *(one for one in gone if one.sign not in {s.sign for s in silent})]
+        doomed = {one.sign for one in silent}
+        return [*silent, *(one for one in gone if one.sign not in doomed)]
 
     def _overdue(self, connection: Connection) -> Sequence[Claimed]:
         limited = orphans.limited(connection)
