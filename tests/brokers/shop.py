@@ -17,7 +17,6 @@ from celery_durable.run import Run
 from tests.addresses import conninfo
 from tests.apps import shop
 from tests.cluster import Cluster, LocalNode, WorkerNode
-from tests.integration.driving import TOKEN_TIMES
 from tests.transports import BreakableBroker, Broker
 from tests.waiting import wait_until
 
@@ -138,7 +137,7 @@ class Shop:
 
     def let_pass(self, interval: str) -> None:
         """As if every hint that was ever sent had been sent so much earlier."""
-        for column in TOKEN_TIMES:
+        for column in ("hinted_at", "since", "look_at", "wake_at"):
             self.query(f"UPDATE durable_token SET {column} = {column} - %s::interval", interval)
 
     def query(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:

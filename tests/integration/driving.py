@@ -29,9 +29,6 @@ T = TypeVar("T")
 PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
 
-TOKEN_TIMES = ("hinted_at", "since", "look_at", "wake_at")
-"""The columns of a token that say what has been, and what is due."""
-
 TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker", "definition")
 
 EMPTY = """
@@ -181,8 +178,9 @@ class World:
     def let_time_pass(self, seconds: float) -> None:
         """Everything was hinted, and everything is due, `seconds` earlier."""
         by = f"interval '{seconds} seconds'"
-        moved = ", ".join(f"{column} = {column} - {by}" for column in TOKEN_TIMES)
-        self.rows(f"UPDATE durable_token SET {moved}")
+        self.rows(
+            f"UPDATE durable_token SET hinted_at = hinted_at - {by}, wake_at = wake_at - {by}"
+        )
         self.rows(f"UPDATE durable_outbox SET available_at = available_at - {by}")
 
     def set_clock_back(self, seconds: float) -> None:

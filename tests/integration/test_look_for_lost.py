@@ -24,6 +24,12 @@ def look(worker: Durable) -> stalled.Look:
         return stalled.look(connection, 100, recovery._patience(connection, {}))
 
 
+def let_time_pass(world: World, seconds: float) -> None:
+    world.let_time_pass(seconds)
+    by = f"interval '{seconds} seconds'"
+    world.rows(f"UPDATE durable_token SET look_at = look_at - {by}, since = since - {by}")
+
+
 def waiting(durable: Durable) -> None:
     durable.workflow("w").wait_for_signal("s", "go")
 
@@ -49,15 +55,15 @@ def test_a_lost_hint_is_found_when_it_is_time(world: World) -> None:
     worker.start_many("w", [{}] * 3)
     world.lose_hints()
     assert look(worker) == stalled.Look(0, 0)
-    world.let_time_pass(LATER)
+    let_time_pass(world, LATER)
     assert look(worker) == stalled.Look(3, 3)
     assert look(worker) == stalled.Look(0, 0)
     assert world.hints() == 3
     for after in (20, 40):
         world.lose_hints()
-        world.let_time_pass(after - 5)
+        let_time_pass(world, after - 5)
         assert look(worker).hinted == 0, "each time twice as late"
-        world.let_time_pass(6)
+        let_time_pass(world, 6)
         assert look(worker).hinted == 3
 
 
@@ -65,10 +71,10 @@ def test_a_lost_hint_is_found_when_it_is_time(world: World) -> None:
 def test_what_waits_is_looked_at_once_and_then_no_more(world: World, define: Any) -> None:
     """Not a million times, for as long as it waits."""
     worker, run = parked(world, define)
-    world.let_time_pass(LATER)
+    let_time_pass(world, LATER)
     assert look(worker).seen >= 1
     assert world.one("SELECT count(*) FROM durable_token WHERE look_at IS NOT NULL") == 0
-    world.let_time_pass(600)
+    let_time_pass(world, 600)
     assert look(worker) == stalled.Look(0, 0)
     assert run.status().finished_at is None
 
@@ -79,13 +85,13 @@ def test_what_waited_is_looked_at_from_the_moment_that_its_message_is_sent(
 ) -> None:
     """A signal's, or a timer's, that the broker then loses."""
     worker, run = parked(world, define)
-    world.let_time_pass(LATER)
+    let_time_pass(world, LATER)
     look(worker)
     run.resume("go", 1)
-    world.let_time_pass(1000)
+    let_time_pass(world, 1000)
     assert drain(relays.make(worker, Recorder())) == 1
     assert look(worker) == stalled.Look(0, 0), "it has just been sent"
-    world.let_time_pass(LATER)
+    let_time_pass(world, LATER)
     assert look(worker) == stalled.Look(1, 1)
     world.drain(worker)
     assert run.status().finished_at is not None
@@ -94,7 +100,7 @@ def test_what_waited_is_looked_at_from_the_moment_that_its_message_is_sent(
 def test_what_is_still_in_the_outbox_is_not_lost(world: World) -> None:
     worker = world.worker(defining([], "a"))
     worker.start("w", {})
-    world.let_time_pass(3600)
+    let_time_pass(world, 3600)
     assert look(worker) == stalled.Look(1, 0)
     assert world.hints() == 1
 
@@ -114,7 +120,7 @@ def test_relays_look_in_turn_and_remember_how_far(world: World) -> None:
     worker = world.worker(defining([], "a"))
     worker.start("w", {})
     world.lose_hints()
-    world.let_time_pass(LATER)
+    let_time_pass(world, LATER)
     assert recover_in_turn(worker.database).moved == 1
     looked_at = world.one("SELECT clock_timestamp() - looked_at FROM durable_recovery")
     assert looked_at.total_seconds() < 5
@@ -135,7 +141,7 @@ def test_a_queue_that_no_live_worker_consumes_gets_one_message_for_each_token(
     worker.start_many("w", [{}] * 3)
     world.lose_hints()
     for _ in range(3):
-        world.let_time_pass(3600)
+        let_time_pass(world, 3600)
         assert (look(worker).hinted, worker.recover()) == (0, 0)
     registered(worker, world, "other", "durable")
     assert worker.recover() == 3
@@ -157,13 +163,13 @@ def test_what_waits_in_a_long_queue_is_not_sent_again(world: World) -> None:
     worker.start_many("w", [{}] * 30)
     world.lose_hints()
     for _ in range(5):
-        world.let_time_pass(25)
+        let_time_pass(world, 25)
         claim = claim_one(world, worker)
         assert (look(worker).hinted, worker.recover()) == (0, 0)
         with worker.database.autocommit() as connection:
             tokens.release(connection, claim, 3600)
     world.lose_hints()
-    world.let_time_pass(300)
+    let_time_pass(world, 300)
     assert worker.recover() == 25, "nobody takes anything any more: it is lost"
 
 
@@ -172,9 +178,9 @@ def test_behind_a_step_that_takes_long_nothing_is_sent_again_for_a_while(world: 
     worker.start_many("w", [{}] * 3)
     claim_one(world, worker)
     world.lose_hints()
-    world.let_time_pass(20)
+    let_time_pass(world, 20)
     assert worker.recover() == 0
-    world.let_time_pass(45)
+    let_time_pass(world, 45)
     assert worker.recover() == 2, "nor for ever: other workers may be idle"
 
 
@@ -183,7 +189,7 @@ def test_what_was_taken_late_is_remembered_for_some_turns(world: World) -> None:
     worker = world.worker(defining([], "a"))
     worker.start_many("w", [{}] * 3)
     world.lose_hints()
-    world.let_time_pass(25)
+    let_time_pass(world, 25)
     claim = claim_one(world, worker)
     recover_in_turn(worker.database)
     with worker.database.autocommit() as connection:
@@ -192,5 +198,5 @@ def test_what_was_taken_late_is_remembered_for_some_turns(world: World) -> None:
     for _ in range(30):
         world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
         recover_in_turn(worker.database)
-    world.let_time_pass(1)
+    let_time_pass(world, 1)
     assert world.hints() >= 2

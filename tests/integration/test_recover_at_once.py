@@ -247,6 +247,8 @@ def test_a_token_that_somebody_works_on_is_never_hinted(world: World) -> None:
         assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
     world.lose_hints()
     world.let_time_pass(LONG)
+    ago = "interval '1 day'"
+    world.rows(f"UPDATE durable_token SET look_at = look_at - {ago}, since = since - {ago}")
     assert worker.recover() == 0
     assert world.hints() == 0
 

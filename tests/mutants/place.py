@@ -8,6 +8,7 @@ named place.
 import ast
 import re
 import textwrap
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,9 +64,16 @@ def patched(source: str, qualname: str, old: str, new: str) -> str:
     return source[:start] + inserted + source[end:]
 
 
+_parsing = threading.Lock()
+"""Python 3.11 counts how deep it is in a tree for all threads together, and fails when two parse.
+https://github.com/python/cpython/issues/106905
+"""
+
+
 def _named(source: str, qualname: str) -> list[ast.stmt] | list[ast.Module]:
     """The statements of that name: more than one where a name is bound in two branches."""
-    module = ast.parse(source)
+    with _parsing:
+        module = ast.parse(source)
     if not qualname:
         return [module]
     found: list[ast.stmt] = []
