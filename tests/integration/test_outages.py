@@ -182,18 +182,31 @@ def reading(gate: Gate, read: list[Any]) -> Any:
 
 
 def test_a_handler_that_reads_the_past_in_an_outage_waits_for_the_end_of_it(
-    world: World, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    world: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No attempt is lost."""
-    gate, read = Gate(), list[Any]()
+    gate, read, noticed = Gate(), list[Any](), set[int]()
     worker = world.worker(reading(gate, read), database_url=proxy.url)
+    notice = worker.database.outage.notice
+
+    def noting_who(error: object) -> None:
+        noticed.add(threading.get_ident())
+        notice(error)
+
+    monkeypatch.setattr(worker.database.outage, "notice", noting_who)
     run = world.worker(reading(gate, read)).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
+    executing = list[int]()
+
+    def follow() -> None:
+        executing.append(threading.get_ident())
+        worker.engine.advance(token_id)
+
+    followed = spawn(follow)
     gate.wait_until_reached()
     proxy.refuse()
     gate.open()
-    wait_until(lambda: said(caplog, AWAY), message="the outage to be noticed")
+    wait_until(lambda: noticed.issuperset(executing), message="the handler to notice the outage")
     assert read == []
     proxy.accept()
 
