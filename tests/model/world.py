@@ -1,8 +1,8 @@
 """One state of the world: the tables, what the actors have in hand, and what may still go wrong.
 
 Two states are the same when the same can happen in them; `World.key` says so. Ids are replaced by
-names, fences by whether they still hold, times by how far off they are, and the two workers, which
-are alike, are put in order.
+names, numbers of sequences by their order, fences by whether they still hold, times by how far off
+they are, and the two workers, which are alike, are put in order.
 """
 
 from __future__ import annotations
@@ -109,21 +109,37 @@ class World:
     def _hand_key(self, script: Script | None) -> object:
         if script is None:
             return None
-        seen: dict[str, int] = {}
+        seen = self._places()
         replies = tuple(
             (type(reply.error), tuple(self._row_key(row, seen) for row in reply.rows))
             for reply in script.replies
         )
         return (script.does, replies)
 
-    def _row_key(self, row: Mapping[str, Any], seen: dict[str, int]) -> object:
-        return tuple((k, self._value_key(v, seen)) for k, v in row.items() if k not in _PASSING)
+    def _places(self) -> dict[str, int]:
+        """What is told apart by its place: going back in a schedule turns no sequence back."""
+        journal = {
+            f"seq {row['seq']}": n for n, row in enumerate(sorted(self.tables.journal, key=_seq))
+        }
+        inbox = {f"id {row['id']}": n for n, row in enumerate(sorted(self.tables.inbox, key=_id))}
+        return journal | inbox
 
-    def _value_key(self, value: object, seen: dict[str, int]) -> object:
+    def _row_key(self, row: Mapping[str, Any], seen: dict[str, int]) -> object:
+        return tuple((k, self._value_key(k, v, seen)) for k, v in row.items() if k not in _PASSING)
+
+    @staticmethod
+    def _place(of: str, seen: dict[str, int]) -> int:
+        return seen.setdefault(of, len(seen))
+
+    def _value_key(self, column: str, value: object, seen: dict[str, int]) -> object:
         match value:
+            case int() if column in _NUMBERED:
+                return self._place(f"{column} {value}", seen)
+            case str() if column == "failures":
+                return len(json.loads(value))
             case UUID():
                 text = str(value)
-                return self.names.get(text) or seen.setdefault(text, len(seen))
+                return self.names.get(text) or self._place(text, seen)
             case datetime():
                 return None
             case Decimal() | float():
@@ -195,6 +211,9 @@ class World:
         place = seats.get(row["id"], -1)
         return (place, row["ended_at"] is not None, self.tables.is_due(row["expires_at"]))
 
+
+_NUMBERED = frozenset({"id", "seq"})
+"""The columns with numbers of a sequence: of the inbox, and of the journal."""
 
 _PASSING = frozenset({"hinted_at", "waited", "now", "created_at"})
 _PLAIN = (
