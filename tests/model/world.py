@@ -134,22 +134,22 @@ class World:
     def _value_key(self, column: str, value: object, seen: dict[str, int]) -> object:
         match value:
             case int() if column in _NUMBERED:
-                return self._place(f"{column} {value}", seen)
+                key: object = self._place(f"{column} {value}", seen)
             case str() if column == "failures":
-                return len(json.loads(value))
+                key = len(json.loads(value))
             case UUID():
-                text = str(value)
-                return self.names.get(text) or self._place(text, seen)
+                key = self.names.get(str(value)) or self._place(str(value), seen)
             case datetime():
-                return None
+                key = None
             case Decimal() | float():
-                return max(0, round(value))
+                key = max(0, round(value))
             case dict() | list():
-                return json.dumps(value, sort_keys=True)
+                key = json.dumps(value, sort_keys=True)
             case str():
-                return self.names.get(value, value)
+                key = self.names.get(value, value)
             case _:
-                return value
+                key = value
+        return key
 
     def _tables_key(self, seats: Mapping[str, int]) -> tuple[object, ...]:
         t = self.tables
@@ -194,13 +194,16 @@ class World:
         )
 
     def hint_key(self, row: Record) -> object:
-        """Equal for messages that are alike. Only recovery looks at their fences."""
+        """Equal for messages that are alike. Only recovery looks at their fences.
+
+        A message whose time has come is as good as one that need not wait.
+        """
         t = self.tables
         tokens = tuple(self.name(token) for token in row["args"])
         is_current = not self.left.recoveries or any(
             token["id"] == row["token_id"] and token["fence"] == row["fence"] for token in t.token
         )
-        return (tokens, is_current, t.seconds_until(row["available_at"]))
+        return (tokens, is_current, t.seconds_until(row["available_at"]) or 0)
 
     def _hints_key(self) -> object:
         """More than two that are alike are as good as two."""
