@@ -16,6 +16,7 @@ from pytest_celery import (
 )
 
 from tests import apps
+from tests.cluster.forked import ForkedProcess
 from tests.cluster.nodes import (
     BeatContainer,
     BeatNode,
@@ -77,7 +78,9 @@ class Cluster:
         then call `wait_ready`.
         """
         consumed = queues or self.env.get(apps.QUEUE, "durable")
-        process = self._process(name or f"worker{next(self._numbers)}", env)
+        process = self._process(
+            name or f"worker{next(self._numbers)}", env, patches=pool in ("eventlet", "gevent")
+        )
         node_name = f"{process.name}@{process.id[:12]}"  # as CeleryTestWorker.hostname() builds it
         process.command += [
             "-A",
@@ -163,10 +166,12 @@ class Cluster:
         for node in self.nodes:
             node.teardown()
 
-    def _process(self, name: str, env: Mapping[str, str] | None) -> LocalProcess:
-        return LocalProcess(
-            CELERY, name=name, directory=self._directory, env={**self.env, **(env or {})}
-        )
+    def _process(
+        self, name: str, env: Mapping[str, str] | None, *, patches: bool = False
+    ) -> LocalProcess:
+        """`patches`: the process patches modules before others import them."""
+        make = LocalProcess if patches or sys.platform != "linux" else ForkedProcess
+        return make(CELERY, name=name, directory=self._directory, env={**self.env, **(env or {})})
 
     def _start(self, node: Node, ready: bool = True) -> Node:
         self.nodes.append(node)

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -27,6 +27,18 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+class Life(Protocol):
+    """A process that has been started; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """The exit code; negative is the signal that ended it. None while it runs."""
+        ...
+
 
 _living: "weakref.WeakSet[LocalProcess]" = weakref.WeakSet()
 
@@ -57,14 +69,18 @@ class LocalProcess:
         self.env = environment(env)
         self.lives = 0
         self._directory = directory
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._life: Life | None = None
 
     def start(self) -> None:
         """Start the command; what it prints goes to a new log file, one per life."""
         self.lives += 1
+        self._life = self._begin()
+        _living.add(self)
+
+    def _begin(self) -> "Life":
         launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *self.command]
         with self.log_file.open("wb") as log:
-            self._popen = subprocess.Popen(
+            return subprocess.Popen(
                 launch,
                 cwd=ROOT,
                 env=self.env,
@@ -73,22 +89,21 @@ class LocalProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        _living.add(self)
 
     @property
     def pid(self) -> int:
         """The id of the present, or of the last, life."""
-        assert self._popen is not None, f"{self.name} was never started"
-        return self._popen.pid
+        assert self._life is not None, f"{self.name} was never started"
+        return self._life.pid
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs; negative is the signal that ended it."""
-        return self._popen.poll() if self._popen else None
+        return self._life.poll() if self._life else None
 
     @property
     def is_running(self) -> bool:
-        return self._popen is not None and self._popen.poll() is None
+        return self._life is not None and self._life.poll() is None
 
     def children(self) -> list[int]:
         """The ids of its direct child processes, oldest first."""
@@ -111,18 +126,18 @@ class LocalProcess:
 
     def end(self) -> None:
         """Kill the whole process group, at once and without asking. Safe to call twice."""
-        if self._popen is None:
+        if self._life is None:
             return
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+            os.killpg(self._life.pid, signal.SIGKILL)
+        self.wait()
         _living.discard(self)
 
     # The face of docker.models.containers.Container.
 
     @property
     def status(self) -> str:
-        if self._popen is None:
+        if self._life is None:
             return "created"
         return "running" if self.is_running else "exited"
 
