@@ -106,9 +106,16 @@ def looping(iterations: int) -> Define:
 
 
 def end_sessions(world: World, worker: Durable) -> None:
-    """A session reports what it has counted when it ends, at the latest."""
-    worker.database.close()
-    wait_until(lambda: world.one(OTHERS) == 0, message="the worker's sessions to end")
+    """A session reports what it has counted when it ends, at the latest.
+
+    A thread that was just renewing or auditing gives its connection back after the others.
+    """
+
+    def are_ended() -> bool:
+        worker.database.close()
+        return world.one(OTHERS) == 0
+
+    wait_until(are_ended, message="the worker's sessions to end")
 
 
 def cost_of(world: World, meter: Meter, define: Define, units: int, **settings: Any) -> Cost:
