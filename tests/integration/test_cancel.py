@@ -10,6 +10,8 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunCancelled, RunNotFound
 from celery_durable.ids import uuid7
 from celery_durable.run import Run
+from celery_durable.store import commits
+from celery_durable.store.commits import FlagRaised
 from tests.integration.driving import Define, Gate, World, defining, noting, spawn
 
 EMPTY = {"token": 0, "inbox": 0}
@@ -183,6 +185,30 @@ def test_a_later_cancel_never_takes_compensation_back(world: World) -> None:
     scene.run.cancel(compensate=False)
 
     assert scene.finish() == "cancelled"
+    assert scene.log == ["a", "b", "undo b", "undo a"]
+
+
+def test_another_cancel_while_it_is_decided_again_is_seen_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3, P8: as often as a flag goes up."""
+    scene = Executing(world)
+    commit = commits.commit
+    seen: list[FlagRaised] = []
+
+    def committing(*arguments: Any) -> commits.Outcome:
+        outcome = commit(*arguments)
+        if isinstance(outcome, FlagRaised):
+            if not seen:
+                scene.run.cancel(compensate=True)
+            seen.append(outcome)
+        return outcome
+
+    monkeypatch.setattr(commits, "commit", committing)
+    scene.run.cancel()
+
+    assert scene.finish() == "cancelled"
+    assert len(seen) == 2
     assert scene.log == ["a", "b", "undo b", "undo a"]
 
 

@@ -84,6 +84,53 @@ def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: 
     assert world.status(run) == "cancelled"
 
 
+def test_a_branch_that_leaves_takes_its_parent_last(world: World) -> None:
+    """As a cancel does: in another order each could wait for what the other has."""
+    gate = Gate()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").parallel("p", {"x": lambda _: gate(), "y": noting([], "y")})
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    (parent,) = world.publish()
+    worker.engine.advance(parent)
+    branch, _ = world.publish()
+    at_work = spawn(worker.engine.advance, branch)
+    gate.wait_until_reached()
+    lock = "SELECT 1 FROM durable_token WHERE id = %s FOR UPDATE"
+    with world.connect() as holder, holder.transaction():
+        holder.execute(lock, [branch])
+        gate.open()
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
+        holder.execute(f"{lock} NOWAIT".encode(), [parent])
+    at_work.result(20)
+
+    assert world.units(run) == ["p#x completed"]
+
+
+def test_a_child_that_ends_waits_for_no_parent(world: World) -> None:
+    """It leaves a hint, and takes no token of another run."""
+
+    def define(durable: Durable) -> None:
+        child = durable.workflow("child").step(noting([], "a"))
+        durable.workflow("w").child_workflow("kid", child)
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    (parent,) = world.publish()
+    worker.engine.advance(parent)
+    (child_token,) = world.publish()
+    with world.connect() as holder, holder.transaction():
+        holder.execute("SELECT 1 FROM durable_token WHERE id = %s FOR UPDATE", [parent])
+        at_work = spawn(worker.engine.advance, child_token)
+        wait_until(lambda: at_work.done() or world.one(WAITS_FOR_A_LOCK), message="the child")
+        assert at_work.done()
+    world.drain(worker)
+
+    assert world.status(run) == "completed"
+
+
 HELD_INSERTS = """
 CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';

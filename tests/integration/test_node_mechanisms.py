@@ -10,7 +10,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import End
+from celery_durable.core.decision import End, Leave
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
 from celery_durable.store import commits, signals, tokens
@@ -132,7 +132,7 @@ def committing(
     workflow = worker.registry.find("w", 1)
     assert workflow is not None
     decision = decide(workflow.plan, claim.token, event, claim.seen_at)
-    release = None if isinstance(decision.then, End) else Release("durable", None)
+    release = None if isinstance(decision.then, End | Leave) else Release("durable", None)
     return commits.commit(connection, claim, decision, release)
 
 
@@ -171,6 +171,38 @@ def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: W
     assert later.result(20) == SignalGone()
 
 
+def test_of_two_branches_that_leave_at_once_the_later_tells_the_parent(world: World) -> None:
+    """P2: it has waited for the other's lock, and when it began two were left."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").parallel("p", {"x": noting([], "x"), "y": noting([], "y")})
+
+    workers = [world.worker(define) for _ in range(2)]
+    run = workers[0].start("w", {})
+    (parent,) = world.publish()
+    workers[0].engine.advance(parent)
+    claims = [
+        claimed(worker, branch) for worker, branch in zip(workers, world.publish(), strict=True)
+    ]
+
+    def leave(connection: Connection, n: int) -> commits.Outcome:
+        claim = claims[n]
+        assert claim is not None
+        return committing(connection, workers[n], claim, Succeeded("1", claim.seen_at))
+
+    def second() -> commits.Outcome:
+        with workers[1].database.autocommit() as connection:
+            return leave(connection, 1)
+
+    with workers[0].database.transaction() as connection:
+        assert isinstance(leave(connection, 0), Committed)
+        later = spawn(second)
+        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+    assert isinstance(later.result(20), Committed)
+    assert world.publish() == [parent]
+    assert world.units(run) == ["p#x completed", "p#y completed"]
+
+
 def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,3 +231,57 @@ def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     assert world.hints() == 0
     assert world.status(run) == "completed"
     assert run.result(0) == {"s": "yes"}
+
+
+def waiting_twice(durable: Durable) -> None:
+    """Two waits for the same name."""
+    durable.workflow("w").wait_for_signal("s", "go").wait_for_signal("t", "go")
+
+
+def test_a_signal_that_was_consumed_lets_nobody_go_on(world: World) -> None:
+    """P9: it stays in the inbox until the run ends, for its key."""
+    worker = world.worker(waiting_twice)
+    run = started(world, worker)
+    run.resume("go", 1)
+    for token_id in world.publish():
+        worker.engine.advance(token_id)
+
+    assert world.units(run) == ["s completed"]
+    assert claimed(worker, world.token_id(run)) is None
+
+
+def test_a_signal_lets_no_other_run_go_on(world: World) -> None:
+    """P9"""
+    worker = world.worker(waiting_twice)
+    mine, other = (started(world, worker) for _ in range(2))
+    mine.resume("go", 1)
+
+    assert claimed(worker, world.token_id(other)) is None
+    assert claimed(worker, world.token_id(mine)) is not None
+
+
+def test_a_signal_that_another_was_quicker_to_take_is_waited_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: it was there when the token was claimed, and gone when it was looked for."""
+    worker, other = (world.worker(asking_twice) for _ in range(2))
+    run = started(world, worker)
+    run.resume("go", "first")
+    world.lose_hints()
+    waiting = world.rows("SELECT id FROM durable_token WHERE wait = 'signal' ORDER BY position")
+    late, quick = (row["id"] for row in waiting)
+    look = signals.oldest
+    taken: list[UUID] = []
+
+    def looking(*arguments: Any) -> Any:
+        if not taken:
+            taken.append(quick)
+            other.engine.advance(quick)
+        return look(*arguments)
+
+    monkeypatch.setattr(signals, "oldest", looking)
+    worker.engine.advance(late)
+    run.resume("go", "second")
+    world.drain(worker, other)
+
+    assert run.result(timeout=0) == {"p": {"a": "second", "b": "first"}}

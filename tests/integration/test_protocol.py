@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
-from celery_durable import Durable
+from celery_durable import Durable, RetryPolicy
 from celery_durable.backlog import Backlog
 from celery_durable.store import cancelling, deaths, due, inbox, orphans, tokens
 from celery_durable.workflow.suspend import Suspend
@@ -156,6 +157,18 @@ def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(worl
         assert not deaths.declare_dead(connection, [deaths.Doom(sign, 1.0, is_silent=False)])
 
 
+def test_a_lock_that_was_found_free_is_free_for_the_next_who_looks(world: World) -> None:
+    """P5: whoever has tried it keeps nothing of it."""
+    worker, *others = (world.worker() for _ in range(3))
+    me = worker_id(worker)
+    world.kill(worker)
+    with ExitStack() as stack:
+        for other in others:
+            connection = stack.enter_context(other.database.autocommit())
+            (sign,) = (one for one in deaths.look(connection) if one.id == me)
+            assert sign.is_unlocked
+
+
 def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: World) -> None:
     """P4: its answer may be on its way."""
     worker = world.worker(defining([], "a"), worker_ttl=3600)
@@ -173,6 +186,30 @@ def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: Wor
         token = world.token(run)
         assert token is not None
         assert token["claimed_by"] is None
+
+
+def test_a_claim_whose_answer_is_on_its_way_is_not_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: however often its worker audits itself meanwhile."""
+    log: list[str] = []
+    worker = world.worker(defining(log, "a"), worker_ttl=3600)
+    run = worker.start("w")
+    worker_id(worker)
+    registration = worker.liveness._registration
+    assert registration is not None
+    claim = tokens.claim
+
+    def claiming(*arguments: Any) -> Any:
+        claimed = claim(*arguments)
+        for _ in range(3):
+            registration._audit()
+        return claimed
+
+    monkeypatch.setattr(tokens, "claim", claiming)
+    worker.engine.advance(world.token_id(run))
+
+    assert (log, world.units(run)) == (["a"], ["a completed"])
 
 
 def test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint(world: World) -> None:
@@ -206,6 +243,44 @@ def test_a_cancelled_unit_is_not_executed_again_when_its_worker_died(world: Worl
     world.drain(other)
 
     assert (log, world.status(run)) == ([], "cancelled")
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_a_result_that_comes_too_late_is_dropped_in_one_line(
+    world: World, caplog: pytest.LogCaptureFixture, is_taken_over: bool
+) -> None:
+    """P4: its failure is nobody's any more."""
+    gate = Gate()
+    log: list[str] = []
+
+    def a(_: Any) -> None:
+        log.append("a")
+        if len(log) == 1:
+            gate()
+            raise ValueError
+
+    def define(durable: Durable) -> None:
+        once = durable.step(name="a", retry=RetryPolicy(1))(a)
+        durable.workflow("w").step(once).step(noting(log, "b"))
+
+    zombie, living = (world.worker(define, inline_steps=1) for _ in range(2))
+    run = zombie.start("w")
+    (token_id,) = world.publish()
+    at_work = spawn(zombie.engine.advance, token_id)
+    gate.wait_until_reached()
+    world.kill(zombie)
+    world.reap(living)
+    if is_taken_over:
+        living.engine.advance(token_id)
+    caplog.set_level("INFO", "celery_durable")
+    caplog.clear()
+    gate.open()
+    at_work.result(20)
+
+    told = [record.getMessage() for record in caplog.records if "run" in record.getMessage()]
+    assert told == [f"a of run {run.id} is not ours any more"]
+    world.drain(living)
+    assert world.status(run) == "completed"
 
 
 def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> None:
