@@ -182,6 +182,17 @@ def test_a_worker_that_has_ended_can_claim_nothing(world: World) -> None:
         assert tokens.claim(connection, world.token_id(run), me, uuid4()) is None
 
 
+def test_neither_a_renewal_nor_a_lock_revives_a_worker_that_has_ended(world: World) -> None:
+    """P5: its units may run elsewhere already."""
+    worker = world.worker(worker_ttl=3600)
+    me = worker_id(worker)
+    world.rows("UPDATE durable_worker SET ended_at = now()")
+
+    with worker.database.autocommit() as connection:
+        assert not workers.renew(connection, me, 3600)
+        assert not workers.lock_is_here(connection, me, 1)
+
+
 def test_a_worker_that_finds_itself_ended_follows_the_hint_under_a_new_id(world: World) -> None:
     """P5: at once, not when it would have renewed."""
     log: list[str] = []

@@ -10,11 +10,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from celery_durable import Durable, recovery
 from celery_durable.recovery import recover_in_turn
-from celery_durable.store import deaths, orphans, stalled, tokens
+from celery_durable.store import deaths, inbox, orphans, stalled, tokens, workers
 from celery_durable.store.deaths import Doom
 from tests.forms import short_or_long
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
@@ -262,6 +263,48 @@ def test_a_reaper_waits_for_nobody(world: World) -> None:
         assert spawn(world.reap, other).result(PATIENCE) == 0
     assert world.reap(other) == 1
     assert world.one("SELECT crashes FROM durable_token") == 1
+
+
+THE_SECOND_IS_REFUSED = """
+CREATE SEQUENCE freed;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('freed') = 2 THEN RAISE 'not now'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON durable_token FOR EACH ROW
+    WHEN (OLD.claimed_by IS NOT NULL AND NEW.claimed_by IS NULL) EXECUTE FUNCTION refuse()
+"""
+
+
+def test_what_a_reaper_has_freed_is_free_whatever_becomes_of_the_next(world: World) -> None:
+    """P5: each is a transaction of its own."""
+    worker, other = world.worker(defining([], "a")), world.worker()
+    with worker.database.autocommit() as connection:
+        for run in worker.start_many("w", [{}] * 2):
+            assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    world.kill(worker)
+    world.rows(THE_SECOND_IS_REFUSED)
+
+    with pytest.raises(psycopg.Error, match="not now"):
+        other.recover()
+    assert world.one("SELECT count(*) FROM durable_token WHERE claimed_by IS NULL") == 1
+    assert other.recover() == 1
+
+
+def test_one_look_takes_no_more_than_a_batch(world: World) -> None:
+    """P11: whatever there is of the dead, of the lost, and of commands."""
+    worker = world.worker(defining([], "a"))
+    runs = worker.start_many("w", [{}] * 3)
+    world.rows("UPDATE durable_token SET look_at = look_at - interval '1 hour'")
+    with worker.database.autocommit() as connection:
+        assert stalled.look(connection, 2, recovery._patience(connection, {})).seen == 2
+        for run in runs:
+            inbox.send(connection, run.id, inbox.Cancel(compensate=False, reason=None))
+            assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+        workers.end(connection, worker_id(worker))
+
+        assert len(inbox.runs_with_commands(connection, 2)) == 2
+        assert len(orphans.find(connection, 2)) == 2
 
 
 def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:

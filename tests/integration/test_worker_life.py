@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from celery.exceptions import WorkerShutdown, WorkerTerminate
@@ -16,6 +17,7 @@ from celery_durable.run import Run
 from celery_durable.settle import Settler
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection
+from celery_durable.store.workers import WorkerFacts
 from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
@@ -59,6 +61,21 @@ def test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too(
     wait_until(lambda: world.one("SELECT draining FROM durable_worker"))
     lifecycle._on_shutdown(worker)
     assert world.one("SELECT ended_at IS NOT NULL FROM durable_worker")
+
+
+def test_a_child_that_registers_beside_one_that_stops_begins_nothing(
+    world: World, durable: Durable
+) -> None:
+    """P5: from its first claim on. One of another Celery worker does."""
+    first = WorkerFacts(uuid4(), uuid4(), "h", 1, "prefork", (), None)
+    late, another = replace(first, id=uuid4()), replace(first, id=uuid4(), node_id=uuid4())
+    with durable.database.autocommit() as connection:
+        workers.register(connection, first, 30.0)
+        workers.drain(connection, first.node_id)
+        for one in (late, another):
+            workers.register(connection, one, 30.0)
+        draining = [workers.is_draining(connection, one.id) for one in (late, another)]
+    assert draining == [True, False]
 
 
 def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable) -> None:
