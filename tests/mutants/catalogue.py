@@ -1,6 +1,7 @@
 """The mutants of this library, grouped by promise."""
 
 from tests.mutants.brokers import BROKERS
+from tests.mutants.claims import CLAIMS
 from tests.mutants.deploys import DEPLOYS
 from tests.mutants.lives import LIVES
 from tests.mutants.mutant import Mutant
@@ -592,6 +593,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *ATOMICITY,
     *LOSS,
     *EXCLUSION,
+    *CLAIMS,
     *TAKING_OVER,
     *TRANSACTIONS,
     *ENDINGS,
