@@ -1,14 +1,20 @@
-"""The mutants of what a worker's processes are told, and of what their end counts as."""
+"""The mutants of a worker's processes: what they are told, what others see, what an end counts."""
 
 from tests.mutants.mutant import Mutant
 
 LIFECYCLE = "celery_durable.worker.lifecycle"
 ENGINE = "celery_durable.engine"
+LIVENESS = "celery_durable.liveness"
 WORKERS = "celery_durable.store.workers"
 
-LIFE = "tests/integration/test_worker_life.py"
+TESTS = "tests/integration"
+LIFE = f"{TESTS}/test_worker_life.py"
+ALIVE = f"{TESTS}/test_liveness.py"
+TAKEOVER = f"{TESTS}/test_takeover.py"
+PROTOCOL = f"{TESTS}/test_protocol.py"
+POOLER = "tests/brokers/test_transaction_pooler.py"
 
-LIVES = (
+WORKING = (
     Mutant(
         name="children-that-register-late-are-told",
         promise="P5",
@@ -217,3 +223,145 @@ LIVES = (
         tests=(f"{LIFE}::test_recovery_forgets_more_workers_than_can_end_in_its_pauses",),
     ),
 )
+
+SEEN_BY_OTHERS = (
+    Mutant(
+        name="a-lock-of-the-session",
+        promise="P5",
+        takes_out="keeping a worker's lock after the statement that takes it",
+        at=f"{WORKERS}:_TAKE_LOCK",
+        old="pg_try_advisory_lock",
+        new="pg_try_advisory_xact_lock",
+        tests=(f"{PROTOCOL}::test_a_worker_has_its_lock_before_it_has_a_row",),
+    ),
+    Mutant(
+        name="a-lock-in-a-space-of-its-own",
+        promise="P5",
+        takes_out="the first of the two numbers of a worker's lock",
+        at=f"{WORKERS}:_TAKE_LOCK",
+        old="LOCK_SPACE, ",
+        new="",
+        tests=(f"{PROTOCOL}::test_a_worker_has_its_lock_before_it_has_a_row",),
+    ),
+    Mutant(
+        name="each-schema-has-its-locks",
+        promise="P5",
+        takes_out="telling the locks of one schema from those of another",
+        at=f"{WORKERS}:lock_space",
+        old='f"durable_worker.{connection.schema}"',
+        new='"durable_worker"',
+        tests=(f"{ALIVE}::test_workers_of_two_schemas_share_no_lock",),
+    ),
+    Mutant(
+        name="each-worker-has-its-number",
+        promise="P5",
+        takes_out="taking a lock's number from a sequence",
+        at=f"{WORKERS}:new_lock_number",
+        old='return int(row["number"])',
+        new="return 1",
+        tests=(f"{ALIVE}::test_every_worker_has_a_lock_of_its_own",),
+    ),
+    Mutant(
+        name="locks-past-a-pooler",
+        promise="P5",
+        takes_out="holding a worker's lock on a connection past the pooler",
+        at="celery_durable.store.database:Database.dedicated",
+        old="self._direct_address",
+        new="self._address",
+        tests=(f"{POOLER}::test_with_a_direct_url_a_killed_process_is_noticed_by_its_lock",),
+    ),
+    Mutant(
+        name="no-lock-behind-a-pooler",
+        promise="P5",
+        takes_out="holding no lock where sessions are shared",
+        at=f"{LIVENESS}:Registration._take_new_lock",
+        old="if not workers.is_direct(connection):",
+        new="if False:",
+        tests=(f"{POOLER}::test_without_a_direct_url_a_killed_process_is_noticed_by_its_ttl",),
+    ),
+    Mutant(
+        name="registered-on-a-start-of-the-server",
+        promise="P5",
+        takes_out="saying as it registers on which start of the server a worker holds its lock",
+        at=f"{WORKERS}:_REGISTER",
+        old="server_started_at=SERVER_START",
+        new="server_started_at=sql.clock",
+        tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
+    ),
+    Mutant(
+        name="a-probe-keeps-no-lock",
+        promise="P5",
+        takes_out="giving a lock back that was tried",
+        at="celery_durable.store.deaths:_is_unlocked",
+        old="pg_try_advisory_xact_lock",
+        new="pg_try_advisory_lock",
+        tests=(f"{PROTOCOL}::test_a_lock_that_was_found_free_is_free_for_the_next_who_looks",),
+    ),
+    Mutant(
+        name="workers-renew-in-time",
+        promise="P4",
+        takes_out="renewing several times within the TTL",
+        at=f"{LIVENESS}:RENEWALS_PER_TTL",
+        old="RENEWALS_PER_TTL = 3",
+        new="RENEWALS_PER_TTL = 0.02",
+        tests=(f"{ALIVE}::test_a_worker_renews",),
+    ),
+    Mutant(
+        name="a-renewal-revives-nobody",
+        promise="P4",
+        takes_out="renewing only the row of a worker that has not ended",
+        at=f"{WORKERS}:_RENEW",
+        old=", t.worker.c.ended_at.is_(None)",
+        new="",
+        tests=(f"{ALIVE}::test_neither_a_renewal_nor_a_lock_revives_a_worker_that_has_ended",),
+    ),
+    Mutant(
+        name="a-lock-revives-nobody",
+        promise="P4",
+        takes_out="writing another lock only into the row of a worker that has not ended",
+        at=f"{WORKERS}:_LOCK_IS_HERE",
+        old=", t.worker.c.ended_at.is_(None)",
+        new="",
+        tests=(f"{ALIVE}::test_neither_a_renewal_nor_a_lock_revives_a_worker_that_has_ended",),
+    ),
+    Mutant(
+        name="a-worker-says-that-it-stops",
+        promise="P5",
+        takes_out="saying that the worker stops when a signal tells it to",
+        at=f"{LIFECYCLE}:Lifecycle._on_stopping",
+        old="self._told_to_stop.put(None)",
+        new="pass",
+        tests=(
+            f"{LIFE}::test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too",
+        ),
+    ),
+    Mutant(
+        name="a-child-of-one-that-stops",
+        promise="P5",
+        takes_out="asking, as a child registers, whether its worker stops",
+        at=f"{WORKERS}:_REGISTER",
+        old="t.worker.c.draining,",
+        new="sa.false(),",
+        tests=(f"{LIFE}::test_a_child_that_registers_beside_one_that_stops_begins_nothing",),
+    ),
+    Mutant(
+        name="what-stops-begins-nothing",
+        promise="P5",
+        takes_out="beginning nothing once the worker was told to stop",
+        at=f"{ENGINE}:Engine._take_turn",
+        old="if claim.draining:",
+        new="if False:",
+        tests=(f"{TAKEOVER}::test_a_worker_that_was_told_to_stop_begins_nothing",),
+    ),
+    Mutant(
+        name="leaving-is-no-crash",
+        promise="P5",
+        takes_out="sparing the units of a worker that left in good order",
+        at=f"{WORKERS}:_END",
+        old="draining=sa.true()",
+        new="draining=t.worker.c.draining",
+        tests=(f"{TAKEOVER}::test_a_worker_that_left_in_good_order_counts_no_crash",),
+    ),
+)
+
+LIVES: tuple[Mutant, ...] = (*WORKING, *SEEN_BY_OTHERS)
