@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 RECOVERY = "celery_durable.recovery"
+RELAY = "celery_durable.relay"
 STALLED = "celery_durable.store.stalled"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commits"
@@ -16,6 +17,10 @@ NODES = f"{TESTS}/test_recover_nodes.py"
 AT_ONCE = f"{TESTS}/test_recover_at_once.py"
 TAKEOVER = f"{TESTS}/test_takeover.py"
 ALIVE = f"{TESTS}/test_liveness.py"
+PROTOCOL = f"{TESTS}/test_protocol.py"
+RUNNING = f"{TESTS}/test_relay_running.py"
+START_TASK = f"{TESTS}/test_start_task.py"
+CLI = f"{TESTS}/test_cli.py"
 POOLER = "tests/brokers/test_transaction_pooler.py"
 
 CASES = (
@@ -284,4 +289,141 @@ SPARED = (
     ),
 )
 
-RECOVERING: tuple[Mutant, ...] = (*CASES, *PATIENCE, *TURNS, *SPARED)
+REAPED = (
+    Mutant(
+        name="what-is-freed-has-a-new-fence",
+        promise="P4",
+        takes_out="a new fence for what is taken away",
+        at=f"{ORPHANS}:_freeing",
+        old='fence=sql.uuid("new_fence"),',
+        new="",
+        tests=(f"{PROTOCOL}::test_a_result_that_comes_too_late_is_dropped_in_one_line",),
+    ),
+    Mutant(
+        name="what-is-freed-is-free",
+        promise="P5",
+        takes_out="taking the claim of the dead away",
+        at=f"{ORPHANS}:_freeing",
+        old="claimed_by=sa.null(),",
+        new="",
+        tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
+    ),
+    Mutant(
+        name="freed-one-by-one",
+        promise="P5",
+        takes_out="a transaction for each token that is freed",
+        at=f"{RECOVERY}:recover",
+        old="database.autocommit()",
+        new="database.transaction()",
+        tests=(f"{AT_ONCE}::test_what_a_reaper_has_freed_is_free_whatever_becomes_of_the_next",),
+    ),
+)
+
+ASKED_FOR = (
+    Mutant(
+        name="relays-reap",
+        promise="P5",
+        takes_out="reaping in each relay",
+        at=f"{RELAY}:Chores._reap",
+        old="moved = self._reaper.reap(connection)",
+        new="moved = 0",
+        tests=(f"{RUNNING}::test_a_relay_frees_what_the_dead_had_claimed",),
+    ),
+    Mutant(
+        name="relays-recover",
+        promise="P2",
+        takes_out="recovering in each relay",
+        at=f"{RELAY}:Chores._recover",
+        old="""
+share = recover_in_turn(self._database)
+return share.moved, share.pause.total_seconds()
+""",
+        new="return 0, 1.0",
+        tests=(f"{RUNNING}::test_a_relay_sends_lost_hints_again",),
+    ),
+    Mutant(
+        name="beat-recovers",
+        promise="P2",
+        takes_out="recovering when beat says so",
+        at="celery_durable.worker.tasks:register",
+        old="recover_unless_away(durable)",
+        new="pass",
+        tests=(f"{START_TASK}::test_the_other_tasks_do_what_they_are_called",),
+    ),
+    Mutant(
+        name="the-command-recovers",
+        promise="P2",
+        takes_out="recovering on the command line",
+        at="celery_durable.cli.recover:recover",
+        old="moved = durable.recover()",
+        new="moved = 0",
+        tests=(f"{CLI}::test_recover_says_how_many_tokens_it_moved",),
+    ),
+    Mutant(
+        name="the-client-recovers",
+        promise="P2",
+        takes_out="recovering when a program asks for it",
+        at="celery_durable.client:Client.recover",
+        old="recovery.recover(self._database)",
+        new="0",
+        tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
+    ),
+    Mutant(
+        name="hints-name-the-fence",
+        promise="P2",
+        takes_out="the fence of the claim that a hint was put after",
+        at="celery_durable.store.outbox:hint_of",
+        old="token.c.fence,",
+        new="sa.func.gen_random_uuid(),",
+        tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
+    ),
+)
+
+BOUNDED = (
+    Mutant(
+        name="batches-of-the-dead",
+        promise="P11",
+        takes_out="the bound of what one look frees",
+        at=f"{ORPHANS}:_FIND",
+        old='.limit(sql.integer("batch"))',
+        new='.where(sql.integer("batch") > 0)',
+        tests=(f"{AT_ONCE}::test_one_look_takes_no_more_than_a_batch",),
+    ),
+    Mutant(
+        name="batches-of-the-lost",
+        promise="P11",
+        takes_out="the bound of tokens that are looked at in one statement",
+        at=f"{STALLED}:_has_come",
+        old='.limit(sql.integer("page"))',
+        new='.where(sql.integer("page") > 0)',
+        tests=(f"{AT_ONCE}::test_one_look_takes_no_more_than_a_batch",),
+    ),
+    Mutant(
+        name="batches-of-commands",
+        promise="P11",
+        takes_out="the bound of runs whose commands are applied in one go",
+        at="celery_durable.store.inbox:_PENDING",
+        old='.limit(sql.integer("batch"))',
+        new='.where(sql.integer("batch") > 0)',
+        tests=(f"{AT_ONCE}::test_one_look_takes_no_more_than_a_batch",),
+    ),
+    Mutant(
+        name="pages-have-an-end",
+        promise="P11",
+        takes_out="the bound of a page",
+        at=f"{STALLED}:_page_end",
+        old='.limit(sa.literal_column("1"))',
+        new=".where(sa.false())",
+        tests=(f"{AT_ONCE}::test_the_page_after_one_with_lost_hints_is_looked_at_at_once",),
+    ),
+)
+
+RECOVERING: tuple[Mutant, ...] = (
+    *CASES,
+    *PATIENCE,
+    *TURNS,
+    *SPARED,
+    *REAPED,
+    *ASKED_FOR,
+    *BOUNDED,
+)
