@@ -26,6 +26,7 @@ from examples.demo.verdict import Verdict, judge
 from tests.addresses import conninfo
 from tests.cluster import RedisNode
 from tests.cluster.process import ROOT
+from tests.forms import short_or_long
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0
