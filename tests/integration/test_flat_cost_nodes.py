@@ -113,7 +113,8 @@ def end_sessions(world: World, worker: Durable) -> None:
 
     def are_ended() -> bool:
         worker.database.close()
-        return world.one(OTHERS) == 0
+        left: int = world.one(OTHERS)
+        return left == 0
 
     wait_until(are_ended, message="the worker's sessions to end")
 
