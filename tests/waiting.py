@@ -7,7 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.02
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+PAUSE_SHARE = 0.05
+"""Seconds between two questions: a share of what has been waited, so long waits cost little."""
 
 PATIENCE_SHARE = "DURABLE_TEST_PATIENCE"
 """The environment variable with the share of every deadline that is waited for, 1 by default.
@@ -34,14 +36,15 @@ def wait_until(
     callable is asked only then, so that it can describe the state that was found.
     """
     timeout *= _SHARE
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - began
+        if waited >= timeout:
             told = message() if callable(message) else message
             raise AssertionError(
                 f"waited {timeout:g} s (last answer: {answer!r}) for {told or repr(condition)}"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(max(PAUSE_SHARE * waited, SHORTEST_PAUSE), LONGEST_PAUSE))

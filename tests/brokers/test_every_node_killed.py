@@ -21,8 +21,11 @@ from tests.apps.every_node import AFTER, BEFORE, CONFIG, INSIDE, TABLES
 from tests.brokers import every_node
 from tests.brokers.every_node import APP, ENDS_WITHIN, SHIPPED, UNDO, UNDONE
 from tests.brokers.shop import Shop
+from tests.forms import short_or_long
 
-pytestmark = pytest.mark.parametrize("shop", ["redis", "rabbitmq"], indirect=True)
+pytestmark = pytest.mark.parametrize(
+    "shop", short_or_long(["rabbitmq"], ["redis", "rabbitmq"]), indirect=True
+)
 
 SETTINGS = {"durable_worker_ttl": 3 * ENDS_WITHIN, "durable_max_crashes": 100}
 

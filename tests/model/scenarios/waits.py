@@ -96,7 +96,7 @@ WAITS = (
         "sleep: cancelled",
         sleeping,
         acts=(cancel(),),
-        limits=Limits(crashes=1),
+        longer=Limits(crashes=1),
         seats=1,
         ends=ends("completed", "cancelled"),
     ),
