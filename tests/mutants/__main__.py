@@ -1,4 +1,4 @@
-"""``python -m tests.mutants [-k NAME] [--jobs N] [--list]``: exit 1 unless all are killed."""
+"""Tries mutants: ``python -m tests.mutants --help``. It exits with 1 unless all are killed."""
 
 import argparse
 import os
@@ -35,6 +35,8 @@ def main() -> int:
         )
         return 1
     with database() as env, running(Project(ROOT, env=env)) as runner:
+        if not arguments.proven and not are_passing(shown, runner, chosen, arguments.jobs):
+            return 1
         return try_all(shown, runner, chosen, arguments.jobs)
 
 
@@ -50,6 +52,11 @@ def parse() -> argparse.Namespace:
         type=int,
         default=JOBS_PER_CORE * (os.cpu_count() or 1),
         help="how many at a time",
+    )
+    parser.add_argument(
+        "--proven",
+        action="store_true",
+        help="the tests have just passed: do not run them on the code as it is",
     )
     parser.add_argument("--list", action="store_true", help="show the mutants and end")
     return parser.parse_args()
@@ -67,7 +74,8 @@ def database() -> Iterator[Mapping[str, str]]:
         yield {"DATABASE_URL": server.admin_url, services.TEMPLATE: template, **PATIENCE}
 
 
-def try_all(shown: Console, runner: Runner, mutants: list[Mutant], jobs: int) -> int:
+def are_passing(shown: Console, runner: Runner, mutants: list[Mutant], jobs: int) -> bool:
+    """Whether the mutants' tests pass on the code as it is: else they prove nothing."""
     shown.print(f"{len(mutants)} mutants; first their tests on the code as it is")
     told, output = runner.check_unmutated(mutants, jobs)
     if told:
@@ -77,7 +85,10 @@ def try_all(shown: Console, runner: Runner, mutants: list[Mutant], jobs: int) ->
             *told,
             sep="\n  ",
         )
-        return 1
+    return not told
+
+
+def try_all(shown: Console, runner: Runner, mutants: list[Mutant], jobs: int) -> int:
     with progress(shown) as bar:
         task = bar.add_task("mutants", total=len(mutants))
 

@@ -1,8 +1,8 @@
 """Copies of the project, with and without a mutant, and the tests run in them.
 
-The project is copied once; its tests run there unmutated first, which leaves it compiled. A
-mutant is put into a copy made of links to that one, as a file, so that processes which its tests
-start find the mutated code too. The copy comes first on PYTHONPATH, is the working
+The project is copied once, as it is compiled; its tests run there unmutated first, which compiles
+the rest. A mutant is put into a copy made of links to that one, as a file, so that processes which
+its tests start find the mutated code too. The copy comes first on PYTHONPATH, is the working
 directory and pytest's root, so its package is imported even where the package is installed too;
 `guard` checks that.
 """
@@ -188,7 +188,7 @@ def _copy(project: Project, root: Path) -> None:
     for part in project.parts:
         source = project.root / part
         if source.is_dir():
-            shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, root / part)
         else:
             shutil.copy2(source, root / part)
     shutil.copy2(guard.__file__, root / f"{PLUGIN}.py")
