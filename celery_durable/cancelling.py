@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import End, JournalRecord, Leave
+from celery_durable.core.decision import Decision, End, JournalRecord, Leave
 from celery_durable.core.event import ChildEnded, Event, Flagged
 from celery_durable.core.plan import Plan
 from celery_durable.core.token import Flags, ForChild
@@ -151,6 +151,7 @@ def records_of(idle: Sequence[Idle], then: type[End | Leave]) -> list[tuple[UUID
     entries = []
     for one in idle:
         decision = decide(NO_PLAN, one.token, event_of(one), one.now)
+        assert isinstance(decision, Decision), one
         assert isinstance(decision.then, then), one
         entries += [(one.token.run_id, entry) for entry in decision.records]
     return entries

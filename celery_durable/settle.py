@@ -15,8 +15,9 @@ from typing import TypeVar, assert_never
 from uuid import uuid4
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.decide import decide, may_turn_back
+from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
+    Decided,
     Decision,
     End,
     Fork,
@@ -28,6 +29,7 @@ from celery_durable.core.decision import (
 )
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.plan import Placement
+from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForChild, ForSignal
 from celery_durable.errors import GiveUp, PayloadError
 from celery_durable.settings import Settings
@@ -178,9 +180,8 @@ class Settler:
         """
         while True:
             token = turn.claim.token
-            decision = decide(
-                turn.workflow.plan, token, self._with_undo(connection, turn, event), turn.now
-            )
+            decided = decide(turn.workflow.plan, token, event, turn.now)
+            decision = self._compensating(connection, turn, decided)
             if in_transaction and not decision.keeps:
                 return None
             decision = self._placed(turn.claim, decision)
@@ -195,12 +196,12 @@ class Settler:
                 case never:
                     assert_never(never)
 
-    def _with_undo(self, connection: Connection, turn: Turn, event: Event) -> Event:
-        """Look up what is to be undone next, where the decision may have to know it."""
-        token, plan = turn.claim.token, turn.workflow.plan
-        if not may_turn_back(plan, token, event):
-            return event
-        return replace(event, undo=journal.next_undo(connection, token))
+    def _compensating(self, connection: Connection, turn: Turn, decided: Decided) -> Decision:
+        """Look up what is to be undone next, where the run is rolled back."""
+        if isinstance(decided, Decision):
+            return decided
+        undo = decided.recorded or journal.next_undo(connection, turn.claim.token)
+        return compensate(turn.workflow.plan, decided, undo)
 
     def _release(self, turn: Turn, decision: Decision) -> Release | None:
         """Where the token's message goes; None when we go straight on, or no token is left."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from celery_durable.core import units
-from celery_durable.core.decision import Decision
+from celery_durable.core.decision import Decided, Decision
 from celery_durable.core.event import (
     ChildEnded,
     Chosen,
@@ -26,7 +26,6 @@ from celery_durable.core.event import (
     Event,
     Failed,
     Flagged,
-    Iteration,
     Joined,
     Listed,
     Reached,
@@ -41,7 +40,6 @@ from celery_durable.core.progress import (
     child_completed,
     completed,
     failed,
-    is_exhausted,
     joined,
     try_again,
 )
@@ -51,8 +49,11 @@ from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait, chosen, elapsed, listed, signalled
 
 
-def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decision:
-    """What becomes of `token` after `event`; `now` is by the database's clock."""
+def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decided:
+    """What becomes of `token` after `event`; `now` is by the database's clock.
+
+    A `RollBack` becomes a decision once the unit is known that is to be undone next.
+    """
     if token.rollback is not None:
         return on_the_way_back(plan, token, event, now, token.rollback)
     if Flags.CANCEL in token.flags:
@@ -60,34 +61,9 @@ def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decision:
     return _forward(plan, token, event, now)
 
 
-def may_turn_back(plan: Plan, token: Token, event: Event) -> bool:
-    """Whether deciding on `event` needs to know what is to be undone next."""
-    if token.parent is not None:
-        return False
-    return bool(token.flags) or token.rollback is not None or _may_fail(plan, token, event)
-
-
-def _may_fail(plan: Plan, token: Token, event: Event) -> bool:
-    """Whether the unit may fail for good by `event`."""
-    match event:
-        case (
-            Succeeded(iteration=Iteration() as iteration)
-            | ChildEnded(status=Status.COMPLETED, iteration=Iteration() as iteration)
-        ):
-            return iteration.error is not None or is_exhausted(plan, token)
-        case Succeeded() | ChildEnded(status=Status.COMPLETED):
-            return False
-        case Suspended() | Reached() | Signalled() | Slept():
-            return False
-        case Chosen() | Listed() | Spawned() | Joined(error=None):
-            return False
-        case _:
-            return True
-
-
 def _forward(  # noqa: PLR0911 - a table of cases
     plan: Plan, token: Token, event: Event, now: datetime
-) -> Decision:
+) -> Decided:
     match event:
         case Succeeded():
             return completed(plan, token, event)
@@ -98,7 +74,7 @@ def _forward(  # noqa: PLR0911 - a table of cases
         case Failed() | Crashed():
             return failed(plan, token, event)
         case ChildEnded():
-            why = Failed(event.error, event.started_at, undo=event.undo)
+            why = Failed(event.error, event.started_at)
             return failed(plan, token, why, event.child)
         case Joined():
             return joined(plan, token, event)
@@ -106,7 +82,7 @@ def _forward(  # noqa: PLR0911 - a table of cases
             return _waiting(plan, token, event)
 
 
-def _waiting(plan: Plan, token: Token, event: Event) -> Decision:
+def _waiting(plan: Plan, token: Token, event: Event) -> Decided:
     """What has to do with waiting, and with the functions between steps."""
     match event:
         case Suspended() | Reached() | Slept() | Spawned():

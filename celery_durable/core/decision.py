@@ -54,6 +54,21 @@ class JournalRecord:
     child: UUID | None = None
     gathers: Gathers | None = None
 
+    @property
+    def undo(self) -> Undo | None:
+        """How the unit is undone; None if nothing undoes it."""
+        return Undo(self.unit, self.node, self.part, self.position) if self.undoable else None
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A completed unit that is to be undone."""
+
+    unit: str
+    node: str
+    part: str | None = None
+    position: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
@@ -147,3 +162,26 @@ class Decision:
             r.unit == self.token.unit and r.outcome is Outcome.COMPLETED for r in self.records
         )
         return is_completed or (isinstance(self.then, Park) and not self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """The run goes back by a unit, or ends as `ends_as` where nothing is left to be undone.
+
+    Which unit that is has to be read from the journal; `rollback.compensate` makes a decision of
+    it. `change` is written to the run where a unit is left.
+    """
+
+    token: Token
+    ends_as: Status
+    records: tuple[JournalRecord, ...] = ()
+    error: ErrorRecord | None = None
+    change: RunChange | None = None
+
+    @property
+    def recorded(self) -> Undo | None:
+        """The unit that is undone first: it is recorded with this, so the journal lacks it."""
+        return next((record.undo for record in self.records if record.undoable), None)
+
+
+Decided = Decision | RollBack

@@ -1,8 +1,4 @@
-"""What happened to a token.
-
-`undo` is the newest completed unit that can be undone and has not been. The shell reads it from the
-journal for an event that may lead into a rollback or happens in one (`decide.may_turn_back`).
-"""
+"""What happened to a token."""
 
 from __future__ import annotations
 
@@ -12,16 +8,6 @@ from uuid import UUID
 
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.status import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Undo:
-    """A completed unit that is to be undone."""
-
-    unit: str
-    node: str
-    part: str | None = None
-    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +28,6 @@ class Succeeded:
 
     result: str | None
     started_at: datetime
-    undo: Undo | None = None
     iteration: Iteration | None = None
 
 
@@ -61,7 +46,6 @@ class Failed:
     delay: float | None = None
     counts: bool = True
     chance: float = 0.0
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +54,6 @@ class Crashed:
 
     error: ErrorRecord
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +61,6 @@ class Flagged:
     """The claim found a flag up; nothing was executed. `due_in` is as in the claim."""
 
     due_in: float | None = 0.0
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +71,11 @@ class Suspended:
     started_at: datetime
     signal: str | None = None
     timeout: float | None = None
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
     """The token has come to a node with nothing to call: branches, or a signal not there yet."""
-
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +85,6 @@ class Signalled:
     message: int
     payload: str
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +96,6 @@ class Elapsed:
 
     error: ErrorRecord
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +104,6 @@ class Slept:
 
     seconds: float
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +113,6 @@ class Chosen:
     answer: str
     part: str | None
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +121,6 @@ class Listed:
 
     items: tuple[str, ...]
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +129,6 @@ class Spawned:
 
     child: UUID
     started_at: datetime
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +140,6 @@ class ChildEnded:
     error: ErrorRecord
     started_at: datetime
     iteration: Iteration | None = None
-    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +148,6 @@ class Joined:
 
     error: ErrorRecord | None
     started_at: datetime
-    undo: Undo | None = None
 
 
 Event = (

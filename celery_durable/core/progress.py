@@ -11,12 +11,14 @@ from uuid import UUID
 
 from celery_durable.core import units
 from celery_durable.core.decision import (
+    Decided,
     Decision,
     End,
     Gathers,
     JournalRecord,
     Leave,
     Outcome,
+    RollBack,
     RunChange,
 )
 from celery_durable.core.event import (
@@ -26,7 +28,6 @@ from celery_durable.core.event import (
     Iteration,
     Joined,
     Succeeded,
-    Undo,
 )
 from celery_durable.core.failure import ErrorRecord, FailedAttempt, with_attempt
 from celery_durable.core.names import RETURNS
@@ -35,16 +36,16 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 
 
-def completed(plan: Plan, token: Token, event: Succeeded) -> Decision:
+def completed(plan: Plan, token: Token, event: Succeeded) -> Decided:
     if token.unit == RETURNS:
         return Decision(token, End(), run=RunChange(Status.COMPLETED, result=event.result))
     entry = units.record(plan, token, event, Outcome.COMPLETED)
-    return _recorded(plan, token, entry, event.iteration, event.undo)
+    return _recorded(plan, token, entry, event.iteration)
 
 
-def child_completed(plan: Plan, token: Token, event: ChildEnded) -> Decision:
+def child_completed(plan: Plan, token: Token, event: ChildEnded) -> Decided:
     entry = of_child(plan, token, event)
-    return _recorded(plan, token, entry, event.iteration, event.undo)
+    return _recorded(plan, token, entry, event.iteration)
 
 
 def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
@@ -54,14 +55,14 @@ def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
 
 
 def _recorded(
-    plan: Plan, token: Token, entry: JournalRecord, iteration: Iteration | None, undo: Undo | None
-) -> Decision:
+    plan: Plan, token: Token, entry: JournalRecord, iteration: Iteration | None
+) -> Decided:
     """The unit in hand has completed as `entry` says."""
     node = plan.find(token.node)
     if token.parent is not None:
         return Decision(token, leave(plan, token), (entry,))
     if isinstance(node, LoopNode):
-        return _iterated(plan, token, node, entry, iteration=iteration or Iteration(), undo=undo)
+        return _iterated(plan, token, node, entry, iteration=iteration or Iteration())
     return go_on(plan, token, (entry,))
 
 
@@ -82,8 +83,7 @@ def _iterated(
     entry: JournalRecord,
     *,
     iteration: Iteration,
-    undo: Undo | None,
-) -> Decision:
+) -> Decided:
     done = (token.position or 0) + 1
     error = iteration.error
     if error is None and not iteration.is_done:
@@ -97,10 +97,7 @@ def _iterated(
         failed = JournalRecord(
             node.name, node.name, Outcome.FAILED, 1, entry.started_at, error=error
         )
-        undo = units.undo_of(entry) or undo
-        return turn_back(
-            plan, token, (entry, failed), undo=undo, ends_as=Status.FAILED, error=error
-        )
+        return turn_back(token, (entry, failed), ends_as=Status.FAILED, error=error)
     return go_on(plan, token, (entry, gathered(token, entry.started_at, Gathers.ITERATION)))
 
 
@@ -137,34 +134,23 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
     return Decision(token, units.same_again(plan, moved, delay))
 
 
-def failed(
-    plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None = None
-) -> Decision:
+def failed(plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None = None) -> Decided:
     """The unit in hand, which was `child` where it was a run, has failed for good."""
     entry = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
     if token.parent is not None:
         return Decision(token, leave(plan, token, failed=True), (entry,))
-    return turn_back(
-        plan, token, (entry,), undo=event.undo, ends_as=Status.FAILED, error=event.error
-    )
+    return turn_back(token, (entry,), ends_as=Status.FAILED, error=event.error)
 
 
 def turn_back(
-    plan: Plan,
     token: Token,
     records: tuple[JournalRecord, ...],
     *,
-    undo: Undo | None,
     ends_as: Status,
     error: ErrorRecord | None = None,
-) -> Decision:
-    """Begin the rollback with `undo`, or end at once when there is nothing to undo."""
-    if undo is None:
-        return Decision(token, End(), records, RunChange(ends_as, error))
-    back = replace(token, rollback=ends_as)
-    return Decision(
-        token, units.undo(plan, back, undo), records, RunChange(Status.COMPENSATING, error)
-    )
+) -> RollBack:
+    """Begin the rollback of a run that was on its way forward."""
+    return RollBack(token, ends_as, records, error, RunChange(Status.COMPENSATING, error))
 
 
 def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
@@ -180,9 +166,9 @@ def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
             return Leave(failed)
 
 
-def joined(plan: Plan, token: Token, event: Joined) -> Decision:
+def joined(plan: Plan, token: Token, event: Joined) -> Decided:
     if event.error is not None:
-        return turn_back(plan, token, (), undo=event.undo, ends_as=Status.FAILED, error=event.error)
+        return turn_back(token, (), ends_as=Status.FAILED, error=event.error)
     is_map = isinstance(plan.find(token.node), MapNode)
     gathers = Gathers.ITEMS if is_map else Gathers.BRANCHES
     return go_on(plan, token, (gathered(token, event.started_at, gathers),))

@@ -6,7 +6,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from celery_durable.core import units
-from celery_durable.core.decision import Decision, End, JournalRecord, Outcome, RunChange
+from celery_durable.core.decision import (
+    Decided,
+    Decision,
+    End,
+    JournalRecord,
+    Outcome,
+    RollBack,
+    RunChange,
+    Undo,
+)
 from celery_durable.core.event import (
     ChildEnded,
     Crashed,
@@ -27,17 +36,29 @@ from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait
 
 
-def cancelled(plan: Plan, token: Token, event: Event) -> Decision:
+def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:
+    """The token comes to the compensation of what is undone next, else the run ends.
+
+    `undo` is the newest completed unit in the journal that can be undone and has not been.
+    """
+    token, undo = rollback.token, rollback.recorded or undo
+    if undo is None:
+        ended = RunChange(rollback.ends_as, rollback.error)
+        return Decision(token, End(), rollback.records, ended)
+    back = replace(token, rollback=rollback.ends_as)
+    return Decision(token, units.undo(plan, back, undo), rollback.records, rollback.change)
+
+
+def cancelled(plan: Plan, token: Token, event: Event) -> Decided:
     """What the unit in hand did is written down; then the branch leaves, or the run turns back."""
     compensating = Flags.COMPENSATE in token.flags
     entry = _record_of_cancelled(plan, token, event, compensating=compensating)
     records = () if entry is None else (entry,)
     if token.parent is not None:
         return Decision(token, leave(plan, token), records)
-    undo = (units.undo_of(entry) if entry else None) or event.undo
-    return turn_back(
-        plan, token, records, undo=undo if compensating else None, ends_as=Status.CANCELLED
-    )
+    if not compensating:
+        return Decision(token, End(), records, RunChange(Status.CANCELLED))
+    return turn_back(token, records, ends_as=Status.CANCELLED)
 
 
 def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
@@ -69,8 +90,8 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
 
 def on_the_way_back(
     plan: Plan, token: Token, event: Event, now: datetime, ends_as: Status
-) -> Decision:
-    back, run = token, None
+) -> Decided:
+    change = None
     records: tuple[JournalRecord, ...] = ()
     match event:
         case Succeeded() | ChildEnded(status=Status.CANCELLED):
@@ -84,8 +105,8 @@ def on_the_way_back(
             records = (units.record(plan, token, failed, Outcome.FAILED),)
             if ends_as is Status.CANCELLED:
                 # A cancelled run had no error until now, and one that ends failed must have one.
-                run = RunChange(Status.COMPENSATING, event.error)
-            back, ends_as = replace(token, rollback=Status.FAILED), Status.FAILED
+                change = RunChange(Status.COMPENSATING, event.error)
+            ends_as = Status.FAILED
         case Spawned():
             return begin_to_wait(plan, token, event)
         case Reached():
@@ -95,6 +116,4 @@ def on_the_way_back(
             return Decision(token, units.same_again(plan, token, event.due_in or 0.0))
         case _:
             raise AssertionError((token.unit, event))
-    if event.undo is not None:
-        return Decision(token, units.undo(plan, back, event.undo), records, run)
-    return Decision(token, End(), records, RunChange(ends_as, run.error if run else None))
+    return RollBack(token, ends_as, records, change.error if change else None, change)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from celery_durable.core.decision import JournalRecord, Move, Outcome
-from celery_durable.core.event import Crashed, Failed, Succeeded, Suspended, Undo
+from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
+from celery_durable.core.event import Crashed, Failed, Succeeded, Suspended
 from celery_durable.core.names import RETURNS, compensation_of, part_of
 from celery_durable.core.plan import (
     Body,
@@ -160,10 +160,3 @@ def record(
         position=token.position if token.rollback is None else None,
         input=token.input if is_undoable else None,
     )
-
-
-def undo_of(entry: JournalRecord) -> Undo | None:
-    """How to undo what is just being recorded, if it can be."""
-    if not entry.undoable:
-        return None
-    return Undo(entry.unit, entry.node, entry.part, entry.position)

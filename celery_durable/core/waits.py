@@ -7,6 +7,7 @@ from dataclasses import replace
 from celery_durable.core import units
 from celery_durable.core.decision import (
     Branch,
+    Decided,
     Decision,
     Fork,
     Gathers,
@@ -76,18 +77,19 @@ def signalled(plan: Plan, token: Token, event: Signalled) -> Decision:
     """The payload is the node's result; or it is what a suspended step is resumed with."""
     if isinstance(plan.find(token.node), SignalNode):
         done = completed(plan, token, Succeeded(event.payload, event.started_at))
+        assert isinstance(done, Decision)
         return replace(done, consumes=event.message)
     # Who died while the parked token was only looked at did not die of the step.
     resumed = replace(token, wait=None, answer=event.payload, crashes=0)
     return Decision(token, units.same_again(plan, resumed), consumes=event.message)
 
 
-def elapsed(plan: Plan, token: Token, event: Elapsed) -> Decision:
+def elapsed(plan: Plan, token: Token, event: Elapsed) -> Decided:
     node = plan.find(token.node)
     slept = isinstance(token.wait, ForTimer)
     if slept or (isinstance(node, SignalNode) and node.goes_on_without):
         return completed(plan, token, Succeeded("null", event.started_at))
-    return failed(plan, token, Failed(event.error, event.started_at, undo=event.undo))
+    return failed(plan, token, Failed(event.error, event.started_at))
 
 
 def chosen(plan: Plan, token: Token, event: Chosen) -> Decision:

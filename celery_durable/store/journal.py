@@ -7,8 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.core.decision import Gathers, JournalRecord, Outcome
-from celery_durable.core.event import Undo
+from celery_durable.core.decision import Gathers, JournalRecord, Outcome, Undo
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.journey import Passed
 from celery_durable.core.names import compensated_by

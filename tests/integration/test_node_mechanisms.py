@@ -10,7 +10,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import End, Leave
+from celery_durable.core.decision import Decision, End, Leave
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
 from celery_durable.store import commits, signals, tokens
@@ -132,6 +132,7 @@ def committing(
     workflow = worker.registry.find("w", 1)
     assert workflow is not None
     decision = decide(workflow.plan, claim.token, event, claim.seen_at)
+    assert isinstance(decision, Decision)
     release = None if isinstance(decision.then, End | Leave) else Release("durable", None)
     return commits.commit(connection, claim, decision, release)
 

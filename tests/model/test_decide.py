@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import End, JournalRecord, Move, Outcome
-from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded, Undo
+from celery_durable.core.decision import End, JournalRecord, Move, Outcome, RollBack, Undo
+from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, compensated_by, compensation_of
 from celery_durable.core.plan import Compensator, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
+from celery_durable.core.rollback import compensate
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.units import retry_policy
@@ -87,7 +88,7 @@ class World:
             world = dataclasses.replace(self, executed=(*self.executed, token.unit))
         if step.cancel is Cancel.DURING:
             token = raised(token, step.flags)
-        return world.committed(token, dataclasses.replace(event, undo=self.next_undo(token)))
+        return world.committed(token, event)
 
     def event(self, token: Token, happening: Happening) -> Event:
         if token.flags is not Flags.NONE:
@@ -113,6 +114,9 @@ class World:
 
     def committed(self, token: Token, event: Event) -> World:
         decision = decide(self.plan, token, event, NOW)
+        if isinstance(decision, RollBack):
+            undo = decision.recorded or self.next_undo(token)
+            decision = compensate(self.plan, decision, undo)
         then = decision.then
         assert isinstance(then, Move | End), "a run of steps neither forks nor waits"
         assert decision.token == token, "the commit would not find the token as it is"

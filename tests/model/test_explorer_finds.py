@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from celery_durable.core import decide, waits
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Undo
+from celery_durable.core.decision import Undo
 from celery_durable.core.token import Token
 from celery_durable.settle import Settler
 from celery_durable.store import commits, journal, tokens

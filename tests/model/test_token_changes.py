@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import Decision, End, Fork, Leave
+from celery_durable.core.decision import Decision, End, Fork, Leave, Undo
 from celery_durable.core.event import (
     ChildEnded,
     Chosen,
@@ -33,7 +33,6 @@ from celery_durable.core.event import (
     Spawned,
     Succeeded,
     Suspended,
-    Undo,
 )
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.lifecycle import CHANGES, Place, change_of
@@ -52,6 +51,7 @@ from celery_durable.core.plan import (
     StepNode,
 )
 from celery_durable.core.retry import RetryPolicy
+from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.core.units import body
@@ -160,6 +160,12 @@ def following(decision: Decision) -> Iterator[Token]:
             )
 
 
+def decided(plan: Plan, token: Token, event: Event, undo: Undo | None) -> Decision:
+    """As the shell commits it; `undo` is what the journal says is to be undone next."""
+    found = decide(plan, token, event, NOW)
+    return found if isinstance(found, Decision) else compensate(plan, found, undo)
+
+
 @cache
 def decisions() -> tuple[Decision, ...]:
     """Every decision there is."""
@@ -173,7 +179,7 @@ def decisions() -> tuple[Decision, ...]:
             token = replace(at, flags=flags)
             for event in events(token):
                 for undo in UNDOS:
-                    decision = decide(PLAN, token, replace(event, undo=undo), NOW)
+                    decision = decided(PLAN, token, event, undo)
                     made.append(decision)
                     new = set(following(decision)) - seen
                     seen |= new
@@ -181,20 +187,20 @@ def decisions() -> tuple[Decision, ...]:
     return tuple(made)
 
 
-def decided() -> set[tuple[Place, Place]]:
+def changes() -> set[tuple[Place, Place]]:
     """The changes; a token that goes on waiting as it was has not changed."""
-    changes = {change_of(decision) for decision in decisions()}
-    return {change for change in changes if change[0] is Place.READY or change[0] != change[1]}
+    made = {change_of(decision) for decision in decisions()}
+    return {change for change in made if change[0] is Place.READY or change[0] != change[1]}
 
 
 def test_decide_makes_every_change_of_the_table_and_no_other() -> None:
-    assert decided() == {(before, after) for before in CHANGES for after in CHANGES[before]}
+    assert changes() == {(before, after) for before in CHANGES for after in CHANGES[before]}
 
 
 def test_every_node_and_every_place_is_come_to() -> None:
     found = {decision.token.node for decision in decisions()}
     assert found == {*PLAN.names, RETURNS, ROLLBACK}
-    assert {before for before, _ in decided()} == set(Place) - {Place.GONE}
+    assert {before for before, _ in changes()} == set(Place) - {Place.GONE}
 
 
 @pytest.mark.parametrize("place", sorted(set(Place) - {Place.READY, Place.GONE}))

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from celery_durable.core.event import Undo
+from celery_durable.core.decision import Undo
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import decision_of, part_of
 from celery_durable.core.plan import (

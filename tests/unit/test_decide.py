@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from celery_durable.core import units
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
 from celery_durable.core.event import Crashed, Failed
 from celery_durable.core.failure import KEPT_ATTEMPTS, FailedAttempt
@@ -22,6 +21,7 @@ from tests.unit.values import (
     at,
     attempt,
     crashed,
+    decide,
     failed,
     flagged,
     node,

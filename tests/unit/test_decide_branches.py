@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
     Branch,
     Decision,
@@ -16,8 +15,9 @@ from celery_durable.core.decision import (
     Move,
     Outcome,
     RunChange,
+    Undo,
 )
-from celery_durable.core.event import Event, Joined, Listed, Reached, Undo
+from celery_durable.core.event import Event, Joined, Listed, Reached
 from celery_durable.core.plan import Placement, Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, Token
@@ -36,9 +36,11 @@ from tests.unit.values import (
     BEGAN,
     DECLINED,
     NOW,
+    Happened,
     at,
     attempt,
     crashed,
+    decide,
     failed,
     place,
     succeeded,
@@ -207,7 +209,7 @@ def test_where_errors_are_kept_a_failed_item_is_journaled_and_fails_nothing() ->
 def test_when_no_branch_remains_the_node_completes_without_a_result_of_its_own(
     plan: Plan, token: Token, gathers: Gathers
 ) -> None:
-    decision = decide(plan, token, Joined(None, BEGAN, RESERVED), NOW)
+    decision = decide(plan, token, Happened(Joined(None, BEGAN), RESERVED), NOW)
     assert decision.then == Move(at("book"), place("book"))
     (record,) = decision.records
     assert (record.unit, record.outcome, record.result) == (
@@ -221,7 +223,7 @@ def test_when_no_branch_remains_the_node_completes_without_a_result_of_its_own(
 def test_when_a_branch_has_failed_the_completed_branches_of_the_node_are_undone_first() -> None:
     sibling = Undo("checks#stock", "checks", "stock", 1)
     fraud = Undo("checks#fraud", "checks", "fraud", 0)
-    decision = decide(PARALLEL, FORKED, Joined(DECLINED, BEGAN, fraud), NOW)
+    decision = decide(PARALLEL, FORKED, Happened(Joined(DECLINED, BEGAN), fraud), NOW)
     assert decision == Decision(
         FORKED,
         Move(
@@ -232,7 +234,7 @@ def test_when_a_branch_has_failed_the_completed_branches_of_the_node_are_undone_
         RunChange(Status.COMPENSATING, DECLINED),
     )
     assert isinstance(decision.then, Move)
-    following = decide(PARALLEL, decision.then.token, replace(succeeded(), undo=sibling), NOW)
+    following = decide(PARALLEL, decision.then.token, Happened(succeeded().event, sibling), NOW)
     assert following.then == Move(
         at("checks#stock#compensate", rollback=Status.FAILED, part="stock", position=1), Placement()
     )
@@ -245,7 +247,7 @@ def test_when_a_branch_has_failed_and_nothing_can_be_undone_the_run_fails_with_i
 
 def test_an_item_is_undone_where_its_compensator_runs_and_knows_its_place() -> None:
     undo = Undo("lines#17", "lines", None, 17)
-    then = decide(MAP, MAPPED, Joined(DECLINED, BEGAN, undo), NOW).then
+    then = decide(MAP, MAPPED, Happened(Joined(DECLINED, BEGAN), undo), NOW).then
     token = at("lines#17#compensate", rollback=Status.FAILED, position=17)
     assert then == Move(token, undo_place("pick"))
 
@@ -255,7 +257,7 @@ def test_a_branch_called_compensate_is_undone_like_any_other() -> None:
     (record,) = decide(named, branch("compensate"), succeeded(), NOW).records
     assert (record.unit, record.undoable) == ("checks#compensate", True)
     undo = Undo(record.unit, record.node, record.part, record.position)
-    then = decide(named, FORKED, Joined(DECLINED, BEGAN, undo), NOW).then
+    then = decide(named, FORKED, Happened(Joined(DECLINED, BEGAN), undo), NOW).then
     assert isinstance(then, Move)
     assert then.token.unit == "checks#compensate#compensate"
     assert then.placement == undo_place("fraud")

@@ -2,7 +2,6 @@
 
 import pytest
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
 from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.names import RETURNS
@@ -14,6 +13,7 @@ from tests.unit.values import (
     at,
     attempt,
     crashed,
+    decide,
     failed,
     flagged,
     node,

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
     Decision,
     End,
@@ -12,6 +11,7 @@ from celery_durable.core.decision import (
     Move,
     Outcome,
     RunChange,
+    Undo,
 )
 from celery_durable.core.event import (
     ChildEnded,
@@ -28,7 +28,6 @@ from celery_durable.core.event import (
     Spawned,
     Succeeded,
     Suspended,
-    Undo,
 )
 from celery_durable.core.plan import Node
 from celery_durable.core.status import Status
@@ -53,7 +52,17 @@ from tests.unit.nodes import (
     item,
     iteration,
 )
-from tests.unit.values import BEGAN, DECLINED, NOW, at, crashed, failed, undo_place
+from tests.unit.values import (
+    BEGAN,
+    DECLINED,
+    NOW,
+    Happened,
+    at,
+    crashed,
+    decide,
+    failed,
+    undo_place,
+)
 
 FLAGS = [Flags.CANCEL, Flags.CANCEL | Flags.COMPENSATE]
 WITH_UNDO = Flags.CANCEL | Flags.COMPENSATE
@@ -90,7 +99,7 @@ def test_what_waits_or_has_not_begun_ends_at_once_and_nothing_is_recorded(
     token: Token, event: Event
 ) -> None:
     token = replace(token, flags=Flags.CANCEL)
-    assert decide(EVERYTHING, token, replace(event, undo=RESERVED), NOW) == Decision(
+    assert decide(EVERYTHING, token, Happened(event, RESERVED), NOW) == Decision(
         token, End(), (), RunChange(Status.CANCELLED)
     )
 
@@ -100,7 +109,7 @@ def test_with_compensate_what_waits_or_has_not_begun_turns_back_at_once(
     token: Token, event: Event
 ) -> None:
     token = replace(token, flags=WITH_UNDO)
-    assert decide(EVERYTHING, token, replace(event, undo=RESERVED), NOW) == Decision(
+    assert decide(EVERYTHING, token, Happened(event, RESERVED), NOW) == Decision(
         token,
         Move(at("reserve#compensate", rollback=Status.CANCELLED), undo_place("reserve")),
         (),
@@ -129,8 +138,8 @@ def test_a_unit_that_suspends_under_a_cancel_is_recorded_cancelled(flags: Flags)
     assert not decision.keeps
 
 
-def child_ended(status: Status) -> ChildEnded:
-    return ChildEnded(CHILD, status, CHILD_FAILED, BEGAN, undo=RESERVED)
+def child_ended(status: Status) -> Happened:
+    return Happened(ChildEnded(CHILD, status, CHILD_FAILED, BEGAN), RESERVED)
 
 
 def test_with_compensate_a_child_that_completed_counts_and_is_undone_first() -> None:
@@ -230,7 +239,7 @@ def test_with_compensate_a_parent_undoes_its_completed_branches_once_all_have_en
         if node is CHECKS
         else Undo("lines#3", "lines", None, 3)
     )
-    decision = decide(around(node), parent, Joined(DECLINED, BEGAN, undo), NOW)
+    decision = decide(around(node), parent, Happened(Joined(DECLINED, BEGAN), undo), NOW)
     assert isinstance(decision.then, Move)
     assert decision.then.token.unit == f"{undo.unit}#compensate"
     assert decision.then.token.rollback is Status.CANCELLED
@@ -242,7 +251,7 @@ def test_with_compensate_a_parent_undoes_its_completed_branches_once_all_have_en
 def test_an_iteration_that_ends_under_a_cancel_is_the_last_whatever_until_says(
     flags: Flags,
 ) -> None:
-    event = Succeeded("1", BEGAN, None, Iteration(next_input="2"))
+    event = Succeeded("1", BEGAN, Iteration(next_input="2"))
     decision = decide(EVERYTHING, iteration(0, flags=flags), event, NOW)
     assert [r.unit for r in decision.records] == ["poll#0"]
     assert decision.run is not None

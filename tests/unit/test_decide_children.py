@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from celery_durable.core.decide import decide, may_turn_back
+from celery_durable.core.decide import decide as decide_core
 from celery_durable.core.decision import (
     Decision,
     End,
@@ -14,9 +14,11 @@ from celery_durable.core.decision import (
     Move,
     Outcome,
     Park,
+    RollBack,
     RunChange,
+    Undo,
 )
-from celery_durable.core.event import ChildEnded, Iteration, Reached, Spawned, Undo
+from celery_durable.core.event import ChildEnded, Iteration, Reached, Spawned
 from celery_durable.core.names import ROLLBACK
 from celery_durable.core.plan import ChildNode, Node, Placement
 from celery_durable.core.status import Status
@@ -39,7 +41,9 @@ from tests.unit.values import (
     BEGAN,
     DECLINED,
     NOW,
+    Happened,
     at,
+    decide,
     failed,
     flagged,
     place,
@@ -53,8 +57,8 @@ UNDOING = at("fulfil#compensate", rollback=Status.FAILED)
 SPAWNED = Spawned(CHILD, BEGAN)
 
 
-def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None) -> ChildEnded:
-    return ChildEnded(CHILD, status, CHILD_FAILED, BEGAN, of, undo)
+def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None) -> Happened:
+    return Happened(ChildEnded(CHILD, status, CHILD_FAILED, BEGAN, of), undo)
 
 
 def test_a_child_is_started_with_the_commit_that_waits_for_it() -> None:
@@ -145,7 +149,7 @@ def test_a_unit_that_could_not_start_its_child_fails_at_the_first_try() -> None:
 
 def test_a_completed_child_is_undone_when_its_parent_turns_back() -> None:
     turned = decide(
-        PARENT_PLAN, at("book"), replace(failed(may_retry=False), undo=FULFILLED), NOW
+        PARENT_PLAN, at("book"), Happened(failed(may_retry=False).event, FULFILLED), NOW
     ).then
     assert turned == Move(UNDOING, Placement())
     parked = decide(PARENT_PLAN, UNDOING, SPAWNED, NOW)
@@ -191,7 +195,7 @@ BEGINS_BACK = at(ROLLBACK, rollback=Status.CANCELLED)
 
 def test_the_token_of_a_child_that_is_to_be_undone_goes_to_what_completed_last() -> None:
     child = plan("a", around(FULFIL).nodes[0])
-    decision = decide(child, BEGINS_BACK, Reached(RESERVED), NOW)
+    decision = decide(child, BEGINS_BACK, Happened(Reached(), RESERVED), NOW)
     assert decision == Decision(
         BEGINS_BACK,
         Move(at("reserve#compensate", rollback=Status.CANCELLED), undo_place("reserve")),
@@ -204,7 +208,8 @@ def test_a_child_of_which_nothing_can_be_undone_ends_cancelled_at_once() -> None
 
 
 def test_what_is_to_be_undone_is_looked_up_where_the_way_back_begins() -> None:
-    assert may_turn_back(PARENT_PLAN, BEGINS_BACK, Reached())
+    decided = decide_core(PARENT_PLAN, BEGINS_BACK, Reached(), NOW)
+    assert decided == RollBack(BEGINS_BACK, Status.CANCELLED)
 
 
 def test_a_cancel_of_a_child_that_is_to_be_undone_changes_nothing() -> None:

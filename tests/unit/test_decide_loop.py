@@ -4,9 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from celery_durable.core.decide import decide, may_turn_back
-from celery_durable.core.decision import Decision, End, Gathers, Move, Outcome, RunChange
-from celery_durable.core.event import Iteration, Succeeded, Undo
+from celery_durable.core.decide import decide as decide_core
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    Gathers,
+    Move,
+    Outcome,
+    RollBack,
+    RunChange,
+    Undo,
+)
+from celery_durable.core.event import Iteration, Succeeded
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.plan import ChildNode, Plan
 from celery_durable.core.status import Status
@@ -14,8 +23,10 @@ from tests.unit.nodes import POLL, RESERVED, around, iteration
 from tests.unit.values import (
     BEGAN,
     NOW,
+    Happened,
     at,
     attempt,
+    decide,
     failed,
     place,
     plan,
@@ -28,8 +39,8 @@ DONE = Iteration(is_done=True)
 BROKEN = ErrorRecord("ValueError", "no", unit="poll")
 
 
-def said(of: Iteration | None, undo: Undo | None = RESERVED, result: str = "1") -> Succeeded:
-    return Succeeded(result, BEGAN, undo, of)
+def said(of: Iteration | None, undo: Undo | None = RESERVED, result: str = "1") -> Happened:
+    return Happened(Succeeded(result, BEGAN, of), undo)
 
 
 def entries(decision: Decision) -> list[tuple[str, Outcome, bool]]:
@@ -142,14 +153,23 @@ def test_an_iteration_that_fails_is_tried_again_as_itself_with_the_same_input() 
 
 def test_an_iteration_that_fails_for_good_fails_the_run_and_the_earlier_ones_are_undone() -> None:
     earlier = Undo("poll#0", "poll", None, 0)
-    decision = decide(LOOP, iteration(1), replace(failed(may_retry=False), undo=earlier), NOW)
+    decision = decide(LOOP, iteration(1), Happened(failed(may_retry=False).event, earlier), NOW)
     assert entries(decision) == [("poll#1", Outcome.FAILED, False)]
     assert decision.then == Move(
         at("poll#0#compensate", rollback=Status.FAILED, position=0), undo_place("ask")
     )
 
 
-def test_only_an_iteration_that_may_fail_its_loop_needs_to_know_what_is_to_be_undone() -> None:
-    assert may_turn_back(LOOP, iteration(2), said(Iteration()))
-    assert may_turn_back(LOOP, iteration(0), said(Iteration(error=BROKEN)))
-    assert not may_turn_back(LOOP, iteration(0), said(Iteration()))
+@pytest.mark.parametrize(
+    ("position", "of", "kind"),
+    [
+        (2, Iteration(), RollBack),
+        (0, Iteration(error=BROKEN), RollBack),
+        (0, Iteration(), Decision),
+    ],
+)
+def test_only_an_iteration_that_fails_its_loop_needs_to_know_what_is_to_be_undone(
+    position: int, of: Iteration, kind: type
+) -> None:
+    event = Succeeded("1", BEGAN, of)
+    assert isinstance(decide_core(LOOP, iteration(position), event, NOW), kind)

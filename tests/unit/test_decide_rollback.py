@@ -2,7 +2,6 @@
 
 import pytest
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
 from celery_durable.core.event import Crashed, Failed
 from celery_durable.core.status import Status
@@ -15,6 +14,7 @@ from tests.unit.values import (
     at,
     attempt,
     crashed,
+    decide,
     failed,
     flagged,
     node,

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
     Decision,
     JournalRecord,
     Move,
     Outcome,
     RunChange,
+    Undo,
 )
-from celery_durable.core.event import Chosen, Undo
+from celery_durable.core.event import Chosen
 from celery_durable.core.plan import Placement
 from celery_durable.core.status import Status
 from tests.unit.nodes import RAIL, RESERVED, around, case, choosing
@@ -18,8 +18,10 @@ from tests.unit.values import (
     BEGAN,
     DECLINED,
     NOW,
+    Happened,
     at,
     attempt,
+    decide,
     failed,
     place,
     succeeded,
@@ -74,7 +76,7 @@ def test_a_case_that_fails_is_tried_again_as_the_same_case() -> None:
 
 
 def test_a_case_that_fails_for_good_fails_the_node() -> None:
-    decision = decide(ROUTE, case("wire"), replace(failed(may_retry=False), undo=RESERVED), NOW)
+    decision = decide(ROUTE, case("wire"), Happened(failed(may_retry=False).event, RESERVED), NOW)
     assert [(r.unit, r.outcome, r.part) for r in decision.records] == [
         ("rail", Outcome.FAILED, "wire")
     ]
@@ -84,7 +86,7 @@ def test_a_case_that_fails_for_good_fails_the_node() -> None:
 
 
 def test_a_case_is_undone_by_its_own_compensator() -> None:
-    event = replace(failed(may_retry=False), undo=Undo("rail", "rail", "wire", None))
+    event = Happened(failed(may_retry=False).event, Undo("rail", "rail", "wire", None))
     then = decide(ROUTE, at("book"), event, NOW).then
     undoing = at("rail#compensate", rollback=Status.FAILED, part="wire")
     assert then == Move(undoing, undo_place("wire"))

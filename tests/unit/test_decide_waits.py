@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
     Decision,
     End,
@@ -38,8 +37,10 @@ from tests.unit.nodes import (
 from tests.unit.values import (
     BEGAN,
     NOW,
+    Happened,
     at,
     attempt,
+    decide,
     failed,
     place,
     plan,
@@ -77,7 +78,7 @@ def test_a_signal_is_consumed_and_its_payload_is_the_result(token: Token) -> Non
 
 
 def test_a_signal_that_does_not_come_in_time_fails_the_node() -> None:
-    decision = decide(SIGNAL, AWAITING, replace(ELAPSED, undo=RESERVED), NOW)
+    decision = decide(SIGNAL, AWAITING, Happened(ELAPSED, RESERVED), NOW)
     assert [(r.unit, r.outcome, r.error) for r in decision.records] == [
         ("signoff", Outcome.FAILED, TOO_LATE)
     ]

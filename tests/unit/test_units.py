@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import pytest
 
 from celery_durable.core import units
-from celery_durable.core.decision import JournalRecord, Move, Outcome
-from celery_durable.core.event import Undo
+from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
+from celery_durable.core.event import Failed, Succeeded
 from celery_durable.core.plan import ChildNode, Node, Placement
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForSignal, Token
@@ -25,13 +25,12 @@ from tests.unit.nodes import (
 )
 from tests.unit.values import (
     BEGAN,
+    DECLINED,
     RETRY,
     UNDO_RETRY,
     at,
     attempt,
-    failed,
     place,
-    succeeded,
     undo_place,
 )
 
@@ -160,25 +159,25 @@ def test_every_node_is_between_steps_until_it_calls_one() -> None:
 
 def test_a_compensation_is_undone_by_nothing() -> None:
     token = at("reserve#compensate", rollback=Status.FAILED)
-    record = units.record(EVERYTHING, token, succeeded(), Outcome.COMPLETED)
+    record = units.record(EVERYTHING, token, Succeeded("1", BEGAN), Outcome.COMPLETED)
     assert not record.undoable
-    assert units.undo_of(record) is None
+    assert record.undo is None
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])
 def test_only_what_completed_can_be_undone(outcome: Outcome) -> None:
-    record = units.record(EVERYTHING, at("reserve"), failed(), outcome)
-    assert (record.undoable, units.undo_of(record)) == (False, None)
+    record = units.record(EVERYTHING, at("reserve"), Failed(DECLINED, BEGAN), outcome)
+    assert (record.undoable, record.undo) == (False, None)
 
 
 def test_a_cancelled_unit_keeps_no_result() -> None:
-    record = units.record(EVERYTHING, at("reserve"), succeeded("5"), Outcome.CANCELLED)
+    record = units.record(EVERYTHING, at("reserve"), Succeeded("5", BEGAN), Outcome.CANCELLED)
     assert record == JournalRecord("reserve", "reserve", Outcome.CANCELLED, 1, BEGAN)
 
 
 def test_what_was_recorded_says_how_it_is_undone() -> None:
-    record = units.record(EVERYTHING, item(17), succeeded(), Outcome.COMPLETED)
-    assert units.undo_of(record) == Undo("lines#17", "lines", None, 17)
+    record = units.record(EVERYTHING, item(17), Succeeded("1", BEGAN), Outcome.COMPLETED)
+    assert record.undo == Undo("lines#17", "lines", None, 17)
 
 
 def test_the_next_iteration_waits_as_long_as_its_loop_says() -> None:

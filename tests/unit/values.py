@@ -7,11 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable.core.claim import Claim, RunFacts
-from celery_durable.core.event import Crashed, Failed, Flagged, Succeeded, Undo
+from celery_durable.core.decide import decide as decide_core
+from celery_durable.core.decision import Decision, Undo
+from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Compensator, Node, Placement, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
+from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.store import codec
@@ -55,25 +58,42 @@ def at(unit: str, **changes: Any) -> Token:
     return Token(TOKEN_ID, RUN_ID, node=name, unit=unit, **changes)
 
 
+@dataclass(frozen=True)
+class Happened:
+    """An event, and what the journal says is to be undone next."""
+
+    event: Event
+    undo: Undo | None = None
+
+
 def undo_of(step: str | None) -> Undo | None:
     """What the shell says is to be undone next, of a step's unit."""
     return None if step is None else Undo(step, step)
 
 
-def succeeded(result: str | None = "1", undo: str | None = None) -> Succeeded:
-    return Succeeded(result, BEGAN, undo_of(undo))
+def succeeded(result: str | None = "1", undo: str | None = None) -> Happened:
+    return Happened(Succeeded(result, BEGAN), undo_of(undo))
 
 
-def failed(undo: str | None = None, **changes: Any) -> Failed:
-    return Failed(DECLINED, BEGAN, undo=undo_of(undo), **changes)
+def failed(undo: str | None = None, **changes: Any) -> Happened:
+    return Happened(Failed(DECLINED, BEGAN, **changes), undo_of(undo))
 
 
-def crashed(undo: str | None = None) -> Crashed:
-    return Crashed(LOST, BEGAN, undo_of(undo))
+def crashed(undo: str | None = None) -> Happened:
+    return Happened(Crashed(LOST, BEGAN), undo_of(undo))
 
 
-def flagged(undo: str | None = None, due_in: float = 0.0) -> Flagged:
-    return Flagged(due_in, undo_of(undo))
+def flagged(undo: str | None = None, due_in: float = 0.0) -> Happened:
+    return Happened(Flagged(due_in), undo_of(undo))
+
+
+def decide(plan: Plan, token: Token, what: Happened | Event, now: datetime) -> Decision:
+    """What becomes of the token, as the shell commits it."""
+    happened = what if isinstance(what, Happened) else Happened(what)
+    decided = decide_core(plan, token, happened.event, now)
+    if isinstance(decided, Decision):
+        return decided
+    return compensate(plan, decided, decided.recorded or happened.undo)
 
 
 def attempt(number: int, began_at: datetime = BEGAN) -> FailedAttempt:
