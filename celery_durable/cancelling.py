@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from celery_durable.core.decide import decide
-from celery_durable.core.decision import Decision, End, JournalRecord, Leave
+from celery_durable.core.decision import End, JournalRecord, Leave, RollBack
 from celery_durable.core.event import ChildEnded, Event, Flagged
 from celery_durable.core.plan import Plan
+from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForChild
 from celery_durable.store import cancelling, inbox
 from celery_durable.store.cancelling import Announced, Idle
@@ -147,11 +148,15 @@ class _Cancel:
 
 
 def records_of(idle: Sequence[Idle], then: type[End | Leave]) -> list[tuple[UUID, JournalRecord]]:
-    """What is written of tokens that end: `decide` says it, and that they do."""
+    """What is written of tokens that end: `decide` says it, and that they do.
+
+    A run that is compensated is idle here only where nothing of it is to be undone.
+    """
     entries = []
     for one in idle:
         decision = decide(NO_PLAN, one.token, event_of(one), one.now)
-        assert isinstance(decision, Decision), one
+        if isinstance(decision, RollBack):
+            decision = compensate(NO_PLAN, decision, undo=None)
         assert isinstance(decision.then, then), one
         entries += [(one.token.run_id, entry) for entry in decision.records]
     return entries

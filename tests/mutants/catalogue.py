@@ -22,7 +22,6 @@ RECOVERY = "celery_durable.recovery"
 RELAY = "celery_durable.relay"
 CLIENT = "celery_durable.client"
 KNOWLEDGE = "celery_durable.knowledge"
-DECIDE = "celery_durable.core.decide"
 FAILURES = "celery_durable.workflow.failures"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commits"
@@ -570,9 +569,10 @@ AT_THE_DOOR = (
         name="undo-is-looked-up-when-needed",
         promise="P11",
         takes_out="leaving the journal alone while all goes well",
-        at=f"{DECIDE}:may_turn_back",
-        old="or _may_fail(plan, token, event)",
-        new="or True",
+        at=f"{SETTLE}:Settler._compensating",
+        old="isinstance(decided, Decision)",
+        new="(journal.next_undo(connection, turn.claim.token) or True) and "
+        "isinstance(decided, Decision)",
         tests=(
             f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",
             f"{NODES_COST}::test_an_iteration_costs_the_same_however_many_there_were[100]",

@@ -7,7 +7,7 @@ import pytest
 
 from celery_durable.core import units
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
-from celery_durable.core.event import Crashed, Failed
+from celery_durable.core.event import Failed
 from celery_durable.core.failure import KEPT_ATTEMPTS, FailedAttempt
 from celery_durable.core.names import RETURNS
 from celery_durable.core.plan import Placement
@@ -18,6 +18,7 @@ from tests.unit.values import (
     DECLINED,
     LOST,
     NOW,
+    Happened,
     at,
     attempt,
     crashed,
@@ -180,7 +181,7 @@ def test_max_elapsed_ends_attempts_that_do_not_count_too() -> None:
     [failed(may_retry=False), failed(may_retry=False, delay=1.0, counts=False), crashed()],
     ids=["gives up", "gives up uncounted", "workers died"],
 )
-def test_a_final_failure_with_nothing_to_undo_ends_the_run_failed(event: Failed | Crashed) -> None:
+def test_a_final_failure_with_nothing_to_undo_ends_the_run_failed(event: Happened) -> None:
     token = at("b", attempt=2, failures=(attempt(1),))
     record = JournalRecord(
         "b", "b", Outcome.FAILED, 2, BEGAN, error=event.error, failures=(attempt(1),)
@@ -193,7 +194,7 @@ def test_a_final_failure_with_nothing_to_undo_ends_the_run_failed(event: Failed 
 @pytest.mark.parametrize(
     "event", [failed(may_retry=False, undo="b"), crashed("b")], ids=["gives up", "workers died"]
 )
-def test_a_final_failure_turns_back_to_what_is_to_be_undone(event: Failed | Crashed) -> None:
+def test_a_final_failure_turns_back_to_what_is_to_be_undone(event: Happened) -> None:
     token = at("c", attempt=2, crashes=1, failures=(attempt(1),))
     decision = decide(ABC, token, event, NOW)
     assert decision.then == Move(at("b#compensate", rollback=Status.FAILED), undo_place("b"))

@@ -3,13 +3,13 @@
 import pytest
 
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
-from celery_durable.core.event import Crashed, Event, Failed
 from celery_durable.core.names import RETURNS
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from tests.unit.values import (
     BEGAN,
     NOW,
+    Happened,
     at,
     attempt,
     crashed,
@@ -63,7 +63,7 @@ def test_a_unit_that_was_executed_is_recorded_cancelled_and_its_result_dropped(u
 
 @pytest.mark.parametrize("event", FAILURES)
 def test_a_unit_that_failed_under_a_cancel_is_recorded_failed_and_not_tried_again(
-    event: Failed | Crashed,
+    event: Happened,
 ) -> None:
     decision = decide(PLAN, cancelled("b"), event, NOW)
     assert decision.then == End()
@@ -99,7 +99,7 @@ def test_with_compensate_and_nothing_to_undo_the_run_ends_cancelled() -> None:
 
 @pytest.mark.parametrize("event", FAILURES)
 def test_with_compensate_a_failure_is_not_tried_again_and_what_was_before_is_undone(
-    event: Failed | Crashed,
+    event: Happened,
 ) -> None:
     decision = decide(PLAN, cancelled_with_undo("c"), event, NOW)
     assert decision.then == Move(undoing("a"), undo_place("a"))
@@ -122,7 +122,7 @@ def test_a_cancel_while_the_last_node_is_executed_still_cancels() -> None:
 
 
 @pytest.mark.parametrize("event", [succeeded("5", undo="c"), flagged("c")])
-def test_a_cancel_drops_what_returns_made(event: Event) -> None:
+def test_a_cancel_drops_what_returns_made(event: Happened) -> None:
     without = decide(PLAN, cancelled(RETURNS), event, NOW)
     assert without == Decision(cancelled(RETURNS), End(), (), RunChange(Status.CANCELLED))
     with_undo = decide(PLAN, cancelled_with_undo(RETURNS), event, NOW)
@@ -132,7 +132,7 @@ def test_a_cancel_drops_what_returns_made(event: Event) -> None:
 
 
 @pytest.mark.parametrize("event", [succeeded(undo="a"), failed(undo="a"), flagged("a")])
-def test_the_flags_are_lowered_on_the_way_back(event: Event) -> None:
+def test_the_flags_are_lowered_on_the_way_back(event: Happened) -> None:
     then = decide(PLAN, cancelled_with_undo("b"), event, NOW).then
     assert isinstance(then, Move)
     assert then.token.flags is Flags.NONE

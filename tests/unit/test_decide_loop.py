@@ -163,7 +163,7 @@ def test_an_iteration_that_fails_for_good_fails_the_run_and_the_earlier_ones_are
 @pytest.mark.parametrize(
     ("position", "of", "kind"),
     [
-        (2, Iteration(), RollBack),
+        (2, Iteration(), Decision),
         (0, Iteration(error=BROKEN), RollBack),
         (0, Iteration(), Decision),
     ],

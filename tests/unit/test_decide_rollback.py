@@ -3,7 +3,6 @@
 import pytest
 
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
-from celery_durable.core.event import Crashed, Failed
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from tests.unit.values import (
@@ -11,6 +10,7 @@ from tests.unit.values import (
     DECLINED,
     NOW,
     UNDO_RETRY,
+    Happened,
     at,
     attempt,
     crashed,
@@ -74,7 +74,7 @@ def test_a_failing_undo_is_tried_again_under_its_own_policy_and_placement() -> N
 
 @pytest.mark.parametrize("event", FINAL)
 def test_an_undo_that_fails_for_good_is_journaled_and_the_others_still_run(
-    event: Failed | Crashed,
+    event: Happened,
 ) -> None:
     decision = decide(PLAN, undoing("c", attempt=UNDO_RETRY.max_attempts), event, NOW)
     assert [(r.unit, r.outcome, r.error) for r in decision.records] == [

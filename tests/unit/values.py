@@ -65,6 +65,12 @@ class Happened:
     event: Event
     undo: Undo | None = None
 
+    @property
+    def error(self) -> ErrorRecord:
+        """What a unit has failed with."""
+        assert isinstance(self.event, Failed | Crashed)
+        return self.event.error
+
 
 def undo_of(step: str | None) -> Undo | None:
     """What the shell says is to be undone next, of a step's unit."""
