@@ -31,6 +31,8 @@ from tests.chaos.load import Cancelled, Started
 TRANSACTIONAL = ("book", f"book{UNDO}")
 KILLS = ("kill child", "kill worker")
 CUTS = (CUT_ALL, CUT_SOME, CUT_LOCKS, FAST, IMMEDIATE)
+BLINDS = ("kill relay", "stop relay")
+"""What leaves one worker to look for the dead: when that is killed meanwhile, nobody does."""
 
 RENEWED_EVERY = TTL / 3
 
@@ -206,11 +208,12 @@ def _lost(evidence: Evidence) -> Iterator[Breach]:
 def noticed(evidence: Evidence) -> list[float]:
     """Seconds from a SIGKILL to the moment in which its worker is known to be dead.
 
-    Where Postgres was well at the time: a broker has no part in it, and there are two that look.
+    Where Postgres and the relay were well at the time. A broker has no part in it; and there are
+    two that look, the relay and one worker.
     """
     found: list[float] = []
     for strike in evidence.strikes:
-        if strike.kind in KILLS and is_alone(strike, evidence.strikes, CUTS):
+        if strike.kind in KILLS and is_alone(strike, evidence.strikes, (*CUTS, *BLINDS)):
             for victim in strike.killed:
                 ended = [at for pid, at in evidence.deaths if pid == victim and at >= strike.began]
                 found += [min(ended) - strike.began] if ended else []

@@ -246,6 +246,9 @@ def test_deaths_are_noticed_by_their_locks_and_not_by_the_ttl() -> None:
     assert found(died(late))[0].startswith("1 of 1 deaths were noticed late")
     assert any("a death was noticed after" in told for told in found(died(*[soon] * 9, never)))
     assert found(died(never, also=[Strike("cut locks", 1, 1)])) == []
+    # The relay is away when the one worker is killed that looks as well.
+    assert found(died(late, also=[Strike("stop relay", -3, 1)])) == []
+    assert found(died(late, also=[Strike("stop worker", -3, 1)])) != []
 
 
 @pytest.mark.parametrize("strike", NOT_EXPLAINING)
