@@ -25,6 +25,7 @@ from celery_durable.checks import (
     text,
     whole,
 )
+from celery_durable.core.child import NewRun
 from celery_durable.core.names import HIGHEST_VERSION
 from celery_durable.core.plan import Outline
 from celery_durable.core.status import FINISHED
@@ -36,7 +37,6 @@ from celery_durable.store import codec, inbox, runs, signals, views
 from celery_durable.store.connection import Connection, joined
 from celery_durable.store.database import Database
 from celery_durable.store.notify import Notifier
-from celery_durable.store.runs import NewRun
 from celery_durable.store.signals import Delivery
 from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow

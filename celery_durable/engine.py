@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from types import EllipsisType
 from uuid import UUID, uuid4
 
 from celery_durable import interrupts
 from celery_durable.cancelling import apply_commands
+from celery_durable.core.child import Child, ReopenedRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Flagged
 from celery_durable.core.names import compensated_by
@@ -36,13 +36,11 @@ from celery_durable.settle import (
     PUT_BACK_FIRST,
     PUT_BACK_MAXIMUM,
     Budget,
-    ChildRefused,
     Settler,
     Turn,
     wait_after,
 )
 from celery_durable.store import codec, journal, origin, runs, tokens, workers
-from celery_durable.store.connection import Connection
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
 from celery_durable.store.patience import Patience
@@ -374,12 +372,10 @@ class Engine:
     def _encode(self, value: object, what: str) -> str:
         return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
 
-    def _spawn(
-        self, claim: Claim, child: ChildNode, input: str | None
-    ) -> tuple[UUID, Callable[[Connection], None]]:
-        """A child run, and what starts it beside the commit that waits for it (or undoes it)."""
+    def _spawn(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
+        """A child run that is to start; in a rollback the one that is to be undone."""
         if claim.token.rollback is not None:
-            return self._undo_child(claim)
+            return self._reopened(claim)
         run = claim.run
         outline = self._patience.until_answered(
             lambda: self._launcher.outline(child.workflow, child.version)
@@ -388,23 +384,12 @@ class Engine:
         if parent.depth >= self._settings.max_depth:
             raise TooDeep(child.workflow, parent.depth + 1, self._settings.max_depth)
         given = Given(priority=run.priority, parent=parent)
-        new = self._launcher.new_child(outline, run.input if input is None else input, given)
+        return self._launcher.new_child(outline, run.input if input is None else input, given)
 
-        def start(connection: Connection) -> None:
-            if not runs.start(connection, [new], 0.0):
-                raise ChildRefused
-
-        return new.id, start
-
-    def _undo_child(self, claim: Claim) -> tuple[UUID, Callable[[Connection], None]]:
+    def _reopened(self, claim: Claim) -> ReopenedRun:
         unit = compensated_by(claim.token.unit)
         child = self._patience.ask(
             lambda connection: journal.child_of(connection, claim.run.id, unit)
         )
         assert child is not None, claim.token
-        return child, partial(
-            runs.roll_back,
-            run_id=child,
-            parent_token=claim.token.id,
-            queue=self._settings.queue,
-        )
+        return ReopenedRun(child, uuid4(), uuid4(), self._settings.queue)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+from celery_durable.core.child import NewRun, Parent
 from celery_durable.core.claim import RunFacts
 from celery_durable.core.plan import Outline
 from celery_durable.errors import UnknownWorkflow
@@ -13,7 +14,6 @@ from celery_durable.ids import uuid7
 from celery_durable.settings import Settings
 from celery_durable.store import codec, definitions
 from celery_durable.store.database import Database
-from celery_durable.store.runs import NewRun, Parent
 from celery_durable.workflow.builder import checked_input
 from celery_durable.workflow.registry import Registry
 

@@ -27,15 +27,16 @@ from celery_durable.core.decision import (
     Park,
     Then,
 )
-from celery_durable.core.event import Crashed, Event, Failed
+from celery_durable.core.event import Crashed, Event, Failed, Spawned
 from celery_durable.core.plan import Placement
 from celery_durable.core.rollback import compensate
-from celery_durable.core.token import Flags, ForChild, ForSignal
+from celery_durable.core.token import Flags, ForSignal
 from celery_durable.errors import GiveUp, PayloadError
 from celery_durable.settings import Settings
 from celery_durable.store import commits, journal, orphans, tokens
 from celery_durable.store.commits import (
     AlreadyCommitted,
+    ChildRefused,
     Committed,
     FlagRaised,
     Recorded,
@@ -58,10 +59,6 @@ maximum.
 """
 
 T = TypeVar("T")
-
-
-class ChildRefused(Exception):
-    """A child cannot be started: the run that its tree began with has been cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +152,10 @@ class Settler:
         return self.after(turn, execution, written)
 
     def _written(self, turn: Turn, execution: Execution, patience: Patience) -> Written:
-        beside = execution.beside
-
         def write(connection: Connection) -> Written | None:
             return self.write(connection, turn, execution.event)
 
-        def write_both(connection: Connection) -> Written | None:
-            written = write(connection)
-            if written and beside and isinstance(written.outcome, Committed) and starts(written):
-                beside(connection)
-            return written
-
-        written = patience.ask(write_both if beside else write, together=beside is not None)
+        written = patience.ask(write, together=isinstance(execution.event, Spawned))
         assert written is not None
         return written
 
@@ -352,12 +341,6 @@ class Settler:
 def wait_after(claim: Claim, first: float, maximum: float) -> float:
     """Twice the seconds that the token has waited last, from `first` to `maximum`."""
     return min(max(2 * claim.waited, first), maximum)
-
-
-def starts(written: Written) -> bool:
-    """Whether what was committed waits for a child."""
-    then = written.decision.then
-    return isinstance(then, Park) and isinstance(then.token.wait, ForChild)
 
 
 def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from celery_durable.core.child import Child
 from celery_durable.core.failure import ErrorRecord, FailedAttempt
 from celery_durable.core.plan import Placement
 from celery_durable.core.status import Status
@@ -146,7 +147,8 @@ Then = Move | Park | Fork | Leave | End
 class Decision:
     """`token` as the commit must still find it, what becomes of it, and what is recorded beside.
 
-    `consumes` is the row of the inbox that is used up; without it nothing may be written.
+    `consumes` is the row of the inbox that is used up; without it nothing may be written. `starts`
+    is the child that begins with it.
     """
 
     token: Token
@@ -154,6 +156,7 @@ class Decision:
     records: tuple[JournalRecord, ...] = ()
     run: RunChange | None = None
     consumes: int | None = None
+    starts: Child | None = None
 
     @property
     def keeps(self) -> bool:

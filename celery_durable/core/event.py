@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from celery_durable.core.child import Child
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.status import Status
 
@@ -125,9 +126,9 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A child run is ready to start, or on the way back to be undone, together with the commit."""
+    """A child run is ready to start, or in a rollback to be undone, together with the commit."""
 
-    child: UUID
+    child: Child
     started_at: datetime
 
 

@@ -57,7 +57,8 @@ def begin_to_wait(
             waiting = replace(token, wait=ForTimer())
             return _park(plan, waiting, max(event.seconds, 0.0), held=token)
         case Spawned():
-            return _park(plan, replace(token, wait=ForChild(event.child)), None, held=token)
+            parked = _park(plan, replace(token, wait=ForChild(event.child.id)), None, held=token)
+            return replace(parked, starts=event.child)
         case Reached():
             node = plan.find(token.node)
             if isinstance(node, ParallelNode):

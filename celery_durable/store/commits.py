@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from celery_durable.core.child import NewRun, ReopenedRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import (
     Decision,
@@ -25,7 +26,7 @@ from celery_durable.core.decision import (
     Leave,
 )
 from celery_durable.core.token import Flags
-from celery_durable.store import gates, sql
+from celery_durable.store import gates, runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import (
     AlreadyRecorded,
@@ -84,6 +85,10 @@ class Refused:
     """Nothing is written: the claim is no longer ours."""
 
 
+class ChildRefused(Exception):
+    """A child cannot be started: the run that its tree began with has been cancelled."""
+
+
 Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Recorded | Refused
 
 
@@ -94,6 +99,9 @@ def commit(
 
     Without a `release` a token that moves stays claimed: the worker goes straight on. With one, the
     hint that will bring the token back is written in the same statement.
+
+    A child is started or reopened by a statement of its own: both must be one transaction. Raises
+    `ChildRefused` where its tree has been cancelled; then nothing of either may be committed.
     """
     statement = _commit(shape_of(claim, decision, release))
     try:
@@ -101,8 +109,20 @@ def commit(
     except AlreadyRecorded:
         return Recorded()
     if row is not None:
+        _start(connection, decision)
         return Committed(row["now"], bool(row["draining"]), row["has_commands"])
     return _why_not(claim, decision, read(connection, decision.token.id))
+
+
+def _start(connection: Connection, decision: Decision) -> None:
+    match decision.starts:
+        case NewRun() as new:
+            if not runs.start(connection, [new], 0.0):
+                raise ChildRefused
+        case ReopenedRun() as child:
+            runs.reopen(connection, child, decision.token.id)
+        case None:
+            pass
 
 
 def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Outcome:

@@ -3,58 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from celery_durable.core.child import NewRun, ReopenedRun
 from celery_durable.core.names import ROLLBACK
 from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import hint_of, insert_hints
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """Who starts a child: its token, its run, and the run that the whole tree began with.
-
-    `depth` counts the runs above the parent.
-    """
-
-    token_id: UUID
-    run_id: UUID
-    root_run_id: UUID
-    depth: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run that shall start. `input` is JSON text."""
-
-    id: UUID
-    token_id: UUID
-    fence: UUID
-    workflow: str
-    version: int
-    first_node: str
-    first_unit: str
-    queue: str
-    input: str
-    first_position: int | None = None
-    time_limit: float | None = None
-    key: str | None = None
-    priority: int | None = None
-    token_priority: int | None = None
-    tags: Mapping[str, str] | None = None
-    parent: Parent | None = None
-
 
 _recordset: Any = (
     sa.func.json_to_recordset(sql.json("runs"))
@@ -302,7 +266,7 @@ _back = (
     .cte("back")
 )
 
-_ROLL_BACK = Statement(
+_REOPEN = Statement(
     sa.select(_reopened.c.id).add_cte(
         insert_hints(
             sa.select(*hint_of(_back, _reopened.c.workflow)).join_from(
@@ -313,16 +277,16 @@ _ROLL_BACK = Statement(
 )
 
 
-def roll_back(connection: Connection, run_id: UUID, parent_token: UUID, queue: str) -> None:
-    """Have a completed child undone: it gets a token again, which walks back.
+def reopen(connection: Connection, run: ReopenedRun, parent_token: UUID) -> None:
+    """Have a completed child undone: it gets a token again, which is rolled back.
 
     Whoever asks must park for it in the same transaction.
     """
     parameters = {
-        "run_id": run_id,
+        "run_id": run.id,
         "parent_token": parent_token,
-        "token_id": uuid4(),
-        "fence": uuid4(),
-        "queue": queue,
+        "token_id": run.token_id,
+        "fence": run.fence,
+        "queue": run.queue,
     }
-    connection.rows(_ROLL_BACK, parameters)
+    connection.rows(_REOPEN, parameters)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
-from uuid import UUID
 
 from celery_durable import interrupts
 from celery_durable.core import units
+from celery_durable.core.child import Child
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
     Event,
@@ -41,14 +41,13 @@ from celery_durable.workflow.suspend import suspension
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What happened, the exception behind it for the log, and what is written with the commit.
+    """What happened, and the exception behind it for the log.
 
     `input` is JSON text of what `map_input` made for a loop's first iteration: the token keeps it.
     """
 
     event: Event
     exception: BaseException | None = None
-    beside: Callable[[Any], None] | None = None
     input: str | None = None
 
 
@@ -61,10 +60,10 @@ class _NotTheStep(Exception):
 
 
 class Spawn(Protocol):
-    """How a child run is made ready: its id, and what writes it beside the parent's commit."""
+    """How a child run is made ready to start, or in a rollback to be undone."""
 
-    def __call__(self, claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
-        """`input` is JSON text; None is the parent run's. On the way back: to undo the child."""
+    def __call__(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
+        """`input` is JSON text; None is the parent run's."""
         ...
 
 
@@ -183,8 +182,7 @@ def _spawned(
             text = given = _first_input(workflow, claim, context, shell)
         elif (make := workflow.functions(claim.token.node).map_input) is not None:
             text = shell.encode(call(make, context), f"the input of {child.workflow}")
-    child_id, beside = shell.spawn(claim, child, text)
-    return Execution(Spawned(child_id, claim.seen_at), beside=beside, input=given)
+    return Execution(Spawned(shell.spawn(claim, child, text), claim.seen_at), input=given)
 
 
 def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> str | None:

@@ -178,7 +178,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "postpone": (due._POSTPONE, {"outbox_id": 1, "last_error": "", "delay": timedelta(1)}),
     "begin": (runs._BEGIN, OF_RUN),
     "undo a child": (
-        runs._ROLL_BACK,
+        runs._REOPEN,
         {**OF_RUN, "parent_token": ID, "token_id": ID, "fence": ID, "queue": "durable"},
     ),
     "is scheduled": (runs._IS_SCHEDULED, {"workflow": "w1", "schedule": "nightly"}),

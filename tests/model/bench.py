@@ -18,7 +18,7 @@ from celery_durable.client import Client
 from celery_durable.engine import Engine
 from celery_durable.liveness import Liveness
 from celery_durable.recovery import recover
-from celery_durable.store import orphans, runs
+from celery_durable.store import orphans
 from tests.integration.driving import Define, make_durable
 from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
 from tests.model.laws import Plans
@@ -290,7 +290,6 @@ def modelled() -> Iterator[None]:
         patch.object(launching, "uuid4", new_id),
         patch.object(launching, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
-        patch.object(runs, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
     ):
         yield

@@ -47,6 +47,7 @@ from tests.unit.nodes import (
     MAPPED,
     RESERVED,
     SLEEPING,
+    STARTED,
     WITH_CHILD,
     branch,
     case,
@@ -181,7 +182,7 @@ EVENTS: dict[str, tuple[Event, ...]] = {
     "Slept": (Slept(60.0, BEGAN), Slept(-60.0, BEGAN)),
     "Chosen": (Chosen('"wire"', "wire", BEGAN), Chosen("0", None, BEGAN)),
     "Listed": (Listed(("1", "2", "3"), BEGAN), Listed((), BEGAN)),
-    "Spawned": (Spawned(CHILD, BEGAN),),
+    "Spawned": (Spawned(STARTED, BEGAN),),
     "ChildEnded": tuple(
         ChildEnded(CHILD, status, ERROR, BEGAN)
         for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)

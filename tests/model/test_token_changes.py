@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 
+from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, Fork, Leave, Undo
 from celery_durable.core.event import (
@@ -107,7 +108,7 @@ def _executed(token: Token) -> Iterator[Event]:
     yield from (Failed(ERROR, NOW), Failed(ERROR, NOW, may_retry=False), Crashed(ERROR, NOW))
     match body(PLAN, token):
         case ChildNode():
-            yield Spawned(CHILD, NOW)
+            yield Spawned(ReopenedRun(CHILD, CHILD, CHILD, "durable"), NOW)
         case StepNode():
             yield Succeeded("1", NOW, iteration=_iteration(node, is_done=False))
             yield Succeeded("1", NOW, iteration=_iteration(node, is_done=True))

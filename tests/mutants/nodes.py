@@ -165,7 +165,7 @@ ONE_AFTER_THE_OTHER = (
         promise="P1",
         takes_out="the transaction that a child's start and its parent's wait share",
         at="celery_durable.settle:Settler._written",
-        old="together=beside is not None",
+        old="together=isinstance(execution.event, Spawned)",
         new="together=False",
         tests=(
             (

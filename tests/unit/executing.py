@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable import Context, Durable, RetryPolicy
+from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed
 from celery_durable.core.plan import ChildNode
@@ -28,9 +29,9 @@ class TooSlow(Exception):
     """What a pool raises in a handler whose time limit has passed."""
 
 
-def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Callable[[Any], None]]:
-    """Starts nothing; what is called beside the commit appends what it would have started."""
-    return CHILD, lambda started: started.append((child.workflow, input))
+def spawn(claim: Claim, child: ChildNode, input: str | None) -> NewRun:
+    """A run of the child's workflow."""
+    return NewRun(CHILD, CHILD, CHILD, child.workflow, 1, "a", "a", "durable", input or "")
 
 
 class ToldToExit(BaseException):

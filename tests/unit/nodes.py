@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decision import Undo
 from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import decision_of, part_of
@@ -24,6 +25,9 @@ from tests.unit.values import RETRY, at, node, plan
 
 PARENT = UUID("01900000-0000-7000-8000-00000000000a")
 CHILD = UUID("01900000-0000-7000-8000-00000000000c")
+
+STARTED = ReopenedRun(CHILD, PARENT, PARENT, "durable")
+"""A child to be started; which of the two kinds it is makes no difference to what is decided."""
 
 CHILD_FAILED = ErrorRecord("ChildFailed", "the child run is failed")
 TOO_LATE = ErrorRecord("SignalTimeout", "the signal did not come in time")

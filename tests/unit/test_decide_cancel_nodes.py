@@ -43,6 +43,7 @@ from tests.unit.nodes import (
     MAPPED,
     RESERVED,
     SLEEPING,
+    STARTED,
     TOO_LATE,
     WITH_CHILD,
     around,
@@ -89,7 +90,7 @@ NOT_EXECUTED = [
     pytest.param(FORKED, Joined(None, BEGAN), id="the branches have ended"),
     pytest.param(FORKED, Joined(DECLINED, BEGAN), id="a branch has failed"),
     pytest.param(MAPPED, Joined(None, BEGAN), id="the items have ended"),
-    pytest.param(at("fulfil"), Spawned(CHILD, BEGAN), id="is to start a child"),
+    pytest.param(at("fulfil"), Spawned(STARTED, BEGAN), id="is to start a child"),
     pytest.param(iteration(1), Flagged(), id="is between iterations"),
 ]
 
@@ -124,8 +125,8 @@ def test_a_signal_that_meets_a_cancel_is_not_consumed() -> None:
 
 @pytest.mark.parametrize("flags", FLAGS)
 def test_a_child_that_is_ready_when_a_cancel_comes_is_not_waited_for(flags: Flags) -> None:
-    then = decide(EVERYTHING, at("fulfil", flags=flags), Spawned(CHILD, BEGAN), NOW).then
-    assert then == End()
+    decision = decide(EVERYTHING, at("fulfil", flags=flags), Spawned(STARTED, BEGAN), NOW)
+    assert (decision.then, decision.starts) == (End(), None)
 
 
 @pytest.mark.parametrize("flags", FLAGS)

@@ -31,6 +31,7 @@ from tests.unit.nodes import (
     POLL,
     RAIL,
     RESERVED,
+    STARTED,
     WITH_CHILD,
     around,
     branch,
@@ -54,7 +55,7 @@ from tests.unit.values import (
 PARENT_PLAN = around(FULFIL)
 FULFILLED = Undo("fulfil", "fulfil")
 UNDOING = at("fulfil#compensate", rollback=Status.FAILED)
-SPAWNED = Spawned(CHILD, BEGAN)
+SPAWNED = Spawned(STARTED, BEGAN)
 
 
 def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None) -> Happened:
@@ -63,7 +64,9 @@ def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None)
 
 def test_a_child_is_started_with_the_commit_that_waits_for_it() -> None:
     decision = decide(PARENT_PLAN, at("fulfil"), SPAWNED, NOW)
-    assert decision == Decision(at("fulfil"), Park(WITH_CHILD, Placement(), timeout=None))
+    assert decision == Decision(
+        at("fulfil"), Park(WITH_CHILD, Placement(), timeout=None), starts=STARTED
+    )
 
 
 def test_a_child_that_completed_is_recorded_and_its_result_stays_where_it_is() -> None:
@@ -154,7 +157,7 @@ def test_a_completed_child_is_undone_when_its_parent_turns_back() -> None:
     assert turned == Move(UNDOING, Placement())
     parked = decide(PARENT_PLAN, UNDOING, SPAWNED, NOW)
     waiting = replace(UNDOING, wait=ForChild(CHILD))
-    assert parked == Decision(UNDOING, Park(waiting, Placement(), timeout=None))
+    assert parked == Decision(UNDOING, Park(waiting, Placement(), timeout=None), starts=STARTED)
 
 
 UNDOING_CHILD = replace(UNDOING, wait=ForChild(CHILD))

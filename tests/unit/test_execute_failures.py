@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -18,6 +17,7 @@ from celery_durable import (
     Suspend,
     Workflow,
 )
+from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Failed, Listed, Slept, Succeeded
 from celery_durable.core.plan import ChildNode
@@ -76,7 +76,6 @@ def test_what_a_function_between_steps_raises_fails_its_unit_which_is_tried_once
     assert execution.event.error.type == "tests.unit.executing.CardDeclined"
     assert (execution.event.error.message, execution.event.error.unit) == ("no money", token.unit)
     assert execution.exception is error
-    assert execution.beside is None
     assert retry_policy(made.plan, token).max_attempts == 1
 
 
@@ -180,7 +179,7 @@ def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
 
 
 def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
-    def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
+    def spawn(claim: Claim, child: ChildNode, input: str | None) -> NewRun:
         raise ValueError(child.workflow, claim.token.unit, input)
 
     made, token = spawning(handler)
@@ -189,11 +188,10 @@ def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
     execution = execute(made, held, Context(held, FixedJournal()), shell)
     assert isinstance(execution.event, Failed)
     assert execution.event.error.message == "('stock', 'fulfil', '1')"
-    assert execution.beside is None
 
 
 def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_child() -> None:
-    def spawn(claim: Claim, child: ChildNode, input: str | None) -> tuple[UUID, Any]:
+    def spawn(claim: Claim, child: ChildNode, input: str | None) -> NewRun:
         raise DatabaseUnavailable(claim, child, input)
 
     made, token = spawning(handler)

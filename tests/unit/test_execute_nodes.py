@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, Suspend, Workflow
+from celery_durable.core.child import NewRun
 from celery_durable.core.event import Chosen, Event, Failed, Listed, Slept, Spawned, Succeeded
 from celery_durable.core.event import Suspended as SuspendedEvent
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
-from tests.unit.executing import CHILD, executed
+from tests.unit.executing import executed
 from tests.unit.nodes import branch, case, choosing, item, iteration
 from tests.unit.values import NOW, at
 
@@ -66,29 +67,27 @@ def test_a_sleep_is_as_long_as_the_node_or_its_function_says(order: Workflow) ->
     assert event(asking, at("cooldown"), 5) == Slept(5.0, NOW)
 
 
-def started(made: Workflow, token: Token, input: object = None) -> Any:
-    """What is started beside the commit of a unit that is a child."""
-    execution = executed(made, token, input)
-    assert execution.event == Spawned(CHILD, NOW)
-    assert execution.beside is not None
-    beside: list[Any] = []
-    execution.beside(beside)
-    return beside
+def started(made: Workflow, token: Token, input: object = None) -> tuple[str, str | None]:
+    """What is started with the commit of a unit that is a child, and its input."""
+    spawned = executed(made, token, input).event
+    assert isinstance(spawned, Spawned)
+    assert isinstance(spawned.child, NewRun)
+    return spawned.child.workflow, spawned.child.input or None
 
 
 def test_a_child_is_started_with_what_map_input_makes(order: Workflow) -> None:
     made = order.child_workflow("fulfil", "fulfilment", map_input=lambda ctx: [ctx.input])
-    assert started(made, at("fulfil"), 5) == [("fulfilment", "[5]")]
+    assert started(made, at("fulfil"), 5) == ("fulfilment", "[5]")
 
 
 def test_a_child_without_map_input_is_started_with_the_run_s_input(order: Workflow) -> None:
     made = order.child_workflow("fulfil", "fulfilment")
-    assert started(made, at("fulfil"), 5) == [("fulfilment", None)]
+    assert started(made, at("fulfil"), 5) == ("fulfilment", None)
 
 
 def test_an_item_that_is_a_child_is_started_with_the_item(order: Workflow, stock: Workflow) -> None:
     made = order.map("lines", over=lambda _ctx: [], handler=stock)
-    assert started(made, item(0, input="[1]")) == [("stock", "[1]")]
+    assert started(made, item(0, input="[1]")) == ("stock", "[1]")
 
 
 @pytest.mark.parametrize("kind", ["parallel", "route"])
@@ -99,15 +98,15 @@ def test_a_branch_or_case_that_is_a_child_is_started_with_the_run_s_input(
         made, token = order.parallel("checks", [stock]), branch("stock")
     else:
         made, token = order.route("rail", fraud, {"card": stock}), case("card")
-    assert started(made, token, 5) == [("stock", None)]
+    assert started(made, token, 5) == ("stock", None)
 
 
 def test_an_iteration_that_is_a_child_is_started_with_its_input(
     order: Workflow, stock: Workflow
 ) -> None:
     made = order.loop("poll", stock, max_iterations=3, map_input=lambda ctx: ctx.input + 1)
-    assert started(made, iteration(0), 5) == [("stock", "6")]
-    assert started(made, iteration(1, input="9"), 5) == [("stock", "9")]
+    assert started(made, iteration(0), 5) == ("stock", "6")
+    assert started(made, iteration(1, input="9"), 5) == ("stock", "9")
 
 
 def test_a_child_that_is_to_be_undone_asks_for_no_input(order: Workflow) -> None:
@@ -116,7 +115,7 @@ def test_a_child_that_is_to_be_undone_asks_for_no_input(order: Workflow) -> None
 
     made = order.child_workflow("fulfil", "fulfilment", map_input=never, compensate="cascade")
     token = at("fulfil#compensate", rollback=Status.FAILED)
-    assert started(made, token) == [("fulfilment", None)]
+    assert started(made, token) == ("fulfilment", None)
 
 
 @pytest.mark.parametrize(
