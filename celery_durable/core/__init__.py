@@ -10,6 +10,7 @@ changes. `tests/unit/test_core_is_pure.py` holds the room to it.
     failure      a failure as it is recorded
     plan         a workflow without its callables
     token        where a run stands
+    child        child runs that shall start or be undone
     claim        what a worker holds while it executes a unit
     event        what happened to a token
     decision     what shall become of it

@@ -104,8 +104,8 @@ def test_a_limit_that_strikes_in_a_statement_of_a_transactional_step_is_its_time
     assert_timed_out_once(run)
     assert worker.children() == children
     assert "Exception during reset" not in worker.logs()
-    asleep = "SELECT FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(60)' AND state = 'active'"
-    assert shop.query(asleep) == []
+    asleep = "query LIKE '%%pg_sleep(60)' AND state = 'active' AND datname = current_database()"
+    assert shop.query(f"SELECT FROM pg_stat_activity WHERE {asleep}") == []
 
 
 @on_prefork

@@ -29,6 +29,9 @@ T = TypeVar("T")
 PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
 
+LOCKED_HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+"""What narrows `pg_locks`, which shows the locks of all databases of the server."""
+
 TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker", "definition")
 
 EMPTY = """
@@ -204,7 +207,7 @@ class World:
         query = (
             "SELECT l.pid FROM pg_locks l JOIN durable_worker w ON w.lock_number = objid"
             " WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND w.id = %s"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            f" AND {LOCKED_HERE}"
         )
         found = self.rows(query, worker_id(durable))
         return int(found[0]["pid"]) if found else None

@@ -11,7 +11,7 @@ import pytest
 from celery_durable import Durable, recovery, transactional
 from celery_durable.store import database
 from celery_durable.store.connection import OwnTransaction
-from tests.integration.driving import Gate, World, noting, spawn, worker_id
+from tests.integration.driving import LOCKED_HERE, Gate, World, noting, spawn, worker_id
 from tests.waiting import wait_until
 
 SHORT = database.bounded("300ms")
@@ -112,7 +112,7 @@ def test_a_worker_takes_another_lock_where_the_server_keeps_the_lost_one(world: 
     with world.connect() as server:
         waits = spawn(server.execute, b"SELECT pg_advisory_lock(%s, %s)", (space, number))
         wait_until(
-            lambda: world.one("SELECT count(*) FROM pg_locks WHERE NOT granted"),
+            lambda: world.one(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND {LOCKED_HERE}"),
             message="the server's session to be next",
         )
         world.rows("SELECT pg_terminate_backend(%s)", world.lock_holder(worker))

@@ -11,7 +11,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import tokens, workers
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import LOCKED_HERE, Gate, World, defining, noting, spawn, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
@@ -296,6 +296,7 @@ def test_a_worker_that_leaves_says_so_and_frees_its_lock(world: World) -> None:
     me = worker_id(worker)
     number = world.one("SELECT lock_number FROM durable_worker")
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+    locks = f"{locks} AND {LOCKED_HERE}"
     assert world.one(locks, number) == 1
 
     worker.liveness.leave()
@@ -329,6 +330,6 @@ def test_workers_of_two_schemas_share_no_lock(world: World) -> None:
     world.rows("UPDATE durable_worker SET lock_number = 1")
     world.rows("UPDATE elsewhere.durable_worker SET lock_number = 1")
     keys = "SELECT count(DISTINCT classid) FROM pg_locks WHERE locktype = 'advisory'"
-    assert world.one(keys) == 2
+    assert world.one(f"{keys} AND {LOCKED_HERE}") == 2
     there.liveness.leave()
     world.rows("DROP SCHEMA elsewhere CASCADE")

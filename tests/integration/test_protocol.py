@@ -124,6 +124,7 @@ CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NOT EXISTS (
         SELECT 1 FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     ) THEN RAISE 'the row is there before its lock'; END IF;
     RETURN NEW;
 END $$;

@@ -107,7 +107,10 @@ def test_a_command_that_cannot_be_applied_holds_up_no_takeover(
                 with victim.database.autocommit() as connection:
                     inbox.send(connection, run.id, Cancel(compensate=False, reason=None))
             relays.run(world.worker(), Recorder())
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             wait_until(lambda: world.one(waiting), message="a command to wait")
             world.kill(victim)
             claim = "SELECT claimed_by FROM durable_token WHERE id = %s"
