@@ -115,8 +115,7 @@ class World:
     def committed(self, token: Token, event: Event) -> World:
         decision = decide(self.plan, token, event, NOW)
         if isinstance(decision, RollBack):
-            undo = decision.recorded or self.next_undo(token)
-            decision = compensate(self.plan, decision, undo)
+            decision = compensate(self.plan, decision, self.next_undo(token))
         then = decision.then
         assert isinstance(then, Move | End), "a run of steps neither forks nor waits"
         assert decision.token == token, "the commit would not find the token as it is"

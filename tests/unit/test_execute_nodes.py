@@ -10,7 +10,7 @@ from celery_durable.core.event import Chosen, Event, Failed, Listed, Slept, Spaw
 from celery_durable.core.event import Suspended as SuspendedEvent
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
-from tests.unit.executing import executed
+from tests.unit.executing import CHILD, executed
 from tests.unit.nodes import branch, case, choosing, item, iteration
 from tests.unit.values import NOW, at
 
@@ -72,6 +72,7 @@ def started(made: Workflow, token: Token, input: object = None) -> tuple[str, st
     spawned = executed(made, token, input).event
     assert isinstance(spawned, Spawned)
     assert isinstance(spawned.child, NewRun)
+    assert (spawned.child.id, spawned.started_at) == (CHILD, NOW)
     return spawned.child.workflow, spawned.child.input or None
 
 

@@ -99,7 +99,7 @@ def decide(plan: Plan, token: Token, what: Happened | Event, now: datetime) -> D
     decided = decide_core(plan, token, happened.event, now)
     if isinstance(decided, Decision):
         return decided
-    return compensate(plan, decided, decided.recorded or happened.undo)
+    return compensate(plan, decided, happened.undo)
 
 
 def attempt(number: int, began_at: datetime = BEGAN) -> FailedAttempt:
