@@ -74,8 +74,9 @@ def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
 KINDS: dict[str, dict[str, object]] = {
     "classic": REJECTS,
     "quorum": {**REJECTS, "x-queue-type": "quorum", "x-max-length": ROOM},
-    "by bytes": {"x-overflow": "reject-publish", "x-max-length-bytes": 2000},
+    "by bytes": {"x-overflow": "reject-publish", "x-max-length-bytes": 200 * ROOM},
 }
+"""Each is full long before the 20 messages of the test are in it."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,6 +99,7 @@ def test_a_full_queue_is_fed_as_it_drains_and_holds_up_no_other(  # noqa: PLR091
             lambda: rabbitmq_broker.size(rabbitmq_broker.queue()) == 5,
             message="the messages of the other queue",
         )
+        wait_until(lambda: said(caplog, "takes no more for now"), message="the queue to be full")
         taken = 0
 
         def take_all() -> bool:
