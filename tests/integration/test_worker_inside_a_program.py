@@ -43,18 +43,20 @@ def work(durable: Durable, pool: str) -> None:
         assert durable.start("w", {}).result(timeout=20) == {"a": None}
 
 
-def threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("durable-")]
-
-
 @pytest.mark.parametrize(("pool", "written"), [("solo", "solo"), ("threads", "thread")])
 def test_it_leaves_nothing_behind(world: World, durable: Durable, pool: str, written: str) -> None:
+    before = {*threading.enumerate()}
+
+    def threads() -> list[str]:
+        new = {*threading.enumerate()} - before
+        return [one.name for one in new if one.name.startswith("durable-")]
+
     for lives in (1, 2):
         work(durable, pool)
         rows = world.rows("SELECT pool, queues, ended_at IS NULL AS live FROM durable_worker")
         assert rows == [{"pool": written, "queues": ["durable"], "live": False}] * lives
         wait_until(lambda: world.one(CONNECTIONS) == 0, message="its connections to be closed")
-        wait_until(lambda: not threads(), message="its threads to end")
+        wait_until(lambda: not threads(), message=lambda: f"the end of {threads()}")
 
 
 def test_a_queue_that_is_added_and_cancelled_while_it_runs_is_in_its_row(

@@ -34,7 +34,8 @@ def main() -> int:
             else "the catalogue holds no mutant"
         )
         return 1
-    with database() as env, running(Project(ROOT, env=env)) as runner:
+    tests = {test for mutant in chosen for test in mutant.tests}
+    with database() as env, running(Project(ROOT, env=env), tests) as runner:
         if not arguments.proven and not are_passing(shown, runner, chosen, arguments.jobs):
             return 1
         return try_all(shown, runner, chosen, arguments.jobs)

@@ -63,4 +63,5 @@ def _outcome(report: pytest.TestReport) -> str:
 
 
 def pytest_sessionfinish() -> None:
-    Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes), encoding="utf-8")
+    if path := os.environ.get(OUTCOMES):  # not where tests were only collected
+        Path(path).write_text(json.dumps(_outcomes), encoding="utf-8")

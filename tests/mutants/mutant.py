@@ -37,6 +37,11 @@ class Mutant:
     def module(self) -> str:
         return self.at.partition(":")[0]
 
+    @property
+    def qualname(self) -> str:
+        """The function, class or assignment; "" is the whole module."""
+        return self.at.partition(":")[2]
+
     def file(self, root: Path) -> Path:
         """The module's file in a copy of the project."""
         path = root.joinpath(*self.module.split("."))
@@ -49,22 +54,21 @@ class StaleMutant(Exception):
 
 def mutated(mutant: Mutant, root: Path) -> str:
     """The source of the mutant's module with the mutant in it. Raises `StaleMutant`."""
-    qualname = mutant.at.partition(":")[2]
     try:
         source = mutant.file(root).read_text(encoding="utf-8")
-        return patched(source, qualname, mutant.old, mutant.new)
+        return patched(source, mutant.qualname, mutant.old, mutant.new)
     except (FileNotFoundError, NotFoundOnce) as why:
         raise StaleMutant(f"{mutant.at}: {why}; bring the catalogue up to date") from None
 
 
 @contextmanager
-def applied(mutant: Mutant, root: Path, original: Path) -> Iterator[None]:
-    """Patch `root`, which holds links to the files of `original`, for a while.
+def applied(mutant: Mutant, source: str, root: Path, original: Path) -> Iterator[None]:
+    """Put the mutated source into `root`, which holds links to the files of `original`.
 
-    Raises `StaleMutant`. Compiled code goes with its source: it is told from stale code by the
-    second of the last change, which may be the same.
+    Compiled code goes with its source: it is told from stale code by the second of the last
+    change, which may be the same.
     """
-    source, path = mutated(mutant, original), mutant.file(root)
+    path = mutant.file(root)
     _unlink(path)
     path.write_text(source, encoding="utf-8")
     try:

@@ -64,6 +64,26 @@ def patched(source: str, qualname: str, old: str, new: str) -> str:
     return source[:start] + inserted + source[end:]
 
 
+def changed_function(before: str, after: str, qualname: str) -> str | None:
+    """The function that `qualname` is or lies in, where nothing but its body was changed."""
+    names = qualname.split(".")
+    for n in range(1, len(names) + 1):
+        outer = ".".join(names[:n])
+        try:
+            found = [*_named(before, outer), *_named(after, outer)]
+        except SyntaxError:
+            return None
+        match found:
+            case [ast.FunctionDef() | ast.AsyncFunctionDef(), _]:
+                heads = {ast.dump(type(each)(**vars(each) | {"body": []})) for each in found}
+                return outer if len(heads) == 1 else None
+            case [ast.ClassDef(), _]:
+                continue
+            case _:
+                return None
+    return None
+
+
 _parsing = threading.Lock()
 """Python 3.11 counts how deep it is in a tree for all threads together, and fails when two parse.
 https://github.com/python/cpython/issues/106905

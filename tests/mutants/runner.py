@@ -1,8 +1,11 @@
-"""Copies of the project, with and without a mutant, and the tests run in them.
+"""Runs tests with a mutant in the code: in a fork that has it in one function, or in a copy.
 
-The project is copied once, as it is compiled; its tests run there unmutated first, which compiles
-the rest. A mutant is put into a copy made of links to that one, as a file, so that processes which
-its tests start find the mutated code too. The copy comes first on PYTHONPATH, is the working
+The project is copied once, as it is compiled. Most mutants change the body of one function. Their
+tests are collected once, and each trial is a fork of the process that has done it (see `nursery`).
+
+What is not killed there goes by a copy, as does what changes something else: the mutant is put, as
+a file, into a copy made of links to the first one, so that what was computed on import and
+processes which its tests start have it too. The copy comes first on PYTHONPATH, is the working
 directory and pytest's root, so its package is imported even where the package is installed too;
 `guard` checks that.
 """
@@ -13,16 +16,19 @@ import queue
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from tests import services
 from tests.mutants import guard
 from tests.mutants.forks import Forks, own_environment
-from tests.mutants.mutant import Mutant, StaleMutant, applied
+from tests.mutants.mutant import Mutant, StaleMutant, applied, mutated
+from tests.mutants.nursery import Nursery, Patch, Request
+from tests.mutants.place import changed_function
 from tests.mutants.verdict import Run, Verdict, complaints, judge
 
 PLUGIN = "mutant_guard"
@@ -79,15 +85,38 @@ class Trial:
 
 
 class Runner:
-    """Tries mutants on one copy of a project."""
+    """Tries mutants on one copy of a project; a context manager. `tests` are those to collect."""
 
-    def __init__(self, project: Project, home: Path, forks: Forks) -> None:
+    def __init__(self, project: Project, home: Path, tests: Iterable[str] = ()) -> None:
         self._project = project
         self.home = home
-        self.forks = forks
         self._unmutated = home / "unmutated"
         self._unused: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        _copy(project, self._unmutated)
+        self._collected = frozenset(tests)
+        nursery = Nursery(
+            root=str(self._unmutated),
+            modules=[*project.preloaded],
+            arguments=self._arguments(self._unmutated),
+            tests=sorted(self._collected),
+            env=self._environment(self._unmutated),
+        )
+        self._bare = Forks(home, {**nursery, "tests": []})
+        self._ready = Forks(home, nursery) if self._collected else self._bare
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        _copy(self._project, self._unmutated)
+        for forks in {self._bare, self._ready}:
+            self._entered.enter_context(forks)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.close()
+
+    def hang_up(self) -> None:
+        """End the runs that go on."""
+        self._bare.hang_up()
+        self._ready.hang_up()
 
     def check_unmutated(self, mutants: Sequence[Mutant], jobs: int = 1) -> tuple[list[str], str]:
         """Run all named tests on the code as it is. Returns complaints (none is good) and output.
@@ -99,7 +128,10 @@ class Runner:
         count = min(jobs * SHARES_PER_JOB, len(files))
         shares = [[t for t in named if _file(t) in files[n::count]] for n in range(count)]
         with ThreadPoolExecutor(jobs) as pool:
-            runs = [(each, pool.submit(self._run_tests, self._unmutated, each)) for each in shares]
+            runs = [
+                (each, pool.submit(self._run_tests, self._ready, self._unmutated, each))
+                for each in shares
+            ]
         told = [each for share, run in runs for each in complaints(share, run.result())]
         return told, "\n".join(run.result().output for _, run in runs)
 
@@ -115,19 +147,34 @@ class Runner:
                         report(done.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.forks.hang_up()
+                self.hang_up()
                 raise
         return [trial.result() for trial in trials]
 
     def try_one(self, mutant: Mutant) -> Trial:
-        """Apply one mutant to a copy that nobody else uses, run its tests there, and judge."""
+        """Run the tests of one mutant with it, and judge."""
         try:
-            with self._links() as root, applied(mutant, root, self._unmutated):
-                migrates = mutant.module.startswith(SCHEMA)
-                run = self._run_tests(root, mutant.tests, migrates=migrates)
+            source = mutated(mutant, self._unmutated)
         except StaleMutant as stale:
             return Trial(mutant, Verdict("stale", str(stale)), "", 0.0)
+        run = self._in_a_fork(mutant, source)
+        if run is None or judge(mutant.tests, run).state != "killed":
+            run = self._in_a_copy(mutant, source)
         return Trial(mutant, judge(mutant.tests, run), run.output, run.seconds)
+
+    def _in_a_fork(self, mutant: Mutant, source: str) -> Run | None:
+        """None where the mutant changes more than the body of a function."""
+        file = mutant.file(self._unmutated)
+        function = changed_function(file.read_text(encoding="utf-8"), source, mutant.qualname)
+        if function is None or not self._collected.issuperset(mutant.tests):
+            return None
+        patch = Patch(file=str(file), function=function, source=source)
+        return self._run_tests(self._ready, self._unmutated, mutant.tests, patch=patch)
+
+    def _in_a_copy(self, mutant: Mutant, source: str) -> Run:
+        with self._links() as root, applied(mutant, source, root, self._unmutated):
+            migrates = mutant.module.startswith(SCHEMA)
+            return self._run_tests(self._bare, root, mutant.tests, migrates=migrates)
 
     @contextmanager
     def _links(self) -> Iterator[Path]:
@@ -140,46 +187,56 @@ class Runner:
         yield root
         self._unused.put(root)
 
-    def _run_tests(self, root: Path, tests: Sequence[str], *, migrates: bool = False) -> Run:
-        limit = f"--timeout={self._project.seconds_per_test:g}"
+    def _run_tests(
+        self,
+        forks: Forks,
+        root: Path,
+        tests: Sequence[str],
+        *,
+        patch: Patch | None = None,
+        migrates: bool = False,
+    ) -> Run:
         with tempfile.TemporaryDirectory(dir=self.home) as directory:
             outcomes, output = Path(directory, "outcomes.json"), Path(directory, "output")
+            env = self._environment(root) | {guard.OUTCOMES: str(outcomes)}
+            if migrates:
+                env.pop(services.TEMPLATE, None)
             started = time.monotonic()
-            exit_code = self.forks.run(
-                {
-                    "root": str(root),
-                    "arguments": [*PYTEST, *OPTIONS, limit, "--rootdir", str(root), *tests],
-                    "env": self._environment(root, outcomes, migrates),
-                    "output": str(output),
-                    "seconds": self._project.timeout_seconds,
-                    "teardown_seconds": self._project.teardown_seconds,
-                }
+            exit_code = forks.run(
+                Request(
+                    root=str(root),
+                    arguments=self._arguments(root),
+                    tests=[*tests],
+                    env=env,
+                    patch=patch,
+                    output=str(output),
+                    seconds=self._project.timeout_seconds,
+                    teardown_seconds=self._project.teardown_seconds,
+                )
             )
             seconds = time.monotonic() - started
             found = json.loads(outcomes.read_text(encoding="utf-8")) if outcomes.exists() else {}
             shown = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
             return Run(exit_code, found, shown, seconds)
 
-    def _environment(self, root: Path, outcomes: Path, migrates: bool) -> dict[str, str]:
-        marks = {
-            guard.ROOT: str(root),
-            guard.PACKAGES: ",".join(self._project.packages),
-            guard.OUTCOMES: str(outcomes),
-        }
+    def _arguments(self, root: Path) -> list[str]:
+        limit = f"--timeout={self._project.seconds_per_test:g}"
+        return [*PYTEST, *OPTIONS, limit, "--rootdir", str(root)]
+
+    def _environment(self, root: Path) -> dict[str, str]:
+        marks = {guard.ROOT: str(root), guard.PACKAGES: ",".join(self._project.packages)}
         quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        env = {**own_environment(), **quick, **self._project.env, **marks, "PYTHONPATH": str(root)}
-        if migrates:
-            env.pop(services.TEMPLATE, None)
-        return env
+        return {**own_environment(), **quick, **self._project.env, **marks, "PYTHONPATH": str(root)}
 
 
 @contextmanager
-def running(project: Project) -> Iterator[Runner]:
-    """A runner with its copy and its nursery; both are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-        home = Path(directory).resolve()
-        with Forks(home, project.preloaded) as forks:
-            yield Runner(project, home, forks)
+def running(project: Project, tests: Iterable[str] = ()) -> Iterator[Runner]:
+    """A runner with its copy and what it forks from; they are gone afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mutants-") as home,
+        Runner(project, Path(home).resolve(), tests) as runner,
+    ):
+        yield runner
 
 
 def _copy(project: Project, root: Path) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.mutants.nursery import is_named
+
 TESTS_FAILED = 1
 """pytest's exit code for "ran, some tests failed"; above it, pytest could not do its job."""
 
@@ -37,12 +39,7 @@ class Verdict:
 
 def tests_of(named: str, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """The outcomes a node id stands for: its own, its parameters', or those of a file or class."""
-    starts = (f"{named}[", f"{named}::")
-    return {
-        test: outcome
-        for test, outcome in outcomes.items()
-        if test == named or test.startswith(starts)
-    }
+    return {test: outcome for test, outcome in outcomes.items() if is_named(test, [named])}
 
 
 def complaints(named: Iterable[str], run: Run) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.mutants.place import NotFoundOnce, patched
+from tests.mutants.place import NotFoundOnce, changed_function, patched
 
 SOURCE = '''\
 LIMIT, FIRST = 3, 1
@@ -88,3 +88,28 @@ def test_what_is_not_there_exactly_once_is_refused(qualname: str, old: str, why:
 def test_a_name_that_is_bound_in_two_branches_stands_for_both() -> None:
     source = "if A:\n    def f(): return 1\nelse:\n    def f(): return 2\n"
     assert "return 3" in patched(source, "f", "return 2", "return 3")
+
+
+@pytest.mark.parametrize(
+    ("qualname", "old", "new", "function"),
+    [
+        ("take", "FIRST,", "LIMIT,", "take"),
+        ("take", "names: list[str]", "names: set[str]", None),
+        ("LIMIT", "3, 1", "4, 1", None),
+        ("Counter.add", "by = LIMIT", "by = FIRST", "Counter.add"),
+        ("Counter.step", "1", "2", None),
+        ("Counter", "@decorated(LIMIT)", "", None),
+        ("Counter", "self.count += by", "pass", None),
+        ("", "self.count += by", "pass", None),
+        ("take", "sum(len(name), FIRST)", "(", None),
+        ("take.inner", "1", "2", "take"),
+    ],
+)
+def test_what_changes_the_body_of_one_function_is_known(
+    qualname: str, old: str, new: str, function: str | None
+) -> None:
+    source = SOURCE.replace(
+        "    return sum(", "    def inner():\n        return 1\n\n    return sum("
+    )
+    changed = patched(source, qualname, old, new)
+    assert changed_function(source, changed, qualname) == function

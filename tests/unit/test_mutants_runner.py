@@ -84,6 +84,8 @@ ELSEWHERE = "checks/test_lock.py::test_in_another_process"
 WAITS = "checks/test_lock.py::test_that_waits"
 UNINTERRUPTED = "checks/test_lock.py::test_that_cannot_be_interrupted"
 
+ALL = (ONE_HOLDER, IN_A_FIXTURE, SKIPPED, ELSE, ELSEWHERE, WAITS, UNINTERRUPTED)
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -101,9 +103,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(root, parts=parts, packages=("toy",), preloaded=("json",))
 
 
-@pytest.fixture(scope="module")
-def runner(toy: Project) -> Iterator[Runner]:
-    with running(toy) as runner:
+@pytest.fixture(scope="module", params=["in copies", "in forks"])
+def runner(toy: Project, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    with running(toy, ALL if request.param == "in forks" else ()) as runner:
         yield runner
 
 
@@ -118,6 +120,20 @@ def limit(*tests: str) -> Mutant:
 def test_a_mutant_is_killed_by_a_parameter_of_the_named_test(runner: Runner) -> None:
     trial = runner.try_one(mutant(ONE_HOLDER))
     assert trial.verdict == Verdict("killed", killers=(f"{ONE_HOLDER}[1]",)), trial.output
+
+
+def test_a_mutant_of_one_functions_body_needs_no_copy(toy: Project) -> None:
+    with running(toy, ALL) as runner:
+        assert runner.try_one(mutant(ONE_HOLDER)).verdict.state == "killed"
+        assert not [*runner.home.glob("mutant-*")]
+        assert runner.try_one(limit(ELSEWHERE)).verdict.state == "killed"
+        assert len([*runner.home.glob("mutant-*")]) == 1
+
+
+def test_tests_that_cannot_be_collected_are_named(toy: Project) -> None:
+    gone = "checks/test_gone.py"
+    with running(toy, [gone]) as runner, pytest.raises(RuntimeError, match=f"not found.*{gone}"):
+        runner.check_unmutated([mutant(ELSE)])
 
 
 def test_a_mutant_survives_if_one_of_the_named_tests_passes(runner: Runner) -> None:
@@ -188,7 +204,7 @@ def test_whoever_hangs_up_ends_the_trials_that_go_on(toy: Project) -> None:
     with running(toy) as runner:
         trial = spawn(runner.try_one, limit(WAITS))
         wait_until(lambda: processes_of(runner) == 3, message="keeper and trial to run")
-        runner.forks.hang_up()
+        runner.hang_up()
         assert trial.result(PATIENCE).verdict.state == "hung"
     assert processes_of(runner) == 0
 
