@@ -110,10 +110,12 @@ def test_a_worker_that_cannot_take_its_lock_again_keeps_its_unit_while_it_renews
 
 
 def two_workers(shop: Shop, pool: str, **settings: object) -> tuple[WorkerNode, WorkerNode]:
-    """One with such settings, and one as ever; the first takes no message that it cannot follow."""
-    env = {CONFIG: json.dumps({"worker_prefetch_multiplier": 1, **settings})}
-    first = shop.worker(pool=pool, concurrency=1, env=env, ready=False)
-    second = shop.worker(pool=pool, concurrency=1, ready=False)
+    """One with such settings, and one as ever; neither takes a message that it cannot follow."""
+    one_at_a_time = {"worker_prefetch_multiplier": 1}
+    first, second = (
+        shop.worker(pool=pool, concurrency=1, env={CONFIG: json.dumps(conf)}, ready=False)
+        for conf in (one_at_a_time | settings, one_at_a_time)
+    )
     shop.cluster.wait_ready()
     return first, second
 

@@ -16,7 +16,7 @@ from tests.mutants.report import console, progress, show_catalogue, show_trials
 from tests.mutants.runner import Project, Runner, Trial, running
 
 ROOT = Path(__file__).resolve().parents[2]
-JOBS_PER_CORE = 3  # tests wait more than they compute
+JOBS_PER_CORE = 4  # tests wait more than they compute
 PATIENCE = {waiting.PATIENCE_SHARE: "0.4"}
 
 
