@@ -35,7 +35,7 @@ TEMPLATE = "DURABLE_TEST_TEMPLATE"
 
 POSTGRES_15 = 150000
 
-MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - mkdtemp makes it
+MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30
 """Where files are in memory, and how many bytes must be free: a container has 64 MB by default."""
 
 RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
@@ -125,7 +125,7 @@ def embedded_postgres() -> Iterator[PostgresServer]:
 
 @contextmanager
 def in_memory() -> Iterator[Path | None]:
-    """A folder in memory, where there is room: most of creating a database is creating its files."""
+    """A folder in memory, where there is room: creating a database is mostly creating files."""
     try:
         is_roomy = shutil.disk_usage(MEMORY).free >= ROOM
     except OSError:  # not every system has it

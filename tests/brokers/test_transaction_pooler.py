@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import Any
 
@@ -21,12 +21,13 @@ from sqlalchemy.orm import Session
 
 from celery_durable import Durable
 from celery_durable.errors import ConfigurationError, RunNotFound
+from celery_durable.store.notify import Listener
 from tests import services
 from tests.addresses import conninfo
 from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
 from tests.brokers.shop import SHOP, UNNOTICED, Shop
 from tests.cluster import Cluster, RedisNode, WorkerNode
-from tests.cluster.pgbouncer import PgBouncer, pgbouncer, running_pgbouncer
+from tests.cluster.pgbouncer import POOL_SIZE, PgBouncer, pgbouncer, running_pgbouncer
 from tests.integration.driving import World, all_at_once, make_durable
 from tests.services import PostgresServer
 from tests.transports import RedisBroker
@@ -233,6 +234,21 @@ def test_many_at_once_share_few_server_processes(
         worker.database.close()
     engine.dispose()
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NULL") == 0
+
+
+def test_a_relay_does_not_listen_on_a_session_that_it_shares(
+    world: World, pooler: PgBouncer
+) -> None:
+    """P2: whoever has the session next would be told."""
+    durable = make_durable(pooler.url(world.url))
+    listener = Listener(durable.database)
+    assert not listener.wait(0.0)
+    with ExitStack() as stack:
+        for _ in range(POOL_SIZE):  # transactions that are open at once: every session is looked at
+            client = stack.enter_context(psycopg.connect(conninfo(pooler.url(world.url))))
+            assert client.execute("SELECT pg_listening_channels()").fetchall() == []
+    listener.close()
+    durable.database.close()
 
 
 @pytest.mark.parametrize(

@@ -682,14 +682,15 @@ def test_recover_says_how_many_tokens_it_moved(
 def test_the_relay_empties_the_outbox_and_stops_cleanly(
     durable: Durable, database_url: str
 ) -> None:
-    durable.start("order", {})
     relaying = process(database_url, "relay", "--json")
+    assert relaying.stderr is not None
+    assert any("The relay publishes schema 'public'" in line for line in relaying.stderr)
+    durable.start("order", {})  # now: a hint that has waited for long may be put once more
     wait_until(lambda: not outbox(database_url), timeout=60, message="the outbox is empty")
     relaying.send_signal(signal.SIGTERM)
     answer = finished(relaying)
     assert answer.code == 0
     assert answer.document == {"published": 1}
-    assert "The relay publishes schema 'public'" in answer.err
 
 
 def outbox(url: str) -> int:

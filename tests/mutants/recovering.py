@@ -285,7 +285,7 @@ SPARED = (
         at=f"{NOTIFY}:Listener._listening",
         old="if is_direct(PsycopgConnection(raw, self._database.schema)):",
         new="if True:",
-        tests=(f"{POOLER}::test_without_a_direct_url_a_killed_process_is_noticed_by_its_ttl",),
+        tests=(f"{POOLER}::test_a_relay_does_not_listen_on_a_session_that_it_shares",),
     ),
 )
 
