@@ -22,11 +22,12 @@ from celery_durable.testing.embedded import EmbeddedPostgres
 from tests import services
 from tests.apps import witnessed
 from tests.cluster import Cluster
+from tests.forms import short_or_long
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 
 APP = "tests.apps.witnessed:app"
-RUNS = 200
+RUNS = short_or_long(80, 200)
 RESTARTS = 3
 UNITS = ("a", "b", "book", "both#x", "both#y", "read", "last")
 ENDS_WITHIN = 180.0

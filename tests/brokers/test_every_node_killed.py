@@ -1,9 +1,9 @@
 """SIGKILL at each commit point of a workflow with every kind of node (P1, P2, P3, P5, P8).
 
 Two runs that nobody disturbs say which points there are. Then runs are started, all at the same
-time, whose worker processes are killed as they pass these points: each moment of each point is the
-death of a process, and a run meets a few of them, far apart. In the end their journals equal those
-of the undisturbed runs.
+time, whose worker processes are killed as they pass these points: a moment of each point is the
+death of a process, in the long form each moment, and a run meets a few of them, far apart. In the
+end their journals equal those of the undisturbed runs.
 
 The workers' TTL is longer than the test: only by its lock can a worker be found dead.
 """
@@ -58,9 +58,9 @@ def test_a_run_killed_at_any_of_its_commits_ends_like_an_undisturbed_one(shop: S
     undisturbed = dict(zip(ENDINGS, every_node.start(shop, list(ENDINGS.values())), strict=True))
     every_node.see_through(shop, undisturbed.values())
     expected = {ending: every_node.account(shop, run) for ending, run in undisturbed.items()}
-    fates = fates_of(shop, undisturbed)
-    deaths = [death for fate in fates for death in fate.deaths]
-    assert_every_part_is_in(deaths)
+    passed = passed_by(shop, undisturbed)
+    assert_every_part_is_in([moment for moments in passed.values() for moment in moments])
+    fates = fates_of(passed)
 
     runs = start_doomed(shop, fates)
     every_node.see_through(shop, runs)
@@ -70,29 +70,47 @@ def test_a_run_killed_at_any_of_its_commits_ends_like_an_undisturbed_one(shop: S
         assert every_node.account(shop, run) == expected[fate.ending], fate
         every_node.assert_undone_in_reverse(shop, run)
         assert_transactional_once(shop, run, fate)
-    print(f"{shop.broker.name}: {len(deaths)} deaths")  # noqa: T201 - pytest -rP
+    deaths = sum(len(fate.deaths) for fate in fates)
+    print(f"{shop.broker.name}: {deaths} deaths")  # noqa: T201 - pytest -rP
 
 
 ENDINGS = {"shipped": SHIPPED, "undone": UNDONE}
 
 
-def fates_of(shop: Shop, undisturbed: dict[str, Run]) -> list[Fate]:
-    """Every moment that the undisturbed runs have passed is somewhere in them, once."""
-    fates: list[Fate] = []
+def passed_by(shop: Shop, undisturbed: dict[str, Run]) -> dict[str, list[Moment]]:
+    """The moments that each undisturbed run has passed, without those of the one before."""
+    found: dict[str, list[Moment]] = {}
     known: set[Moment] = set()
     for ending, run in undisturbed.items():
-        passed = shop.query("SELECT point, moment FROM passing WHERE root = %s ORDER BY id", run.id)
+        rows = shop.query("SELECT point, moment FROM passing WHERE root = %s ORDER BY id", run.id)
+        passed = [(point, moment) for point, moment in rows]
         assert len(passed) == len(set(passed))
-        deaths = [(point, moment) for point, moment in passed if (point, moment) not in known]
-        known.update(deaths)
+        found[ending] = [moment for moment in passed if moment not in known]
+        known.update(passed)
+    return found
+
+
+def fates_of(passed: dict[str, list[Moment]]) -> list[Fate]:
+    """Every moment is in one of them, or of every point a moment in the short form."""
+    fates: list[Fate] = []
+    for ending, moments in passed.items():
+        deaths = short_or_long(one_of_each(moments), moments)
         runs = -(-len(deaths) // DEATHS_OF_A_RUN)
         fates += [Fate(ending, deaths[n::runs]) for n in range(runs)]
     return fates
 
 
-def assert_every_part_is_in(deaths: Sequence[Moment]) -> None:
+def one_of_each(passed: Sequence[Moment]) -> list[Moment]:
+    """One moment of each point, and of points one after the other a different one."""
+    moments: dict[str, list[str]] = {}
+    for point, moment in passed:
+        moments.setdefault(point, []).append(moment)
+    return [(point, at[n % len(at)]) for n, (point, at) in enumerate(moments.items())]
+
+
+def assert_every_part_is_in(passed: Sequence[Moment]) -> None:
     """The points are those of the whole workflow; what takes two statements is cut in between."""
-    moments = {at: {point for point, moment in deaths if moment == at} for at in MOMENTS}
+    moments = {at: {point for point, moment in passed if moment == at} for at in MOMENTS}
     assert moments[BEFORE] == moments[AFTER]
     within = {point.partition(",")[0] for point in moments[INSIDE]}
     assert within == {

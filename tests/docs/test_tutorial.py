@@ -10,6 +10,7 @@ import pytest
 from tests.cluster import LocalProcess
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.playground import with_database
+from tests.forms import short_or_long
 from tests.transports import Broker
 from tests.waiting import wait_until
 
@@ -93,7 +94,9 @@ def reader(broker: Broker, empty_database_url: str, tmp_path: Path) -> Iterator[
     somebody.leave()
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
+@pytest.mark.parametrize(
+    "broker", short_or_long(["rabbitmq"], ["redis", "rabbitmq"]), indirect=True
+)
 def test_the_tutorial_works_when_typed_as_it_stands(reader: Reader) -> None:
     chosen = [b for b in blocks(PAGE) if b.language in ("bash", "python")]
     printed = [reader.follow(b) for b in chosen if "no-run" not in b.directives]

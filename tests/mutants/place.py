@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 _WORD = re.compile(
@@ -90,10 +91,16 @@ https://github.com/python/cpython/issues/106905
 """
 
 
+@lru_cache(maxsize=128)
+def _parsed(source: str) -> ast.Module:
+    """Nobody changes it: it is the same for all mutants of a file."""
+    with _parsing:
+        return ast.parse(source)
+
+
 def _named(source: str, qualname: str) -> list[ast.stmt] | list[ast.Module]:
     """The statements of that name: more than one where a name is bound in two branches."""
-    with _parsing:
-        module = ast.parse(source)
+    module = _parsed(source)
     if not qualname:
         return [module]
     found: list[ast.stmt] = []

@@ -118,7 +118,6 @@ STEPS = (
         undoable,
         inline_steps=5,
         acts=(cancel(compensate=True),),
-        limits=Limits(crashes=1),
         longer=Limits(crashes=1, duplicates=1, losses=1, answers=1, recoveries=1),
         seats=1,
         ends=ends("completed", "cancelled"),
