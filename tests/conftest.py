@@ -61,6 +61,7 @@ def pytest_collection_finish() -> None:
     """What has been imported and collected stays: the garbage collector need not look at it."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
