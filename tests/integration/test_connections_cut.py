@@ -146,12 +146,16 @@ def test_a_worker_cut_at_any_statement_of_its_registration_registers(
 
 
 def in_short(statements: Sequence[Statement], moment: Moment) -> list[Statement]:
-    """The first of each text: commits before and after, of all others each second before and each
-    second after.
+    """The first of each text: claims and commits before and after, of all others each second
+    before and each second after.
     """
     firsts = [one for one in statements if one.nth == 1]
     turn = list(Moment).index(moment)
-    return [one for n, one in enumerate(firsts) if one.text == "COMMIT" or n % 2 == turn]
+    return [one for n, one in enumerate(firsts) if n % 2 == turn or is_of_the_protocol(one)]
+
+
+def is_of_the_protocol(statement: Statement) -> bool:
+    return statement.text == "COMMIT" or CLAIM in statement.text
 
 
 CLAIM = "WITH quiet"

@@ -590,6 +590,9 @@ AT_THE_DOOR = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
+    # First what waits longest: for relays that look seldom, and brokers that do not answer.
+    *ORDERS,
+    *BROKERS,
     *ATOMICITY,
     *LOSS,
     *EXCLUSION,
@@ -603,9 +606,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *RECOVERING,
     *OUTAGES,
     *LIVES,
-    *BROKERS,
     *UNSTUCK,
-    *ORDERS,
     *VALUES,
     *PROTOCOL,
     *WIRING,
