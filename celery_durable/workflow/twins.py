@@ -1,7 +1,7 @@
 """Whether two definitions of one workflow and version are the same.
 
 A module that is imported twice, under another name or reloaded, makes new functions of the same
-source: a function is known by where it is written.
+source: a function is known by where it is written, and by the plain values that it was made with.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from pathlib import Path
+from types import CellType
 from typing import Any
 
 from celery_durable.errors import DuplicateWorkflow
@@ -34,6 +35,8 @@ def _difference(one: Workflow, other: Workflow) -> str | None:
     for name, function in one.callables.items():
         if _written(function) != _written(theirs[name]):
             return f"{name} is {_shown(function)} in one and {_shown(theirs[name])} in the other"
+        if _captured(function) != _captured(theirs[name]):
+            return f"{name} is {_shown(function)} in both, but was made with other values"
     return None
 
 
@@ -46,6 +49,38 @@ def _written(function: Any) -> tuple[object, ...]:
         return Path(code.co_filename).absolute(), code
     named = function if hasattr(function, "__qualname__") else type(function)
     return named.__module__, named.__qualname__
+
+
+def _captured(function: Any) -> list[object]:
+    """The plain values in its closure, its defaults and its partial arguments.
+
+    Others tell nothing: an object of a module that was imported twice equals no other.
+    """
+    found = inspect.unwrap(function)
+    values: list[object] = []
+    while isinstance(found, functools.partial):
+        values += [*found.args, *found.keywords.items()]
+        found = inspect.unwrap(found.func)
+    found = _innermost(found)
+    values += getattr(found, "__defaults__", None) or ()
+    values += (getattr(found, "__kwdefaults__", None) or {}).items()
+    values += _cells(found)
+    return [value for value in values if _is_plain(value)]
+
+
+def _cells(function: Any) -> list[object]:
+    cells = getattr(function, "__closure__", None) or ()
+    # One may be empty: what it is for has not been assigned yet.
+    return [cell.cell_contents for cell in cells if cell != _EMPTY]
+
+
+_EMPTY = CellType()
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in {bool, int, float, str, bytes}
 
 
 def _shown(function: Any) -> str:

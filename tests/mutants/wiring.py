@@ -141,6 +141,15 @@ WIRING = (
         tests=(f"{TWINS}::test_two_functions_at_one_place_are_refused_with_both",),
     ),
     Mutant(
+        name="twins-were-made-with-the-same-values",
+        promise="P10",
+        takes_out="comparing the values that functions of one factory were made with",
+        at="celery_durable.workflow.twins:_difference",
+        old="if _captured(function) != _captured(theirs[name]):",
+        new="if False:",
+        tests=(f"{TWINS}::test_functions_that_one_factory_made_with_other_values_are_two",),
+    ),
+    Mutant(
         name="settings-of-a-namespace",
         promise="P12",
         takes_out="knowing a misspelt setting behind the app's namespace",

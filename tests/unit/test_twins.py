@@ -143,6 +143,52 @@ def test_a_factory_that_is_called_twice_makes_the_same(tmp_path: Path) -> None:
     assert durable.registry.find("order") is last
 
 
+def made(value: Any) -> Any:
+    def call(ctx: Any) -> Any:
+        return value
+
+    return call
+
+
+def with_default(value: Any) -> Any:
+    def call(ctx: Any, value: Any = value) -> Any:
+        return value
+
+    return call
+
+
+def with_keyword(value: Any) -> Any:
+    def call(ctx: Any, *, value: Any = value) -> Any:
+        return value
+
+    return call
+
+
+def partial_of(value: Any) -> Any:
+    return functools.partial(one, key=value)
+
+
+@pytest.mark.parametrize("factory", [made, with_default, with_keyword, partial_of])
+def test_functions_that_one_factory_made_with_other_values_are_two(
+    factory: Callable[[Any], Any],
+) -> None:
+    durable = Durable()
+    for value in ("EUR", "EUR", ("EUR", 2), ["EUR", None]):
+        durable.workflow("order").step(factory(value), name="a")
+        if value == "EUR":
+            assert durable.registry.find("order")
+            continue
+        with pytest.raises(DuplicateWorkflow, match=r"in both, but was made with other values"):
+            durable.registry.find("order")
+
+
+def test_objects_that_a_function_was_made_with_tell_nothing() -> None:
+    durable = Durable()
+    for held in (Shop(), Shop()):
+        durable.workflow("order").step(made(held), name="a")
+    assert durable.registry.find("order")
+
+
 SHARED = "from celery_durable import Durable\ndurable = Durable()\n"
 
 MODULE = """
