@@ -186,6 +186,7 @@ def rabbitmq_broker(rabbitmq: str) -> Iterator[RabbitMQBroker]:
 
 @pytest.fixture
 def pgmq_broker(database_url: str) -> PgmqBroker:
+    pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
     install_pgmq(database_url)
     return PgmqBroker(database_url)
 

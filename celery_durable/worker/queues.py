@@ -76,8 +76,15 @@ class QueueChanges:
 
     def follow(self, consumer: Any) -> None:
         """Hear of what remote control does to this worker's consumer."""
-        for name in ("add_task_queue", "cancel_task_queue"):
-            setattr(consumer, name, self._heard(getattr(consumer, name)))
+        add, queues = consumer.add_task_queue, self._app.amqp.queues
+
+        def add_and_select(queue: str, *args: Any, **options: Any) -> None:
+            add(queue, *args, **options)
+            # Celery 5.5 leaves out of those that it consumes a queue that it knew before.
+            queues.select_add(queues[queue])
+
+        consumer.add_task_queue = self._heard(add_and_select)
+        consumer.cancel_task_queue = self._heard(consumer.cancel_task_queue)
 
     def _heard(self, change: Callable[..., None]) -> Callable[..., None]:
         def change_and_say(*args: Any, **options: Any) -> None:

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery.platforms import EX_FAILURE
+from celery.worker import state
 from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
 
 LOST = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What Celery says of a message whose process has ended, or is about to."""
+
+
+SAYS_WHY = "emit_retry" in inspect.signature(Request.cancel).parameters
+"""Whether Celery tells a cold shutdown from a lost connection; 5.5 does not."""
+
+
+def follow_cold_shutdown(consumer: Any) -> None:
+    """Let a cold shutdown of Celery 5.5 end what is in hand, as that of later versions does."""
+
+    def cancel_all_unacked_requests() -> None:
+        for request in tuple(state.active_requests):
+            if request.task.acks_late and request.acknowledged:
+                continue
+            if isinstance(request, LastingRequest):
+                request.cancel(consumer.pool, emit_retry=False)
+            else:
+                request.cancel(consumer.pool)
+
+    if not SAYS_WHY:
+        consumer.cancel_all_unacked_requests = cancel_all_unacked_requests
 
 
 class Expected:
@@ -41,7 +64,7 @@ class LastingRequest(Request):
         if emit_retry:
             return
         try:
-            super().cancel(pool, signal, emit_retry=False)
+            super().cancel(pool, signal, **({"emit_retry": False} if SAYS_WHY else {}))
         except NotImplementedError:
             # Nothing ends a thread from outside. Celery would call this an unrecoverable error, and
             # then stop as it does now: when the steps in hand have ended.
@@ -76,5 +99,13 @@ class LastingRequest(Request):
                 self.id,
                 error,
             )
-            return_ok = True
+            # Celery 5.5 takes only one of them for the end of a process.
+            exc_info, return_ok = _as_lost(error), True
         super().on_failure(exc_info, send_failed_event, return_ok)
+
+
+def _as_lost(error: BaseException) -> ExceptionInfo:
+    try:
+        raise error if isinstance(error, WorkerLostError) else WorkerLostError(repr(error))
+    except WorkerLostError:
+        return ExceptionInfo()

@@ -74,6 +74,7 @@ def broker_called(name: str, database_url: str, request: pytest.FixtureRequest) 
             own: RabbitMQServer = request.getfixturevalue("own_rabbitmq")
             return RabbitMQBroker(own.url, own)
         case _:
+            pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
             install_pgmq(database_url)
             return PgmqBroker(database_url)
 

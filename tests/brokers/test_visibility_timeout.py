@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import kombu
 import pytest
 
 from tests.brokers.shop import Shop
@@ -19,6 +20,8 @@ RUNS = 4
 
 
 def test_a_step_longer_than_the_visibility_timeout_is_executed_once(shop: Shop) -> None:
+    if shop.broker.name == "redis" and kombu.VERSION < (5, 6):
+        pytest.skip("this kombu looks for such messages every 100 s")
     shop.broker.transport_options.update(AT_ONCE)
     shop.cluster.env.update(shop.broker.env())
     for pool in ("prefork", "threads"):

@@ -165,7 +165,7 @@ def with_keyword(value: Any) -> Any:
 
 
 def partial_of(value: Any) -> Any:
-    return functools.partial(one, key=value)
+    return functools.partial(one, value)
 
 
 @pytest.mark.parametrize("factory", [made, with_default, with_keyword, partial_of])
