@@ -100,7 +100,8 @@ class LastingRequest(Request):
                 error,
             )
             # Celery 5.5 takes only one of them for the end of a process.
-            exc_info, return_ok = _as_lost(error), True
+            exc_info = _as_lost(error)
+            return_ok = True
         super().on_failure(exc_info, send_failed_event, return_ok)
 
 
