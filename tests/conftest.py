@@ -19,12 +19,11 @@ import pytest
 from pluggy import Result
 
 from celery_durable.errors import ConfigurationError
-from celery_durable.testing.embedded import install_pgmq
 from tests import forms, services
 from tests.cluster import Cluster, RedisNode
 from tests.cluster.rabbitmq import RabbitMQServer, rabbitmq_server, running_rabbitmq
 from tests.services import PostgresServer
-from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
+from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker, pgmq_in
 
 LOG_TAIL_LINES = 60
 LONG_FORM_SECONDS = 900
@@ -186,9 +185,7 @@ def rabbitmq_broker(rabbitmq: str) -> Iterator[RabbitMQBroker]:
 
 @pytest.fixture
 def pgmq_broker(database_url: str) -> PgmqBroker:
-    pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
-    install_pgmq(database_url)
-    return PgmqBroker(database_url)
+    return pgmq_in(database_url)
 
 
 @pytest.fixture(params=["redis", "rabbitmq", "pgmq"])

@@ -10,11 +10,13 @@ import signal
 from abc import ABC, abstractmethod
 from typing import Any
 
+import pytest
 from celery import Celery
 from kombu.connection import Connection
 from pytest_celery import CeleryTestBroker
 from redis import Redis
 
+from celery_durable.testing.embedded import install_pgmq
 from tests import apps
 from tests.addresses import conninfo
 from tests.cluster import RedisNode
@@ -227,3 +229,10 @@ class PgmqBroker(Broker):
 
     def close(self) -> None:
         """Leave it to the end of the database."""
+
+
+def pgmq_in(database_url: str) -> PgmqBroker:
+    """pgmq, installed into a database; the test is skipped where there is none to install."""
+    pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
+    install_pgmq(database_url)
+    return PgmqBroker(database_url)

@@ -99,14 +99,14 @@ class LastingRequest(Request):
                 self.id,
                 error,
             )
-            # Celery 5.5 takes only one of them for the end of a process.
-            exc_info = _as_lost(error)
+            if not isinstance(error, WorkerLostError):
+                exc_info = _as_lost(error)  # Celery 5.5 takes only that for the end of a process
             return_ok = True
         super().on_failure(exc_info, send_failed_event, return_ok)
 
 
 def _as_lost(error: BaseException) -> ExceptionInfo:
     try:
-        raise error if isinstance(error, WorkerLostError) else WorkerLostError(repr(error))
+        raise WorkerLostError(repr(error))  # noqa: TRY301 - it needs a traceback
     except WorkerLostError:
         return ExceptionInfo()

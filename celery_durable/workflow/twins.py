@@ -56,12 +56,10 @@ def _captured(function: Any) -> list[object]:
 
     Others tell nothing: an object of a module that was imported twice equals no other.
     """
-    found = inspect.unwrap(function)
+    *partials, found = _layers(function)
     values: list[object] = []
-    while isinstance(found, functools.partial):
-        values += [*found.args, *found.keywords.items()]
-        found = inspect.unwrap(found.func)
-    found = _innermost(found)
+    for partial in partials:
+        values += [*partial.args, *partial.keywords.items()]
     values += getattr(found, "__defaults__", None) or ()
     values += (getattr(found, "__kwdefaults__", None) or {}).items()
     values += _cells(found)
@@ -91,11 +89,16 @@ def _shown(function: Any) -> str:
 
 def _innermost(function: Any) -> Any:
     """The function behind decorators, partials, methods and objects that can be called."""
+    return _layers(function)[-1]
+
+
+def _layers(function: Any) -> list[Any]:
+    """The partials around the innermost function, from the outermost, and that function."""
     found = inspect.unwrap(function)
     if isinstance(found, functools.partial):
-        return _innermost(found.func)
+        return [found, *_layers(found.func)]
     if inspect.ismethod(found):
-        return found.__func__
+        return [found.__func__]
     call = type(found).__call__
     is_object = not hasattr(found, "__code__") and hasattr(call, "__code__")
-    return call if is_object else found
+    return [call if is_object else found]

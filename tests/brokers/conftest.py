@@ -13,13 +13,12 @@ from contextlib import closing
 import pytest
 from pluggy import Result
 
-from celery_durable.testing.embedded import install_pgmq
 from tests.apps.shop import PAYMENTS_QUEUE
 from tests.brokers.shop import Shop
 from tests.cluster import Cluster, RedisNode
 from tests.cluster.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
-from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker
+from tests.transports import Broker, RabbitMQBroker, RedisBroker, pgmq_in
 
 LOG_TAIL_LINES = 80
 
@@ -74,9 +73,7 @@ def broker_called(name: str, database_url: str, request: pytest.FixtureRequest) 
             own: RabbitMQServer = request.getfixturevalue("own_rabbitmq")
             return RabbitMQBroker(own.url, own)
         case _:
-            pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
-            install_pgmq(database_url)
-            return PgmqBroker(database_url)
+            return pgmq_in(database_url)
 
 
 @pytest.fixture

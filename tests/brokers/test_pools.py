@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.brokers.shop import Shop
+from tests.integration.driving import LOCKED_HERE
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shift")
@@ -82,8 +83,8 @@ def pools_of(shop: Shop, hostname: str) -> set[Any]:
 
 def locks(shop: Shop) -> int:
     ((found,),) = shop.query(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
+        f" AND {LOCKED_HERE}"
     )
     return int(found)
 

@@ -13,6 +13,7 @@ from celery_durable.run import Run
 from tests.apps.shop import CONFIG, STOCKTAKING_STEPS
 from tests.brokers.shop import UNNOTICED, Shop
 from tests.cluster import WorkerNode
+from tests.integration.driving import LOCKED_HERE
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -23,10 +24,10 @@ pytestmark = [
 HELD = "shelf20"
 TTL = 2.0
 
-LOCK_HOLDERS = """
+LOCK_HOLDERS = f"""
     SELECT l.pid FROM pg_locks l JOIN durable_worker w ON w.lock_number = l.objid
     WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.{LOCKED_HERE}
         AND w.ended_at IS NULL AND w.pid = %s
 """
 

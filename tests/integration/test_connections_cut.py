@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.faults.proxy import Moment, Proxy
-from tests.forms import is_long
+from tests.forms import short_or_long
 from tests.integration import stories
 from tests.integration.driving import World, worker_id
 from tests.integration.stories import STORIES, Scene, Story
@@ -170,8 +170,7 @@ def assert_none_matters(
     is_new: bool = False,
 ) -> None:
     """Cut each of the statements, in a run of its own; the short form cuts fewer."""
-    if not is_long():
-        statements = in_short(statements, moment)
+    statements = short_or_long(in_short(statements, moment), statements)
     expected = stories.account(theatre.world)
     table = {
         one: theatre.trouble_at(one, moment, undisturbed, expected, is_new=is_new)

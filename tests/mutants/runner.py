@@ -163,10 +163,12 @@ class Runner:
         return Trial(mutant, judge(mutant.tests, run), run.output, run.seconds)
 
     def _in_a_fork(self, mutant: Mutant, source: str) -> Run | None:
-        """None where the mutant changes more than the body of a function."""
+        """None where its tests were not collected, or it changes more than a function's body."""
+        if not self._collected.issuperset(mutant.tests):
+            return None
         file = mutant.file(self._unmutated)
         function = changed_function(file.read_text(encoding="utf-8"), source, mutant.qualname)
-        if function is None or not self._collected.issuperset(mutant.tests):
+        if function is None:
             return None
         patch = Patch(file=str(file), function=function, source=source)
         return self._run_tests(self._ready, self._unmutated, mutant.tests, patch=patch)
