@@ -28,6 +28,7 @@ from celery_durable.worker.configuration import check_configuration
 from celery_durable.worker.loggers import enable_loggers
 from celery_durable.worker.publisher import KombuPublisher
 from celery_durable.worker.queues import QueueChanges, consumes_durable, warn_of_missing
+from celery_durable.worker.reconnect import restore_prefetch_in_main_thread
 from celery_durable.worker.request import follow_cold_shutdown
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class RelayStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         self.changes.follow(parent.consumer)
         follow_cold_shutdown(parent.consumer)
+        restore_prefetch_in_main_thread(parent.consumer)
         if self.consumes:
             with ending_in_one_line():
                 self.begin()

@@ -137,8 +137,12 @@ class Shop:
 
     def let_pass(self, interval: str) -> None:
         """As if every hint that was ever sent had been sent so much earlier."""
-        for column in ("hinted_at", "since", "look_at", "wake_at"):
-            self.query(f"UPDATE durable_token SET {column} = {column} - %s::interval", interval)
+        self.query(
+            "UPDATE durable_token SET hinted_at = hinted_at - passed, since = since - passed,"
+            " look_at = look_at - passed, wake_at = wake_at - passed"
+            " FROM (SELECT %s::interval AS passed) AS time",
+            interval,
+        )
 
     def query(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         cursor = self._database.execute(statement.encode(), parameters)

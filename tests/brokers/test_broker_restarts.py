@@ -7,15 +7,19 @@ import pytest
 
 from celery_durable.run import Run
 from tests.apps.shop import CONFIG
+from tests.apps.watched import CHANGED_IN
 from tests.brokers.shop import Shop
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("shop", ["redis", "own_rabbitmq"], indirect=True)
+on_each_broker = pytest.mark.parametrize("shop", ["redis", "own_rabbitmq"], indirect=True)
+on_rabbitmq = pytest.mark.parametrize("shop", ["own_rabbitmq"], indirect=True)
 
+WATCHED = "tests.apps.watched:app"
 A_MESSAGE_PER_STEP = {CONFIG: json.dumps({"durable_inline_steps": 1})}
 RUNS = 25
-HELD = 2
+SLOTS = 3
+HELD = SLOTS - 1
 """Fewer than one worker executes: the other may still be looking for the broker."""
 UNITS = ["reserve", "charge", "ship"]
 
@@ -24,7 +28,7 @@ UNITS = ["reserve", "charge", "ship"]
 def workers(shop: Shop) -> list[WorkerNode]:
     pools = ("prefork", "threads")
     made = [
-        shop.worker(pool=pool, concurrency=HELD + 1, env=A_MESSAGE_PER_STEP, ready=False)
+        shop.worker(WATCHED, pool=pool, concurrency=SLOTS, env=A_MESSAGE_PER_STEP, ready=False)
         for pool in pools
     ]
     shop.cluster.wait_ready()
@@ -55,6 +59,7 @@ def hint_what_was_lost(shop: Shop) -> None:
     shop.durable.recover()
 
 
+@on_each_broker
 def test_runs_end_though_the_broker_is_killed_and_started_again(
     shop: Shop, workers: list[WorkerNode]
 ) -> None:
@@ -69,6 +74,7 @@ def test_runs_end_though_the_broker_is_killed_and_started_again(
     assert all(worker.is_running for worker in workers)
 
 
+@on_each_broker
 def test_runs_end_though_the_broker_forgets_everything(
     shop: Shop, workers: list[WorkerNode]
 ) -> None:
@@ -78,3 +84,34 @@ def test_runs_end_though_the_broker_forgets_everything(
     hint_what_was_lost(shop)
     all_end_each_step_having_run_once(shop, runs)
     assert all(worker.is_running for worker in workers)
+
+
+@on_rabbitmq
+def test_only_the_thread_that_reads_the_connection_changes_the_prefetch_count(
+    shop: Shop, workers: list[WorkerNode]
+) -> None:
+    """Two that read it take each other's answers, and then wait for ever."""
+    runs = [shop.start(charge="hold") for _ in range(SLOTS + 1)]  # one of them in each worker
+    for run in runs:
+        shop.wait_for(run, "charge")
+    before = [raised(worker) for worker in workers]
+    shop.breakable.stop()
+    shop.breakable.start()
+    shop.open_gate(*runs)
+
+    def have_raised_it() -> bool:
+        runs.append(shop.start())
+        return all(raised(w) > n for w, n in zip(workers, before, strict=True))
+
+    wait_until(have_raised_it, message="the prefetch count to be raised again")
+    for worker in workers:
+        changed = [line for line in worker.logs().splitlines() if CHANGED_IN in line]
+        assert changed
+        assert all(line.endswith(f"{CHANGED_IN}MainThread") for line in changed), changed
+    for run in runs:
+        run.result(timeout=60)
+
+
+def raised(worker: WorkerNode) -> int:
+    """How often the worker has raised its prefetch count again after a reconnect."""
+    return str(worker.logs()).count("Prefetch count has been restored")

@@ -89,6 +89,8 @@ class Stage:
     def __init__(self, url: str) -> None:
         self.raw = psycopg.connect(conninfo(url), autocommit=True)
         self.raw.execute(_CLOCK.encode())
+        # Thousands of executions among a handful of rows: no plan is worth making twice.
+        self.raw.execute("SET plan_cache_mode = force_generic_plan")
         self._last_mark = ""
         self._connection = PsycopgConnection(self.raw, SCHEMA)
 

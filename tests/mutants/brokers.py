@@ -6,6 +6,7 @@ RELAY = "celery_durable.relay"
 PUBLISHER = "celery_durable.worker.publisher"
 CONFIRMS = "celery_durable.worker.confirms"
 LINK = "celery_durable.worker.brokers"
+RECONNECT = "celery_durable.worker.reconnect"
 
 RABBITMQ = "tests/integration/test_relay_rabbitmq.py"
 HANGING = f"{RABBITMQ}::test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay"
@@ -13,8 +14,20 @@ FAILOVER = "tests/integration/test_relay_failover.py"
 FULL = "tests/integration/test_backpressure.py"
 STRANGERS = "tests/integration/test_strangers.py"
 CHORES = "tests/integration/test_relay_chores.py"
+RESTARTS = "tests/brokers/test_broker_restarts.py"
 
 BROKERS = (
+    Mutant(
+        name="one-thread-reads-a-connection",
+        promise="P2",
+        takes_out="leaving the prefetch count to the main thread after a reconnect",
+        at=f"{RECONNECT}:restore_prefetch_in_main_thread",
+        old="consumer.call_soon(restore, *args)",
+        new="restore(*args)",
+        tests=(
+            f"{RESTARTS}::test_only_the_thread_that_reads_the_connection_changes_the_prefetch_count",
+        ),
+    ),
     Mutant(
         name="connected-before-rows-are-taken",
         promise="P2",
