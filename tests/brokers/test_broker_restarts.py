@@ -18,9 +18,10 @@ on_rabbitmq = pytest.mark.parametrize("shop", ["own_rabbitmq"], indirect=True)
 WATCHED = "tests.apps.watched:app"
 A_MESSAGE_PER_STEP = {CONFIG: json.dumps({"durable_inline_steps": 1})}
 RUNS = 25
-SLOTS = 3
-HELD = SLOTS - 1
+HELD = 2
 """Fewer than one worker executes: the other may still be looking for the broker."""
+SLOW = 60.0
+"""Seconds: with kombu 5.5 a thread pool acknowledges a dozen messages every ten."""
 UNITS = ["reserve", "charge", "ship"]
 
 
@@ -28,7 +29,7 @@ UNITS = ["reserve", "charge", "ship"]
 def workers(shop: Shop) -> list[WorkerNode]:
     pools = ("prefork", "threads")
     made = [
-        shop.worker(WATCHED, pool=pool, concurrency=SLOTS, env=A_MESSAGE_PER_STEP, ready=False)
+        shop.worker(WATCHED, pool=pool, concurrency=HELD + 1, env=A_MESSAGE_PER_STEP, ready=False)
         for pool in pools
     ]
     shop.cluster.wait_ready()
@@ -48,7 +49,7 @@ def start_some(shop: Shop) -> list[Run]:
 def all_end_each_step_having_run_once(shop: Shop, runs: Sequence[Run]) -> None:
     shop.open_gate(*runs)
     for run in runs:
-        run.result(timeout=60)
+        run.result(timeout=SLOW)
         assert [entry.unit for entry in shop.ledger(run, event="begin")] == UNITS
         assert [entry.unit for entry in shop.ledger(run, event="end")] == UNITS
 
@@ -91,9 +92,7 @@ def test_only_the_thread_that_reads_the_connection_changes_the_prefetch_count(
     shop: Shop, workers: list[WorkerNode]
 ) -> None:
     """Two that read it take each other's answers, and then wait for ever."""
-    runs = [shop.start(charge="hold") for _ in range(SLOTS + 1)]  # one of them in each worker
-    for run in runs:
-        shop.wait_for(run, "charge")
+    runs = hold_one_in_each(shop, workers)
     before = [raised(worker) for worker in workers]
     shop.breakable.stop()
     shop.breakable.start()
@@ -103,13 +102,28 @@ def test_only_the_thread_that_reads_the_connection_changes_the_prefetch_count(
         runs.append(shop.start())
         return all(raised(w) > n for w, n in zip(workers, before, strict=True))
 
-    wait_until(have_raised_it, message="the prefetch count to be raised again")
+    wait_until(have_raised_it, timeout=SLOW, message="the prefetch count to be raised again")
     for worker in workers:
         changed = [line for line in worker.logs().splitlines() if CHANGED_IN in line]
         assert changed
         assert all(line.endswith(f"{CHANGED_IN}MainThread") for line in changed), changed
     for run in runs:
-        run.result(timeout=60)
+        run.result(timeout=SLOW)
+
+
+def hold_one_in_each(shop: Shop, workers: Sequence[WorkerNode]) -> list[Run]:
+    """Start runs until each worker executes a unit of one."""
+    runs: list[Run] = []
+
+    def are_busy() -> bool:
+        held = {entry.pid for run in runs for entry in shop.ledger(run, "charge", "begin")}
+        if all(held & {worker.pid, *worker.children()} for worker in workers):
+            return True
+        runs.append(shop.start(charge="hold"))
+        return False
+
+    wait_until(are_busy, timeout=SLOW, message="a unit in each worker")
+    return runs
 
 
 def raised(worker: WorkerNode) -> int:
