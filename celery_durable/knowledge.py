@@ -21,7 +21,6 @@ from celery_durable.core.plan import (
     ParallelNode,
     Plan,
     RouteNode,
-    StepNode,
     bodies_of,
     incompatible,
     kind_of,
@@ -144,15 +143,6 @@ class Knowledge:
             f" {claim.token.node!r}, where the run stands"
         )
         logger.warning("Run %s is left to other workers: %s", run.id, what)
-
-    def is_transactional(self, workflow: Workflow, token: Token) -> bool:
-        """Whether the unit in hand commits together with its own SQL."""
-        step = body(workflow.plan, token)
-        if not isinstance(step, StepNode):
-            return False
-        if token.rollback is not None:
-            return step.compensator is not None and step.compensator.transactional
-        return step.transactional
 
 
 def knows(workflow: Workflow, token: Token) -> bool:

@@ -37,7 +37,7 @@ RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25
 worker without its lock renews as often, and lives while it does within each `recovery.GRACE`.
 """
 
-GIVEN_UP_AT_MOST = 1000
+LEFT_TO_AUDIT_AT_MOST = 1000
 """Claims that the next audit gives back at once; older ones it finds by itself."""
 
 LOCK_TRIES = 100
@@ -118,11 +118,11 @@ class Liveness:
         if registration is not None and registration.id == worker_id:
             registration.end()
 
-    def give_up(self, token_id: UUID) -> None:
+    def leave_to_audit(self, token_id: UUID) -> None:
         """A claim of the token that may be ours is given back once Postgres answers again."""
         registration = self._registration
         if registration is not None:
-            registration.given_up.append(token_id)
+            registration.left_to_audit.append(token_id)
 
     def leave(self) -> None:
         """End the worker in good order."""
@@ -156,7 +156,7 @@ class Registration:
         self._ttl = ttl
         self._pause = ttl / RENEWALS_PER_TTL
         self._is_working_on = is_working_on
-        self.given_up: deque[UUID] = deque(maxlen=GIVEN_UP_AT_MOST)
+        self.left_to_audit: deque[UUID] = deque(maxlen=LEFT_TO_AUDIT_AT_MOST)
         self._suspects: frozenset[UUID] = frozenset()
         self._raw, number = self._take_new_lock()
         self._needs_lock = number is not None
@@ -306,11 +306,11 @@ class Registration:
         """
         with suppress(Hindered), self._database.transaction(BRIEFLY) as connection:
             claimed = orphans.claimed_by(connection, self.id)
-            given_up = {self.given_up.popleft() for _ in range(len(self.given_up))}
+            left_to_audit = {self.left_to_audit.popleft() for _ in range(len(self.left_to_audit))}
             idle = [one for one in claimed if not self._is_working_on(one.token_id)]
             before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
             for one in idle:
-                is_left = one.fence in before or one.token_id in given_up
+                is_left = one.fence in before or one.token_id in left_to_audit
                 if is_left and orphans.free(connection, one, uuid4()):
                     logger.warning(
                         "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar, assert_never
-from uuid import uuid4
 
+from celery_durable.claims import Claims
+from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import (
@@ -33,7 +34,7 @@ from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForSignal
 from celery_durable.errors import GiveUp, PayloadError
 from celery_durable.settings import Settings
-from celery_durable.store import commits, journal, orphans, tokens
+from celery_durable.store import commits, journal
 from celery_durable.store.commits import (
     AlreadyCommitted,
     ChildRefused,
@@ -44,7 +45,6 @@ from celery_durable.store.commits import (
     SignalGone,
 )
 from celery_durable.store.connection import Connection, Hindered
-from celery_durable.store.orphans import Claimed
 from celery_durable.store.patience import Patience
 from celery_durable.store.shapes import Release
 from celery_durable.workflow.builder import Workflow
@@ -52,11 +52,6 @@ from celery_durable.workflow.execute import Execution
 from celery_durable.workflow.failures import failure_of
 
 logger = logging.getLogger(__name__)
-
-PUT_BACK_FIRST, PUT_BACK_MAXIMUM = 1.0, 30.0
-"""Seconds a run is left alone with which nothing can be done now; doubling from the first to the
-maximum.
-"""
 
 T = TypeVar("T")
 
@@ -67,6 +62,11 @@ class Budget:
 
     steps: int
     until: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Budget:
+        """What a message may do that has just come."""
+        return cls(settings.inline_steps, time.monotonic() + settings.inline_seconds)
 
     def after_one(self) -> Budget:
         """What is left once a unit has been executed."""
@@ -124,13 +124,13 @@ class Settler:
         settings: Settings,
         patience: Patience,
         settling: Patience,
-        notify: Callable[[], None],
+        claims: Claims,
         disown: Callable[[Claim], None],
     ) -> None:
         self._settings = settings
         self._patience = patience
         self._settling = settling
-        self._notify = notify
+        self._claims = claims
         self._disown = disown
 
     def settle(self, turn: Turn, execution: Execution) -> Claim | None:
@@ -143,7 +143,7 @@ class Settler:
             written = self._written(turn, execution, self._settling)
         except ChildRefused:
             # Nothing is written, and the cancel is on its way to this run too.
-            self.put_back(turn.claim, PUT_BACK_FIRST)
+            self._claims.release(turn.claim, RELEASE_FIRST)
             return None
         except (PayloadError, Hindered) as error:
             failed = failure_of(turn.workflow, turn.claim, error)
@@ -236,20 +236,20 @@ class Settler:
         if isinstance(committed, Refused) and self._was_committed(claim, decision):
             committed = AlreadyCommitted()
         if isinstance(committed, Refused | Recorded | SignalGone):
-            self._give_up(claim, committed)
+            self._give_back(claim, committed)
             return None
         log_failure(claim, execution, decision)
         if isinstance(committed, AlreadyCommitted):
             # Under which decision of ours we cannot know: let it be looked at where it stands.
-            self.let_go(claim)
+            self._claims.abandon(claim)
             return self._waiting(claim, decision.then)
         then = decision.then
         if not isinstance(then, Move):
             if not isinstance(then, End) or claim.run.parent_token is not None:
-                self._notify()
+                self._claims.notify_of(0.0)
             return self._waiting(claim, then)
         if written.release is not None:
-            self._notify_of(then.delay)
+            self._claims.notify_of(then.delay)
             return None
         status, error = claim.run.status, claim.run.error
         if decision.run is not None:
@@ -278,7 +278,7 @@ class Settler:
             lambda connection: journal.is_recorded(connection, claim.run.id, claim.worker, entry)
         )
 
-    def _give_up(self, claim: Claim, outcome: Refused | Recorded | SignalGone) -> None:
+    def _give_back(self, claim: Claim, outcome: Refused | Recorded | SignalGone) -> None:
         """Nothing was written, and nothing is to be."""
         match outcome:
             case Refused():
@@ -286,9 +286,9 @@ class Settler:
                 logger.info("%s of run %s is not ours any more", unit, run_id)
             case Recorded():
                 self._disown(claim)
-                self.put_back_for_later(claim)
+                self._claims.release_for_later(claim)
             case SignalGone():
-                self.put_back(claim)
+                self._claims.release(claim)
             case never:
                 assert_never(never)
 
@@ -300,47 +300,7 @@ class Settler:
         """
         if not isinstance(then, Park) or not isinstance(then.token.wait, ForSignal):
             return None
-
-        fence = uuid4()
-
-        def claim_again(connection: Connection) -> Claim | None:
-            return tokens.claim(connection, claim.token.id, claim.worker, fence)
-
-        return self._patience.ask(claim_again)
-
-    def put_back(self, claim: Claim, delay: float = 0.0) -> None:
-        """Give the claim back; somebody else, or we, will be asked to look at it after `delay`.
-
-        A token that was claimed before it was due, because it is flagged, keeps its time.
-        """
-        self._patience.ask(lambda connection: tokens.release(connection, claim, delay))
-        self._notify_of(delay)
-
-    def _notify_of(self, delay: float) -> None:
-        """Wake the relays, unless they look by themselves before the message is due."""
-        if delay < self._settings.poll_interval:
-            self._notify()
-
-    def put_back_for_later(self, claim: Claim) -> None:
-        """Give the claim back to be looked at after a delay, which doubles each time."""
-        self.put_back(claim, wait_after(claim, PUT_BACK_FIRST, PUT_BACK_MAXIMUM))
-
-    def let_go(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
-        """Let go of the claim wherever its token stands.
-
-        `counts`: as a crash of its unit; `timed_out`: as a try that took too long.
-        """
-        token = claim.token
-        held = Claimed(
-            token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
-        )
-        self._patience.ask(lambda connection: orphans.free(connection, held, uuid4(), waits=True))
-        self._notify()
-
-
-def wait_after(claim: Claim, first: float, maximum: float) -> float:
-    """Twice the seconds that the token has waited last, from `first` to `maximum`."""
-    return min(max(2 * claim.waited, first), maximum)
+        return self._claims.again(claim)
 
 
 def log_failure(claim: Claim, execution: Execution, decision: Decision) -> None:

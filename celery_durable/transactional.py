@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from celery_durable.claims import Claims
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed, Flagged
 from celery_durable.errors import DatabaseUnavailable
@@ -43,14 +44,20 @@ class Transactional:
     """Executes a unit in a transaction that its commit is part of."""
 
     def __init__(
-        self, database: Database, patience: Patience, settler: Settler, shell: Shell
+        self,
+        database: Database,
+        patience: Patience,
+        settler: Settler,
+        claims: Claims,
+        shell: Shell,
     ) -> None:
         self._database = database
         self._patience = patience
         self._settler = settler
+        self._claims = claims
         self._shell = shell
 
-    def do(self, turn: Turn, past: Past) -> Claim | None:
+    def execute(self, turn: Turn, past: Past) -> Claim | None:
         """Execute and commit; the claim again if the worker goes straight on with the next unit."""
         with ExitStack() as stack:
             session, connection = self._patience.until_answered(
@@ -70,7 +77,7 @@ class Transactional:
             case Execution():
                 return self._settler.settle(turn, became)
             case Cut():
-                self._let_go_of_cut(turn.claim, became)
+                self._give_back(turn.claim, became)
                 return None
             case never:
                 assert_never(never)
@@ -101,14 +108,14 @@ class Transactional:
             return Execution(failed, error)
         return written
 
-    def _let_go_of_cut(self, claim: Claim, cut: Cut) -> None:
+    def _give_back(self, claim: Claim, cut: Cut) -> None:
         """Committed or not? Either way the token is looked at again where it stands."""
         unit, run_id = claim.token.unit, claim.run.id
         logger.info("The transaction of %s of run %s was cut: %s", unit, run_id, cut.error)
         if cut.is_hindered:
-            self._settler.put_back_for_later(claim)
+            self._claims.release_for_later(claim)
         else:
-            self._settler.let_go(claim, counts=cut.counts)
+            self._claims.abandon(claim, counts=cut.counts)
 
 
 def interrupted(turn: Turn) -> Failed:

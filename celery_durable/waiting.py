@@ -14,16 +14,14 @@ from celery_durable.core.event import (
     Reached,
     Signalled,
 )
-from celery_durable.core.failure import ErrorRecord
-from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ParallelNode, SignalNode
+from celery_durable.core.failure import ErrorRecord, worker_lost
+from celery_durable.core.plan import SignalNode
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer
 from celery_durable.store import journal, results, signals, views
 from celery_durable.store.database import Database
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution, Shell, iterate
-from celery_durable.workflow.failures import worker_lost
 
 
 class Lookout:
@@ -33,18 +31,6 @@ class Lookout:
         self._database = database
         self._shell = shell
         self._max_crashes = max_crashes
-
-    def is_up_to_it(self, workflow: Workflow, token: Token) -> bool:
-        """Whether the token waits, or has come to a node that only waits or forks."""
-        if isinstance(token.wait, ForChild | ForBranches):
-            return True
-        if token.flags is not Flags.NONE:
-            return False
-        if token.wait is not None or token.unit == ROLLBACK:
-            return True
-        node = workflow.plan.find(token.node)
-        is_node = token.parent is None and token.rollback is None
-        return is_node and isinstance(node, ParallelNode | SignalNode)
 
     def look(self, workflow: Workflow, claim: Claim) -> Execution | None:
         """What has happened; None when nothing has."""
@@ -100,10 +86,11 @@ class Lookout:
 
         if claim.token.crashes >= self._max_crashes:
             # The child stays completed: it is the loop's own functions that are not tried again.
-            lost = Iteration(error=replace(worker_lost(claim), unit=claim.token.node))
-            return Execution(ChildEnded(wait.run_id, status, failed, since, lost))
-        iteration = iterate(workflow, claim, result, claim.token.input, self._shell)
-        return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
+            lost = worker_lost(claim.token.unit, claim.token.crashes)
+            iteration = Iteration(error=replace(lost, unit=claim.token.node))
+            return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
+        asked = iterate(workflow, claim, result, claim.token.input, self._shell)
+        return Execution(ChildEnded(wait.run_id, status, failed, since, asked))
 
 
 def _elapsed(claim: Claim) -> Elapsed:

@@ -1,8 +1,9 @@
 """The pure core: what a run is and how it changes.
 
 Rules of this room: no clock, no randomness, no I/O, no logging, no SQLAlchemy, no Celery. Time and
-chance come in as arguments, every value is frozen, and `decide` is the only place where a run
-changes. `tests/unit/test_core_is_pure.py` holds the room to it.
+chance come in as arguments, every value is frozen, `admit` is the only place where it is decided
+whether a unit is executed, and `decide` the only place where a run changes.
+`tests/unit/test_core_is_pure.py` holds the room to it.
 
     names        what a workflow, node or branch may be called; the grammar of units
     status       the statuses of a run and the legal changes between them
@@ -19,6 +20,7 @@ changes. `tests/unit/test_core_is_pure.py` holds the room to it.
     progress     how a unit ends
     waits        forking, choosing, waiting
     rollback     cancelling, and the way back
+    admit        claim, facts -> executed, checked, concluded, or given back
     decide       plan, token, event -> decision
     journey      whether a run has come the way that a plan says
     diagram      plans and tables of changes as pictures

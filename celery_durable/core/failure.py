@@ -36,3 +36,9 @@ def with_attempt(
     if len(failures) < KEPT_ATTEMPTS:
         return (*failures, failed)
     return (failures[0], *failures[2:], failed)
+
+
+def worker_lost(unit: str, crashes: int) -> ErrorRecord:
+    """The failure of a unit that has killed, or survived, too many workers."""
+    told = f"{crashes} workers died while they executed {unit}; it is not tried again"
+    return ErrorRecord("WorkerLost", told, unit=unit)

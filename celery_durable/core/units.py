@@ -61,6 +61,16 @@ def fits(node: Node, token: Token) -> bool:
             return token.parent is None and token.part is None and token.position is None
 
 
+def is_transactional(plan: Plan, token: Token) -> bool:
+    """Whether the unit is committed together with its own SQL."""
+    step = body(plan, token)
+    if not isinstance(step, StepNode):
+        return False
+    if token.rollback is not None:
+        return step.compensator is not None and step.compensator.transactional
+    return step.transactional
+
+
 def retry_policy(plan: Plan, token: Token) -> RetryPolicy:
     """The policy of the unit in hand: its step's, or its compensator's on the way back."""
     found = body(plan, token)

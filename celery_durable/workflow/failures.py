@@ -56,13 +56,6 @@ def _names_a_timeout(workflow: Workflow, claim: Claim) -> bool:
     return workflow.step_of(token.node, token.part).options.timeout is not None
 
 
-def worker_lost(claim: Claim) -> ErrorRecord:
-    """Of a unit that has killed, or survived, too many workers."""
-    token = claim.token
-    told = f"{token.crashes} workers died while they executed {token.unit}; it is not tried again"
-    return ErrorRecord("WorkerLost", told, unit=token.unit)
-
-
 def record_of(error: BaseException, unit: str) -> ErrorRecord:
     """An exception as it is stored: text without NUL or lone surrogates, of bounded length."""
     kind = type(error)

@@ -10,8 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg
 
 from celery_durable import Durable, GiveUp
-from celery_durable.engine import PASS_ON_FIRST, PASS_ON_MAXIMUM
-from celery_durable.settle import PUT_BACK_FIRST, PUT_BACK_MAXIMUM
+from celery_durable.core.admit import (
+    PASS_ON_FIRST,
+    PASS_ON_MAXIMUM,
+    RELEASE_FIRST,
+    RELEASE_MAXIMUM,
+)
 from celery_durable.store import tables as t
 from celery_durable.store import tokens
 from celery_durable.store.tokens import IS_CLAIMABLE
@@ -22,7 +26,7 @@ MOVES = ("fence", "since", "hinted_at", "hints", "look_at", "wake_at", "begun")
 """What a put-back may write into a token's row."""
 
 SOON = PASS_ON_MAXIMUM + 0.01
-LATER = PUT_BACK_FIRST / 2
+LATER = RELEASE_FIRST / 2
 
 
 def of_versions(log: list[str], *versions: int) -> Define:
@@ -91,7 +95,7 @@ def test_what_somebody_else_knows_is_offered_again_soon(world: World, other: str
         assert max(delays) <= SOON
     else:
         assert delays[0] >= LATER
-        assert PUT_BACK_MAXIMUM + 0.1 > delays[-1] > PUT_BACK_MAXIMUM / 2 - 0.1
+        assert RELEASE_MAXIMUM + 0.1 > delays[-1] > RELEASE_MAXIMUM / 2 - 0.1
     assert run.status().status == "running"
 
 

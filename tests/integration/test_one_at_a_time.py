@@ -149,7 +149,7 @@ def test_a_commit_must_name_the_fence_of_the_claim(world: World) -> None:
         claim = tokens.claim(connection, token_id, me, uuid4())
         assert claim is not None
         world.rows("UPDATE durable_token SET fence = gen_random_uuid()")
-        worker.engine._settler.put_back(claim)
+        worker.engine._claims.release(claim)
         token = world.token(run)
         assert token is not None
         assert token["claimed_by"] == me, "the newer claim stands"
@@ -168,7 +168,7 @@ def test_a_claim_writes_a_fresh_fence(world: World) -> None:
         assert claim is not None
         assert claim.fence == fence
         fences.add(world.one("SELECT fence FROM durable_token"))
-        worker.engine._settler.put_back(claim)
+        worker.engine._claims.release(claim)
     assert len(fences) == 4
 
 

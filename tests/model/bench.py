@@ -12,7 +12,7 @@ from typing import Any, cast
 from unittest.mock import patch
 from uuid import UUID
 
-from celery_durable import Durable, engine, launching, recovery, settle
+from celery_durable import Durable, claims, engine, launching, recovery
 from celery_durable.checks import StartOptions
 from celery_durable.client import Client
 from celery_durable.engine import Engine
@@ -286,7 +286,7 @@ def modelled() -> Iterator[None]:
     """Ids are the same each time a script is played, and no time passes by itself."""
     with (
         patch.object(engine, "uuid4", new_id),
-        patch.object(settle, "uuid4", new_id),
+        patch.object(claims, "uuid4", new_id),
         patch.object(launching, "uuid4", new_id),
         patch.object(launching, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),

@@ -208,7 +208,7 @@ class ModelLiveness:
             at_work.worker = new
         return at_work.worker
 
-    def give_up(self, _token_id: UUID) -> None:
+    def leave_to_audit(self, _token_id: UUID) -> None:
         """Its claim is left to recovery."""
 
     def renounce(self, worker_id: UUID) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.core.plan import MapNode, Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags
-from celery_durable.settle import PUT_BACK_FIRST
 from tests.model.hands import Call
 from tests.model.stage import Record
 from tests.model.world import World
@@ -200,7 +200,7 @@ class Facts:
         """There is a message for it, no later than it is due; or one has just been delivered."""
         now = self.world.tables.now
         # A claim that was taken for nothing is put back with a message so much later.
-        by = max(_time(token["wake_at"]) or now, now + timedelta(seconds=PUT_BACK_FIRST))
+        by = max(_time(token["wake_at"]) or now, now + timedelta(seconds=RELEASE_FIRST))
         hints = (r for r in self.world.tables.outbox if token["id"] in r["args"])
         is_hinted = any((_time(row["available_at"]) or by) <= by for row in hints)
         return is_hinted or any(

@@ -17,6 +17,8 @@ from tests.mutants.wiring import WIRING
 
 ENGINE = "celery_durable.engine"
 SETTLE = "celery_durable.settle"
+ADMIT = "celery_durable.core.admit"
+CLAIM = "celery_durable.claims"
 LIVENESS = "celery_durable.liveness"
 RECOVERY = "celery_durable.recovery"
 RELAY = "celery_durable.relay"
@@ -85,8 +87,8 @@ ATOMICITY = (
         name="claim-given-back",
         promise="P1",
         takes_out="giving the claim back when the engine itself fails",
-        at=f"{ENGINE}:Engine._go_on",
-        old="self._settler.let_go(claim, counts=not is_innocent, timed_out=is_late)",
+        at=f"{ENGINE}:Engine._abandon",
+        old="self._claims.abandon(claim, counts=not is_innocent, timed_out=is_late)",
         new="pass",
         tests=(f"{ATOMIC}::test_a_commit_that_fails_in_the_middle_leaves_nothing",),
     ),
@@ -327,8 +329,8 @@ TAKING_OVER = (
         name="max-crashes",
         promise="P5",
         takes_out="giving up a unit that kills its workers",
-        at=f"{ENGINE}:Engine._untouched",
-        old="if token.crashes >= self._settings.max_crashes:",
+        at=f"{ADMIT}:_concluded",
+        old="if token.crashes >= facts.max_crashes:",
         new="if token.crashes < 0:",
         tests=(f"{TAKEOVER}::test_a_unit_that_kills_its_workers_fails_in_the_end[1]",),
     ),
@@ -363,7 +365,7 @@ TAKING_OVER = (
         name="a-new-id-at-once",
         promise="P5",
         takes_out="claiming under a new id when the old one has ended",
-        at=f"{ENGINE}:Engine._is_worth_another_try",
+        at=f"{CLAIM}:Claims._is_worth_another_try",
         old="if refusal.worker_ended:",
         new="if False:",
         tests=(f"{ALIVE}::test_a_worker_that_finds_itself_ended_follows_the_hint_under_a_new_id",),
@@ -508,8 +510,8 @@ ENDINGS = (
         name="commands-before-executing",
         promise="P3",
         takes_out="applying commands before a unit begins",
-        at=f"{ENGINE}:Engine._take_turn",
-        old="claim = self._with_commands_applied(claimed)",
+        at=f"{ENGINE}:Engine._go_on",
+        old="claim = self._claims.with_commands_applied(claimed)",
         new="claim: Claim | None = claimed",
         tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
     ),
@@ -517,7 +519,7 @@ ENDINGS = (
         name="commands-of-a-token-that-waits",
         promise="P2",
         takes_out="applying commands when the token cannot be claimed",
-        at=f"{ENGINE}:Engine._is_worth_another_try",
+        at=f"{CLAIM}:Claims._is_worth_another_try",
         old="is_worth_it = run_id is not None and apply_commands(self._database, run_id)",
         new="is_worth_it = False",
         tests=(f"{CANCEL}::test_a_cancel_in_the_callers_transaction_is_applied_by_the_hint",),
@@ -547,9 +549,9 @@ AT_THE_DOOR = (
         name="unknown-workflows-are-put-back",
         promise="P10",
         takes_out="giving back a run whose workflow is not known here",
-        at=f"{ENGINE}:Engine._leave_to_others",
-        old="self._settler.put_back(claim, delay)",
-        new="_ = delay",
+        at=f"{ENGINE}:Engine._go_on",
+        old="self._claims.release(claim, admission.delay)",
+        new="pass",
         tests=(
             f"{DEFINITIONS}::test_a_worker_that_does_not_know_the_workflow_leaves_its_runs_alone",
         ),

@@ -4,6 +4,8 @@ from tests.mutants.mutant import Mutant
 
 ENGINE = "celery_durable.engine"
 SETTLE = "celery_durable.settle"
+ADMIT = "celery_durable.core.admit"
+CLAIM = "celery_durable.claims"
 CLIENT = "celery_durable.client"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commits"
@@ -42,7 +44,7 @@ CLAIMING = (
         name="each-claim-has-its-own-fence",
         promise="P4",
         takes_out="a nonce that no other claim has",
-        at=f"{ENGINE}:Engine.advance",
+        at=f"{CLAIM}:Claims.claim",
         old="uuid4()",
         new="UUID(int=1)",
         tests=(f"{ONE}::test_fifty_deliveries_at_once_on_two_workers_execute_a_unit_once",),
@@ -98,12 +100,12 @@ CLAIMING = (
         takes_out="saying before the claim that its token is worked on",
         at=f"{ENGINE}:Engine.advance",
         old="""
-with self._liveness.working_on(token_id):
-    claim = self._claim(token_id, uuid4(), hinted_by)
+with self._holding(token_id):
+    claim = self._claims.claim(token_id, hinted_by)
 """,
         new="""
-claim = self._claim(token_id, uuid4(), hinted_by)
-with self._liveness.working_on(token_id):
+claim = self._claims.claim(token_id, hinted_by)
+with self._holding(token_id):
 """,
         tests=(f"{PROTOCOL}::test_a_claim_whose_answer_is_on_its_way_is_not_given_back",),
     ),
@@ -123,7 +125,7 @@ COMMITTING = (
         name="a-result-that-is-dropped-is-logged",
         promise="P4",
         takes_out="saying that a result was dropped",
-        at=f"{SETTLE}:Settler._give_up",
+        at=f"{SETTLE}:Settler._give_back",
         old='logger.info("%s of run %s is not ours any more", unit, run_id)',
         new="_ = unit, run_id",
         tests=(f"{PROTOCOL}::test_a_result_that_comes_too_late_is_dropped_in_one_line",),
@@ -251,9 +253,9 @@ return [opened, stored]
         name="given-back-when-nothing-is-there",
         promise="P2",
         takes_out="giving the claim back when another took the signal before it was looked for",
-        at=f"{ENGINE}:Engine._do",
+        at=f"{ENGINE}:Engine._check",
         old="""
-self._settler.put_back(claim)
+self._claims.release(turn.claim)
 return None
 """,
         new="return None",
@@ -265,8 +267,8 @@ return None
         name="given-back-when-the-signal-is-gone",
         promise="P9",
         takes_out="looking again when another took the signal before the commit",
-        at=f"{SETTLE}:Settler._give_up",
-        old="case SignalGone(): self.put_back(claim)",
+        at=f"{SETTLE}:Settler._give_back",
+        old="case SignalGone(): self._claims.release(claim)",
         new="""
 case SignalGone():
     pass
@@ -278,7 +280,7 @@ case SignalGone():
         promise="P2",
         takes_out="giving the claim back when no child may be started any more",
         at=f"{SETTLE}:Settler.settle",
-        old="self.put_back(turn.claim, PUT_BACK_FIRST)",
+        old="self._claims.release(turn.claim, RELEASE_FIRST)",
         new="pass",
         tests=(f"{AT_ONCE}::test_no_child_is_started_in_a_tree_that_is_cancelled",),
     ),
@@ -287,7 +289,7 @@ case SignalGone():
         promise="P2",
         takes_out="letting go of a token that has moved on under one's own fence",
         at=f"{SETTLE}:Settler.after",
-        old="self.let_go(claim)",
+        old="self._claims.abandon(claim)",
         new="pass",
         tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
     ),
@@ -295,9 +297,9 @@ case SignalGone():
         name="given-back-while-another-suspect-runs",
         promise="P2",
         takes_out="giving a suspect back while another is at work",
-        at=f"{ENGINE}:Engine._do_suspect",
-        old="self._settler.put_back(turn.claim, delay)",
-        new="_ = delay",
+        at=f"{ENGINE}:Engine._go_on",
+        old="self._claims.release(claim, admission.delay)",
+        new="if not facts.has_company: self._claims.release(claim, admission.delay)",
         tests=(
             f"{LIFE}::test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another",
         ),
@@ -306,9 +308,9 @@ case SignalGone():
         name="given-back-by-a-worker-that-stops",
         promise="P2",
         takes_out="giving back what a worker has claimed that stops",
-        at=f"{ENGINE}:Engine._take_turn",
-        old="self._settler.put_back(claim, HAND_OVER_AFTER)",
-        new="pass",
+        at=f"{ENGINE}:Engine._go_on",
+        old="self._claims.release(claim, admission.delay)",
+        new="if not claim.draining: self._claims.release(claim, admission.delay)",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_told_to_stop_begins_nothing",),
     ),
 )

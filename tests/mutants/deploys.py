@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "celery_durable.engine"
+ADMIT = "celery_durable.core.admit"
 KNOWLEDGE = "celery_durable.knowledge"
 WORKERS = "celery_durable.store.workers"
 
@@ -18,27 +18,27 @@ DEPLOYS = (
         name="asks-whether-others-know",
         promise="P10",
         takes_out="offering soon what another worker can take",
-        at=f"{ENGINE}:Engine._leave_to_others",
-        old="if is_elsewhere else",
-        new="if not is_elsewhere and False else",
+        at=f"{ADMIT}:_released_for",
+        old="if facts.is_elsewhere else",
+        new="if not facts.is_elsewhere and False else",
         tests=(f"{SOON}[lives]",),
     ),
     Mutant(
         name="nobody-knows",
         promise="P10",
         takes_out="offering ever later what nobody can take",
-        at=f"{ENGINE}:Engine._leave_to_others",
-        old="if is_elsewhere else",
-        new="if is_elsewhere or True else",
+        at=f"{ADMIT}:_released_for",
+        old="if facts.is_elsewhere else",
+        new="if facts.is_elsewhere or True else",
         tests=(f"{SOON}[has ended]",),
     ),
     Mutant(
         name="offers-are-jittered",
         promise="P10",
         takes_out="chance in when a run is offered again",
-        at=f"{ENGINE}:Engine._leave_to_others",
-        old="random.uniform(most / 2, most)",
-        new="most",
+        at=f"{ADMIT}:_released_for",
+        old="* (1 + facts.chance) / 2",
+        new="",
         tests=(f"{SOON}[lives]",),
     ),
     Mutant(

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 LIFECYCLE = "celery_durable.worker.lifecycle"
-ENGINE = "celery_durable.engine"
+ADMIT = "celery_durable.core.admit"
 LIVENESS = "celery_durable.liveness"
 WORKERS = "celery_durable.store.workers"
 
@@ -78,9 +78,9 @@ WORKING = (
         name="a-step-that-ends-its-process-crashes",
         promise="P5",
         takes_out="asking whether the whole worker stops",
-        at="celery_durable.engine:Engine._go_on",
-        old="is_late or (is_told and self._is_stopping(claim))",
-        new="is_late or is_told",
+        at="celery_durable.engine:Engine._abandon",
+        old="is_late or (must_exit and self._is_stopping(claim))",
+        new="is_late or must_exit",
         tests=(f"{LIFE}::test_a_step_that_is_ended_while_its_worker_goes_on_has_crashed",),
     ),
     Mutant(
@@ -140,9 +140,9 @@ WORKING = (
         name="a-late-claim-is-no-time-for-the-unit",
         promise="P4",
         takes_out="having a message sent again whose time has gone before its unit was claimed",
-        at="celery_durable.engine:Engine.advance",
-        old="limit not in (..., None) and time.monotonic() - received > interrupts.EARLY",
-        new="False",
+        at=f"{ADMIT}:_released_for",
+        old="if facts.is_late:",
+        new="if False:",
         tests=(
             "tests/integration/test_letting_go.py::test_a_message_with_a_limit_whose_claim_took_long_is_sent_again",
         ),
@@ -195,9 +195,9 @@ WORKING = (
         name="suspects-one-at-a-time",
         promise="P5",
         takes_out="keeping units apart that may have killed their process",
-        at=f"{ENGINE}:Engine._take_turn",
-        old="return self._do_suspect(turn) if claim.token.crashes else self._do(turn)",
-        new="return self._do(turn)",
+        at=f"{ADMIT}:_released_for",
+        old="if facts.has_company:",
+        new="if False:",
         tests=(
             f"{LIFE}::test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another",
         ),
@@ -348,7 +348,7 @@ SEEN_BY_OTHERS = (
         name="what-stops-begins-nothing",
         promise="P5",
         takes_out="beginning nothing once the worker was told to stop",
-        at=f"{ENGINE}:Engine._take_turn",
+        at=f"{ADMIT}:_released_for",
         old="if claim.draining:",
         new="if False:",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_told_to_stop_begins_nothing",),

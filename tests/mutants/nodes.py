@@ -11,6 +11,7 @@ GATES = "celery_durable.store.gates"
 CANCELLING = "celery_durable.store.cancelling"
 ORPHANS = "celery_durable.store.orphans"
 ENGINE = "celery_durable.engine"
+ADMIT = "celery_durable.core.admit"
 
 TESTS = "tests/integration"
 PARALLEL = f"{TESTS}/test_parallel.py"
@@ -229,9 +230,9 @@ ONE_AFTER_THE_OTHER = (
         name="a-message-limits-its-own-unit",
         promise="P5",
         takes_out="putting back a unit whose message has the limit of another",
-        at=f"{ENGINE}:Engine.advance",
-        old="elif limit is ... or limit == claim.time_limit:",
-        new="elif True:",
+        at=f"{ADMIT}:_released_for",
+        old="if facts.unfit:",
+        new="if False:",
         tests=(f"{LETTING_GO}::test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one",),
     ),
     Mutant(
@@ -282,7 +283,7 @@ ARRIVALS = (
         promise="P9",
         takes_out="looking into the inbox again once a token is parked",
         at=f"{SETTLE}:Settler._waiting",
-        old="return self._patience.ask(claim_again)",
+        old="return self._claims.again(claim)",
         new="return None",
         tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),
     ),

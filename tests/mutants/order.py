@@ -6,7 +6,7 @@ STALLED = "celery_durable.store.stalled"
 BACKLOG = "celery_durable.backlog"
 DUE = "celery_durable.store.due"
 GATES = "celery_durable.store.gates"
-SETTLE = "celery_durable.settle"
+CLAIM = "celery_durable.claims"
 
 RUNNING = "tests/integration/test_relay_running.py"
 LOOK = "tests/integration/test_look_for_lost.py"
@@ -89,7 +89,7 @@ ORDERS: tuple[Mutant, ...] = (
         name="due-soon",
         promise="P2",
         takes_out="waking the relays for what is due before they look by themselves",
-        at=f"{SETTLE}:Settler._notify_of",
+        at=f"{CLAIM}:Claims.notify_of",
         old="delay < self._settings.poll_interval",
         new="delay <= 0",
         tests=(f"{RUNNING}::test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom",),

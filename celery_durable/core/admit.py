@@ -1,0 +1,164 @@
+"""The only place where it is decided what a worker does with a claim: the twin of `decide`.
+
+Of these the first that holds:
+
+its message has another time limit                 -> released: a message with its own comes
+its run cannot go on here, or the worker stops     -> released: to others
+it may kill its process, and another such executes -> released: for a while
+it waits, or stands where nothing is called        -> checked: has come what it waits for?
+a flag is up, or too many workers died             -> concluded: nothing is called
+else                                               -> executed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_durable.core import units
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import Crashed, Event, Failed, Flagged
+from celery_durable.core.failure import worker_lost
+from celery_durable.core.names import ROLLBACK
+from celery_durable.core.plan import ParallelNode, Plan, SignalNode
+from celery_durable.core.token import Flags, ForBranches, ForChild, Token
+
+HAND_OVER_AFTER = 0.1
+"""Seconds until the run of a worker that stops is offered to others: it may still be listening."""
+
+PASS_ON_FIRST, PASS_ON_MAXIMUM = 0.1, 1.0
+"""Most seconds until a run that this worker cannot go on with is offered again, doubling from the
+first to the maximum, where another worker can; where none that lives can, `RELEASE_FIRST` and on.
+
+It is half of that at least, at random: workers on Redis ask for messages once a second and the one
+that has waited longest is answered, so that after whole seconds the same one might be, for ever.
+"""
+
+RELEASE_FIRST, RELEASE_MAXIMUM = 1.0, 30.0
+"""Seconds a run is left alone with which nothing can be done now; doubling from the first to the
+maximum.
+"""
+
+SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
+"""Seconds until a unit that may have killed its process is offered again, while another such one is
+executing here; doubling from the first to the maximum.
+"""
+
+UNFIT_FIRST = 0.05
+"""Seconds until a unit is offered again whose message has had another limit twice; doubling. Once
+is nothing: the hint was put while the token stood elsewhere.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a worker knows beside the claim.
+
+    `plan` is the workflow's, None where the run cannot go on here; `is_elsewhere`: then another
+    worker can. `unfit` counts the messages of this token in a row whose time limit was not the
+    unit's; `is_late`: this message was received so long ago that the pool ends the unit early.
+    `has_company`: another unit that may have killed its process is executing in this one.
+    `timed_out` is the event of a unit whose time was up. `chance` in [0, 1) is for jitter.
+    """
+
+    plan: Plan | None
+    max_crashes: int
+    is_elsewhere: bool = False
+    unfit: int = 0
+    is_late: bool = False
+    has_company: bool = False
+    timed_out: Failed | None = None
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The claim is given back, and somebody is asked to look at the token after `delay` seconds."""
+
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What the token waits for is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Nothing is called: `event` is what happened."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """The unit's function is called; `in_transaction`: its own SQL is committed with its result."""
+
+    in_transaction: bool
+
+
+Admission = Release | Check | Conclude | Execute
+"""What a worker does with a claim."""
+
+
+def admit(claim: Claim, facts: Facts) -> Admission:
+    """Decide whether the unit of a claim is executed, concluded, checked, or given back."""
+    token = claim.token
+    if (delay := _released_for(claim, facts)) is not None:
+        return Release(delay)
+    assert facts.plan is not None
+    if _is_to_be_checked(facts.plan, token):
+        return Check()
+    if (event := _concluded(claim, facts)) is not None:
+        return Conclude(event)
+    return Execute(units.is_transactional(facts.plan, token))
+
+
+def backoff(claim: Claim, first: float, maximum: float) -> float:
+    """Twice the seconds that the token has waited last, from `first` to `maximum`."""
+    return min(max(2 * claim.waited, first), maximum)
+
+
+def _released_for(claim: Claim, facts: Facts) -> float | None:
+    """For how many seconds the claim is given back; None when it is kept."""
+    if facts.is_late:
+        return 0.0
+    if facts.unfit:
+        pause = UNFIT_FIRST * 2.0 ** (facts.unfit - 2) if facts.unfit > 1 else 0.0
+        return min(pause, RELEASE_MAXIMUM)
+    if facts.plan is None:
+        first, maximum = (
+            (PASS_ON_FIRST, PASS_ON_MAXIMUM)
+            if facts.is_elsewhere
+            else (RELEASE_FIRST, RELEASE_MAXIMUM)
+        )
+        return backoff(claim, first, maximum) * (1 + facts.chance) / 2
+    if claim.draining:
+        return HAND_OVER_AFTER
+    if facts.has_company:
+        return backoff(claim, SUSPECT_FIRST, SUSPECT_MAXIMUM)
+    return None
+
+
+def _is_to_be_checked(plan: Plan, token: Token) -> bool:
+    """Whether the token waits, or stands at a node that only waits or forks."""
+    if isinstance(token.wait, ForChild | ForBranches):
+        return True
+    if token.flags is not Flags.NONE:
+        return False
+    if token.wait is not None or token.unit == ROLLBACK:
+        return True
+    is_node = token.parent is None and token.rollback is None
+    return is_node and isinstance(plan.find(token.node), ParallelNode | SignalNode)
+
+
+def _concluded(claim: Claim, facts: Facts) -> Event | None:
+    """What happened to a unit that must not be executed; None for one that is."""
+    token = claim.token
+    is_cancelled = Flags.CANCEL in token.flags and token.rollback is None
+    if facts.timed_out is not None and not is_cancelled:
+        return facts.timed_out
+    if token.flags is not Flags.NONE:
+        return Flagged(claim.due_in)
+    if token.crashes >= facts.max_crashes:
+        return Crashed(worker_lost(token.unit, token.crashes), claim.seen_at)
+    return None
