@@ -76,9 +76,16 @@ def seconds(name: str, value: Seconds | None) -> float | None:
         or not 0 <= number <= LONGEST
     ):
         raise ConfigurationError(
-            f"{name}= takes seconds or a timedelta, not negative, not {value!r}."
+            f"{name}= takes seconds or a timedelta, from 0 to a hundred years, not {value!r}."
         )
     return float(number)
+
+
+def truth(name: str, value: object) -> bool:
+    """`value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}= takes True or False, not {_shown(value)}.")
+    return value
 
 
 def bytes_of(text: object) -> int | None:

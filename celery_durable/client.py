@@ -23,6 +23,7 @@ from celery_durable.checks import (
     checked_workflow,
     seconds,
     text,
+    truth,
     whole,
 )
 from celery_durable.core.child import NewRun
@@ -217,7 +218,7 @@ class Client:
         """Ask the run to end. A run that has ended already stays as it is."""
         if reason is not None:
             text("reason", reason, LONGEST_REASON)
-        command = inbox.Cancel(compensate=bool(compensate), reason=reason)
+        command = inbox.Cancel(compensate=truth("compensate", compensate), reason=reason)
         with self._writing(session) as connection:
             found = views.status_of(connection, run_id)
             if found is None:

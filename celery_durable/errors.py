@@ -37,7 +37,7 @@ import copyreg
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ class DatabaseUnavailable(DurableError):
 
     is_there = False
     """Whether Postgres answers, and only cannot do it now."""
+
+    is_given_up = False
+    """Whether the engine has asked again and again, until that was no use any more."""
 
 
 class BrokerUnavailable(DurableError):
@@ -220,16 +223,19 @@ class RetryLater(DurableError):
     """
 
     def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
-        if isinstance(delay, timedelta):
-            delay = delay.total_seconds()
-        if not 0 <= delay <= LONGEST:
+        seconds: Any = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not 0 <= seconds <= LONGEST
+        ):
             raise ValueError(
-                f"RetryLater takes a delay in seconds, from 0 to a hundred years: {delay}"
+                f"RetryLater takes a delay in seconds, from 0 to a hundred years: {delay!r}"
             )
-        self.delay = float(delay)
+        self.delay = float(seconds)
         self.counts = counts
         self.reason = reason
-        super().__init__(reason or f"retry in {delay:g} s")
+        super().__init__(reason or f"retry in {seconds:g} s")
 
 
 class WorkerLost(DurableError):

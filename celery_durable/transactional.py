@@ -32,7 +32,7 @@ class Cut:
     """Postgres went away, or could not go on, in a step's transaction: that is no failed attempt.
 
     `is_hindered`: the same may go well a little later. `counts`: as a crash, since it may have been
-    the step's own statement that brought Postgres down.
+    the step's own doing, and would be each time.
     """
 
     error: BaseException
@@ -87,6 +87,7 @@ class Transactional:
     ) -> Written | Execution | Cut:
         """Commit; an `Execution` is what there is to be settled where nothing was committed."""
         settler = self._settler
+        is_done = False
         try:
             session.commit()  # ends the savepoint the handler worked in
             connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
@@ -96,14 +97,15 @@ class Transactional:
             if written is None:
                 # What was not committed is rolled back: as if nothing had been executed.
                 return Execution(Flagged(turn.claim.due_in))
+            is_done = True
             connection.commit()
         except BaseException as error:  # a deferred constraint speaks at COMMIT
             if self._shell.is_exit(error):
                 raise
             if connection.is_interrupted:
                 return Execution(interrupted(turn), error)
-            if connection.was_cut(error) or may_go_well_later(error):
-                return Cut(error, is_hindered=not isinstance(error, DatabaseUnavailable))
+            if (cut := cut_of(connection, error, is_done=is_done)) is not None:
+                return cut
             failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
             return Execution(failed, error)
         return written
@@ -111,11 +113,25 @@ class Transactional:
     def _give_back(self, claim: Claim, cut: Cut) -> None:
         """Committed or not? Either way the token is looked at again where it stands."""
         unit, run_id = claim.token.unit, claim.run.id
-        logger.info("The transaction of %s of run %s was cut: %s", unit, run_id, cut.error)
+        logger.warning(
+            "The transaction of %s of run %s was cut; it is executed again: %s",
+            unit,
+            run_id,
+            cut.error,
+        )
         if cut.is_hindered:
             self._claims.release_for_later(claim)
         else:
             self._claims.abandon(claim, counts=cut.counts)
+
+
+def cut_of(connection: OwnTransaction, error: BaseException, *, is_done: bool) -> Cut | None:
+    """What `error` means if it is no failed attempt. `is_done`: nothing but the COMMIT was left."""
+    if connection.was_cut(error):
+        return Cut(error, counts=not is_done)
+    if may_go_well_later(error):
+        return Cut(error, is_hindered=not isinstance(error, DatabaseUnavailable))
+    return None
 
 
 def interrupted(turn: Turn) -> Failed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from enum import IntEnum
 
 import click
@@ -28,7 +31,7 @@ Exit codes:
   1    the run failed, was cancelled (start --wait, show --follow), ended (resume), is stuck (check)
   2    wrong usage, configuration or input
   3    no such run or workflow
-  4    database or broker unavailable, or the schema out of date
+  4    database or broker unavailable, the schema out of date, or the output full
   70   something unforeseen, with its traceback
   130  interrupted
 """
@@ -75,3 +78,11 @@ def refusal_of_postgres(error: Exception) -> Refused | None:
         return None
     said = cause.diag.message_primary or str(cause)
     return Refused(f"Postgres refused: {said}", Exit.UNAVAILABLE)
+
+
+def refusal_of_output(error: Exception) -> Refused | None:
+    """The same for a standard output that takes no more; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EIO):
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Refused(f"Standard output cannot be written: {error.strerror}.", Exit.UNAVAILABLE)

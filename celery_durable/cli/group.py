@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,7 +16,9 @@ from click_didyoumean import DYMGroup  # type: ignore[import-untyped]
 from celery_durable.cli.exits import (
     EXPLAINED,
     Exit,
+    Refused,
     refusal,
+    refusal_of_output,
     refusal_of_postgres,
     refusal_of_usage,
 )
@@ -66,6 +70,8 @@ class DurableGroup(DYMGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
+        if sys.stdout is None:
+            raise Refused("Standard output is closed; > /dev/null leaves it out.", Exit.USAGE)
         try:
             return super().invoke(ctx)
         except DurableError as error:
@@ -79,8 +85,12 @@ class DurableGroup(DYMGroup):
             ctx.exit(Exit.INTERRUPTED)
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
+        except BrokenPipeError:
+            # The reader has what it wanted. What is left is flushed at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.OK)
         except Exception as error:
-            refused = refusal_of_postgres(error)
+            refused = refusal_of_postgres(error) or refusal_of_output(error)
             if refused is None:
                 # For whoever reports it; a script must not take it for a run that failed.
                 traceback.print_exc()

@@ -39,6 +39,12 @@ def with_attempt(
 
 
 def worker_lost(unit: str, crashes: int) -> ErrorRecord:
-    """The failure of a unit that has killed, or survived, too many workers."""
-    told = f"{crashes} workers died while they executed {unit}; it is not tried again"
+    """The failure of a unit that has killed, or survived, too many workers.
+
+    The connection of a transactional step is counted like its worker.
+    """
+    told = (
+        f"{crashes} workers died while they executed {unit}, or lost the connection of its"
+        " transaction; it is not tried again"
+    )
     return ErrorRecord("WorkerLost", told, unit=unit)

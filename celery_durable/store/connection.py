@@ -169,7 +169,7 @@ class OwnTransaction(SqlAlchemyConnection):
     @property
     def is_interrupted(self) -> bool:
         """Whether a statement was left in the middle: nothing else can be sent any more."""
-        if self.connection.invalidated:
+        if self.connection.closed or self.connection.invalidated:
             return False
         raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
         return raw.info.transaction_status is TransactionStatus.ACTIVE

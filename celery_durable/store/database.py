@@ -18,7 +18,7 @@ from typing import Any, cast
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -179,8 +179,10 @@ class Database:
         value.
 
         A handler that commits or rolls back the session itself ends a savepoint: the transaction is
-        not the handler's.
+        not the handler's. One that has ended it past the session, or closed its connection, has
+        left nothing to be closed well.
         """
+        is_over = False
         try:
             with self._engine_of_handlers().connect() as connection:
                 connection.execution_options(isolation_level="READ COMMITTED")
@@ -188,10 +190,15 @@ class Database:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     try:
                         yield session, own
+                        is_over = True
                     finally:
                         own.abandon_if_interrupted()
-        except DBAPIError as error:
-            raise_known(error.orig, self.schema)
+        except (SQLAlchemyError, psycopg.Error) as error:
+            if is_over:
+                logger.info("A step's session could not be closed well: %s", error)
+                return
+            if isinstance(error, DBAPIError):
+                raise_known(error.orig, self.schema)
             raise
 
     def dedicated(self) -> psycopg.Connection[Any]:

@@ -57,8 +57,10 @@ class Patience:
                 known = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
                 self._database.outage.notice(known)
                 if time.monotonic() + wait > until:
-                    given_up = Hindered if known.is_there else DatabaseUnavailable
-                    raise given_up(f"Postgres could not be asked: {error}") from error
+                    kind = Hindered if known.is_there else DatabaseUnavailable
+                    given_up = kind(f"Postgres could not be asked: {error}")
+                    given_up.is_given_up = True
+                    raise given_up from error
             else:
                 self._database.outage.is_over()
                 return answer

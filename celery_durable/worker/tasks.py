@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from celery_durable.worker.publisher import ORIGIN_HEADER
 
 if TYPE_CHECKING:
     from celery_durable.durable import Durable
+
+logger = logging.getLogger(__name__)
 
 RECOVER = "durable.recover"
 START = "durable.start"
@@ -90,13 +93,13 @@ def register(durable: Durable, app: Celery) -> None:
         """Look at a token, and at each of `more`."""
         with process.soft_limit_held_off():
             for one in (token_id, *more):
-                durable.engine.advance(UUID(one), limit_of(task), origin_of(task))
+                follow(durable, task, one)
 
     @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
         """Look at a token of a run that is rolled back: the same work under a telling name."""
         with process.soft_limit_held_off():
-            durable.engine.advance(UUID(token_id), limit_of(task), origin_of(task))
+            follow(durable, task, token_id)
 
     @app.task(name=RECOVER, **own)
     def recover() -> None:
@@ -135,6 +138,16 @@ def register(durable: Durable, app: Celery) -> None:
             # Back into the queue: not by a new message, which the broker might lose.
             raise Reject(str(error), requeue=True) from error
         return None if started is None else str(started)
+
+
+def follow(durable: Durable, task: Task, token_id: object) -> None:
+    """Look at a token. A message that names none is dropped: nobody of ours has sent it."""
+    try:
+        known = UUID(str(token_id))
+    except ValueError:
+        logger.warning("A message %s names no token: %.100r; it is dropped", task.name, token_id)
+        return
+    durable.engine.advance(known, limit_of(task), origin_of(task))
 
 
 def recover_unless_away(durable: Durable) -> None:

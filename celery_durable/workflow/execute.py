@@ -31,7 +31,7 @@ from celery_durable.core.plan import (
     body_of,
 )
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.workflow import glue, loops
+from celery_durable.workflow import forks, glue, loops
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.failures import failure_of, of_handler_only
@@ -91,8 +91,9 @@ def _guarded(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
     try:
         return _execute(workflow, claim, context, shell)
     except DatabaseUnavailable as error:
-        if not isinstance(units.body(workflow.plan, claim.token), StepNode):
-            raise  # what is tried once must not fail because our own database is away
+        is_tried_once = not isinstance(units.body(workflow.plan, claim.token), StepNode)
+        if error.is_given_up and is_tried_once:
+            raise  # it must not fail because our own database is away
         return Execution(failure_of(workflow, claim, error), of_handler_only(error))
     except _NotTheStep as error:
         failed = failure_of(workflow, claim, error.cause, shell.timeouts)
@@ -223,12 +224,18 @@ def iterate(
     done = (claim.token.position or 0) + 1
     what = f"{claim.run.workflow}.{node.name}"
 
+    def asked_of(function: Callable[[], Any]) -> Any:
+        try:
+            return _called(function, what)
+        except DatabaseUnavailable as error:
+            raise _NotTheStep(error) from error  # some database of the function's own
+
     def asked() -> Iteration:
         value = result()
-        if functions.until is not None and _called(partial(functions.until, value, done), what):
+        if functions.until is not None and asked_of(partial(functions.until, value, done)):
             return Iteration(is_done=True)
         if functions.feedback is not None:
-            fed = _called(partial(functions.feedback, value), what)
+            fed = asked_of(partial(functions.feedback, value))
             return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
         return Iteration(next_input=given)
 
@@ -239,7 +246,8 @@ def iterate(
     except BaseException as error:
         if shell.is_exit(error):
             raise
-        failed = failure_of(workflow, claim, error, shell.timeouts)
+        cause = error.cause if isinstance(error, _NotTheStep) else error
+        failed = failure_of(workflow, claim, cause, shell.timeouts)
         return Iteration(error=replace(failed.error, unit=node.name))
 
 
@@ -255,4 +263,5 @@ def _called(function: Callable[[], Any], what: str) -> Any:
         result = function()
         return loops.run(result, what) if inspect.iscoroutine(result) else result
 
-    return interrupts.in_handler(to_the_end)
+    with forks.ended_with_their_function(what):
+        return interrupts.in_handler(to_the_end)

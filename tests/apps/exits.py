@@ -60,6 +60,21 @@ async def fail_async(ctx: Any) -> None:
     fail(ctx)
 
 
+def fork(ctx: Any) -> dict[str, int]:
+    """Wait for a child of its own; how that exited."""
+    child = os.fork()
+    if child == 0:
+        match ctx.input["child"]:
+            case "exits":
+                sys.exit(3)
+            case "raises":
+                raise OwnError("no such file")
+            case _:
+                return {"pid": os.getpid()}
+    _, status = os.waitpid(child, 0)
+    return {"child": os.waitstatus_to_exitcode(status)}
+
+
 def booked(ctx: Any) -> None:
     fail(ctx)
 
@@ -94,6 +109,7 @@ def define(durable: Durable) -> None:
     durable.workflow("undone").step(undone).step(decline)
     durable.workflow("routed").route("rail", fail, {"wire": reserve})
     durable.workflow("ended").step(end)
+    durable.workflow("forked").step(fork, retry=TWICE)
     durable.workflow("remembering").step(reserve).step(remember)
 
 

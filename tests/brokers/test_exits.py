@@ -89,3 +89,17 @@ def test_async_steps_run_side_by_side_on_greenlets(shop: Shop, worker: WorkerNod
         result = run.result(timeout=WITHIN)
         assert result["remember"] == result["reserve"]
         assert [entry.attempt for entry in run.history()] == [1, 1]
+
+
+@pytest.mark.parametrize(("child", "code"), [("exits", 3), ("raises", 1), ("returns", 0)])
+def test_a_process_that_a_step_forked_ends_where_the_step_does(
+    shop: Shop, worker: WorkerNode, child: str, code: int
+) -> None:
+    """P4: it would commit its parent's claim, and then be one more worker."""
+    children = worker.children()
+    run = shop.durable.start("forked", {"child": child})
+
+    assert run.result(timeout=WITHIN) == {"fork": {"child": code}}
+    assert worker.children() == children
+    told = "A process that forked.fork forked has come to the end of the function"
+    assert child == "exits" or told in worker.logs()

@@ -111,6 +111,11 @@ BAD: dict[str, tuple[Call, type[Exception], str]] = {
     "the history of an unknown run": (lambda d: d.history(uuid7()), RunNotFound, "No run"),
     "the result of an unknown run": (lambda d: d.run(uuid7()).result(0), RunNotFound, "No run"),
     "the cancel of an unknown run": (lambda d: d.cancel(uuid7()), RunNotFound, "No run"),
+    "a compensate that is no bool": (
+        lambda d: d.cancel(uuid7(), compensate="no"),  # type: ignore[arg-type]
+        ConfigurationError,
+        "compensate= takes True or False, not 'no'",
+    ),
     "a run id that is none": (lambda d: d.status("42"), ConfigurationError, "'42'"),
     "a run id of None": (lambda d: d.status(None), ConfigurationError, "None"),  # type: ignore[arg-type]
     "an unknown key": (lambda d: d.run(workflow="w", key="k"), RunError, "no run with key 'k'"),

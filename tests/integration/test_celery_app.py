@@ -194,6 +194,17 @@ def test_every_option_that_celery_takes_from_the_app_is_one_we_have() -> None:
     assert {name for name in OWN_OPTIONS if not hasattr(EagerToDrop, name)} == set()
 
 
+@pytest.mark.parametrize("task", ["durable.advance", "durable.compensate"])
+@pytest.mark.parametrize("token_id", ["nope", 5, None, [1]])
+def test_a_message_that_names_no_token_is_a_line_in_the_log(
+    task: str, token_id: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    Durable(app := new_app())
+    app.tasks[task](token_id)
+    (record,) = caplog.records
+    assert record.getMessage() == f"A message {task} names no token: {token_id!r}; it is dropped"
+
+
 def test_the_context_of_an_apps_own_base_class_is_around_our_tasks_too() -> None:
     app = new_app()
     app.task_cls = EagerToDrop

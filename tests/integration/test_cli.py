@@ -571,6 +571,39 @@ def test_follow_tells_each_change_until_the_end(
     assert is_plain(answer.out)
 
 
+def test_a_reader_that_has_gone_ends_a_command_quietly(durable: Durable, database_url: str) -> None:
+    """As `| head -1` does."""
+    run = durable.start("order", "x")
+    following = process(database_url, "show", str(run.id), "--follow")
+    assert following.stdout is not None
+    assert following.stderr is not None
+    following.stdout.readline()
+    following.stdout.close()
+    advance(durable)
+
+    assert following.wait(timeout=60) == 0
+    assert following.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        (">/dev/full", 4, "Error: Standard output cannot be written: No space left on device.\n"),
+        (">&-", 2, "Error: Standard output is closed; > /dev/null leaves it out.\n"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_told_in_a_line(
+    durable: Durable, database_url: str, output: str, code: int, told: str
+) -> None:
+    durable.start("order", "x")
+    listing = command("-A", APP, "durable", "list")
+    shell = ["sh", "-c", f'exec "$@" {output}', "sh", *listing]
+    ended = subprocess.run(
+        shell, cwd=ROOT, env=environment(database_url), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (code, told)
+
+
 def test_follow_json_is_a_document_per_line(durable: Durable, database_url: str) -> None:
     run = durable.start("order", {"charge": 3})
     following = process(database_url, "show", str(run.id), "--follow", "--json")

@@ -344,3 +344,69 @@ def test_a_step_that_is_not_transactional_has_no_session(ledger: World) -> None:
     error = run.status().error
     assert error is not None
     assert "transactional=True" in error.message
+
+
+def cut(ctx: Any) -> None:
+    """The connection is not to be used any more."""
+    ctx.session.connection().invalidate()
+
+
+def cut_quietly(ctx: Any) -> None:
+    """SQLAlchemy does not know of it."""
+    ctx.session.connection().connection.dbapi_connection.close()
+
+
+@pytest.mark.parametrize("ends", [cut, cut_quietly])
+def test_a_step_whose_connection_is_cut_each_time_is_not_tried_for_ever(
+    ledger: World, ends: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: it counts like a worker that dies."""
+
+    def book(ctx: Any) -> None:
+        write(ctx)
+        ends(ctx)
+
+    worker = ledger.worker(transactional(book), max_crashes=2)
+    run = worker.start("w", {})
+
+    ledger.drain(worker)
+
+    error = run.status().error
+    assert error is not None
+    assert error.type == "WorkerLost"
+    assert "lost the connection of its transaction" in error.message
+    assert booked(ledger) == []
+    warned = [r for r in caplog.records if "was cut; it is executed again" in r.getMessage()]
+    assert [record.levelname for record in warned] == ["WARNING"] * 2
+
+
+def close(ctx: Any) -> None:
+    ctx.session.connection().close()
+
+
+def commit_past_the_session(ctx: Any) -> None:
+    ctx.session.connection().connection.dbapi_connection.commit()
+
+
+@pytest.mark.parametrize("ends", [close, commit_past_the_session])
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_step_that_ends_the_transaction_past_its_session_has_failed(
+    ledger: World, ends: Callable[[Any], None], raises: bool
+) -> None:
+    """And says with what, though nothing can be closed as it should."""
+
+    def book(ctx: Any) -> None:
+        write(ctx)
+        ends(ctx)
+        if raises:
+            raise ValueError("no")
+
+    worker = ledger.worker(transactional(book))
+    run = worker.start("w", {})
+
+    ledger.drain(worker)
+
+    error = run.status().error
+    assert error is not None
+    assert error.type != "WorkerLost"
+    assert (error.type == "ValueError") is raises

@@ -75,6 +75,17 @@ WORKING = (
         tests=(f"{LIFE}::test_what_a_step_makes_of_its_end_is_no_failure",),
     ),
     Mutant(
+        name="forked-processes-end",
+        promise="P4",
+        takes_out="ending a process that a step forked where the step ends",
+        at="celery_durable.workflow.forks:ended_with_their_function",
+        old="if os.getpid() != pid:",
+        new="if False:",
+        tests=(
+            "tests/brokers/test_exits.py::test_a_process_that_a_step_forked_ends_where_the_step_does",
+        ),
+    ),
+    Mutant(
         name="a-step-that-ends-its-process-crashes",
         promise="P5",
         takes_out="asking whether the whole worker stops",

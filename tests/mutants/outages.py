@@ -20,6 +20,7 @@ CHORES = "tests/integration/test_relay_chores.py"
 LOGGED = "tests/integration/test_failures_logged.py"
 OF_REQUEST = "tests/unit/test_request.py"
 CUT = "tests/integration/test_connections_cut.py"
+ROLLED = "tests/integration/test_transactional.py"
 OUTCOME = "tests/integration/test_unknown_outcome.py"
 
 EACH_STATEMENT = f"{CUT}::test_a_run_cut_at_any_statement_ends_like_an_undisturbed_one"
@@ -136,11 +137,31 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P6",
         takes_out="telling a cut transaction from a handler that failed",
         at=f"{TRANSACTIONAL}:Transactional._commit_with_step",
-        old="if connection.was_cut(error) or may_go_well_later(error):",
-        new="if False:",
+        old="if (cut := cut_of(connection, error, is_done=is_done)) is not None:",
+        new="if (cut := None) is not None:",
         tests=(
             f"{OUT}::test_a_transactional_step_that_cannot_be_recorded_now_is_executed_again",
             f"{EACH_STATEMENT}[transactional-after]",
+        ),
+    ),
+    Mutant(
+        name="a-cut-before-the-commit-counts",
+        promise="P5",
+        takes_out="counting the cut of a transaction whose step has ended",
+        at=f"{TRANSACTIONAL}:cut_of",
+        old="counts=not is_done",
+        new="counts=False",
+        tests=(f"{ROLLED}::test_a_step_whose_connection_is_cut_each_time_is_not_tried_for_ever",),
+    ),
+    Mutant(
+        name="another-database-is-not-ours",
+        promise="P12",
+        takes_out="telling our own database from another that a function asks",
+        at="celery_durable.workflow.execute:_guarded",
+        old="if error.is_given_up and is_tried_once:",
+        new="if is_tried_once:",
+        tests=(
+            "tests/unit/test_execute_failures.py::test_another_database_that_does_not_answer_a_function_between_steps_is_its_failure",
         ),
     ),
     Mutant(

@@ -203,7 +203,7 @@ def test_retry_later_takes_seconds_or_a_timedelta(delay: Any, seconds: float) ->
 
 
 @pytest.mark.parametrize(
-    "delay", [-1, -0.1, timedelta(seconds=-1), float("nan"), float("inf")], ids=str
+    "delay", [-1, -0.1, timedelta(seconds=-1), float("nan"), float("inf"), "x", True, None], ids=str
 )
 def test_retry_later_refuses_a_delay_that_no_clock_reaches(delay: Any) -> None:
     with pytest.raises(ValueError, match="RetryLater takes a delay in seconds"):

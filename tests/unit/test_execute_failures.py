@@ -192,12 +192,36 @@ def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
 
 def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_child() -> None:
     def spawn(claim: Claim, child: ChildNode, input: str | None) -> NewRun:
-        raise DatabaseUnavailable(claim, child, input)
+        error = DatabaseUnavailable(claim, child, input)
+        error.is_given_up = True  # as what the engine has asked for in vain
+        raise error
 
     made, token = spawning(handler)
     held = claim(token)
     with pytest.raises(DatabaseUnavailable):
         execute(made, held, Context(held, FixedJournal()), replace(SHELL, spawn=spawn))
+
+
+def test_another_database_that_does_not_answer_a_function_between_steps_is_its_failure() -> None:
+    """It is tried once, like whatever else it raises."""
+    made, token = mapping(raising(DatabaseUnavailable("theirs")))
+    event = executed(made, token).event
+    assert isinstance(event, Failed)
+    assert event.error.message == "theirs"
+
+
+@pytest.mark.parametrize("function", ["until", "feedback"])
+def test_the_same_of_the_functions_of_a_loop(function: str) -> None:
+    def asks(*_: Any) -> Any:
+        raise DatabaseUnavailable("theirs")
+
+    options: dict[str, Any] = {function: asks}
+    made = Durable().workflow("order").loop("poll", handler, max_iterations=3, **options)
+    event = executed(made, replace(at("poll#0"), position=0)).event
+    assert isinstance(event, Succeeded)
+    assert event.iteration is not None
+    assert event.iteration.error is not None
+    assert event.iteration.error.message == "theirs"
 
 
 def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
