@@ -58,11 +58,12 @@ def _names_a_timeout(workflow: Workflow, claim: Claim) -> bool:
 
 def record_of(error: BaseException, unit: str) -> ErrorRecord:
     """An exception as it is stored: text without NUL or lone surrogates, of bounded length."""
-    kind = type(error)
+    # Of this library's exceptions, users know those of `errors`.
+    kind = next(one for one in type(error).__mro__ if not one.__module__.startswith(_INNER))
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "celery_durable.errors"):
         name = f"{kind.__module__}.{name}"
-    lines = "".join(traceback.format_exception(kind, error, _of_handler(error.__traceback__)))
+    lines = "".join(traceback.format_exception(type(error), error, _of_handler(error.__traceback__)))
     return ErrorRecord(
         type=name,
         message=_storable(_text_of(error))[:MESSAGE_LIMIT],
@@ -71,6 +72,7 @@ def record_of(error: BaseException, unit: str) -> ErrorRecord:
     )
 
 
+_INNER = "celery_durable.store"
 _OURS = ("celery_durable.workflow.", "celery_durable.interrupts", "asyncio.")
 
 

@@ -49,7 +49,9 @@ def _seconds(timeout: object) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"Suspend(timeout=...) takes seconds or a timedelta, not {timeout!r}.")
     if not 0 <= timeout <= LONGEST:
-        raise ValueError(f"Suspend(timeout=...) takes seconds that are not negative: {timeout!r}.")
+        raise ValueError(
+            f"Suspend(timeout=...) takes seconds, from 0 to a hundred years: {timeout!r}."
+        )
     return float(timeout)
 
 

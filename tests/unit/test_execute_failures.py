@@ -24,6 +24,7 @@ from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.core.units import retry_policy
+from celery_durable.store.connection import Hindered
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
 from tests.unit.executing import (
@@ -176,6 +177,11 @@ def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
     event = executed(made, token).event
     assert isinstance(event, Failed)
     assert event.error.message == "no money"
+
+
+def test_a_failure_is_named_by_a_class_that_users_know() -> None:
+    event = failure(raising(Hindered("a lock is held")))
+    assert event.error.type == "DatabaseUnavailable"
 
 
 def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
