@@ -46,7 +46,7 @@ from celery_durable.store.commits import (
 )
 from celery_durable.store.connection import Connection, Hindered
 from celery_durable.store.patience import Patience
-from celery_durable.store.shapes import Release
+from celery_durable.store.shapes import Routed
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution
 from celery_durable.workflow.failures import failure_of
@@ -112,7 +112,7 @@ class Written:
     """A decision, and what came of committing it."""
 
     decision: Decision
-    release: Release | None
+    routed: Routed | None
     outcome: Committed | AlreadyCommitted | Recorded | Refused | SignalGone
 
 
@@ -174,14 +174,14 @@ class Settler:
             if in_transaction and not decision.keeps:
                 return None
             decision = self._placed(turn.claim, decision)
-            release = self._release(turn, decision)
-            match commits.commit(connection, turn.claim, decision, release):
+            routed = self._routed(turn, decision)
+            match commits.commit(connection, turn.claim, decision, routed):
                 case FlagRaised(flags):
                     turn = turn.with_flags(flags)
                 case Committed() | Recorded() as outcome:
-                    return Written(decision, release, outcome)
+                    return Written(decision, routed, outcome)
                 case AlreadyCommitted() | Refused() | SignalGone() as outcome:
-                    return None if in_transaction else Written(decision, release, outcome)
+                    return None if in_transaction else Written(decision, routed, outcome)
                 case never:
                     assert_never(never)
 
@@ -192,7 +192,7 @@ class Settler:
         undo = decided.recorded or journal.next_undo(connection, turn.claim.token)
         return compensate(turn.workflow.plan, decided, undo)
 
-    def _release(self, turn: Turn, decision: Decision) -> Release | None:
+    def _routed(self, turn: Turn, decision: Decision) -> Routed | None:
         """Where the token's message goes; None when we go straight on, or no token is left."""
         claim, then = turn.claim, decision.then
         match then:
@@ -203,12 +203,12 @@ class Settler:
             case Park():
                 return self._at(claim, then.placement)
             case Move():
-                release = self._at(claim, then.placement)
+                routed = self._at(claim, then.placement)
                 # A time limit holds for a whole message.
-                is_timed = release.time_limit is not None or claim.time_limit is not None
-                is_here = (release.queue, release.priority) == (claim.queue, claim.priority)
+                is_timed = routed.time_limit is not None or claim.time_limit is not None
+                is_here = (routed.queue, routed.priority) == (claim.queue, claim.priority)
                 may_go_on = is_here and not is_timed and not turn.budget.is_used_up
-                return None if may_go_on and then.delay <= 0 else release
+                return None if may_go_on and then.delay <= 0 else routed
             case _:
                 assert_never(then)
 
@@ -226,9 +226,9 @@ class Settler:
         )
         return replace(decision, then=replace(then, branches=placed))
 
-    def _at(self, claim: Claim, placement: Placement) -> Release:
+    def _at(self, claim: Claim, placement: Placement) -> Routed:
         priority = claim.run.priority if placement.priority is None else placement.priority
-        return Release(placement.queue or self._settings.queue, priority, placement.time_limit)
+        return Routed(placement.queue or self._settings.queue, priority, placement.time_limit)
 
     def after(self, turn: Turn, execution: Execution, written: Written) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
@@ -248,7 +248,7 @@ class Settler:
             if not isinstance(then, End) or claim.run.parent_token is not None:
                 self._claims.notify_of(0.0)
             return self._waiting(claim, then)
-        if written.release is not None:
+        if written.routed is not None:
             self._claims.notify_of(then.delay)
             return None
         status, error = claim.run.status, claim.run.error

@@ -42,7 +42,7 @@ from celery_durable.store.outbox import (
     insert_hints,
     put_hints,
 )
-from celery_durable.store.shapes import Release, Shape, parameters_of, shape_of
+from celery_durable.store.shapes import Routed, Shape, parameters_of, shape_of
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
@@ -93,19 +93,19 @@ Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Recorded | Re
 
 
 def commit(
-    connection: Connection, claim: Claim, decision: Decision, release: Release | None
+    connection: Connection, claim: Claim, decision: Decision, routed: Routed | None
 ) -> Outcome:
     """Write `decision` in one statement, if `claim` still holds and no further flag is up.
 
-    Without a `release` a token that moves stays claimed: the worker goes straight on. With one, the
+    Without a `routed` a token that moves stays claimed: the worker goes straight on. With one, the
     hint that will bring the token back is written in the same statement.
 
     A child is started or reopened by a statement of its own: both must be one transaction. Raises
     `ChildRefused` where its tree has been cancelled; then nothing of either may be committed.
     """
-    statement = _commit(shape_of(claim, decision, release))
+    statement = _commit(shape_of(claim, decision, routed))
     try:
-        row = one(connection, statement, parameters_of(claim, decision, release))
+        row = one(connection, statement, parameters_of(claim, decision, routed))
     except AlreadyRecorded:
         return Recorded()
     if row is not None:

@@ -26,7 +26,7 @@ from celery_durable.store.rows import error_text, failures_text, kind_of
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class Routed:
     """The claim is given back; the token's message, where it has one, goes to `queue`."""
 
     queue: str
@@ -51,7 +51,7 @@ class Shape:
     stops: bool
 
 
-def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape:
+def shape_of(claim: Claim, decision: Decision, routed: Routed | None) -> Shape:
     """The shape of the commit that writes `decision`."""
     then = decision.then
     return Shape(
@@ -59,8 +59,8 @@ def shape_of(claim: Claim, decision: Decision, release: Release | None) -> Shape
         records=len(decision.records),
         are_plain=all(map(is_plain_record, decision.records)),
         changes_run=decision.run is not None,
-        releases=release is not None,
-        hints=release is not None
+        releases=routed is not None,
+        hints=routed is not None
         and (isinstance(then, Move) or (isinstance(then, Park) and then.timeout is not None)),
         is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
         consumes=decision.consumes is not None,
@@ -90,7 +90,7 @@ def is_plain_record(record: JournalRecord) -> bool:
     return all(value is None for value in rare)
 
 
-def parameters_of(claim: Claim, decision: Decision, release: Release | None) -> Parameters:
+def parameters_of(claim: Claim, decision: Decision, routed: Routed | None) -> Parameters:
     """The parameters of the statement that writes `decision`."""
     token = decision.token
     parameters: dict[str, Any] = {
@@ -110,11 +110,11 @@ def parameters_of(claim: Claim, decision: Decision, release: Release | None) -> 
         parameters |= _record_parameters(record, n)
     if decision.run is not None:
         parameters |= _run_parameters(decision.run)
-    if release is not None:
+    if routed is not None:
         parameters |= {
-            "queue": release.queue,
-            "priority": release.priority,
-            "time_limit": release.time_limit,
+            "queue": routed.queue,
+            "priority": routed.priority,
+            "time_limit": routed.time_limit,
         }
     return parameters
 

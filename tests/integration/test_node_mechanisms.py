@@ -16,7 +16,7 @@ from celery_durable.run import Run
 from celery_durable.store import commits, signals, tokens
 from celery_durable.store.commits import Committed, Refused, SignalGone
 from celery_durable.store.connection import Connection
-from celery_durable.store.shapes import Release
+from celery_durable.store.shapes import Routed
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -133,8 +133,8 @@ def committing(
     assert workflow is not None
     decision = decide(workflow.plan, claim.token, event, claim.seen_at)
     assert isinstance(decision, Decision)
-    release = None if isinstance(decision.then, End | Leave) else Release("durable", None)
-    return commits.commit(connection, claim, decision, release)
+    routed = None if isinstance(decision.then, End | Leave) else Routed("durable", None)
+    return commits.commit(connection, claim, decision, routed)
 
 
 def test_a_commit_under_an_older_fence_is_refused(world: World) -> None:

@@ -48,7 +48,7 @@ from celery_durable.store import (
 )
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Statement
-from celery_durable.store.shapes import Release, parameters_of, shape_of
+from celery_durable.store.shapes import Routed, parameters_of, shape_of
 from tests.integration.driving import World
 from tests.integration.planning import fill, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -73,7 +73,7 @@ A_TOKEN = Token(TOKEN, RUN, "a", "a")
 ON = replace(A_TOKEN, node="b", unit="b")
 ITEM = Token(BRANCH, FORKED_RUN, "m", "m#7", parent=FORKED, position=7, input="1")
 PARKED = replace(A_TOKEN, wait=ForSignal("go"))
-HERE, RELEASED = Placement(), Release("durable", None)
+HERE, RELEASED = Placement(), Routed("durable", None)
 DONE = JournalRecord("a", "a", Outcome.COMPLETED, 1, AT, result="1")
 FACTS = RunFacts(RUN, "w", 1, Status.RUNNING, None, None, {}, "1", None)
 BRANCHES = tuple(Branch(f"m#{n}", n, Placement("durable"), input="1") for n in range(20))
@@ -83,9 +83,9 @@ def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = 
     """The statement that commits `decision`, and its parameters."""
     facts = replace(FACTS, parent_token=parent)
     claim = Claim(decision.token, facts, ID, ID, "durable", None, AT)
-    release = RELEASED if releases else None
-    statement = commits._commit(shape_of(claim, decision, release))
-    return statement, parameters_of(claim, decision, release)
+    routed = RELEASED if releases else None
+    statement = commits._commit(shape_of(claim, decision, routed))
+    return statement, parameters_of(claim, decision, routed)
 
 
 ENDED = RunChange(Status.COMPLETED)

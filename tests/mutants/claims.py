@@ -154,7 +154,7 @@ COMMITTING = (
         takes_out="deciding again with a flag in view that went up meanwhile",
         at=f"{SETTLE}:Settler.write",
         old="turn = turn.with_flags(flags)",
-        new="return Written(decision, release, Refused())",
+        new="return Written(decision, routed, Refused())",
         tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
     ),
     Mutant(
