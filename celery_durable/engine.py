@@ -32,7 +32,7 @@ from celery_durable.knowledge import Knowledge
 from celery_durable.launching import Given, Launcher, parent_of
 from celery_durable.liveness import Liveness
 from celery_durable.settings import Settings
-from celery_durable.settle import Budget, Settler, Turn
+from celery_durable.settle import Attempt, Budget, Settler
 from celery_durable.store import codec, journal, workers
 from celery_durable.store.database import Database
 from celery_durable.store.past import Past
@@ -180,16 +180,16 @@ class Engine:
                 return None
             assert workflow is not None
             interrupts.begin(claim.time_limit)
-            turn = Turn(workflow, self._claims.begun(claim), budget)
+            attempt = Attempt(workflow, self._claims.begun(claim), budget)
             match admission:
                 case Check():
-                    return self._check(turn)
+                    return self._check(attempt)
                 case Conclude(event):
-                    return self._settler.settle(turn, Execution(event))
+                    return self._settler.settle(attempt, Execution(event))
                 case Execute(in_transaction=True):
-                    return self._transactional.execute(turn, self._past(turn.claim))
+                    return self._transactional.execute(attempt, self._past(attempt.claim))
                 case Execute():
-                    return self._execute(turn)
+                    return self._execute(attempt)
                 case _:
                     assert_never(admission)
 
@@ -246,23 +246,23 @@ class Engine:
             if claim.token.crashes and is_alone:
                 self._suspect.release()
 
-    def _check(self, turn: Turn) -> Claim | None:
+    def _check(self, attempt: Attempt) -> Claim | None:
         """Look up what the token waits for."""
         execution = self._patience.until_answered(
-            lambda: self._lookout.look(turn.workflow, turn.claim)
+            lambda: self._lookout.look(attempt.workflow, attempt.claim)
         )
         if execution is None:
             # Nothing is there: another token was quicker.
-            self._claims.release(turn.claim)
+            self._claims.release(attempt.claim)
             return None
-        return self._settler.settle(turn, execution)
+        return self._settler.settle(attempt, execution)
 
-    def _execute(self, turn: Turn) -> Claim | None:
+    def _execute(self, attempt: Attempt) -> Claim | None:
         """Call the unit's function, and settle what came of it."""
-        claim = turn.claim
+        claim = attempt.claim
         context = Context(claim, self._past(claim))
-        execution = execute(turn.workflow, claim, context, self._shell)
-        return self._settler.settle(turn.given(execution.input), execution)
+        execution = execute(attempt.workflow, claim, context, self._shell)
+        return self._settler.settle(attempt.given(execution.input), execution)
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
         """Give the claim back after an error of ours, or since the process has to exit.

@@ -79,8 +79,8 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One unit in this worker's hands."""
+class Attempt:
+    """A worker's attempt at the unit of its claim; `budget` is what is left for its message."""
 
     workflow: Workflow
     claim: Claim
@@ -92,7 +92,7 @@ class Turn:
         """The database's time: what it said when we claimed, and what has passed since."""
         return self.claim.seen_at + timedelta(seconds=time.monotonic() - self.began)
 
-    def given(self, input: str | None) -> Turn:
+    def given(self, input: str | None) -> Attempt:
         """The same, with the input that was made for a loop's first iteration."""
         if input is None or input == self.claim.token.input:
             return self
@@ -100,7 +100,7 @@ class Turn:
             self, claim=replace(self.claim, token=replace(self.claim.token, input=input))
         )
 
-    def with_flags(self, flags: Flags) -> Turn:
+    def with_flags(self, flags: Flags) -> Attempt:
         """The same, with what others ask of the token in view."""
         return replace(
             self, claim=replace(self.claim, token=replace(self.claim.token, flags=flags))
@@ -133,34 +133,39 @@ class Settler:
         self._claims = claims
         self._disown = disown
 
-    def settle(self, turn: Turn, execution: Execution) -> Claim | None:
+    def settle(self, attempt: Attempt, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on with the
         next.
 
         What Postgres will not take has failed: the same would be refused after every execution.
         """
         try:
-            written = self._written(turn, execution, self._settling)
+            written = self._written(attempt, execution, self._settling)
         except ChildRefused:
             # Nothing is written, and the cancel is on its way to this run too.
-            self._claims.release(turn.claim, RELEASE_FIRST)
+            self._claims.release(attempt.claim, RELEASE_FIRST)
             return None
         except (PayloadError, Hindered) as error:
-            failed = failure_of(turn.workflow, turn.claim, error)
+            failed = failure_of(attempt.workflow, attempt.claim, error)
             execution = Execution(failed, error)
-            written = self._written(turn, execution, self._patience)
-        return self.after(turn, execution, written)
+            written = self._written(attempt, execution, self._patience)
+        return self.after(attempt, execution, written)
 
-    def _written(self, turn: Turn, execution: Execution, patience: Patience) -> Written:
+    def _written(self, attempt: Attempt, execution: Execution, patience: Patience) -> Written:
         def write(connection: Connection) -> Written | None:
-            return self.write(connection, turn, execution.event)
+            return self.write(connection, attempt, execution.event)
 
         written = patience.ask(write, together=isinstance(execution.event, Spawned))
         assert written is not None
         return written
 
     def write(
-        self, connection: Connection, turn: Turn, event: Event, *, in_transaction: bool = False
+        self,
+        connection: Connection,
+        attempt: Attempt,
+        event: Event,
+        *,
+        in_transaction: bool = False,
     ) -> Written | None:
         """Decide, and commit the decision; while flags go up meanwhile, decide again with them in
         view.
@@ -168,16 +173,16 @@ class Settler:
         None when the step's own transaction must not be committed: its unit shall not be recorded.
         """
         while True:
-            token = turn.claim.token
-            decided = decide(turn.workflow.plan, token, event, turn.now)
-            decision = self._compensating(connection, turn, decided)
+            token = attempt.claim.token
+            decided = decide(attempt.workflow.plan, token, event, attempt.now)
+            decision = self._compensating(connection, attempt, decided)
             if in_transaction and not decision.keeps:
                 return None
-            decision = self._placed(turn.claim, decision)
-            routed = self._routed(turn, decision)
-            match commits.commit(connection, turn.claim, decision, routed):
+            decision = self._placed(attempt.claim, decision)
+            routed = self._routed(attempt, decision)
+            match commits.commit(connection, attempt.claim, decision, routed):
                 case FlagRaised(flags):
-                    turn = turn.with_flags(flags)
+                    attempt = attempt.with_flags(flags)
                 case Committed() | Recorded() as outcome:
                     return Written(decision, routed, outcome)
                 case AlreadyCommitted() | Refused() | SignalGone() as outcome:
@@ -185,16 +190,16 @@ class Settler:
                 case never:
                     assert_never(never)
 
-    def _compensating(self, connection: Connection, turn: Turn, decided: Decided) -> Decision:
+    def _compensating(self, connection: Connection, attempt: Attempt, decided: Decided) -> Decision:
         """Look up what is to be undone next, where the run is rolled back."""
         if isinstance(decided, Decision):
             return decided
-        undo = decided.recorded or journal.next_undo(connection, turn.claim.token)
-        return compensate(turn.workflow.plan, decided, undo)
+        undo = decided.recorded or journal.next_undo(connection, attempt.claim.token)
+        return compensate(attempt.workflow.plan, decided, undo)
 
-    def _routed(self, turn: Turn, decision: Decision) -> Routed | None:
+    def _routed(self, attempt: Attempt, decision: Decision) -> Routed | None:
         """Where the token's message goes; None when we go straight on, or no token is left."""
-        claim, then = turn.claim, decision.then
+        claim, then = attempt.claim, decision.then
         match then:
             case End() | Leave():
                 return None
@@ -207,7 +212,7 @@ class Settler:
                 # A time limit holds for a whole message.
                 is_timed = routed.time_limit is not None or claim.time_limit is not None
                 is_here = (routed.queue, routed.priority) == (claim.queue, claim.priority)
-                may_go_on = is_here and not is_timed and not turn.budget.is_used_up
+                may_go_on = is_here and not is_timed and not attempt.budget.is_used_up
                 return None if may_go_on and then.delay <= 0 else routed
             case _:
                 assert_never(then)
@@ -230,9 +235,9 @@ class Settler:
         priority = claim.run.priority if placement.priority is None else placement.priority
         return Routed(placement.queue or self._settings.queue, priority, placement.time_limit)
 
-    def after(self, turn: Turn, execution: Execution, written: Written) -> Claim | None:
+    def after(self, attempt: Attempt, execution: Execution, written: Written) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
-        claim, decision, committed = turn.claim, written.decision, written.outcome
+        claim, decision, committed = attempt.claim, written.decision, written.outcome
         if isinstance(committed, Refused) and self._was_committed(claim, decision):
             committed = AlreadyCommitted()
         if isinstance(committed, Refused | Recorded | SignalGone):

@@ -11,7 +11,7 @@ from celery_durable.claims import Claims
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed, Flagged
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.settle import Settler, Turn, Written
+from celery_durable.settle import Attempt, Settler, Written
 from celery_durable.store.commits import Recorded
 from celery_durable.store.connection import OwnTransaction, may_go_well_later
 from celery_durable.store.database import BOUNDED, Database
@@ -57,33 +57,33 @@ class Transactional:
         self._claims = claims
         self._shell = shell
 
-    def execute(self, turn: Turn, past: Past) -> Claim | None:
+    def execute(self, attempt: Attempt, past: Past) -> Claim | None:
         """Execute and commit; the claim again if the worker goes straight on with the next unit."""
         with ExitStack() as stack:
             session, connection = self._patience.until_answered(
                 lambda: stack.enter_context(self._database.session())
             )
-            context = Context(turn.claim, past, session)
-            execution = execute(turn.workflow, turn.claim, context, self._shell)
-            turn = turn.given(execution.input)
+            context = Context(attempt.claim, past, session)
+            execution = execute(attempt.workflow, attempt.claim, context, self._shell)
+            attempt = attempt.given(execution.input)
             became: Written | Execution | Cut = execution
             if execution.exception is None:
-                became = self._commit_with_step(turn, execution, session, connection)
+                became = self._commit_with_step(attempt, execution, session, connection)
             elif connection.was_cut(execution.exception):
                 became = Cut(execution.exception, counts=True)
         match became:
             case Written():
-                return self._settler.after(turn, execution, became)
+                return self._settler.after(attempt, execution, became)
             case Execution():
-                return self._settler.settle(turn, became)
+                return self._settler.settle(attempt, became)
             case Cut():
-                self._give_back(turn.claim, became)
+                self._give_back(attempt.claim, became)
                 return None
             case never:
                 assert_never(never)
 
     def _commit_with_step(
-        self, turn: Turn, execution: Execution, session: Session, connection: OwnTransaction
+        self, attempt: Attempt, execution: Execution, session: Session, connection: OwnTransaction
     ) -> Written | Execution | Cut:
         """Commit; an `Execution` is what there is to be settled where nothing was committed."""
         settler = self._settler
@@ -91,22 +91,22 @@ class Transactional:
         try:
             session.commit()  # ends the savepoint the handler worked in
             connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
-            written = settler.write(connection, turn, execution.event, in_transaction=True)
+            written = settler.write(connection, attempt, execution.event, in_transaction=True)
             if written is not None and isinstance(written.outcome, Recorded):
                 return written
             if written is None:
                 # What was not committed is rolled back: as if nothing had been executed.
-                return Execution(Flagged(turn.claim.due_in))
+                return Execution(Flagged(attempt.claim.due_in))
             is_done = True
             connection.commit()
         except BaseException as error:  # a deferred constraint speaks at COMMIT
             if self._shell.is_exit(error):
                 raise
             if connection.is_interrupted:
-                return Execution(interrupted(turn), error)
+                return Execution(interrupted(attempt), error)
             if (cut := cut_of(connection, error, is_done=is_done)) is not None:
                 return cut
-            failed = failure_of(turn.workflow, turn.claim, error, self._shell.timeouts)
+            failed = failure_of(attempt.workflow, attempt.claim, error, self._shell.timeouts)
             return Execution(failed, error)
         return written
 
@@ -134,9 +134,11 @@ def cut_of(connection: OwnTransaction, error: BaseException, *, is_done: bool) -
     return None
 
 
-def interrupted(turn: Turn) -> Failed:
+def interrupted(attempt: Attempt) -> Failed:
     """The event of a handler that was interrupted in a statement, and took no heed of it."""
-    if turn.claim.time_limit is not None:
-        return timed_out(turn.workflow, turn.claim)
-    left = InterruptedError(f"{turn.claim.token.unit} left a statement of ctx.session unfinished")
-    return failure_of(turn.workflow, turn.claim, left)
+    if attempt.claim.time_limit is not None:
+        return timed_out(attempt.workflow, attempt.claim)
+    left = InterruptedError(
+        f"{attempt.claim.token.unit} left a statement of ctx.session unfinished"
+    )
+    return failure_of(attempt.workflow, attempt.claim, left)

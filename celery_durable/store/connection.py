@@ -210,6 +210,7 @@ JOURNAL_KEY = "durable_journal_pkey"
 TOOK_TOO_LONG = ("25P03", "25P04")
 """SQLSTATEs of a transaction that was idle, or open, for too long; its connection is gone."""
 
+LOST = "The connection to Postgres was lost"
 ONLY_READS = "25006"
 LOST_CONNECTION = ("08", "57P", ONLY_READS, *TOOK_TOO_LONG)
 """SQLSTATE classes of a connection that is gone, a server that goes down or that only reads."""
@@ -246,7 +247,9 @@ def raise_known(error: BaseException | None, schema: str) -> None:
         raise AlreadyRecorded from error
     is_lost = state.startswith(LOST_CONNECTION) if state else False
     if is_lost or (state is None and isinstance(error, psycopg.OperationalError)):
-        why = "Postgres only reads" if state == ONLY_READS else "The connection to Postgres was lost"
+        why = (
+            "Postgres only reads" if state == ONLY_READS else "The connection to Postgres was lost"
+        )
         raise DatabaseUnavailable(f"{why}: {error}") from error
 
 

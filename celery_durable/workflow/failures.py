@@ -63,7 +63,9 @@ def record_of(error: BaseException, unit: str) -> ErrorRecord:
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "celery_durable.errors"):
         name = f"{kind.__module__}.{name}"
-    lines = "".join(traceback.format_exception(type(error), error, _of_handler(error.__traceback__)))
+    lines = "".join(
+        traceback.format_exception(type(error), error, _of_handler(error.__traceback__))
+    )
     return ErrorRecord(
         type=name,
         message=_storable(_text_of(error))[:MESSAGE_LIMIT],

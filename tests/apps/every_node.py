@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision
-from celery_durable.settle import Settler, Turn, Written
+from celery_durable.settle import Attempt, Settler, Written
 from celery_durable.store import commits
 from celery_durable.store.commits import Committed
 from celery_durable.store.connection import PsycopgConnection
@@ -91,21 +91,21 @@ commit, after = commits.commit, Settler.after
 
 
 def observed_commit(
-    connection: Any, claim: Claim, decision: Decision, release: Any
+    connection: Any, claim: Claim, decision: Decision, routed: Any
 ) -> commits.Outcome:
     pass_by(claim, decision, BEFORE)
-    outcome = commit(connection, claim, decision, release)
+    outcome = commit(connection, claim, decision, routed)
     if isinstance(outcome, Committed) and is_within_transaction(connection):
         pass_by(claim, decision, INSIDE)
     return outcome
 
 
 def observed_after(
-    self: Settler, turn: Turn, execution: Execution, written: Written
+    self: Settler, attempt: Attempt, execution: Execution, written: Written
 ) -> Claim | None:
     if isinstance(written.outcome, Committed):
-        pass_by(turn.claim, written.decision, AFTER)
-    return after(self, turn, execution, written)
+        pass_by(attempt.claim, written.decision, AFTER)
+    return after(self, attempt, execution, written)
 
 
 configure(app)

@@ -192,14 +192,17 @@ def tamper(connection: psycopg.Connection, ledger: Identifier) -> None:
     connection.execute(twice.format(ledger, ledger), [doubled])
 
 
+STOPS = [
+    (signal.SIGINT, "two workers start"),
+    (signal.SIGHUP, "celery_durable"),
+    (signal.SIGTERM, "the broker loses everything"),
+]
+
+
 @needs_postgres
 @pytest.mark.parametrize(
     ("number", "at"),
-    [
-        (signal.SIGINT, "two workers start"),
-        (signal.SIGTERM, "the broker loses everything"),
-        (signal.SIGHUP, "celery_durable"),
-    ],
+    short_or_long(STOPS[:2], STOPS),
 )
 def test_a_demo_that_is_stopped_leaves_nothing_running(
     number: signal.Signals, at: str, run: Run

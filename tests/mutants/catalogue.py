@@ -425,10 +425,10 @@ TRANSACTIONS = (
         promise="P6",
         takes_out="recording a transactional step in its own transaction",
         at="celery_durable.transactional:Transactional._commit_with_step",
-        old="written = settler.write(connection, turn, execution.event, in_transaction=True)",
+        old="written = settler.write(connection, attempt, execution.event, in_transaction=True)",
         new=(
             "written = self._patience.ask(\n"
-            "                        lambda other: settler.write(other, turn, execution.event)\n"
+            "                        lambda other: settler.write(other, attempt, execution.event)\n"
             "                    )"
         ),
         tests=(
@@ -573,7 +573,7 @@ AT_THE_DOOR = (
         takes_out="leaving the journal alone while all goes well",
         at=f"{SETTLE}:Settler._compensating",
         old="isinstance(decided, Decision)",
-        new="(journal.next_undo(connection, turn.claim.token) or True) and "
+        new="(journal.next_undo(connection, attempt.claim.token) or True) and "
         "isinstance(decided, Decision)",
         tests=(
             f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",

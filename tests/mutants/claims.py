@@ -153,7 +153,7 @@ COMMITTING = (
         promise="P3",
         takes_out="deciding again with a flag in view that went up meanwhile",
         at=f"{SETTLE}:Settler.write",
-        old="turn = turn.with_flags(flags)",
+        old="attempt = attempt.with_flags(flags)",
         new="return Written(decision, routed, Refused())",
         tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
     ),
@@ -255,7 +255,7 @@ return [opened, stored]
         takes_out="giving the claim back when another took the signal before it was looked for",
         at=f"{ENGINE}:Engine._check",
         old="""
-self._claims.release(turn.claim)
+self._claims.release(attempt.claim)
 return None
 """,
         new="return None",
@@ -280,7 +280,7 @@ case SignalGone():
         promise="P2",
         takes_out="giving the claim back when no child may be started any more",
         at=f"{SETTLE}:Settler.settle",
-        old="self._claims.release(turn.claim, RELEASE_FIRST)",
+        old="self._claims.release(attempt.claim, RELEASE_FIRST)",
         new="pass",
         tests=(f"{AT_ONCE}::test_no_child_is_started_in_a_tree_that_is_cancelled",),
     ),
