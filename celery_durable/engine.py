@@ -197,7 +197,7 @@ class Engine:
         self, claim: Claim, message: Message, workflow: Workflow | None, *, has_company: bool
     ) -> Facts:
         is_unfit = message.limit is not ... and message.limit != claim.time_limit
-        is_timed_out = workflow is not None and Flags.TIMED_OUT in claim.token.flags
+        is_timed_out = Flags.TIMED_OUT in claim.token.flags
         return Facts(
             plan=None if workflow is None else workflow.plan,
             max_crashes=self._settings.max_crashes,

@@ -84,5 +84,10 @@ def refusal_of_output(error: Exception) -> Refused | None:
     """The same for a standard output that takes no more; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EIO):
         return None
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    drop_output()
     return Refused(f"Standard output cannot be written: {error.strerror}.", Exit.UNAVAILABLE)
+
+
+def drop_output() -> None:
+    """Send to nobody what is left to be flushed at the end of the process: it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

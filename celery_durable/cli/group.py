@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from celery_durable.cli.exits import (
     EXPLAINED,
     Exit,
     Refused,
+    drop_output,
     refusal,
     refusal_of_output,
     refusal_of_postgres,
@@ -86,8 +86,7 @@ class DurableGroup(DYMGroup):
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
         except BrokenPipeError:
-            # The reader has what it wanted. What is left is flushed at the end of the process.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()  # its reader has what it wanted
             ctx.exit(Exit.OK)
         except Exception as error:
             refused = refusal_of_postgres(error) or refusal_of_output(error)

@@ -210,7 +210,6 @@ JOURNAL_KEY = "durable_journal_pkey"
 TOOK_TOO_LONG = ("25P03", "25P04")
 """SQLSTATEs of a transaction that was idle, or open, for too long; its connection is gone."""
 
-LOST = "The connection to Postgres was lost"
 ONLY_READS = "25006"
 LOST_CONNECTION = ("08", "57P", ONLY_READS, *TOOK_TOO_LONG)
 """SQLSTATE classes of a connection that is gone, a server that goes down or that only reads."""
