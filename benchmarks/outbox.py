@@ -14,8 +14,8 @@ import psycopg
 from benchmarks.measure import durable_on, plain, waiting_tokens, workflow_of
 from benchmarks.recover import seconds
 from celery_durable import Durable
-from celery_durable.backlog import Backlog
-from celery_durable.recovery import recover_in_turn
+from celery_durable.background.backlog import Backlog
+from celery_durable.background.recovery import recover_in_turn
 from celery_durable.store import due
 
 BATCH = 200

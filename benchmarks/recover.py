@@ -11,7 +11,7 @@ import psycopg
 
 from benchmarks.measure import durable_on, plain, workflow_of
 from celery_durable import Durable
-from celery_durable.recovery import Reaper, recover_in_turn
+from celery_durable.background.recovery import Reaper, recover_in_turn
 
 FEW, MANY = 1000, 100_000
 LOST = 10_000

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celery_durable.core.failure import ErrorRecord
     from celery_durable.core.retry import RetryPolicy
     from celery_durable.core.status import Status
     from celery_durable.durable import Durable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
         DatabaseUnavailable,
         DuplicateWorkflow,
         DurableError,
+        ErrorRecord,
         GiveUp,
         InvalidWorkflow,
         LoopExhausted,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from celery_durable.run import Run
-    from celery_durable.store.places import Forked, Progress
+    from celery_durable.store.read.position import Forked, Progress
+    from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
     from celery_durable.store.signals import Delivery
     from celery_durable.store.tables import include_name
-    from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
     from celery_durable.workflow.builder import Workflow
     from celery_durable.workflow.context import Context
     from celery_durable.workflow.step import Step
@@ -57,13 +57,13 @@ _HOME = {
     "Delivery": "store.signals",
     "Durable": "durable",
     "ErrorRecord": "core.failure",
-    "Forked": "store.places",
-    "JournalEntry": "store.views",
-    "Progress": "store.places",
+    "Forked": "store.read.position",
+    "JournalEntry": "store.read.views",
+    "Progress": "store.read.position",
     "RetryPolicy": "core.retry",
     "Run": "run",
-    "RunSnapshot": "store.views",
-    "RunSummary": "store.views",
+    "RunSnapshot": "store.read.views",
+    "RunSummary": "store.read.views",
     "Status": "core.status",
     "Step": "workflow.step",
     "Suspend": "workflow.suspend",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from functools import wraps
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
-from celery_durable import recovery
-from celery_durable.checks import (
+from celery_durable.arguments import (
     LONGEST_PAGE,
     LONGEST_REASON,
     LONGEST_UNIT,
-    Seconds,
-    StartOptions,
     checked_key,
+    checked_priority,
+    checked_run_id,
     checked_signal,
     checked_status,
     checked_tags,
@@ -26,20 +27,25 @@ from celery_durable.checks import (
     truth,
     whole,
 )
+from celery_durable.background import recovery
 from celery_durable.core.child import NewRun
 from celery_durable.core.names import HIGHEST_VERSION
 from celery_durable.core.plan import Outline
-from celery_durable.core.status import FINISHED
-from celery_durable.ending import Ending
-from celery_durable.errors import ConfigurationError, RunNotFound
-from celery_durable.launching import Given, Launcher
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.database.connections import Database
+from celery_durable.database.notify import Notifier
+from celery_durable.engine.children import RunFactory, StartOptions
+from celery_durable.errors import ConfigurationError, RunCancelled, RunError, RunFailed, RunNotFound
+from celery_durable.process.once import once
+from celery_durable.process.threads import Threads
+from celery_durable.run import Run
 from celery_durable.settings import Settings
-from celery_durable.store import codec, inbox, runs, signals, views
+from celery_durable.store import codec, inbox, runs, signals
 from celery_durable.store.connection import Connection, joined
-from celery_durable.store.database import Database
-from celery_durable.store.notify import Notifier
+from celery_durable.store.read import results as result_rows
+from celery_durable.store.read import views
+from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.store.signals import Delivery
-from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 
@@ -53,44 +59,141 @@ BULK, BULK_BYTES = 1000, 16 * 1024 * 1024
 gigabyte.
 """
 
+Runs = list[Run]  # inside of Client, `list` is the method
+
+C = TypeVar("C", bound="Client")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def twin(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], Awaitable[T]]:
+    """The same method for `async` code.
+
+    With `session`, an AsyncSession or AsyncConnection, it joins that transaction; else it runs in a
+    thread.
+    """
+
+    @wraps(method)
+    async def awaited(client: C, /, *args: P.args, **options: P.kwargs) -> T:
+        session: Any = options.pop("session", None)
+        if session is None:
+            return await client.threads.call(lambda: method(client, *args, **options))
+        if not hasattr(session, "run_sync"):
+            raise ConfigurationError(
+                f"session= of an async method takes an AsyncSession or AsyncConnection,"
+                f" not {type(session).__name__}."
+            )
+
+        def in_session(joined: object) -> T:
+            options["session"] = joined
+            return method(client, *args, **options)
+
+        result: T = await session.run_sync(in_session)
+        return result
+
+    awaited.__name__ = f"a{method.__name__}"
+    awaited.__doc__ = f"`{method.__name__}` for `async` code."
+    if "session" in signature(method).parameters:
+        awaited.__doc__ += " `session` is an AsyncSession or AsyncConnection."
+    return awaited
+
 
 class Client:
-    """The engine seen from outside of a worker."""
+    """Starts runs, looks at them, and sends them signals and cancels. Nothing here needs Celery.
 
-    def __init__(
-        self, database: Database, registry: Registry, settings: Settings, notify: Notifier
-    ) -> None:
-        self._database = database
-        self._registry = registry
-        self._settings = settings
-        self._notify = notify
-        self.launcher = Launcher(database, registry, settings)
+    The settings are read, and connections made, when they are first needed.
+    """
+
+    def __init__(self, registry: Registry, read_settings: Callable[[], Settings]) -> None:
+        self.registry = registry
+        self.threads = Threads()
+        self._read_settings = read_settings
+
+    @once
+    def settings(self) -> Settings:
+        """The app's `durable_*` settings, read once when they are first needed."""
+        chosen = self._read_settings()
+        codec.allow(chosen.allowed_types)
+        return chosen
+
+    @once
+    def database(self) -> Database:
+        """This process's connections."""
+        chosen = self.settings
+        return Database(
+            chosen.database_url, direct_url=chosen.direct_database_url, schema=chosen.schema
+        )
+
+    @once
+    def notify(self) -> Notifier:
+        """Wakes the relays."""
+        return Notifier(self.database)
+
+    @once
+    def run_factory(self) -> RunFactory:
+        """Makes runs ready to start."""
+        return RunFactory(self.database, self.registry, self.settings)
 
     def start(
         self,
         workflow: Workflow | str,
-        input: object,
+        input: object = None,
         *,
-        key: str | None,
-        version: int | None,
-        session: object,
-        options: StartOptions,
-    ) -> tuple[UUID, bool]:
-        """Write a run and its first hint in one statement; the run, and whether it is new."""
-        checked_key(key)
+        key: str | None = None,
+        version: int | None = None,
+        session: object = None,
+        delay: float | timedelta | None = None,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Run:
+        """Start a run and return a handle on it.
+
+        With `session` the run starts if and when that transaction commits. `key` is unique per
+        workflow: a second start with it returns the first run, with `.created` False. `delay` is in
+        seconds. Raises `UnknownWorkflow`, `PayloadError` or `ConfigurationError`, having written
+        nothing.
+        """
+        options = StartOptions(checked_key(key), checked_priority(priority), checked_tags(tags))
+        wait = seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
-        given = Given(key, options.priority, options.tags)
-        new = self.launcher.new_run(outline, input, given)
+        new = self.run_factory.new_run(outline, input, options)
         with self._writing(session) as connection:
-            if not runs.start(connection, [new], options.delay) and key is not None:
+            if not runs.start(connection, [new], wait) and key is not None:
                 existing = runs.with_key(connection, outline.workflow, key)
                 if existing is None:
                     raise ConfigurationError(
                         f"A run of {outline.workflow!r} with key {key!r} exists, but this"
                         " transaction cannot see it; use READ COMMITTED, or a new transaction."
                     )
-                return existing, False
-        return new.id, True
+                return Run(self, existing)
+        return Run(self, new.id, created=True)
+
+    astart = twin(start)
+
+    def start_many(
+        self,
+        workflow: Workflow | str,
+        inputs: Sequence[object],
+        *,
+        version: int | None = None,
+        session: object = None,
+        delay: float | timedelta | None = None,
+        priority: int | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Runs:
+        """Start a run for each input in one transaction: all, or none."""
+        if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
+            raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r:.60}.")
+        options = StartOptions(None, checked_priority(priority), checked_tags(tags))
+        wait = seconds("delay", delay) or 0.0
+        outline = self._outline(workflow, version)
+        new = [self.run_factory.new_run(outline, one, options) for one in inputs]
+        with self._writing(session) as connection:
+            for some in _in_bulks(new):
+                runs.start(connection, some, wait)
+        return [Run(self, run.id, created=True) for run in new]
+
+    astart_many = twin(start_many)
 
     def start_alone(self, workflow: str, input: object, *, key: str, schedule: str) -> UUID | None:
         """Start a run of the schedule, unless one is unfinished: None.
@@ -101,7 +204,7 @@ class Client:
         checked_key(key)
         outline = self._outline(workflow, None)
         tags = checked_tags({SCHEDULE_TAG: schedule})
-        new = self.launcher.new_run(outline, input, Given(key, None, tags))
+        new = self.run_factory.new_run(outline, input, StartOptions(key, None, tags))
         with self._writing(None) as connection:
             runs.wait_for_schedule(connection, outline.workflow, schedule)
             existing = runs.with_key(connection, outline.workflow, key)
@@ -113,80 +216,117 @@ class Client:
                 return runs.with_key(connection, outline.workflow, key)
         return new.id
 
-    def start_many(
-        self,
-        workflow: Workflow | str,
-        inputs: Sequence[object],
-        *,
-        version: int | None,
-        session: object,
-        options: StartOptions,
-    ) -> list[UUID]:
-        """Write a run for each input, all or none."""
-        if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
-            raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r:.60}.")
-        outline = self._outline(workflow, version)
-        given = Given(None, options.priority, options.tags)
-        new = [self.launcher.new_run(outline, one, given) for one in inputs]
-        with self._writing(session) as connection:
-            for some in _in_bulks(new):
-                runs.start(connection, some, options.delay)
-        return [run.id for run in new]
-
     def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
         """Where a run of this workflow begins."""
         if version is not None:
             whole("version", version, 1, HIGHEST_VERSION)
         if isinstance(workflow, Workflow):
-            return self.launcher.outline(workflow.name, version or workflow.version)
-        return self.launcher.outline(checked_workflow(workflow), version)
+            return self.run_factory.outline(workflow.name, version or workflow.version)
+        return self.run_factory.outline(checked_workflow(workflow), version)
 
-    def run_with_key(self, workflow: str, key: str) -> UUID | None:
-        """The run of the workflow that has this key."""
+    def run(
+        self,
+        run_id: UUID | str | None = None,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+    ) -> Run:
+        """A handle on a run, by its id, or by its workflow and key.
+
+        Whether there is a run with this id is asked when the handle is used (`RunNotFound`). A key
+        is looked up at once: `RunError` where no run of the workflow has it.
+        """
+        if run_id is not None:
+            return Run(self, checked_run_id(run_id))
+        if workflow is None or key is None:
+            raise ConfigurationError("run() takes a run id, or a workflow and a key.")
         checked_workflow(workflow)
         checked_key(key)
-        with self._database.autocommit() as connection:
-            return runs.with_key(connection, workflow, key)
+        with self.database.autocommit() as connection:
+            found = runs.with_key(connection, workflow, key)
+        if found is None:
+            raise RunError(None, f"Workflow {workflow!r} has no run with key {key!r}.")
+        return Run(self, found)
 
-    def status(self, run_id: UUID, *, results: bool) -> RunSnapshot:
-        """How the run stands now."""
-        with self._database.snapshot() as connection:
+    def status(self, run_id: UUID | str, *, results: bool = True) -> RunSnapshot:
+        """How the run stood at one moment. Raises `RunNotFound`.
+
+        With `results=False` no result is read, however large they are: `sizes` says how large.
+        """
+        run_id = checked_run_id(run_id)
+        with self.database.snapshot() as connection:
             found = views.snapshot(connection, run_id, results=bool(results))
         if found is None:
             raise RunNotFound(run_id)
         return found
 
+    astatus = twin(status)
+
+    def outcome(self, run_id: UUID) -> tuple[Any] | Status:
+        """The result of a run that has completed, in a tuple; the status of one that goes on.
+
+        Raises `RunFailed`, `RunCancelled` or `RunNotFound`.
+        """
+        with self.database.autocommit() as connection:
+            found = views.status_of(connection, run_id)
+            if found is None:
+                raise RunNotFound(run_id)
+            status, error = found
+            if status is Status.COMPLETED:
+                return (result_rows.of_child(connection, run_id),)
+        if status is Status.FAILED:
+            raise RunFailed(run_id, error)
+        if status is Status.CANCELLED:
+            raise RunCancelled(run_id, (error.message or None) if error else None)
+        return status
+
+    aoutcome = twin(outcome)
+
     def list(
         self,
         *,
-        status: str | None,
-        workflow: str | None,
-        parent: UUID | None,
-        tags: Mapping[str, str] | None,
-        limit: int,
-        before: UUID | None,
+        status: str | None = None,
+        workflow: str | None = None,
+        parent: UUID | str | None = None,
+        tags: Mapping[str, str] | None = None,
+        limit: int = 100,
+        before: UUID | str | None = None,
     ) -> Sequence[RunSummary]:
-        """Runs, newest first."""
-        with self._database.autocommit() as connection:
+        """Runs, newest first, in one query; for the next page, `before` is the last run id of this
+        one.
+        """
+        with self.database.autocommit() as connection:
             return views.list_runs(
                 connection,
                 status=checked_status(status),
                 workflow=None if workflow is None else checked_workflow(workflow),
-                parent=parent,
+                parent=checked_run_id(parent) if parent else None,
                 tags=checked_tags(tags),
                 limit=whole("limit", limit, 1, LONGEST_PAGE),
-                before=before,
+                before=checked_run_id(before) if before else None,
             )
 
+    alist = twin(list)  # noqa: A003 - it is the method
+
     def history(
-        self, run_id: UUID, *, limit: int | None, after: str | None, results: bool
+        self,
+        run_id: UUID | str,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        results: bool = True,
     ) -> Sequence[JournalEntry]:
-        """The units that ended."""
+        """The units of the run that ended, in order of completion. Raises `RunNotFound`.
+
+        All, or at most `limit`; for the next page, `after` is the last unit of this one. With
+        `results=False` no result is read: `size` says how large it is.
+        """
+        run_id = checked_run_id(run_id)
         if limit is not None:
             whole("limit", limit, 1, LONGEST_PAGE)
         if after is not None:
             text("after", after, LONGEST_UNIT)
-        with self._database.snapshot() as connection:
+        with self.database.snapshot() as connection:
             entries = views.history(
                 connection, run_id, limit=limit, after=after, results=bool(results)
             )
@@ -201,21 +341,22 @@ class Client:
                 )
         return entries
 
-    def ending(self, run_id: UUID, timeout: Seconds | None) -> Ending:
-        """A wait for the run's end, to be looked at again and again."""
-        return Ending(self._database, run_id, seconds("timeout", timeout))
-
-    def result(self, run_id: UUID, timeout: Seconds | None) -> Any:
-        """Wait for the run to end and give its result."""
-        ending = self.ending(run_id, timeout)
-        while not isinstance(answer := ending.look(), tuple):
-            time.sleep(answer)
-        return answer[0]
+    ahistory = twin(history)
 
     def cancel(
-        self, run_id: UUID, *, compensate: bool, reason: str | None, session: object
+        self,
+        run_id: UUID | str,
+        *,
+        compensate: bool = False,
+        reason: str | None = None,
+        session: object = None,
     ) -> None:
-        """Ask the run to end. A run that has ended already stays as it is."""
+        """Ask the run to end; a run that has ended stays as it is. Raises `RunNotFound`.
+
+        No further unit begins. What waits ends at once; a unit that is being executed ends, and its
+        result is dropped. With `compensate` its result counts, and everything completed is undone.
+        """
+        run_id = checked_run_id(run_id)
         if reason is not None:
             text("reason", reason, LONGEST_REASON)
         command = inbox.Cancel(compensate=truth("compensate", compensate), reason=reason)
@@ -228,16 +369,30 @@ class Client:
             inbox.send(connection, run_id, command)
             inbox.put_hint(connection, run_id)
         if session is None:
-            recovery.apply_unless_locked(self._database, run_id)
-            self._notify()
+            recovery.apply_unless_locked(self.database, run_id)
+            self.notify()
+
+    acancel = twin(cancel)
 
     def resume(
-        self, run_id: UUID, signal: str, data: object, *, key: str | None, session: object
+        self,
+        run_id: UUID | str,
+        signal: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        session: object = None,
     ) -> Delivery:
-        """Put a signal into the run's inbox."""
+        """Send the run a signal, for a wait or a suspended step. Raises `RunNotFound`.
+
+        It may come before the run waits for it: it is kept until it is consumed or the run ends,
+        signals of one name in the order in which they came. The same `key` under the same name
+        counts once. With `session` it becomes visible, or vanishes, with the caller's transaction.
+        """
+        run_id = checked_run_id(run_id)
         checked_signal(signal)
         checked_key(key)
-        limit = self._settings.max_payload_bytes
+        limit = self.settings.max_payload_bytes
         payload = codec.dumps(data, what=f"the data of {signal}", limit=limit)
         with self._writing(session) as connection:
             delivery = signals.send(connection, run_id, signal, payload, key)
@@ -247,22 +402,30 @@ class Client:
             logger.warning("Signal for run %s: %s", run_id, delivery.warning)
         return delivery
 
+    aresume = twin(resume)
+
     def recover(self) -> int:
-        """Free what the dead had claimed and send lost hints again."""
-        moved = recovery.recover(self._database)
+        """Free what dead workers had claimed and send lost hints again; how many tokens were moved
+        on.
+
+        Harmless at any time, anywhere, any number at once. Relays do it too.
+        """
+        moved = recovery.recover(self.database)
         if moved:
-            self._notify()
+            self.notify()
         return moved
+
+    arecover = twin(recover)
 
     @contextmanager
     def _writing(self, session: object) -> Iterator[Connection]:
         """The caller's transaction, or one of our own that commits with the block."""
         if session is not None:
-            yield joined(session, self._settings.schema)
+            yield joined(session, self.settings.schema)
             return
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             yield connection
-        self._notify()
+        self.notify()
 
 
 def _in_bulks(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:

@@ -35,17 +35,24 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from celery_durable.core.failure import ErrorRecord
-
 
 LONGEST = 100 * 366 * 86_400.0
 """A hundred years in seconds; a longer duration is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """Why a unit, an attempt or a run failed. `traceback` is text, empty where there is none."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    unit: str = ""
 
 
 class DurableError(Exception):

@@ -1,26 +1,75 @@
-"""A handle on one run."""
+"""A handle on one run, and waiting for its end, with a thread or without one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
-    from celery_durable.store.signals import Delivery
-from celery_durable.store.views import JournalEntry, RunSnapshot
+from celery_durable.arguments import seconds
+from celery_durable.core.status import Status
+from celery_durable.errors import ResultTimeout
+from celery_durable.store.read.views import JournalEntry, RunSnapshot
+from celery_durable.store.signals import Delivery
+
+FIRST_PAUSE, LAST_PAUSE = 0.01, 0.5
+"""Seconds between looks at a run that is waited for; each pause is half as long again."""
+
+
+class Runs(Protocol):
+    """What a handle asks of the `Durable` that gave it out."""
+
+    def outcome(self, run_id: UUID) -> tuple[Any] | Status:
+        """The result of a run that has completed, in a tuple; the status of one that goes on."""
+        ...
+
+    def aoutcome(self, run_id: UUID, /) -> Awaitable[tuple[Any] | Status]:
+        """`outcome`."""
+        ...
+
+    def status(self, *args: Any, **options: Any) -> RunSnapshot:
+        """How a run stands."""
+        ...
+
+    def history(self, *args: Any, **options: Any) -> Sequence[JournalEntry]:
+        """The units that ended."""
+        ...
+
+    def cancel(self, *args: Any, **options: Any) -> None:
+        """Ask a run to end."""
+        ...
+
+    def resume(self, *args: Any, **options: Any) -> Delivery:
+        """Send a run a signal."""
+        ...
+
+    def astatus(self, *args: Any, **options: Any) -> Awaitable[RunSnapshot]:
+        """`status`."""
+        ...
+
+    def ahistory(self, *args: Any, **options: Any) -> Awaitable[Sequence[JournalEntry]]:
+        """`history`."""
+        ...
+
+    def acancel(self, *args: Any, **options: Any) -> Awaitable[None]:
+        """`cancel`."""
+        ...
+
+    def aresume(self, *args: Any, **options: Any) -> Awaitable[Delivery]:
+        """`resume`."""
+        ...
 
 
 class Run:
     """A run, by its id. `created` is False when `start` found a run with the same key."""
 
-    __slots__ = ("_durable", "created", "id")
+    __slots__ = ("_runs", "created", "id")
 
-    def __init__(self, durable: Durable, run_id: UUID, *, created: bool = False) -> None:
-        self._durable = durable
+    def __init__(self, runs: Runs, run_id: UUID, *, created: bool = False) -> None:
+        self._runs = runs
         self.id = run_id
         self.created = created
 
@@ -35,13 +84,13 @@ class Run:
 
     def status(self, *, results: bool = True) -> RunSnapshot:
         """How the run stood at one moment; see `Durable.status`."""
-        return self._durable.status(self.id, results=results)
+        return self._runs.status(self.id, results=results)
 
     def history(
         self, *, limit: int | None = None, after: str | None = None, results: bool = True
     ) -> Sequence[JournalEntry]:
         """The units that ended, in order of completion; see `Durable.history`."""
-        return self._durable.history(self.id, limit=limit, after=after, results=results)
+        return self._runs.history(self.id, limit=limit, after=after, results=results)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, at most `timeout` seconds, and return the run's result.
@@ -49,37 +98,58 @@ class Run:
         The mapping of its nodes' results, or what `.returns` made. Raises `RunFailed`,
         `RunCancelled`, `ResultTimeout` or `RunNotFound`.
         """
-        return self._durable.client.result(self.id, timeout)
+        pauses = Pauses(self.id, seconds("timeout", timeout))
+        while isinstance(answer := self._runs.outcome(self.id), Status):
+            time.sleep(pauses.next(answer))
+        return answer[0]
 
     def cancel(self, **options: Any) -> None:
         """Ask the run to end; see `Durable.cancel`."""
-        self._durable.cancel(self.id, **options)
+        self._runs.cancel(self.id, **options)
 
     def resume(self, signal: str, data: Any = None, **options: Any) -> Delivery:
         """Send the run a signal; see `Durable.resume`."""
-        return self._durable.resume(self.id, signal, data, **options)
+        return self._runs.resume(self.id, signal, data, **options)
 
     async def aresume(self, signal: str, data: Any = None, **options: Any) -> Delivery:
         """`resume`; `session` may be an AsyncSession too."""
-        return await self._durable.aresume(self.id, signal, data, **options)
+        return await self._runs.aresume(self.id, signal, data, **options)
 
     async def astatus(self, **options: Any) -> RunSnapshot:
         """`status`."""
-        return await self._durable.astatus(self.id, **options)
+        return await self._runs.astatus(self.id, **options)
 
     async def ahistory(self, **options: Any) -> Sequence[JournalEntry]:
         """`history`."""
-        return await self._durable.ahistory(self.id, **options)
+        return await self._runs.ahistory(self.id, **options)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         """`result`; however many wait, they hold no thread."""
-        ending = self._durable.client.ending(self.id, timeout)
+        pauses = Pauses(self.id, seconds("timeout", timeout))
         while True:
-            answer = await self._durable.threads.call(ending.look)
+            answer = await self._runs.aoutcome(self.id)
             if isinstance(answer, tuple):
                 return answer[0]
-            await asyncio.sleep(answer)
+            await asyncio.sleep(pauses.next(answer))
 
     async def acancel(self, **options: Any) -> None:
         """`cancel`; `session` may be an AsyncSession too."""
-        await self._durable.acancel(self.id, **options)
+        await self._runs.acancel(self.id, **options)
+
+
+class Pauses:
+    """The pauses between looks at a run that is waited for, `limit` seconds in all."""
+
+    def __init__(self, run_id: UUID, limit: float | None) -> None:
+        self._run_id = run_id
+        self._limit = limit
+        self._began = time.monotonic()
+        self._next = FIRST_PAUSE
+
+    def next(self, status: Status) -> float:
+        """The seconds until the next look; `ResultTimeout` where the time is up by then."""
+        pause = self._next
+        if self._limit is not None and time.monotonic() + pause > self._began + self._limit:
+            raise ResultTimeout(self._run_id, self._limit, status)
+        self._next = min(1.5 * pause, LAST_PAUSE)
+        return pause

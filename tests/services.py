@@ -24,7 +24,7 @@ from kombu.connection import Connection
 from psycopg import sql
 from sqlalchemy import NullPool, create_engine, make_url
 
-from celery_durable.store import schema
+from celery_durable.database import schema
 from celery_durable.testing.embedded import EmbeddedPostgres
 from tests.addresses import conninfo
 from tests.cluster import LocalProcess, RedisNode

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from celery_durable.recovery import Reaper
-from celery_durable.store import orphans
+from celery_durable.background.recovery import Reaper
+from celery_durable.store import reaping
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
-from celery_durable.store.orphans import Claimed
+from celery_durable.store.reaping import Claimed
 
 _PAST_DEADLINE = Statement(
     sa.select(
@@ -29,5 +29,5 @@ class Timekeeper(Reaper):
             row["fence"]: (row["time_limit"] or 0.0) + float(row["seconds"])
             for row in connection.rows(_PAST_DEADLINE)
         }
-        limited = orphans.limited(connection)
+        limited = reaping.limited(connection)
         return [one for one, limit in limited.items() if past.get(one.fence, 0.0) > limit]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from celery_durable.cli.exits import Exit, Refused
+from celery_durable.cli.exit_codes import Exit, Refused
 from celery_durable.durable import Durable
 from celery_durable.run import Run
 

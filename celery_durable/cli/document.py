@@ -16,7 +16,7 @@ from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any
 
-from celery_durable.checks import model_fields
+from celery_durable.arguments import model_fields
 
 
 def as_json(value: object, *, indent: int | None = 2) -> str:

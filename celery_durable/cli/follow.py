@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from rich.live import Live
 from rich.text import Text
 
-from celery_durable.cli.exits import Exit
-from celery_durable.cli.looking import Seen, Watch, document_of
-from celery_durable.cli.notes import waiting
+from celery_durable.cli.drawing import drawn
+from celery_durable.cli.exit_codes import Exit
+from celery_durable.cli.formatting import one_line, span, utc, why
+from celery_durable.cli.node_notes import waiting
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.phrases import one_line, span, utc, why
-from celery_durable.cli.picture import drawn
+from celery_durable.cli.run_view import Seen, Watch, document_of
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.run import Run
-from celery_durable.store.places import UnitInHand
-from celery_durable.store.views import JournalEntry
+from celery_durable.store.read.position import UnitInHand
+from celery_durable.store.read.views import JournalEntry
 
 LOOK_EVERY = 0.25
 """Seconds between looks at the run."""

@@ -9,18 +9,19 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from celery_durable.checks import checked_workflow
+from celery_durable.arguments import checked_workflow
 from celery_durable.cli.application import durable_of, json_option, run_named
-from celery_durable.cli.exits import Exit, Refused
-from celery_durable.cli.looking import Seen, look
-from celery_durable.cli.notes import failed_of
+from celery_durable.cli.exit_codes import Exit, Refused
+from celery_durable.cli.node_notes import failed_of
 from celery_durable.cli.output import Form, Output
+from celery_durable.cli.run_view import Seen, look
 from celery_durable.cli.steps import IN_HAND, State, StepStanding
 from celery_durable.core.diagram import Colour, Mark, flowchart
 from celery_durable.core.names import part_of
 from celery_durable.durable import Durable
 from celery_durable.errors import UnknownWorkflow
-from celery_durable.store import definitions, overview
+from celery_durable.store import definitions
+from celery_durable.store.read import overview
 
 COLOURS: Mapping[State, Colour] = {
     State.PENDING: Colour.PENDING,

@@ -12,7 +12,7 @@ import click
 from celery.bin.base import handle_preload_options
 from click_didyoumean import DYMGroup  # type: ignore[import-untyped]
 
-from celery_durable.cli.exits import (
+from celery_durable.cli.exit_codes import (
     EXPLAINED,
     Exit,
     Refused,
@@ -22,7 +22,7 @@ from celery_durable.cli.exits import (
     refusal_of_postgres,
     refusal_of_usage,
 )
-from celery_durable.cli.given import as_utf8
+from celery_durable.cli.json_argument import as_utf8
 from celery_durable.errors import DurableError
 
 COMMANDS: Mapping[str, str] = {

@@ -10,18 +10,18 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.looking import counted_of, nodes_of
+from celery_durable.cli.formatting import clock, many_lines, one_line, span, why
 from celery_durable.cli.output import Column, Form, Output, Row
-from celery_durable.cli.phrases import clock, many_lines, one_line, span, why
+from celery_durable.cli.run_view import counted_of, nodes_of
 from celery_durable.core.decision import Outcome
-from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import compensation_of, part_of
 from celery_durable.durable import Durable
-from celery_durable.errors import RunNotFound
+from celery_durable.errors import ErrorRecord, RunNotFound
 from celery_durable.run import Run
-from celery_durable.store import folded, views
-from celery_durable.store.folded import Group, Line, Trying
-from celery_durable.store.views import JournalEntry
+from celery_durable.store.read import folded, views
+from celery_durable.store.read.folded import Group, Line, Trying
+from celery_durable.store.read.views import JournalEntry
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
+from celery_durable.cli.drawing import elapsed
+from celery_durable.cli.formatting import coarse, one_line, why
 from celery_durable.cli.output import Column, Form, Output, Row, status_text, workflow_text
-from celery_durable.cli.phrases import coarse, one_line, why
-from celery_durable.cli.picture import elapsed
 from celery_durable.core.status import Status
-from celery_durable.store.views import RunSummary
+from celery_durable.store.read.views import RunSummary
 
 COLUMNS = (
     Column("run"),

@@ -8,10 +8,10 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from celery_durable.cli.application import durable_of, json_option
-from celery_durable.cli.exits import Exit, Refused
+from celery_durable.cli.exit_codes import Exit, Refused
 from celery_durable.cli.output import Form, Output
+from celery_durable.database import schema
 from celery_durable.durable import Durable
-from celery_durable.store import schema
 from celery_durable.store.connection import raise_known
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_durable.cli.document import as_json as to_json
-from celery_durable.cli.phrases import local, one_line, utc
+from celery_durable.cli.formatting import local, one_line, utc
 from celery_durable.core.status import Status
 
 Row = Sequence[Text]

@@ -11,14 +11,13 @@ import click
 from celery.bin.base import LOG_LEVEL
 from rich.text import Text
 
+from celery_durable.background.relay import Relay
 from celery_durable.cli.application import durable_of, json_option
 from celery_durable.cli.output import Form, Output
-from celery_durable.relay import Relay
-from celery_durable.store import origin
-from celery_durable.worker import KombuPublisher
 from celery_durable.worker.bootsteps import check_schema
 from celery_durable.worker.configuration import check_configuration
 from celery_durable.worker.loggers import enable_loggers
+from celery_durable.worker.publisher import KombuPublisher, origin_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
     check_schema(durable)
     running = Relay(
         durable.database,
-        KombuPublisher(app, partial(origin.ask, durable.database)),
+        KombuPublisher(app, partial(origin_of, durable.database)),
         durable.settings,
     )
     stop_on_signals(running)

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named
 from celery_durable.cli.document import fields_of
-from celery_durable.cli.exits import Exit
-from celery_durable.cli.given import json_given
+from celery_durable.cli.exit_codes import Exit
+from celery_durable.cli.formatting import one_line
+from celery_durable.cli.json_argument import json_given
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.phrases import one_line
 
 STYLES = {"stored": "green", "duplicate": "yellow", "refused": "bold red"}
 

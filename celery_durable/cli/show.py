@@ -9,10 +9,10 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
+from celery_durable.cli.drawing import drawn, written
 from celery_durable.cli.follow import exit_of, follow
-from celery_durable.cli.looking import document_of, look
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.picture import drawn, written
+from celery_durable.cli.run_view import document_of, look
 
 
 @click.command()

@@ -8,12 +8,12 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
-from celery_durable.cli.exits import Exit
+from celery_durable.cli.exit_codes import Exit
 from celery_durable.cli.follow import exit_of, follow
-from celery_durable.cli.given import json_given
-from celery_durable.cli.looking import document_of, look
+from celery_durable.cli.formatting import one_line
+from celery_durable.cli.json_argument import json_given
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.phrases import one_line
+from celery_durable.cli.run_view import document_of, look
 from celery_durable.durable import Durable
 from celery_durable.errors import RunCancelled, RunFailed
 from celery_durable.run import Run

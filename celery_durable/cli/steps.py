@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from celery_durable.core.decision import Outcome
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, ROLLBACK, SEPARATOR, compensation_of, decision_of
 from celery_durable.core.names import part_of as unit_of
 from celery_durable.core.status import FINISHED, Status
-from celery_durable.store.overview import Tally
-from celery_durable.store.places import Forked, Progress, UnitInHand
-from celery_durable.store.views import JournalEntry, RunSnapshot
+from celery_durable.errors import ErrorRecord
+from celery_durable.store.read.overview import Tally
+from celery_durable.store.read.position import Forked, Progress, UnitInHand
+from celery_durable.store.read.views import JournalEntry, RunSnapshot
 
 
 class State(StrEnum):

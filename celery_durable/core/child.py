@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from celery_durable.core.status import Status
+from celery_durable.core.token import ForChild
+from celery_durable.errors import ErrorRecord
+
 
 @dataclass(frozen=True, slots=True)
 class Parent:
@@ -54,3 +58,18 @@ class ReopenedRun:
 
 Child = NewRun | ReopenedRun
 """What a unit that is a child run waits for from its commit on."""
+
+
+def child_failed(
+    unit: str, wait: ForChild, status: Status, error: ErrorRecord | None
+) -> ErrorRecord:
+    """What the parent's unit fails with: the child's error is in it."""
+    ended = "was cancelled" if status is Status.CANCELLED else f"has {status}"
+    why = f": {error.type}: {error.message}" if error and (error.type or error.message) else ""
+    at = f" at {error.unit}" if error and error.unit else ""
+    return ErrorRecord(
+        "ChildFailed",
+        f"the child run {wait.run_id} {ended}{at}{why}",
+        error.traceback if error else "",
+        unit,
+    )

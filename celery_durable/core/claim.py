@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.errors import ErrorRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from enum import StrEnum
 from uuid import UUID
 
 from celery_durable.core.child import Child
-from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.plan import Placement
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.errors import ErrorRecord
 
 
 class Outcome(StrEnum):

@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from celery_durable.core.child import Child
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.status import Status
+from celery_durable.errors import ErrorRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from celery_durable.errors import ErrorRecord
+
 KEPT_ATTEMPTS = 20
 """How many failed attempts of one unit are kept: the first, and the last ones after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRecord:
-    """Why a unit, an attempt or a run failed. `traceback` is text, empty where there is none."""
-
-    type: str
-    message: str
-    traceback: str = ""
-    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,12 @@ from celery_durable.core.event import (
     Joined,
     Succeeded,
 )
-from celery_durable.core.failure import ErrorRecord, FailedAttempt, with_attempt
+from celery_durable.core.failure import FailedAttempt, with_attempt
 from celery_durable.core.names import RETURNS
 from celery_durable.core.plan import LoopNode, MapNode, ParallelNode, Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.errors import ErrorRecord
 
 
 def completed(plan: Plan, token: Token, event: Succeeded) -> Decided:

@@ -27,13 +27,13 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Plan
 from celery_durable.core.progress import leave, of_child, try_again, turn_back
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait
+from celery_durable.errors import ErrorRecord
 
 
 def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:

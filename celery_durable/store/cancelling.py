@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from celery_durable.core.decision import JournalRecord
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, Token
+from celery_durable.errors import ErrorRecord
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement

@@ -1,8 +1,8 @@
 """Commands that have arrived and wait to be applied.
 
 Whoever sends a command inserts a row here and a hint; no token is locked, so a caller's long
-transaction blocks no worker. Whoever comes first applies it (`celery_durable.cancelling`): the
-sender, the handler of the hint, or recovery. Signals are in `signals`.
+transaction blocks no worker. Whoever comes first applies it (`background.cancelling`): the sender,
+the handler of the hint, or recovery. Signals are in `signals`.
 """
 
 from __future__ import annotations

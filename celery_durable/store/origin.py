@@ -14,7 +14,6 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.database import Database
 
 
 def _words(schema_id: Any) -> sa.ColumnElement[str]:
@@ -52,9 +51,3 @@ def described(origin: str) -> str:
     """An origin in words."""
     _, database, schema = (*origin.split("/", 2), "?", "?")[:3]
     return f"schema {schema!r} of database {database!r}"
-
-
-def ask(database: Database) -> str | None:
-    """The same, on a connection of its own."""
-    with database.autocommit() as connection:
-        return find(connection)

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from uuid import UUID
 
 from celery_durable.core.claim import Claim, RunFacts
-from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.status import Status
 from celery_durable.core.token import (
     Flags,
@@ -20,6 +20,7 @@ from celery_durable.core.token import (
     Token,
     Wait,
 )
+from celery_durable.errors import ErrorRecord
 from celery_durable.store.connection import Row
 
 

@@ -21,7 +21,7 @@ from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
 from celery_durable.store.outbox import AT_ONCE, put_hints
-from celery_durable.store.places import STATUS
+from celery_durable.store.read.position import STATUS
 
 HINTED_WAITERS = 20
 """Of many tokens that wait for one name, the oldest so many are told of each signal."""

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import bootsteps
 from celery.platforms import EX_FAILURE
 
+from celery_durable.background.relay import Relay
+from celery_durable.database import schema
 from celery_durable.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -21,19 +23,16 @@ from celery_durable.errors import (
     InvalidWorkflow,
     UnknownWorkflow,
 )
-from celery_durable.relay import Relay
-from celery_durable.store import definitions, origin, schema
+from celery_durable.store import definitions
 from celery_durable.worker import process
 from celery_durable.worker.configuration import check_configuration
+from celery_durable.worker.host import Host
+from celery_durable.worker.lifecycle import Lifecycle
 from celery_durable.worker.loggers import enable_loggers
-from celery_durable.worker.publisher import KombuPublisher
+from celery_durable.worker.publisher import KombuPublisher, origin_of
 from celery_durable.worker.queues import QueueChanges, consumes_durable, warn_of_missing
 from celery_durable.worker.reconnect import restore_prefetch_in_main_thread
 from celery_durable.worker.request import follow_cold_shutdown
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
-    from celery_durable.worker.lifecycle import Lifecycle
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class RelayStep(bootsteps.StartStopStep):
     # Started after the pool's first fork; between unrelated steps the order would be a set's.
     requires = ("celery.worker.components:Pool",)
 
-    durable: Durable
+    durable: Host
     lifecycle: Lifecycle
 
     def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
@@ -110,7 +109,7 @@ class RelayStep(bootsteps.StartStopStep):
         store_plans(self.durable)
         check_children(self.durable)
         if self.relays:
-            publisher = KombuPublisher(self.app, partial(origin.ask, self.durable.database))
+            publisher = KombuPublisher(self.app, partial(origin_of, self.durable.database))
             self.relay = Relay(self.durable.database, publisher, self.durable.settings)
             self.thread = threading.Thread(target=self.relay.run, name="durable-relay", daemon=True)
             self.thread.start()
@@ -157,7 +156,7 @@ class RelayStep(bootsteps.StartStopStep):
         return {"durable_relay": {"running": self.relay is not None, "published": published}}
 
 
-def relay_step(durable: Durable, lifecycle: Lifecycle) -> type[RelayStep]:
+def relay_step(durable: Host, lifecycle: Lifecycle) -> type[RelayStep]:
     """The boot step of `durable`'s app. A class each, since Celery takes classes and an app is
     one's own.
     """
@@ -169,7 +168,7 @@ def relay_step(durable: Durable, lifecycle: Lifecycle) -> type[RelayStep]:
     return DurableRelay
 
 
-def check_schema(durable: Durable) -> None:
+def check_schema(durable: Host) -> None:
     """Refuse to start on a missing or old schema; a database that is away is waited for later."""
     try:
         schema.check(durable.database.engine, durable.settings.schema)
@@ -177,7 +176,7 @@ def check_schema(durable: Durable) -> None:
         logger.warning("The schema could not be checked: %s", error)
 
 
-def store_plans(durable: Durable) -> None:
+def store_plans(durable: Host) -> None:
     """Let processes that do not import the app know its workflows; name runs left alone."""
     try:
         with durable.database.autocommit() as connection:
@@ -193,7 +192,7 @@ def store_plans(durable: Durable) -> None:
         logger.warning("The plans could not be stored: %s", error)
 
 
-def check_children(durable: Durable) -> None:
+def check_children(durable: Host) -> None:
     """Refuse to start with a workflow whose children nobody knows."""
     try:
         for workflow in durable.registry:
@@ -203,9 +202,9 @@ def check_children(durable: Durable) -> None:
         logger.warning("The children of workflows could not be checked: %s", error)
 
 
-def check_child(durable: Durable, parent: str, name: str, version: int | None) -> None:
+def check_child(durable: Host, parent: str, name: str, version: int | None) -> None:
     """`InvalidWorkflow` for a child that is neither defined here nor stored."""
     try:
-        durable.client.launcher.outline(name, version)
+        durable.run_factory.outline(name, version)
     except UnknownWorkflow as error:
         raise InvalidWorkflow(f"Workflow {parent!r} runs {name!r} as a child. {error}") from error

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kombu.exceptions import EncodeError, SerializerNotInstalled
 from kombu.serialization import dumps, registry
 
 from celery_durable.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
+from celery_durable.worker.host import Host
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ def serializer_of(conf: Any) -> str | None:
     return next(iter([*wanted, *found]), None)
 
 
-def check_configuration(durable: Durable, app: Any) -> None:
+def check_configuration(durable: Host, app: Any) -> None:
     """`ConfigurationError` for what lets no durable step run; a warning of what does not hold."""
     refuse_unreadable_messages(app.conf)
     refuse_undeclared_queues(durable, app)
@@ -51,7 +49,7 @@ def refuse_unreadable_messages(conf: Any) -> None:
     raise ConfigurationError(f"accept_content is {conf.accept_content!r}: {why}. Add 'json' to it.")
 
 
-def refuse_undeclared_queues(durable: Durable, app: Any) -> None:
+def refuse_undeclared_queues(durable: Host, app: Any) -> None:
     """`ConfigurationError` for a queue that nothing could be published to."""
     if app.conf.task_create_missing_queues:
         return

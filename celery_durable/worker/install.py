@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from celery import Celery
 
 from celery_durable.errors import ConfigurationError
 from celery_durable.worker import tasks
 from celery_durable.worker.bootsteps import relay_step
+from celery_durable.worker.host import Host
 from celery_durable.worker.lifecycle import Lifecycle
 from celery_durable.worker.limits import limits_step
 from celery_durable.worker.reconnect import ForgetLostChannel
 
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
 
-
-def install(durable: Durable, app: Any) -> None:
+def install(durable: Host, app: Any) -> None:
     """Tasks, boot step, routes, signals and the worker's command-line option."""
     if getattr(app, "durable", None) is not None:
         raise ConfigurationError(
@@ -36,15 +33,6 @@ def install(durable: Durable, app: Any) -> None:
     if app.configured:
         _route(app)
     lifecycle.connect()
-
-
-def refuse_eager(app: Celery) -> None:
-    """`ConfigurationError` when tasks would run inside of their caller."""
-    if app.conf.task_always_eager:
-        raise ConfigurationError(
-            "task_always_eager runs tasks inside their caller, before it commits; durable runs need"
-            " a worker. Turn it off; celery_durable.testing has a Postgres to test on."
-        )
 
 
 def _add_worker_option(app: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import WorkerTerminate
@@ -19,12 +19,9 @@ from celery.platforms import EX_FAILURE
 from celery_durable.errors import DatabaseUnavailable, DurableError
 from celery_durable.store import workers
 from celery_durable.worker import process
+from celery_durable.worker.host import Host
 from celery_durable.worker.loggers import enable_loggers
 from celery_durable.worker.queues import consumes_durable
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
-
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ DRAIN_EVERY = 0.25
 class Lifecycle:
     """The signals of one app's workers."""
 
-    def __init__(self, durable: Durable, app: Celery) -> None:
+    def __init__(self, durable: Host, app: Celery) -> None:
         self._durable = durable
         self._app = app
         # Of all that wakes a thread, only its put() may be interrupted by itself, in the handler of

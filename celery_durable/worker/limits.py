@@ -8,15 +8,13 @@ time: it may execute many units, and what counts the tries of a unit knows of it
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import bootsteps
 
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
+from celery_durable.worker.host import Host
 from celery_durable.worker.queues import consumes_durable
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ LIMITED = (ADVANCE, COMPENSATE)
 OURS = "durable."
 
 
-def limits_step(durable: Durable) -> type[bootsteps.StartStopStep]:
+def limits_step(durable: Host) -> type[bootsteps.StartStopStep]:
     """The boot step that lifts the limits of `durable`'s app from our messages."""
 
     class DurableLimits(bootsteps.StartStopStep):
@@ -72,7 +70,7 @@ def limits_of(args: Any) -> tuple[float, float]:
     return (hard or 0, soft or 0) if args[0] in LIMITED else (0, 0)
 
 
-def tell_of_lifted_limits(durable: Durable, worker: Any) -> None:
+def tell_of_lifted_limits(durable: Host, worker: Any) -> None:
     """Say once that limits which users may count on do not hold here."""
     limits = [worker.time_limit, worker.soft_time_limit]
     for annotation in worker.app.annotations:

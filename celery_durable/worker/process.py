@@ -21,8 +21,8 @@ from billiard.process import current_process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from celery_durable import interrupts
-from celery_durable.liveness import Surroundings
+from celery_durable.background.heartbeat import Surroundings
+from celery_durable.process import interrupts
 from celery_durable.workflow.loops import threads_are_greenlets
 
 TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)

@@ -17,8 +17,10 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from celery_durable.background.relay import Published
+from celery_durable.database.connections import Database
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
-from celery_durable.relay import Published
+from celery_durable.store import origin
 from celery_durable.store.due import Message
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import brokers
@@ -231,6 +233,12 @@ class KombuPublisher:
         self._producer = self._confirms = None
         if connection is not None:
             connection.release()
+
+
+def origin_of(database: Database) -> str | None:
+    """The origin of the hints of this schema, once it has one."""
+    with database.autocommit() as connection:
+        return origin.find(connection)
 
 
 def published_of(messages: Sequence[Message], answers: Answers) -> Published:

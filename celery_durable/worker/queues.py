@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery_durable.errors import DurableError
 from celery_durable.store import workers
 from celery_durable.worker import process
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
+from celery_durable.worker.host import Host
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +24,20 @@ before the change may register after it.
 """
 
 
-def needed(durable: Durable) -> frozenset[str]:
+def needed(durable: Host) -> frozenset[str]:
     """The queues that runs of the workflows known here come to."""
     if not durable.registry.names():
         return frozenset()
     return durable.registry.queues() | {durable.settings.queue}
 
 
-def consumes_durable(durable: Durable, app: Any) -> bool:
+def consumes_durable(durable: Host, app: Any) -> bool:
     """Whether this worker takes messages of durable runs."""
     queues = {durable.settings.queue, *durable.registry.queues()}
     return not queues.isdisjoint(process.surroundings(app).queues)
 
 
-def warn_of_missing(durable: Durable, app: Any) -> None:
+def warn_of_missing(durable: Host, app: Any) -> None:
     """One warning of the queues that neither this worker nor a running one consumes."""
     consumed = process.consumed(app)
     missing = needed(durable) - {*consumed}
@@ -55,7 +53,7 @@ def warn_of_missing(durable: Durable, app: Any) -> None:
         )
 
 
-def _consumed_elsewhere(durable: Durable) -> frozenset[str]:
+def _consumed_elsewhere(durable: Host) -> frozenset[str]:
     try:
         with durable.database.autocommit() as connection:
             return workers.consumed(connection)
@@ -66,7 +64,7 @@ def _consumed_elsewhere(durable: Durable) -> frozenset[str]:
 class QueueChanges:
     """What follows when a worker begins or ends to consume a queue while it runs."""
 
-    def __init__(self, durable: Durable, app: Any, on_change: Callable[[], None]) -> None:
+    def __init__(self, durable: Host, app: Any, on_change: Callable[[], None]) -> None:
         self._durable = durable
         self._app = app
         self._on_change = on_change

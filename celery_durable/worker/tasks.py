@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from celery import Celery, Task
 from celery.exceptions import Reject
 
 from celery_durable.client import SCHEDULE_TAG
+from celery_durable.engine.retrying import Patience
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
-from celery_durable.store.patience import Patience
 from celery_durable.worker import process
 from celery_durable.worker.configuration import serializer_of
+from celery_durable.worker.host import Host
 from celery_durable.worker.publisher import ORIGIN_HEADER
-
-if TYPE_CHECKING:
-    from celery_durable.durable import Durable
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +82,7 @@ def keep_own_options(**exceptions: Any) -> Any:
     return classmethod(on_bound)
 
 
-def register(durable: Durable, app: Celery) -> None:
+def register(durable: Host, app: Celery) -> None:
     """Define the tasks in `app`."""
     own: dict[str, Any] = {"shared": False, "on_bound": keep_own_options(), "autoretry_for": ()}
 
@@ -128,7 +126,7 @@ def register(durable: Durable, app: Celery) -> None:
 
         def start() -> UUID | None:
             if is_alone and schedule is not None:
-                return durable.client.start_alone(workflow, input, key=key, schedule=schedule)
+                return durable.start_alone(workflow, input, key=key, schedule=schedule)
             tags = {SCHEDULE_TAG: schedule} if schedule else None
             return durable.start(workflow, input, key=key, tags=tags).id
 
@@ -140,7 +138,7 @@ def register(durable: Durable, app: Celery) -> None:
         return None if started is None else str(started)
 
 
-def follow(durable: Durable, task: Task, token_id: object) -> None:
+def follow(durable: Host, task: Task, token_id: object) -> None:
     """Look at a token. A message that names none is dropped: nobody of ours has sent it."""
     try:
         known = UUID(str(token_id))
@@ -150,7 +148,7 @@ def follow(durable: Durable, task: Task, token_id: object) -> None:
     durable.engine.advance(known, limit_of(task), origin_of(task))
 
 
-def recover_unless_away(durable: Durable) -> None:
+def recover_unless_away(durable: Host) -> None:
     """In an outage nothing is recovered, and the process says so once: the task comes again."""
     try:
         durable.recover()

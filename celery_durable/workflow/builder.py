@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+from uuid import UUID
 
-from celery_durable.checks import model_fields
+from celery_durable.arguments import model_fields
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
 from celery_durable.core.plan import ChildNode, Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import InvalidWorkflow, PayloadError
-from celery_durable.workflow import kinds
-from celery_durable.workflow.kinds import MISSING, Missing
-from celery_durable.workflow.nodes import Defaults, Definition, Entry, Functions
+from celery_durable.run import Run
+from celery_durable.workflow import node_kinds
+from celery_durable.workflow.definition import Defaults, Definition, Entry, Functions
+from celery_durable.workflow.node_kinds import MISSING, Missing
 from celery_durable.workflow.step import Handler, Step, checked_handler
-
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from celery_durable.run import Run
 
 
 class Client(Protocol):
@@ -119,7 +116,7 @@ class Workflow(Definition):
             "suspends": suspends,
             **unknown,
         }
-        return self._add(kinds.step(handler, name, args, kwargs, options), "name=")
+        return self._add(node_kinds.step(handler, name, args, kwargs, options), "name=")
 
     def parallel(
         self,
@@ -136,7 +133,7 @@ class Workflow(Definition):
         mapping of names to results.
         """
         self._refuse_if_frozen("parallel")
-        return self._add(kinds.parallel(name, branches, fail_fast=fail_fast))
+        return self._add(node_kinds.parallel(name, branches, fail_fast=fail_fast))
 
     def map(
         self,
@@ -156,7 +153,7 @@ class Workflow(Definition):
         `{"error": {...}}` and the node completes. The result is the list of results, in order.
         """
         self._refuse_if_frozen("map")
-        entry = kinds.map_over(
+        entry = node_kinds.map_over(
             name,
             over=over,
             handler=handler,
@@ -182,7 +179,7 @@ class Workflow(Definition):
         which the result is None. Without `default` it fails the node. The result is the case's.
         """
         self._refuse_if_frozen("route")
-        return self._add(kinds.route(name, selector, cases, default=default))
+        return self._add(node_kinds.route(name, selector, cases, default=default))
 
     def loop(
         self,
@@ -204,7 +201,7 @@ class Workflow(Definition):
         timedelta, is waited in between. The result is the last iteration's.
         """
         self._refuse_if_frozen("loop")
-        entry = kinds.loop(
+        entry = node_kinds.loop(
             name,
             handler,
             max_iterations=max_iterations,
@@ -221,7 +218,7 @@ class Workflow(Definition):
         a function of the context that returns one of them.
         """
         self._refuse_if_frozen("sleep")
-        return self._add(kinds.sleep(name, duration))
+        return self._add(node_kinds.sleep(name, duration))
 
     def wait_for_signal(
         self,
@@ -237,7 +234,7 @@ class Workflow(Definition):
         `on_timeout="continue"` it is None.
         """
         self._refuse_if_frozen("wait_for_signal")
-        return self._add(kinds.signal(name, signal, timeout=timeout, on_timeout=on_timeout))
+        return self._add(node_kinds.signal(name, signal, timeout=timeout, on_timeout=on_timeout))
 
     def child_workflow(
         self,
@@ -255,7 +252,7 @@ class Workflow(Definition):
         completed child is undone when this run turns back. The result is the child's.
         """
         self._refuse_if_frozen("child_workflow")
-        entry = kinds.child(
+        entry = node_kinds.child(
             name, workflow, map_input=map_input, version=version, compensate=compensate
         )
         return self._add(entry)

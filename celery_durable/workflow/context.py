@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid5
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import compensated_by
 from celery_durable.core.token import Flags
-from celery_durable.errors import RunCancelled, WorkerLost
+from celery_durable.errors import ErrorRecord, RunCancelled, WorkerLost
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

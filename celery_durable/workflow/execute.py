@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from celery_durable import interrupts
 from celery_durable.core import units
 from celery_durable.core.child import Child
 from celery_durable.core.claim import Claim
@@ -31,7 +30,8 @@ from celery_durable.core.plan import (
     body_of,
 )
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.workflow import forks, glue, loops
+from celery_durable.process import interrupts
+from celery_durable.workflow import forks, loops, node_results
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.failures import failure_of, of_handler_only
@@ -133,16 +133,16 @@ def _between(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -
     match node:
         case MapNode():
             assert functions.over is not None
-            items = glue.items(node, call(functions.over, context), shell.encode)
-            return glue.listed(items, claim)
+            items = node_results.items(node, call(functions.over, context), shell.encode)
+            return node_results.listed(items, claim)
         case RouteNode():
             assert functions.selector is not None
             answer = call(functions.selector, context)
-            return glue.chosen(node, answer, claim, shell.encode)
+            return node_results.chosen(node, answer, claim, shell.encode)
         case SleepNode():
             made = functions.duration
             duration = node.seconds if made is None else call(made, context)
-            return glue.slept(node, duration, claim)
+            return node_results.slept(node, duration, claim)
         case _:
             raise AssertionError(claim.token)
 

@@ -8,9 +8,8 @@ from types import TracebackType
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.units import retry_policy
-from celery_durable.errors import GiveUp, PayloadError, RetryLater, StepTimeout
+from celery_durable.errors import ErrorRecord, GiveUp, PayloadError, RetryLater, StepTimeout
 from celery_durable.workflow.builder import Workflow
 
 MESSAGE_LIMIT = 5_000
@@ -75,7 +74,7 @@ def record_of(error: BaseException, unit: str) -> ErrorRecord:
 
 
 _INNER = "celery_durable.store"
-_OURS = ("celery_durable.workflow.", "celery_durable.interrupts", "asyncio.")
+_OURS = ("celery_durable.workflow.", "celery_durable.process.interrupts", "asyncio.")
 
 
 def of_handler_only(error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-from celery_durable.checks import fits
+from celery_durable.arguments import fits
 from celery_durable.core.names import checked_name
 from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Placement, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from celery_durable.checks import LONGEST_SIGNAL, SIGNAL_BYTES, fits
+from celery_durable.arguments import LONGEST_SIGNAL, SIGNAL_BYTES, fits
 from celery_durable.errors import LONGEST
 
 SUSPENDED = "suspended"

@@ -21,9 +21,9 @@ from psycopg.pq import TransactionStatus
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision
-from celery_durable.settle import Attempt, Settler, Written
-from celery_durable.store import commits
-from celery_durable.store.commits import Committed
+from celery_durable.engine.commit import Attempt, Settler, Written
+from celery_durable.store.commit import statement
+from celery_durable.store.commit.statement import Committed
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.rows import kind_of
 from celery_durable.workflow.execute import Execution
@@ -87,12 +87,12 @@ def is_within_transaction(connection: Any) -> bool:
     return connection.raw.info.transaction_status is TransactionStatus.INTRANS
 
 
-commit, after = commits.commit, Settler.after
+commit, after = statement.commit, Settler.after
 
 
 def observed_commit(
     connection: Any, claim: Claim, decision: Decision, routed: Any
-) -> commits.Outcome:
+) -> statement.Outcome:
     pass_by(claim, decision, BEFORE)
     outcome = commit(connection, claim, decision, routed)
     if isinstance(outcome, Committed) and is_within_transaction(connection):
@@ -111,5 +111,5 @@ def observed_after(
 configure(app)
 app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
 if CONFIG in os.environ:
-    commits.commit = observed_commit
+    statement.commit = observed_commit
     Settler.after = observed_after  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from celery_durable.relay import Published, Relay
+from celery_durable.background.relay import Published, Relay
 from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
 from tests.brokers.shop import Shop

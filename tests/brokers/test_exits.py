@@ -6,7 +6,7 @@ import pytest
 
 from celery_durable import RunFailed
 from celery_durable.run import Run
-from celery_durable.store.views import RunSnapshot
+from celery_durable.store.read.views import RunSnapshot
 from tests.apps.exits import HOW
 from tests.brokers.shop import Shop
 from tests.cluster import WorkerNode

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from celery_durable import RunFailed
-from celery_durable.core.failure import ErrorRecord
+from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
 from tests.apps import poison
 from tests.brokers.shop import Shop

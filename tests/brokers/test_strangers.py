@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 
-from celery_durable.store import origin
-from celery_durable.worker.publisher import KombuPublisher
+from celery_durable.worker.publisher import KombuPublisher, origin_of
 from tests.brokers.shop import Shop
 from tests.integration.driving import make_durable, noting
 from tests.integration.relaying import Relays, drain
@@ -21,7 +20,7 @@ def test_a_worker_that_gets_the_messages_of_another_app_says_so(
     other.workflow("w").step(noting([], "a"))
     shop.broker.configure(other.app)
     other.start("w", {})
-    relay = Relays().make(other, KombuPublisher(other.app, partial(origin.ask, other.database)))
+    relay = Relays().make(other, KombuPublisher(other.app, partial(origin_of, other.database)))
     try:
         drain(relay)
         worker.wait_for_log("This worker gets messages for runs of schema 'public' of database")

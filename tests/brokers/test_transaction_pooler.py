@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from celery_durable import Durable
+from celery_durable.database.notify import Listener
 from celery_durable.errors import ConfigurationError, RunNotFound
-from celery_durable.store.notify import Listener
 from tests import services
 from tests.addresses import conninfo
 from tests.apps.shop import CONFIG, PAYMENTS_QUEUE

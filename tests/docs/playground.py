@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, Run
-from celery_durable.relay import Published, Relay
+from celery_durable.background.relay import Published, Relay
 from celery_durable.store.due import Message
 from tests.docs.pages import Block
 from tests.waiting import wait_until
@@ -156,7 +156,8 @@ class Playground:
 
         def serving(method: Callable[..., Any]) -> Callable[..., Any]:
             def served_first(run: Run, *args: Any, **kwargs: Any) -> Any:
-                durable = run._durable
+                durable = run._runs
+                assert isinstance(durable, Durable)
                 if durable not in served:
                     served.append(durable)
                     if not has_worker(durable):

@@ -33,14 +33,15 @@ from celery_durable import (
 )
 from celery_durable.cli import durable as durable_command
 from celery_durable.core.diagram import state_diagram
-from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.lifecycle import CHANGES, CLAIMED, Place
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
+from celery_durable.errors import ErrorRecord
 from celery_durable.settings import Settings
 from celery_durable.store import tables
 from celery_durable.store.connection import SCHEMA
-from celery_durable.store.places import UnitInHand
-from celery_durable.store.views import JournalEntry, RunSnapshot, RunSummary
+from celery_durable.store.read.position import UnitInHand
+from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
 from tests.docs.pages import ROOT
 from tests.mutants.catalogue import MUTANTS
@@ -57,14 +58,17 @@ REGION = re.compile(
 
 INTERNAL: Mapping[type, tuple[str, ...]] = {
     Durable: (
-        "client",
+        "aoutcome",
         "database",
         "default_retry",
         "default_timeout",
         "engine",
         "liveness",
         "notify",
+        "outcome",
         "registry",
+        "run_factory",
+        "start_alone",
     ),
     Workflow: ("callables", "children", "functions", "plan", "result_function", "step_of"),
     Step: ("node", "with_options"),
@@ -251,7 +255,8 @@ def token_table() -> str:
 def members_of(kind: type) -> list[str]:
     """The public names of a class that its users may use."""
     hidden = INTERNAL.get(kind, ())
-    return [name for name in vars(kind) if not name.startswith("_") and name not in hidden]
+    named = dict.fromkeys(name for one in kind.__mro__[:-1] for name in vars(one))
+    return [name for name in named if not name.startswith("_") and name not in hidden]
 
 
 def is_twin(kind: type, name: str) -> bool:
@@ -264,10 +269,12 @@ def members(kind: type) -> Callable[[], str]:
 
     def make() -> str:
         names = members_of(kind)
-        methods = [name for name in names if inspect.isfunction(vars(kind)[name])]
+        methods = [name for name in names if inspect.isfunction(inspect.getattr_static(kind, name))]
         twins = [name for name in methods if is_twin(kind, name)]
         properties = [(name, _property(kind, name)) for name in names if name not in methods]
-        parts = [_described(vars(kind)[name]) for name in methods if name not in twins]
+        parts = [
+            _described(inspect.getattr_static(kind, name)) for name in methods if name not in twins
+        ]
         if kind is Context:
             properties.insert(1, ("results", (f"{Results.__name__}", on_one_line(Results.__doc__))))
         rows = [(f"`{name}`", f"`{type_}`", doc) for name, (type_, doc) in properties if doc]
@@ -281,7 +288,7 @@ def members(kind: type) -> Callable[[], str]:
 
 
 def _property(kind: type, name: str) -> tuple[str, str]:
-    found = vars(kind)[name]
+    found = inspect.getattr_static(kind, name)
     function = getattr(found, "fget", None) or getattr(found, "func", None)
     if function is None:
         return "", ""

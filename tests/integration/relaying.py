@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from celery_durable import Durable
-from celery_durable.relay import Published, Relay
+from celery_durable.background.relay import Published, Relay
 from celery_durable.store.due import Message
 from tests.integration.driving import spawn
 

@@ -11,8 +11,8 @@ from kombu import Exchange, Queue
 from redis import Redis
 
 from celery_durable import Durable
+from celery_durable.background.relay import Relay
 from celery_durable.errors import BrokerUnavailable
-from celery_durable.relay import Relay
 from celery_durable.worker import brokers
 from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster.rabbitmq import RabbitMQServer

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable import Durable, RetryPolicy
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -23,7 +24,6 @@ from celery_durable.errors import (
     SchemaOutOfDate,
     UnknownWorkflow,
 )
-from celery_durable.ids import uuid7
 from tests.integration.driving import World, defining, make_durable, noting
 
 Call = Callable[[Durable], Any]

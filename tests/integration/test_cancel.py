@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import RunCancelled, RunNotFound
-from celery_durable.ids import uuid7
 from celery_durable.run import Run
-from celery_durable.store import commits
-from celery_durable.store.commits import FlagRaised
+from celery_durable.store.commit import statement
+from celery_durable.store.commit.statement import FlagRaised
 from tests.integration.driving import Define, Gate, World, defining, noting, spawn
 
 EMPTY = {"token": 0, "inbox": 0}
@@ -193,10 +193,10 @@ def test_another_cancel_while_it_is_decided_again_is_seen_too(
 ) -> None:
     """P3, P8: as often as a flag goes up."""
     scene = Executing(world)
-    commit = commits.commit
+    commit = statement.commit
     seen: list[FlagRaised] = []
 
-    def committing(*arguments: Any) -> commits.Outcome:
+    def committing(*arguments: Any) -> statement.Outcome:
         outcome = commit(*arguments)
         if isinstance(outcome, FlagRaised):
             if not seen:
@@ -204,7 +204,7 @@ def test_another_cancel_while_it_is_decided_again_is_seen_too(
             seen.append(outcome)
         return outcome
 
-    monkeypatch.setattr(commits, "commit", committing)
+    monkeypatch.setattr(statement, "commit", committing)
     scene.run.cancel()
 
     assert scene.finish() == "cancelled"

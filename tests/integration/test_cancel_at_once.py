@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunFailed
-from celery_durable.ids import uuid7
 from celery_durable.run import Run
 from celery_durable.store.connection import PsycopgConnection
 from tests.integration.driving import Gate, World, make_durable, noting, spawn

@@ -26,7 +26,7 @@ from celery import Celery
 from celery.bin.celery import celery as celery_command
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
-from celery_durable.cli.phrases import coarse, one_line, span
+from celery_durable.cli.formatting import coarse, one_line, span
 from tests.addresses import conninfo
 from tests.waiting import wait_until
 
@@ -278,8 +278,8 @@ def test_the_entry_point_loads_no_command_before_it_is_called() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == {
-        "celery_durable.cli.exits",
-        "celery_durable.cli.given",
+        "celery_durable.cli.exit_codes",
+        "celery_durable.cli.json_argument",
         "celery_durable.cli.group",
     }
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from celery_durable import Context, Durable, Run, Suspend
-from celery_durable.cli.looking import Seen, Watch
-from celery_durable.store import overview
+from celery_durable.cli.run_view import Seen, Watch
 from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.read import overview
 from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, spawn
 from tests.integration.test_cli import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, Suspend
-from celery_durable.waiting import Lookout
+from celery_durable.engine.waits import Lookout
 from tests.integration.driving import Gate, World, noting, spawn
 
 

@@ -9,9 +9,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, RetryPolicy, engine
+from celery_durable import Durable, RetryPolicy
+from celery_durable.database import schema
+from celery_durable.engine import loop
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
-from celery_durable.store import schema
 from celery_durable.store.tables import lock_numbers
 from tests.addresses import conninfo
 from tests.integration.driving import World, defining, make_durable
@@ -233,7 +234,7 @@ def test_a_result_that_postgres_still_cannot_write_is_a_failure_of_its_unit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: after the time that a commit waits; it would be the same after every execution."""
-    monkeypatch.setattr(engine, "SETTLES_WITHIN", 0.0)
+    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
     world.rows(HOPELESS.replace("54000", "57014"))
     log: list[str] = []
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), worker_ttl=0.5)

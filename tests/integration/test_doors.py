@@ -11,7 +11,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from celery_durable import Durable, Run, Suspend
-from celery_durable.checks import KEY_BYTES, MOST_TAGS, TAG_BYTES
+from celery_durable.arguments import KEY_BYTES, MOST_TAGS, TAG_BYTES
 from celery_durable.core.names import MAX_LENGTH
 from celery_durable.errors import ConfigurationError, InvalidWorkflow
 from tests.addresses import conninfo

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable
-from celery_durable.knowledge import LOOK_AGAIN_AFTER
+from celery_durable.engine.compatibility import LOOK_AGAIN_AFTER
 from celery_durable.worker.bootsteps import store_plans
 from tests.integration.driving import Clock, World, defining, noting
 from tests.integration.test_definitions import at

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from celery_durable import Durable
+from celery_durable.database import notify
 from celery_durable.run import Run
-from celery_durable.store import notify
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
 from tests.integration.driving import World, defining, noting
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable
-from celery_durable.store import notify
+from celery_durable.database import notify
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
 from tests.forms import short_or_long
 from tests.integration.driving import TABLES, Define, World, noting

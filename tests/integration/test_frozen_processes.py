@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, recovery, transactional
-from celery_durable.store import database
+from celery_durable import Durable
+from celery_durable.background import recovery
+from celery_durable.database import connections
+from celery_durable.engine import transactional
 from celery_durable.store.connection import OwnTransaction
 from tests.integration.driving import LOCKED_HERE, Gate, World, noting, spawn, worker_id
 from tests.waiting import wait_until
 
-SHORT = database.bounded("300ms")
+SHORT = connections.bounded("300ms")
 
 
 @pytest.fixture(autouse=True)
 def _short_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (database, transactional):
+    for module in (connections, transactional):
         monkeypatch.setattr(module, "BOUNDED", SHORT)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy, engine, interrupts
+from celery_durable import Durable, RetryPolicy
+from celery_durable.engine import loop
+from celery_durable.process import interrupts
 from celery_durable.run import Run
 from celery_durable.worker import process
 from tests.integration.driving import Gate, World, noting, spawn, worker_id
@@ -50,7 +52,7 @@ def test_a_claim_is_let_go_though_its_row_is_locked_just_now(
 ) -> None:
     """P2: a heartbeat or a cancel may be at the row; nobody else would let it go."""
     monkeypatch.setattr(process, "_is_ending", [True])
-    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
+    monkeypatch.setattr(loop, "SAYS_IT_STOPS_WITHIN", 0.01)
     gate = Gate()
 
     def exits(ctx: Any) -> None:

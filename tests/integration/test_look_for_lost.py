@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from celery_durable import Durable, recovery
+from celery_durable import Durable
+from celery_durable.background import recovery
+from celery_durable.background.recovery import recover_in_turn
 from celery_durable.core.claim import Claim
-from celery_durable.recovery import recover_in_turn
 from celery_durable.run import Run
-from celery_durable.store import stalled, tokens
+from celery_durable.store import lost_hints, tokens
 from tests.integration.driving import World, defining, worker_id
 from tests.integration.relaying import Recorder, Relays, drain
 
@@ -19,9 +20,9 @@ LATER = 11
 """Seconds after which it is looked whether a hint got lost."""
 
 
-def look(worker: Durable) -> stalled.Look:
+def look(worker: Durable) -> lost_hints.Look:
     with worker.database.autocommit() as connection:
-        return stalled.look(connection, 100, recovery._patience(connection, {}))
+        return lost_hints.look(connection, 100, recovery._patience(connection, {}))
 
 
 def let_time_pass(world: World, seconds: float) -> None:
@@ -54,10 +55,10 @@ def test_a_lost_hint_is_found_when_it_is_time(world: World) -> None:
     worker = world.worker(defining([], "a"))
     worker.start_many("w", [{}] * 3)
     world.lose_hints()
-    assert look(worker) == stalled.Look(0, 0)
+    assert look(worker) == lost_hints.Look(0, 0)
     let_time_pass(world, LATER)
-    assert look(worker) == stalled.Look(3, 3)
-    assert look(worker) == stalled.Look(0, 0)
+    assert look(worker) == lost_hints.Look(3, 3)
+    assert look(worker) == lost_hints.Look(0, 0)
     assert world.hints() == 3
     for after in (20, 40):
         world.lose_hints()
@@ -75,7 +76,7 @@ def test_what_waits_is_looked_at_once_and_then_no_more(world: World, define: Any
     assert look(worker).seen >= 1
     assert world.one("SELECT count(*) FROM durable_token WHERE look_at IS NOT NULL") == 0
     let_time_pass(world, 600)
-    assert look(worker) == stalled.Look(0, 0)
+    assert look(worker) == lost_hints.Look(0, 0)
     assert run.status().finished_at is None
 
 
@@ -90,9 +91,9 @@ def test_what_waited_is_looked_at_from_the_moment_that_its_message_is_sent(
     run.resume("go", 1)
     let_time_pass(world, 1000)
     assert drain(relays.make(worker, Recorder())) == 1
-    assert look(worker) == stalled.Look(0, 0), "it has just been sent"
+    assert look(worker) == lost_hints.Look(0, 0), "it has just been sent"
     let_time_pass(world, LATER)
-    assert look(worker) == stalled.Look(1, 1)
+    assert look(worker) == lost_hints.Look(1, 1)
     world.drain(worker)
     assert run.status().finished_at is not None
 
@@ -101,7 +102,7 @@ def test_what_is_still_in_the_outbox_is_not_lost(world: World) -> None:
     worker = world.worker(defining([], "a"))
     worker.start("w", {})
     let_time_pass(world, 3600)
-    assert look(worker) == stalled.Look(1, 0)
+    assert look(worker) == lost_hints.Look(1, 0)
     assert world.hints() == 1
 
 
@@ -113,7 +114,7 @@ def test_a_time_to_look_that_is_too_far_is_from_before_the_clock_was_set_back(
     world.lose_hints()
     world.set_clock_back(7200)
     world.rows("UPDATE durable_token SET look_at = look_at + interval '2 hours'")
-    assert look(worker) == stalled.Look(1, 1)
+    assert look(worker) == lost_hints.Look(1, 1)
 
 
 def test_relays_look_in_turn_and_remember_how_far(world: World) -> None:

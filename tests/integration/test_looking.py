@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 
 from celery_durable import Durable, RetryPolicy
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunNotFound
-from celery_durable.ids import uuid7
 from celery_durable.run import Run
-from celery_durable.store import results, views
 from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.read import results, views
 from tests.integration.driving import Gate, World, defining, noting, spawn
 from tests.integration.test_cli import Cli, call  # noqa: F401 - a fixture
 

@@ -13,10 +13,11 @@ from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, Leave
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
-from celery_durable.store import commits, signals, tokens
-from celery_durable.store.commits import Committed, Refused, SignalGone
+from celery_durable.store import signals, tokens
+from celery_durable.store.commit import statement
+from celery_durable.store.commit.parameters import Routed
+from celery_durable.store.commit.statement import Committed, Refused, SignalGone
 from celery_durable.store.connection import Connection
-from celery_durable.store.shapes import Routed
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -50,7 +51,7 @@ def started(world: World, worker: Durable) -> Run:
 def child_of(world: World, run: Run) -> Run:
     """The child that the run waits for."""
     query = "SELECT child_run_id FROM durable_token WHERE run_id = %s"
-    return Run(run._durable, world.one(query, run.id))
+    return Run(run._runs, world.one(query, run.id))
 
 
 def claimed(worker: Durable, token_id: UUID) -> Claim | None:
@@ -117,7 +118,7 @@ def asking_twice(durable: Durable) -> None:
     durable.workflow("w").parallel("p", {"a": ask, "b": ask})
 
 
-def consuming(connection: Connection, worker: Durable, claim: Claim) -> commits.Outcome:
+def consuming(connection: Connection, worker: Durable, claim: Claim) -> statement.Outcome:
     """The commit of a token that has found the oldest signal."""
     signal = signals.oldest(connection, claim.run.id, "go")
     assert signal is not None
@@ -127,14 +128,14 @@ def consuming(connection: Connection, worker: Durable, claim: Claim) -> commits.
 
 def committing(
     connection: Connection, worker: Durable, claim: Claim, event: Event
-) -> commits.Outcome:
+) -> statement.Outcome:
     """What comes of the commit of what the event leads to."""
     workflow = worker.registry.find("w", 1)
     assert workflow is not None
     decision = decide(workflow.plan, claim.token, event, claim.seen_at)
     assert isinstance(decision, Decision)
     routed = None if isinstance(decision.then, End | Leave) else Routed("durable", None)
-    return commits.commit(connection, claim, decision, routed)
+    return statement.commit(connection, claim, decision, routed)
 
 
 def test_a_commit_under_an_older_fence_is_refused(world: World) -> None:
@@ -159,7 +160,7 @@ def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: W
     waiting = world.rows("SELECT id FROM durable_token WHERE wait = 'signal' ORDER BY position")
     claims = [claimed(worker, row["id"]) for worker, row in zip(workers, waiting, strict=True)]
 
-    def second() -> commits.Outcome:
+    def second() -> statement.Outcome:
         assert claims[1] is not None
         with workers[1].database.autocommit() as connection:
             return consuming(connection, workers[1], claims[1])
@@ -186,12 +187,12 @@ def test_of_two_branches_that_leave_at_once_the_later_tells_the_parent(world: Wo
         claimed(worker, branch) for worker, branch in zip(workers, world.publish(), strict=True)
     ]
 
-    def leave(connection: Connection, n: int) -> commits.Outcome:
+    def leave(connection: Connection, n: int) -> statement.Outcome:
         claim = claims[n]
         assert claim is not None
         return committing(connection, workers[n], claim, Succeeded("1", claim.seen_at))
 
-    def second() -> commits.Outcome:
+    def second() -> statement.Outcome:
         with workers[1].database.autocommit() as connection:
             return leave(connection, 1)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, backlog
+from celery_durable import Durable
+from celery_durable.background import backlog
+from celery_durable.background.relay import Published, Relay
 from celery_durable.errors import GiveUp
-from celery_durable.relay import Published, Relay
 from celery_durable.store.due import Message
 from tests.integration.driving import Define, World, defining, noting
 from tests.integration.relaying import Recorder, Relays, drain

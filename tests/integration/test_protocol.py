@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from celery_durable import Durable, RetryPolicy
-from celery_durable.backlog import Backlog
-from celery_durable.store import cancelling, deaths, due, inbox, orphans, tokens
+from celery_durable.background.backlog import Backlog
+from celery_durable.store import cancelling, dead_workers, due, inbox, reaping, tokens
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -154,8 +154,10 @@ def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(worl
     worker, other = world.worker(), world.worker()
     me = worker_id(worker)
     with other.database.autocommit() as connection:
-        (sign,) = (one for one in deaths.look(connection) if one.id == me)
-        assert not deaths.declare_dead(connection, [deaths.Doom(sign, 1.0, is_silent=False)])
+        (sign,) = (one for one in dead_workers.look(connection) if one.id == me)
+        assert not dead_workers.declare_dead(
+            connection, [dead_workers.Doom(sign, 1.0, is_silent=False)]
+        )
 
 
 def test_a_lock_that_was_found_free_is_free_for_the_next_who_looks(world: World) -> None:
@@ -166,7 +168,7 @@ def test_a_lock_that_was_found_free_is_free_for_the_next_who_looks(world: World)
     with ExitStack() as stack:
         for other in others:
             connection = stack.enter_context(other.database.autocommit())
-            (sign,) = (one for one in deaths.look(connection) if one.id == me)
+            (sign,) = (one for one in dead_workers.look(connection) if one.id == me)
             assert sign.is_unlocked
 
 
@@ -226,8 +228,8 @@ def test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint(world: World) ->
         assert world.publish() == [token_id]
 
         assert tokens.claim(connection, token_id, me, uuid4())
-        (held,) = orphans.claimed_by(connection, me)
-        assert orphans.free(connection, held, uuid4())
+        (held,) = reaping.claimed_by(connection, me)
+        assert reaping.free(connection, held, uuid4())
         assert world.publish() == [token_id]
 
 

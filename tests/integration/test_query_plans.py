@@ -29,26 +29,23 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
     cancelling,
-    commits,
-    deaths,
+    dead_workers,
     due,
-    folded,
+    heartbeat,
     inbox,
     journal,
-    orphans,
-    places,
-    pulse,
-    results,
+    lost_hints,
+    reaping,
     runs,
     signals,
-    stalled,
     tokens,
-    views,
     workers,
 )
 from celery_durable.store import tables as t
+from celery_durable.store.commit import statement
+from celery_durable.store.commit.parameters import Routed, parameters_of, shape_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.shapes import Routed, parameters_of, shape_of
+from celery_durable.store.read import folded, position, results, views
 from tests.integration.driving import World
 from tests.integration.planning import fill, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -84,8 +81,9 @@ def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = 
     facts = replace(FACTS, parent_token=parent)
     claim = Claim(decision.token, facts, ID, ID, "durable", None, AT)
     routed = RELEASED if releases else None
-    statement = commits._commit(shape_of(claim, decision, routed))
-    return statement, parameters_of(claim, decision, routed)
+    return statement._commit(shape_of(claim, decision, routed)), parameters_of(
+        claim, decision, routed
+    )
 
 
 ENDED = RunChange(Status.COMPLETED)
@@ -151,7 +149,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         {"token_id": TOKEN, "held_fence": ID, "worker": ID, "delay": timedelta(1)},
     ),
     **COMMITS,
-    "beat": (pulse._BEAT, {"token_id": TOKEN, "held_fence": ID, "note": None}),
+    "beat": (heartbeat._BEAT, {"token_id": TOKEN, "held_fence": ID, "note": None}),
     "next undo": (journal._UNDO, {**OF_RUN, "after": "u900", "nodes": '["u800"]'}),
     "child": (journal._CHILD, {**OF_RUN, "unit": "u900"}),
     "input": (journal._INPUT, {**OF_RUN, "unit": "u900"}),
@@ -205,12 +203,12 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "end runs": (cancelling._END, {**OF_RUN, "tokens": FORKED_RUNS}),
     "hint what is left": (cancelling._HINT, {"runs": FORKED_RUNS}),
     "hint a run": (inbox._HINT, OF_RUN),
-    "orphans": (orphans._FIND, {"batch": 500}),
-    "claimed by": (orphans._CLAIMED_BY, {"worker": ID}),
+    "orphans": (reaping._FIND, {"batch": 500}),
+    "claimed by": (reaping._CLAIMED_BY, {"worker": ID}),
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
-    "signs of life": (deaths._LOOK, {"lock_space": "x"}),
-    "limited": (orphans._LIMITED, {}),
-    "free": (orphans._FREE, FREED),
+    "signs of life": (dead_workers._LOOK, {"lock_space": "x"}),
+    "limited": (reaping._LIMITED, {}),
+    "free": (reaping._FREE, FREED),
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),
@@ -231,10 +229,10 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         {"run_id": FORKED_RUN, "after": "m#3", "limit": 100, "results": True},
     ),
     "compensation errors": (views._COMPENSATION_ERRORS, {"run_id": FORKED_RUN}),
-    "places": (places._GROUPS, {"run_id": FORKED_RUN}),
-    "awaited signals": (places._AWAITED, {"run_id": FORKED_RUN}),
-    "progress": (places._PROGRESS, {"run_id": FORKED_RUN}),
-    "units in hand": (places._UNITS, {"run_id": FORKED_RUN}),
+    "places": (position._GROUPS, {"run_id": FORKED_RUN}),
+    "awaited signals": (position._AWAITED, {"run_id": FORKED_RUN}),
+    "progress": (position._PROGRESS, {"run_id": FORKED_RUN}),
+    "units in hand": (position._UNITS, {"run_id": FORKED_RUN}),
     "list": (views._LIST, LISTED),
     "list, a page on": (views._LIST, {**LISTED, "before": RUN}),
     "list of a workflow": (views._LIST, {**LISTED, "workflow": "w1"}),
@@ -290,11 +288,11 @@ LOOK = {**STALLED, "back": timedelta(minutes=1), "furthest": timedelta(minutes=1
 TURN = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
 
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {
-    "stalled": (stalled._HINT_AGAIN, STALLED, set()),
-    "take a turn": (stalled._TAKE_TURN, {"lease": timedelta(1)}, set()),
-    "look for lost hints": (stalled._LOOK, LOOK, set()),
-    "paces": (stalled._PACES, {}, set()),
-    "end a turn": (stalled._END_TURN, TURN, set()),
+    "stalled": (lost_hints._HINT_AGAIN, STALLED, set()),
+    "take a turn": (lost_hints._TAKE_TURN, {"lease": timedelta(1)}, set()),
+    "look for lost hints": (lost_hints._LOOK, LOOK, set()),
+    "paces": (lost_hints._PACES, {}, set()),
+    "end a turn": (lost_hints._END_TURN, TURN, set()),
     "late signals": (signals._ORPHANS, {}, {"durable_inbox"}),
     "runs with commands": (inbox._PENDING, {"batch": 500}, set()),
 }
@@ -310,7 +308,7 @@ def test_recovery_reads_nothing_that_has_ended(full: World, name: str) -> None:
 
 def test_recovery_looks_at_a_page_of_tokens_by_a_range_of_their_key(full: World) -> None:
     """P11: however many there are."""
-    conditions = index_conditions(plan_of(full, stalled._HINT_AGAIN, STALLED))
+    conditions = index_conditions(plan_of(full, lost_hints._HINT_AGAIN, STALLED))
     assert any("id > " in condition and "id <= " in condition for condition in conditions)
 
 

@@ -13,10 +13,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from celery_durable import Durable, recovery
-from celery_durable.recovery import recover_in_turn
-from celery_durable.store import deaths, inbox, orphans, stalled, tokens, workers
-from celery_durable.store.deaths import Doom
+from celery_durable import Durable
+from celery_durable.background import recovery
+from celery_durable.background.recovery import recover_in_turn
+from celery_durable.store import dead_workers, inbox, lost_hints, reaping, tokens, workers
+from celery_durable.store.dead_workers import Doom
 from tests.forms import short_or_long
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
 
@@ -78,7 +79,7 @@ def test_a_recovery_skips_what_another_has_in_hand(world: World) -> None:
     worker = lost_runs(world, 5)
     other = world.worker()
     with worker.database.transaction() as connection:
-        page = stalled.hint_again(connection, None, 10, recovery._patience(connection, {}))
+        page = lost_hints.hint_again(connection, None, 10, recovery._patience(connection, {}))
         assert page.hinted == 5
         assert spawn(other.recover).result(PATIENCE) == 0
     assert world.hints() == 5
@@ -197,9 +198,9 @@ def test_a_clock_that_was_set_back_stops_nobody(world: World) -> None:
     assert a_turn(worker) is not None
 
 
-def a_turn(worker: Durable) -> stalled.Turn | None:
+def a_turn(worker: Durable) -> lost_hints.Turn | None:
     with worker.database.autocommit() as connection:
-        return stalled.take_turn(connection, recovery.LEASE)
+        return lost_hints.take_turn(connection, recovery.LEASE)
 
 
 def due(world: World) -> None:
@@ -297,14 +298,14 @@ def test_one_look_takes_no_more_than_a_batch(world: World) -> None:
     runs = worker.start_many("w", [{}] * 3)
     world.rows("UPDATE durable_token SET look_at = look_at - interval '1 hour'")
     with worker.database.autocommit() as connection:
-        assert stalled.look(connection, 2, recovery._patience(connection, {})).seen == 2
+        assert lost_hints.look(connection, 2, recovery._patience(connection, {})).seen == 2
         for run in runs:
             inbox.send(connection, run.id, inbox.Cancel(compensate=False, reason=None))
             assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
         workers.end(connection, worker_id(worker))
 
         assert len(inbox.runs_with_commands(connection, 2)) == 2
-        assert len(orphans.find(connection, 2)) == 2
+        assert len(reaping.find(connection, 2)) == 2
 
 
 def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
@@ -312,16 +313,16 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     token_id = claimed_by_the_dead(world)
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
-        dead = next(one for one in deaths.look(connection) if one.is_unlocked)
-        assert deaths.declare_dead(connection, [Doom(dead, 0.0, is_silent=False)])
-        (orphan,) = orphans.find(connection, 10)
-        assert orphans.free(connection, orphan, uuid4())
+        dead = next(one for one in dead_workers.look(connection) if one.is_unlocked)
+        assert dead_workers.declare_dead(connection, [Doom(dead, 0.0, is_silent=False)])
+        (orphan,) = reaping.find(connection, 10)
+        assert reaping.free(connection, orphan, uuid4())
         newer = uuid4()
         assert tokens.claim(connection, token_id, worker_id(other), newer)
-        assert not orphans.free(connection, orphan, uuid4())
+        assert not reaping.free(connection, orphan, uuid4())
         # Nor where the same worker has claimed it again, as when it gives back its own.
-        (mine,) = orphans.claimed_by(connection, worker_id(other))
-        assert not orphans.free(connection, replace(mine, fence=orphan.fence), uuid4())
+        (mine,) = reaping.claimed_by(connection, worker_id(other))
+        assert not reaping.free(connection, replace(mine, fence=orphan.fence), uuid4())
     assert world.one("SELECT fence FROM durable_token") == newer
     assert world.one("SELECT crashes FROM durable_token") == 1
 

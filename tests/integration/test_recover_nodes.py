@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, RetryPolicy, engine
+from celery_durable import Durable, RetryPolicy
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
+from celery_durable.engine import loop
 from celery_durable.run import Run
 from celery_durable.store import cancelling, tokens
 from celery_durable.workflow.suspend import Suspend
@@ -245,7 +246,7 @@ CREATE TRIGGER fault BEFORE INSERT OR UPDATE OR DELETE ON durable_token
 
 @pytest.fixture
 def doomed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Durable]:
-    monkeypatch.setattr(engine, "SETTLES_WITHIN", 0.0)  # it is dead; nobody waits for its database
+    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)  # it is dead; nobody waits for its database
     url = sa.make_url(world.url).update_query_dict({"application_name": "doomed"})
     made = make_durable(
         url.render_as_string(hide_password=False), everything, worker_ttl=1, inline_steps=1

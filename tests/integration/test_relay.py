@@ -9,8 +9,8 @@ import pytest
 from kombu.transport.memory import Channel
 
 from celery_durable import Durable
+from celery_durable.background.relay import Published
 from celery_durable.errors import BrokerUnavailable
-from celery_durable.relay import Published
 from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
 from tests.integration.driving import Gate, World, all_at_once, defining, spawn

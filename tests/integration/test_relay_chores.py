@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from celery_durable import Durable
-from celery_durable.relay import Chore, Published
+from celery_durable.background.relay import Chore, Published
 from celery_durable.store import inbox
 from celery_durable.store.due import Message
 from celery_durable.store.inbox import Cancel

@@ -10,11 +10,12 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from celery_durable import Durable, RetryPolicy, backlog, relay
+from celery_durable import Durable, RetryPolicy
+from celery_durable.background import backlog, relay
+from celery_durable.background.relay import Published
+from celery_durable.database.notify import send
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
-from celery_durable.relay import Published
 from celery_durable.store.due import Message
-from celery_durable.store.notify import send
 from tests.integration.driving import Gate, World, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until
@@ -43,7 +44,7 @@ def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
         return all_of(messages)
 
     recorder = Recorder(away_at_first)
-    with caplog.at_level(logging.WARNING, logger="celery_durable.relay"):
+    with caplog.at_level(logging.WARNING, logger="celery_durable.background.relay"):
         relays.run(durable, recorder)
         durable.start("w", {})
         wait_until(lambda: recorder.taken, message="the message to be published")

@@ -8,8 +8,8 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.core.status import Status
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunNotFound
-from celery_durable.ids import uuid7
 from tests.integration.driving import World
 
 pytest.importorskip("greenlet", reason="SQLAlchemy's asyncio needs it")

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from celery_durable import Durable
 from celery_durable.core.status import Status
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, PayloadTooLarge, RunNotFound
-from celery_durable.ids import uuid7
 from tests.addresses import conninfo
 from tests.integration.driving import World, spawn
 from tests.integration.test_joined_transactions import (

@@ -15,8 +15,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from celery_durable import Durable
+from celery_durable.database import schema
 from celery_durable.errors import SchemaOutOfDate
-from celery_durable.store import schema
 from celery_durable.store.connection import SCHEMA
 from celery_durable.store.tables import metadata
 from tests.integration.driving import World, all_at_once, defining, make_durable

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from celery_durable.store import schema
+from celery_durable.database import schema
 
 ENV = """
 import sqlalchemy as sa

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from celery_durable import Durable
-from celery_durable.store import opening
+from celery_durable.database import opening
 from tests.addresses import conninfo
 from tests.integration.driving import World
 from tests.services import unique

@@ -9,6 +9,7 @@ import pytest
 
 from celery_durable import Durable, Suspend
 from celery_durable.core.status import Status
+from celery_durable.engine.ids import uuid7
 from celery_durable.errors import (
     ConfigurationError,
     NotSerializable,
@@ -16,7 +17,6 @@ from celery_durable.errors import (
     RunFailed,
     RunNotFound,
 )
-from celery_durable.ids import uuid7
 from celery_durable.store.signals import HINTED_WAITERS, Delivery
 from tests.integration.driving import World, all_at_once
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy, interrupts, recovery
+from celery_durable import Durable, RetryPolicy
+from celery_durable.background import recovery
+from celery_durable.background.recovery import Reaper
 from celery_durable.core.token import Flags
 from celery_durable.errors import StepTimeout
-from celery_durable.recovery import Reaper
+from celery_durable.process import interrupts
 from tests.integration.driving import Clock, Gate, World, noting, spawn
 from tests.integration.forks import advance, ended, messages, standing
 

@@ -12,8 +12,7 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.run import Run
-from celery_durable.store import origin
-from celery_durable.worker.publisher import ORIGIN_HEADER, KombuPublisher
+from celery_durable.worker.publisher import ORIGIN_HEADER, KombuPublisher, origin_of
 from tests.integration.driving import World, defining
 from tests.integration.relaying import Relays, drain
 from tests.transports import RedisBroker
@@ -34,7 +33,7 @@ def hints(relays: Relays, redis_broker: RedisBroker) -> Any:
 
     def publish(durable: Durable) -> list[tuple[UUID, str | None]]:
         redis_broker.configure(durable.app)
-        publisher = KombuPublisher(durable.app, partial(origin.ask, durable.database))
+        publisher = KombuPublisher(durable.app, partial(origin_of, durable.database))
         drain(relays.make(durable, publisher))
         found = []
         with redis_broker.connection() as connection:
@@ -90,5 +89,5 @@ def test_a_token_that_has_ended_is_not_warned_of(
 
 def test_a_schema_has_one_number_and_no_two_have_the_same(world: World, stranger: World) -> None:
     one, again, other = (w.worker().database for w in (world, world, stranger))
-    assert origin.ask(one) == origin.ask(again)
-    assert origin.ask(one) != origin.ask(other)
+    assert origin_of(one) == origin_of(again)
+    assert origin_of(one) != origin_of(other)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, recovery
-from celery_durable.recovery import Reaper
-from celery_durable.store import deaths, workers
+from celery_durable import Durable
+from celery_durable.background import recovery
+from celery_durable.background.recovery import Reaper
+from celery_durable.store import dead_workers, workers
 from celery_durable.store.connection import Connection
-from celery_durable.store.deaths import Doom
+from celery_durable.store.dead_workers import Doom
 from tests.integration.driving import (
     Clock,
     Define,
@@ -118,7 +119,7 @@ def test_reaping_looks_at_levels_not_at_edges(world: World) -> None:
     scene = Scene(world)
     world.kill(scene.hung)
     with scene.other.database.autocommit() as connection:
-        assert len(deaths.declare_dead(connection, unlocked(connection))) == 1
+        assert len(dead_workers.declare_dead(connection, unlocked(connection))) == 1
 
     assert scene.reap() == 1
     world.drain(scene.other)
@@ -346,8 +347,8 @@ def test_a_worker_that_renews_as_it_is_declared_dead_is_not(world: World) -> Non
         seen = unlocked(connection)
         assert len(seen) == 1
         assert workers.renew(connection, hung, 30.0)
-        assert not deaths.declare_dead(connection, seen)
-        assert deaths.declare_dead(connection, unlocked(connection))
+        assert not dead_workers.declare_dead(connection, seen)
+        assert dead_workers.declare_dead(connection, unlocked(connection))
     scene.let_go()
 
 
@@ -412,4 +413,6 @@ def test_a_reaper_waits_for_no_row_of_a_worker(world: World) -> None:
 
 def unlocked(connection: Connection) -> list[Doom]:
     """The workers whose lock is free, to be declared dead."""
-    return [Doom(one, 0.0, is_silent=False) for one in deaths.look(connection) if one.is_unlocked]
+    return [
+        Doom(one, 0.0, is_silent=False) for one in dead_workers.look(connection) if one.is_unlocked
+    ]

@@ -12,9 +12,11 @@ import pytest
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit
 
-from celery_durable import Durable, RetryPolicy, engine, recovery
+from celery_durable import Durable, RetryPolicy
+from celery_durable.background import recovery
+from celery_durable.engine import loop
+from celery_durable.engine.commit import Settler
 from celery_durable.run import Run
-from celery_durable.settle import Settler
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.workers import WorkerFacts
@@ -153,7 +155,7 @@ def test_a_step_that_is_ended_while_its_worker_goes_on_has_crashed(
     world: World, monkeypatch: pytest.MonkeyPatch, raised: BaseException
 ) -> None:
     """P5: it may do that to itself, each time."""
-    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
+    monkeypatch.setattr(loop, "SAYS_IT_STOPS_WITHIN", 0.01)
     worker, run = ended_in_a_step(world, raised)
 
     token = world.token(run)
@@ -167,7 +169,7 @@ def test_what_a_step_makes_of_its_end_is_no_failure(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P5: as a handler does that takes any exception for one of its own."""
-    monkeypatch.setattr(engine, "SAYS_IT_STOPS_WITHIN", 0.01)
+    monkeypatch.setattr(loop, "SAYS_IT_STOPS_WITHIN", 0.01)
     monkeypatch.setattr(process, "_is_ending", [True])
     _, run = ended_in_a_step(world, ValueError("not yours"))
 

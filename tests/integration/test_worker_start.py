@@ -179,7 +179,7 @@ def test_loggers_that_a_configuration_has_silenced_speak_again(
     try:
         logging.config.dictConfig({"version": 1})
         silenced = [one for one in loggers("celery_durable") if one.disabled]
-        assert logging.getLogger("celery_durable.relay") in silenced
+        assert logging.getLogger("celery_durable.background.relay") in silenced
 
         enable_loggers()
         enable_loggers()

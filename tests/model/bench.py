@@ -12,13 +12,15 @@ from typing import Any, cast
 from unittest.mock import patch
 from uuid import UUID
 
-from celery_durable import Durable, claims, engine, launching, recovery
-from celery_durable.checks import StartOptions
+from celery_durable import Durable
+from celery_durable.background import recovery
+from celery_durable.background.heartbeat import Liveness
+from celery_durable.background.recovery import recover
 from celery_durable.client import Client
-from celery_durable.engine import Engine
-from celery_durable.liveness import Liveness
-from celery_durable.recovery import recover
-from celery_durable.store import orphans
+from celery_durable.engine import children, claims, loop
+from celery_durable.engine.loop import Engine
+from celery_durable.run import Run
+from celery_durable.store import reaping
 from tests.integration.driving import Define, make_durable
 from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
 from tests.model.laws import Plans
@@ -79,7 +81,8 @@ class Bench:
         self.registry, settings = self.durable.registry, self.durable.settings
         liveness = cast("Liveness", ModelLiveness(self.database, scenario.pool))
         self.engine = Engine(self.database, self.registry, settings, liveness, _nothing)
-        self.client = Client(self.database, self.registry, settings, cast("Any", _nothing))
+        self.client = Client(self.registry, lambda: settings)
+        vars(self.client).update(database=self.database, notify=_nothing)
         self.runs: list[UUID] = []
         self._serials = count()
 
@@ -96,8 +99,8 @@ class Bench:
     def begin(self, limits: Limits) -> World:
         """The runs are started, the workers registered, and nobody has done anything yet."""
         for name, version in self.plans:
-            self.client.launcher.outline(name, version)
-            self.engine._launcher.outline(name, version)
+            self.client.run_factory.outline(name, version)
+            self.engine._run_factory.outline(name, version)
             workflow = self.registry.find(name, version)
             assert workflow is not None
             # What an engine remembers of definitions must not depend on the schedule.
@@ -108,20 +111,15 @@ class Bench:
                 seats.append(Seat("AB"[place], new_id()))
                 register(connection, cast("UUID", seats[-1].worker), self.scenario.pool)
         for started in self.scenario.starts:
-            self.runs.append(self.start(started, delay=self.scenario.delay)[0])
+            self.runs.append(self.start(started, delay=self.scenario.delay).id)
         names = {str(run): f"run{n}" for n, run in enumerate(self.runs)}
         tables = self.stage.read()
         nothing = (None,) * len(self.scenario.acts)
         return World(tables, tuple(seats), nothing, limits, names).with_tables(tables)
 
-    def start(
-        self, workflow: str, *, key: str | None = None, delay: float | None = None
-    ) -> tuple[UUID, bool]:
+    def start(self, workflow: str, *, key: str | None = None, delay: float | None = None) -> Run:
         """Start a run, as a client does."""
-        chosen = StartOptions.of(delay, None, None)
-        return self.client.start(
-            workflow, None, key=key, version=None, session=None, options=chosen
-        )
+        return self.client.start(workflow, key=key, delay=delay)
 
     # What the actors do.
 
@@ -229,8 +227,8 @@ class Bench:
         with self.database.autocommit() as connection:
             for seat in world.seats:
                 if seat.worker is not None and seat.script is None:
-                    for claimed in orphans.claimed_by(connection, seat.worker):
-                        orphans.free(connection, claimed, new_id())
+                    for claimed in reaping.claimed_by(connection, seat.worker):
+                        reaping.free(connection, claimed, new_id())
         return self.after(world)
 
     def pass_time(self, world: World) -> World:
@@ -285,10 +283,10 @@ def _nothing() -> None:
 def modelled() -> Iterator[None]:
     """Ids are the same each time a script is played, and no time passes by itself."""
     with (
-        patch.object(engine, "uuid4", new_id),
+        patch.object(loop, "uuid4", new_id),
         patch.object(claims, "uuid4", new_id),
-        patch.object(launching, "uuid4", new_id),
-        patch.object(launching, "uuid7", new_id),
+        patch.object(children, "uuid4", new_id),
+        patch.object(children, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
     ):

@@ -16,10 +16,10 @@ from uuid import UUID, uuid5
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection, Parameters, Row, Statement
-from celery_durable.store.database import Database
 from celery_durable.store.workers import WorkerFacts
 from tests.model.stage import SCHEMA, Stage
 

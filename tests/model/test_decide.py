@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import End, JournalRecord, Move, Outcome, RollBack, Undo
 from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, compensated_by, compensation_of
 from celery_durable.core.plan import Compensator, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
@@ -28,6 +27,7 @@ from celery_durable.core.rollback import compensate
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.units import retry_policy
+from celery_durable.errors import ErrorRecord
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ERROR = ErrorRecord("ValueError", "no")

@@ -32,12 +32,12 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of
 from celery_durable.core.plan import Plan
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, ForSignal, Token
+from celery_durable.errors import ErrorRecord
 from tests.model.decisions import check_law
 from tests.unit.nodes import (
     AWAITING,

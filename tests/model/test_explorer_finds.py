@@ -14,11 +14,12 @@ from celery_durable.core import decide, waits
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Undo
 from celery_durable.core.token import Token
-from celery_durable.settle import Settler
-from celery_durable.store import commits, journal, tokens
+from celery_durable.engine.commit import Settler
+from celery_durable.store import journal, tokens
 from celery_durable.store import tables as t
+from celery_durable.store.commit import statement
+from celery_durable.store.commit.parameters import shape_of
 from celery_durable.store.connection import Connection, Statement
-from celery_durable.store.shapes import shape_of
 from tests.model.explorer import Violation
 from tests.model.scenarios import SCENARIOS
 from tests.model.stage import Stage
@@ -43,7 +44,9 @@ def find(model_database_url: str, stage: Stage) -> Find:
 def test_a_commit_that_forgets_its_hint_is_found(
     find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "shape_of", lambda *given: replace(shape_of(*given), hints=False))
+    monkeypatch.setattr(
+        statement, "shape_of", lambda *given: replace(shape_of(*given), hints=False)
+    )
     assert "P2: something moves every token" in find("linear: a crash and a duplicate")
 
 

@@ -35,7 +35,6 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.lifecycle import CHANGES, Place, change_of
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import (
@@ -56,6 +55,7 @@ from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.core.units import body
+from celery_durable.errors import ErrorRecord
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ERROR = ErrorRecord("ValueError", "no")

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-RELAY = "celery_durable.relay"
+RELAY = "celery_durable.background.relay"
 PUBLISHER = "celery_durable.worker.publisher"
 CONFIRMS = "celery_durable.worker.confirms"
 LINK = "celery_durable.worker.brokers"
@@ -109,7 +109,7 @@ BROKERS = (
         name="paused-queues-are-skipped",
         promise="P2",
         takes_out="leaving out the rows of queues that are full",
-        at="celery_durable.backpressure:Backpressure.paused",
+        at="celery_durable.background.backpressure:Backpressure.paused",
         old="if pause.until > now",
         new="if not pause",
         tests=(f"{FULL}::test_a_queue_that_refuses_for_ever_costs_one_try_at_a_time",),

@@ -15,26 +15,26 @@ from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
 from tests.mutants.wiring import WIRING
 
-ENGINE = "celery_durable.engine"
-SETTLE = "celery_durable.settle"
+ENGINE = "celery_durable.engine.loop"
+SETTLE = "celery_durable.engine.commit"
 ADMIT = "celery_durable.core.admit"
-CLAIM = "celery_durable.claims"
-LIVENESS = "celery_durable.liveness"
-RECOVERY = "celery_durable.recovery"
-RELAY = "celery_durable.relay"
+CLAIM = "celery_durable.engine.claims"
+LIVENESS = "celery_durable.background.heartbeat"
+RECOVERY = "celery_durable.background.recovery"
+RELAY = "celery_durable.background.relay"
 CLIENT = "celery_durable.client"
-KNOWLEDGE = "celery_durable.knowledge"
+KNOWLEDGE = "celery_durable.engine.compatibility"
 FAILURES = "celery_durable.workflow.failures"
 TOKENS = "celery_durable.store.tokens"
-COMMITS = "celery_durable.store.commits"
-DEATHS = "celery_durable.store.deaths"
-ORPHANS = "celery_durable.store.orphans"
-STALLED = "celery_durable.store.stalled"
+COMMITS = "celery_durable.store.commit.statement"
+DEATHS = "celery_durable.store.dead_workers"
+ORPHANS = "celery_durable.store.reaping"
+STALLED = "celery_durable.store.lost_hints"
 JOURNAL = "celery_durable.store.journal"
 OUTBOX = "celery_durable.store.outbox"
 DUE = "celery_durable.store.due"
 RUNS = "celery_durable.store.runs"
-DATABASE = "celery_durable.store.database"
+DATABASE = "celery_durable.database.connections"
 
 TESTS = "tests/integration"
 ATOMIC = f"{TESTS}/test_atomic.py"
@@ -100,7 +100,7 @@ LOSS = (
         promise="P2",
         takes_out="sending lost hints again",
         at=f"{RECOVERY}:recover",
-        old="stalled.hint_again(connection, None, PAGE, patience)",
+        old="lost_hints.hint_again(connection, None, PAGE, patience)",
         new="Page(0, None)",
         tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
     ),
@@ -424,7 +424,7 @@ TRANSACTIONS = (
         name="one-transaction",
         promise="P6",
         takes_out="recording a transactional step in its own transaction",
-        at="celery_durable.transactional:Transactional._commit_with_step",
+        at="celery_durable.engine.transactional:Transactional._commit_with_step",
         old="written = settler.write(connection, attempt, execution.event, in_transaction=True)",
         new=(
             "written = self._patience.ask(\n"
@@ -487,7 +487,7 @@ TRANSACTIONS = (
         name="threads-of-ones-own",
         promise="P12",
         takes_out="the threads that blocking calls of async callers run in",
-        at="celery_durable.threads:Threads.call",
+        at="celery_durable.process.threads:Threads.call",
         old="loop.run_in_executor(self._threads(),",
         new="loop.run_in_executor(None,",
         tests=(

@@ -2,14 +2,14 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "celery_durable.engine"
-SETTLE = "celery_durable.settle"
+ENGINE = "celery_durable.engine.loop"
+SETTLE = "celery_durable.engine.commit"
 ADMIT = "celery_durable.core.admit"
-CLAIM = "celery_durable.claims"
+CLAIM = "celery_durable.engine.claims"
 CLIENT = "celery_durable.client"
 TOKENS = "celery_durable.store.tokens"
-COMMITS = "celery_durable.store.commits"
-GATES = "celery_durable.store.gates"
+COMMITS = "celery_durable.store.commit.statement"
+GATES = "celery_durable.store.commit.fork"
 SIGNALS = "celery_durable.store.signals"
 CANCELLING = "celery_durable.store.cancelling"
 
@@ -339,7 +339,7 @@ ASKING = (
         promise="P2",
         takes_out="applying a cancel outside of a caller's transaction at once",
         at=f"{CLIENT}:Client.cancel",
-        old="recovery.apply_unless_locked(self._database, run_id)",
+        old="recovery.apply_unless_locked(self.database, run_id)",
         new="pass",
         tests=(
             f"{AT_ONCE}::test_what_nobody_executes_ends_at_once_though_nobody_consumes_its_queue",

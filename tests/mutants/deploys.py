@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 ADMIT = "celery_durable.core.admit"
-KNOWLEDGE = "celery_durable.knowledge"
+KNOWLEDGE = "celery_durable.engine.compatibility"
 WORKERS = "celery_durable.store.workers"
 
 TESTS = "tests/integration"

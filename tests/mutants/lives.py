@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant
 
 LIFECYCLE = "celery_durable.worker.lifecycle"
 ADMIT = "celery_durable.core.admit"
-LIVENESS = "celery_durable.liveness"
+LIVENESS = "celery_durable.background.heartbeat"
 WORKERS = "celery_durable.store.workers"
 
 TESTS = "tests/integration"
@@ -89,7 +89,7 @@ WORKING = (
         name="a-step-that-ends-its-process-crashes",
         promise="P5",
         takes_out="asking whether the whole worker stops",
-        at="celery_durable.engine:Engine._abandon",
+        at="celery_durable.engine.loop:Engine._abandon",
         old="is_late or (must_exit and self._is_stopping(claim))",
         new="is_late or must_exit",
         tests=(f"{LIFE}::test_a_step_that_is_ended_while_its_worker_goes_on_has_crashed",),
@@ -98,7 +98,7 @@ WORKING = (
         name="a-worker-may-stop-a-little-later",
         promise="P5",
         takes_out="giving a worker time to say that it stops",
-        at="celery_durable.engine:Engine._is_stopping",
+        at="celery_durable.engine.loop:Engine._is_stopping",
         old="if time.monotonic() >= until:",
         new="if True:",
         tests=(f"{LIFE}::test_a_step_that_is_ended_with_its_worker_has_not_crashed",),
@@ -118,7 +118,7 @@ WORKING = (
         name="limits-wait-for-the-engine",
         promise="P2",
         takes_out="putting a time limit off while something must not be left in the middle",
-        at="celery_durable.interrupts:held_off",
+        at="celery_durable.process.interrupts:held_off",
         old="was_open, _here.is_open = _here.is_open, False",
         new="was_open = _here.is_open",
         tests=(
@@ -129,7 +129,7 @@ WORKING = (
         name="limits-wait-for-statements",
         promise="P2",
         takes_out="putting a time limit off while a connection is in use",
-        at="celery_durable.store.database:Database.autocommit",
+        at="celery_durable.database.connections:Database.autocommit",
         old="with interrupts.held_off():",
         new="if True:",
         tests=(
@@ -140,7 +140,7 @@ WORKING = (
         name="limits-of-an-earlier-unit",
         promise="P4",
         takes_out="leaving a unit alone whose time is not up",
-        at="celery_durable.interrupts:strike",
+        at="celery_durable.process.interrupts:strike",
         old="if _here.until is None or time.monotonic() < _here.until:",
         new="if False:",
         tests=(
@@ -228,7 +228,7 @@ WORKING = (
         name="many-workers-are-forgotten-at-once",
         promise="P11",
         takes_out="a batch as large as the workers that may end between two looks",
-        at="celery_durable.recovery:FORGET_WORKERS_BATCH",
+        at="celery_durable.background.recovery:FORGET_WORKERS_BATCH",
         old="FORGET_WORKERS_BATCH = 5000",
         new="FORGET_WORKERS_BATCH = 500",
         tests=(f"{LIFE}::test_recovery_forgets_more_workers_than_can_end_in_its_pauses",),
@@ -276,7 +276,7 @@ SEEN_BY_OTHERS = (
         name="locks-past-a-pooler",
         promise="P5",
         takes_out="holding a worker's lock on a connection past the pooler",
-        at="celery_durable.store.database:Database.dedicated",
+        at="celery_durable.database.connections:Database.dedicated",
         old="self._direct_address",
         new="self._address",
         tests=(f"{POOLER}::test_with_a_direct_url_a_killed_process_is_noticed_by_its_lock",),
@@ -303,7 +303,7 @@ SEEN_BY_OTHERS = (
         name="a-probe-keeps-no-lock",
         promise="P5",
         takes_out="giving a lock back that was tried",
-        at="celery_durable.store.deaths:_is_unlocked",
+        at="celery_durable.store.dead_workers:_is_unlocked",
         old="pg_try_advisory_xact_lock",
         new="pg_try_advisory_lock",
         tests=(f"{PROTOCOL}::test_a_lock_that_was_found_free_is_free_for_the_next_who_looks",),

@@ -4,13 +4,13 @@ from tests.mutants.mutant import Mutant
 
 PROGRESS = "celery_durable.core.progress"
 WAITS = "celery_durable.core.waits"
-SETTLE = "celery_durable.settle"
+SETTLE = "celery_durable.engine.commit"
 TOKENS = "celery_durable.store.tokens"
-COMMITS = "celery_durable.store.commits"
-GATES = "celery_durable.store.gates"
+COMMITS = "celery_durable.store.commit.statement"
+GATES = "celery_durable.store.commit.fork"
 CANCELLING = "celery_durable.store.cancelling"
-ORPHANS = "celery_durable.store.orphans"
-ENGINE = "celery_durable.engine"
+ORPHANS = "celery_durable.store.reaping"
+ENGINE = "celery_durable.engine.loop"
 ADMIT = "celery_durable.core.admit"
 
 TESTS = "tests/integration"
@@ -165,7 +165,7 @@ ONE_AFTER_THE_OTHER = (
         name="a-child-starts-with-its-parents-wait",
         promise="P1",
         takes_out="the transaction that a child's start and its parent's wait share",
-        at="celery_durable.settle:Settler._written",
+        at="celery_durable.engine.commit:Settler._written",
         old="together=isinstance(execution.event, Spawned)",
         new="together=False",
         tests=(
@@ -239,9 +239,9 @@ ONE_AFTER_THE_OTHER = (
         name="overdue-claims",
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
-        at="celery_durable.recovery:Reaper.reap",
-        old="(*orphans.find(connection, BATCH), *self._overdue(connection))",
-        new="orphans.find(connection, BATCH)",
+        at="celery_durable.background.recovery:Reaper.reap",
+        old="(*reaping.find(connection, BATCH), *self._overdue(connection))",
+        new="reaping.find(connection, BATCH)",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
     ),
 )
@@ -350,7 +350,7 @@ FAMILIES = (
         name="cancels-come-in-rounds",
         promise="P2",
         takes_out="looking again at tokens that were locked",
-        at="celery_durable.cancelling:_Cancel._announce",
+        at="celery_durable.background.cancelling:_Cancel._announce",
         old="if not any(run.is_locked for run in tree):",
         new="if tree:",
         tests=(f"{LOCKS}::test_a_child_that_is_being_started_is_cancelled_too",),
@@ -377,7 +377,7 @@ FAMILIES = (
         name="cancels-end-what-is-idle",
         promise="P2",
         takes_out="ending at once what nobody executes",
-        at="celery_durable.cancelling:_Cancel.apply",
+        at="celery_durable.background.cancelling:_Cancel.apply",
         old="self._end(runs, has_branches=has_branches)",
         new="pass",
         tests=(
@@ -388,7 +388,7 @@ FAMILIES = (
         name="cancels-hint-what-is-left",
         promise="P2",
         takes_out="the hints for what only workers can end",
-        at="celery_durable.cancelling:_Cancel.apply",
+        at="celery_durable.background.cancelling:_Cancel.apply",
         old="cancelling.put_hints_for(connection, runs)",
         new="pass",
         tests=(f"{TREE}::test_a_cancel_reaches_all_descendants_that_wait",),
@@ -434,8 +434,8 @@ FAMILIES = (
         promise="P12",
         takes_out="reading a status in one snapshot of the database",
         at="celery_durable.client:Client.status",
-        old="self._database.snapshot()",
-        new="self._database.autocommit()",
+        old="self.database.snapshot()",
+        new="self.database.autocommit()",
         tests=(f"{TESTS}/test_looking.py::test_a_status_is_one_state_of_its_run",),
     ),
 )

@@ -2,11 +2,11 @@
 
 from tests.mutants.mutant import Mutant
 
-STALLED = "celery_durable.store.stalled"
-BACKLOG = "celery_durable.backlog"
+STALLED = "celery_durable.store.lost_hints"
+BACKLOG = "celery_durable.background.backlog"
 DUE = "celery_durable.store.due"
-GATES = "celery_durable.store.gates"
-CLAIM = "celery_durable.claims"
+GATES = "celery_durable.store.commit.fork"
+CLAIM = "celery_durable.engine.claims"
 
 RUNNING = "tests/integration/test_relay_running.py"
 LOOK = "tests/integration/test_look_for_lost.py"
@@ -80,7 +80,7 @@ ORDERS: tuple[Mutant, ...] = (
         name="ready-is-ready",
         promise="P2",
         takes_out="that what is not delayed has no time",
-        at="celery_durable.store.shapes:_then_parameters",
+        at="celery_durable.store.commit.parameters:_then_parameters",
         old="then.delay if then.delay > 0 else None",
         new="then.delay",
         tests=(f"{ORDER}::test_a_clock_that_is_set_back_delays_nothing_that_is_due",),
@@ -148,7 +148,7 @@ ORDERS: tuple[Mutant, ...] = (
         name="the-pace-is-remembered",
         promise="P2",
         takes_out="remembering how slow a queue was while nobody has anything in hand",
-        at="celery_durable.recovery:_patience",
+        at="celery_durable.background.recovery:_patience",
         old="pace * PACE_FADES",
         new="0.0",
         tests=(f"{LOOK}::test_what_was_taken_late_is_remembered_for_some_turns",),

@@ -2,13 +2,13 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "celery_durable.engine"
-TRANSACTIONAL = "celery_durable.transactional"
-SETTLE = "celery_durable.settle"
-LIVENESS = "celery_durable.liveness"
-OUTAGE = "celery_durable.outage"
-PATIENCE = "celery_durable.store.patience"
-PAST = "celery_durable.store.past"
+ENGINE = "celery_durable.engine.loop"
+TRANSACTIONAL = "celery_durable.engine.transactional"
+SETTLE = "celery_durable.engine.commit"
+LIVENESS = "celery_durable.background.heartbeat"
+OUTAGE = "celery_durable.process.outage"
+PATIENCE = "celery_durable.engine.retrying"
+PAST = "celery_durable.engine.run_history"
 TOKENS = "celery_durable.store.tokens"
 CONNECTION = "celery_durable.store.connection"
 REQUEST = "celery_durable.worker.request"
@@ -99,8 +99,8 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P2",
         takes_out="remembering the last pulse",
         at=f"{PAST}:Past.beat",
-        old="self._pulse = pulse.beat(connection, claim, text)",
-        new="return pulse.beat(connection, claim, text)",
+        old="self._pulse = heartbeat.beat(connection, claim, text)",
+        new="return heartbeat.beat(connection, claim, text)",
         tests=(f"{OUT}::test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten",),
     ),
     Mutant(
@@ -177,7 +177,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="the-unexpected-is-shown-once",
         promise="P12",
         takes_out="showing once what comes again and again",
-        at="celery_durable.outage:Outage.goes_on",
+        at="celery_durable.process.outage:Outage.goes_on",
         old="type(error) is not self._told",
         new="not is_expected",
         tests=(f"{UNIT}::test_what_nobody_expects_is_shown_once_however_often_it_comes",),
@@ -234,7 +234,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-relay-outlives-an-exit",
         promise="P2",
         takes_out="going on after a SystemExit that somebody's code raises in the relay's thread",
-        at="celery_durable.relay:Relay._work",
+        at="celery_durable.background.relay:Relay._work",
         old="except (Exception, SystemExit) as error:",
         new="except Exception as error:",
         tests=(f"{RUNNING}::test_a_relay_goes_on_whatever_a_transport_raises",),
@@ -243,7 +243,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-chore-outlives-an-exit",
         promise="P2",
         takes_out="going on after a SystemExit in a relay's chore",
-        at="celery_durable.relay:Chore._once",
+        at="celery_durable.background.relay:Chore._once",
         old="except (Exception, SystemExit) as error:",
         new="except Exception as error:",
         tests=(f"{CHORES}::test_a_chore_goes_on_whatever_is_raised_in_it",),
@@ -292,7 +292,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="giving-up-is-a-warning",
         promise="P12",
         takes_out="telling what a handler has decided from what went wrong",
-        at="celery_durable.settle:log_failure",
+        at="celery_durable.engine.commit:log_failure",
         old="isinstance(execution.exception, GiveUp) and token.rollback is None",
         new="False",
         tests=(f"{LOGGED}::test_a_handler_that_gives_up_is_a_warning_in_one_line",),
@@ -301,7 +301,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="an-undo-given-up-is-an-error",
         promise="P12",
         takes_out="raising an alarm of what is left undone",
-        at="celery_durable.settle:log_failure",
+        at="celery_durable.engine.commit:log_failure",
         old="isinstance(execution.exception, GiveUp) and token.rollback is None",
         new="isinstance(execution.exception, GiveUp)",
         tests=(f"{LOGGED}::test_a_compensator_that_gives_up_is_an_error",),
@@ -310,7 +310,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-final-failure-is-logged",
         promise="P3",
         takes_out="asking the journal whether a commit that is refused had been made",
-        at="celery_durable.settle:Settler.after",
+        at="celery_durable.engine.commit:Settler.after",
         old="if isinstance(committed, Refused) and self._was_committed(claim, decision):",
         new="if False:",
         tests=(

@@ -2,14 +2,14 @@
 
 from tests.mutants.mutant import Mutant
 
-RECOVERY = "celery_durable.recovery"
-RELAY = "celery_durable.relay"
-STALLED = "celery_durable.store.stalled"
+RECOVERY = "celery_durable.background.recovery"
+RELAY = "celery_durable.background.relay"
+STALLED = "celery_durable.store.lost_hints"
 TOKENS = "celery_durable.store.tokens"
-COMMITS = "celery_durable.store.commits"
-DEATHS = "celery_durable.store.deaths"
-ORPHANS = "celery_durable.store.orphans"
-NOTIFY = "celery_durable.store.notify"
+COMMITS = "celery_durable.store.commit.statement"
+DEATHS = "celery_durable.store.dead_workers"
+ORPHANS = "celery_durable.store.reaping"
+NOTIFY = "celery_durable.database.notify"
 
 TESTS = "tests/integration"
 LOST = f"{TESTS}/test_nothing_is_lost.py"
@@ -364,7 +364,7 @@ return share.moved, share.pause.total_seconds()
         promise="P2",
         takes_out="recovering when a program asks for it",
         at="celery_durable.client:Client.recover",
-        old="recovery.recover(self._database)",
+        old="recovery.recover(self.database)",
         new="0",
         tests=(f"{LOST}::test_recovery_alone_brings_a_run_to_its_end",),
     ),

@@ -53,8 +53,8 @@ PRELOADED = (
 """What most tests import of other projects. Nothing of ours may be here: it would be unmutated."""
 
 SCHEMA = (
-    "celery_durable.store.migrations",
-    "celery_durable.store.schema",
+    "celery_durable.database.migrations",
+    "celery_durable.database.schema",
     "celery_durable.store.tables",
 )
 """Where a mutant changes what the database holds, which the shared one would not show."""

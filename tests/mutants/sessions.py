@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-OPENING = "celery_durable.store.opening"
+OPENING = "celery_durable.database.opening"
 
 SETTINGS = "tests/integration/test_session_settings.py"
 KINDS = "tests/integration/test_database_kinds.py"
@@ -44,7 +44,7 @@ SESSIONS = (
         name="handlers-have-their-roles-timeouts",
         promise="P6",
         takes_out="leaving a handler's session the timeouts of its role",
-        at="celery_durable.store.database:Database._engine_of_handlers",
+        at="celery_durable.database.connections:Database._engine_of_handlers",
         old="return self._handlers",
         new="return self.engine",
         tests=(
@@ -64,7 +64,7 @@ SESSIONS = (
         name="rights-are-looked-at",
         promise="P12",
         takes_out="looking at a worker's start for what its role may not do",
-        at="celery_durable.store.schema:check",
+        at="celery_durable.database.schema:check",
         old="rights.check(SqlAlchemyConnection(connection, schema), VERSION_TABLE)",
         new="pass",
         tests=(f"{KINDS}::test_one_right_that_is_missing_is_named",),
@@ -82,7 +82,7 @@ SESSIONS = (
         name="long-channels",
         promise="P2",
         takes_out="shortening a channel's name",
-        at="celery_durable.store.notify:channel",
+        at="celery_durable.database.notify:channel",
         old="if len(name.encode()) <= LONGEST_CHANNEL:",
         new="if True:",
         tests=(f"{KINDS}::test_a_schema_may_be_called_as_postgres_allows[long]",),

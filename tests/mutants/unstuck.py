@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-ENGINE = "celery_durable.engine"
+ENGINE = "celery_durable.engine.loop"
 TESTS = "tests/integration"
 FROZEN = f"{TESTS}/test_frozen_processes.py"
 COUNTED = f"{TESTS}/test_crashes_counted.py"
@@ -14,7 +14,7 @@ UNSTUCK = (
         name="transactions-are-bounded",
         promise="P2",
         takes_out="ending the transaction of a process that is frozen in it",
-        at="celery_durable.transactional:Transactional._commit_with_step",
+        at="celery_durable.engine.transactional:Transactional._commit_with_step",
         old="connection.rows(BOUNDED)",
         new="pass",
         tests=(
@@ -25,7 +25,7 @@ UNSTUCK = (
         name="locked-runs-are-passed-over",
         promise="P2",
         takes_out="going on to other runs where a command meets a lock",
-        at="celery_durable.recovery:apply_unless_locked",
+        at="celery_durable.background.recovery:apply_unless_locked",
         old="except Hindered as error:",
         new="except ZeroDivisionError as error:",
         tests=(f"{FROZEN}::test_a_cancel_that_meets_a_lock_holds_up_nothing_else",),
@@ -34,7 +34,7 @@ UNSTUCK = (
         name="timers-go-with-what-they-were-for",
         promise="P2",
         takes_out="removing the timeout of a signal that came",
-        at="celery_durable.store.shapes:shape_of",
+        at="celery_durable.store.commit.parameters:shape_of",
         old="clears=may_have_a_timer(decision.token)",
         new="clears=False",
         tests=(f"{TIMERS}::test_a_signal_that_comes_takes_its_timeout_away",),
@@ -75,7 +75,7 @@ UNSTUCK = (
         name="loops-that-kill",
         promise="P5",
         takes_out="counting the crashes of a loop's own functions",
-        at="celery_durable.waiting:Lookout._child_ended",
+        at="celery_durable.engine.waits:Lookout._child_ended",
         old="if claim.token.crashes >= self._max_crashes:",
         new="if False:",
         tests=(
@@ -86,7 +86,7 @@ UNSTUCK = (
         name="disowned-places",
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",
-        at="celery_durable.knowledge:Knowledge.disown",
+        at="celery_durable.engine.compatibility:Knowledge.disown",
         old="self._disowned[key] = self._disowned.get(key, frozenset()) | {node}",
         new="_ = node",
         tests=(

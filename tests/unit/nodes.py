@@ -5,7 +5,6 @@ from uuid import UUID
 
 from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decision import Undo
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.names import decision_of, part_of
 from celery_durable.core.plan import (
     ChildNode,
@@ -21,6 +20,7 @@ from celery_durable.core.plan import (
     StepNode,
 )
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.errors import ErrorRecord
 from tests.unit.values import RETRY, at, node, plan
 
 PARENT = UUID("01900000-0000-7000-8000-00000000000a")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from celery_durable.database.address import parameters_of
 from celery_durable.errors import ConfigurationError
-from celery_durable.store.address import parameters_of
 
 SECRET = "hunter2"
 

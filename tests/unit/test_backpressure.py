@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from celery_durable.backpressure import FIRST, MAXIMUM, SHARE, Backpressure
-from celery_durable.outage import SAME_WITHIN
+from celery_durable.background.backpressure import FIRST, MAXIMUM, SHARE, Backpressure
+from celery_durable.process.outage import SAME_WITHIN
 
 WHY = {"q": "nack"}
 

@@ -16,9 +16,9 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import Iteration, Succeeded
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.core.plan import ChildNode, Plan
 from celery_durable.core.status import Status
+from celery_durable.errors import ErrorRecord
 from tests.unit.nodes import POLL, RESERVED, around, iteration
 from tests.unit.values import (
     BEGAN,

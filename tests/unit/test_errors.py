@@ -12,7 +12,6 @@ import pytest
 
 import celery_durable
 from celery_durable import errors
-from celery_durable.core.failure import ErrorRecord
 from celery_durable.errors import (
     BrokerUnavailable,
     ChildFailed,
@@ -20,6 +19,7 @@ from celery_durable.errors import (
     DatabaseUnavailable,
     DuplicateWorkflow,
     DurableError,
+    ErrorRecord,
     GiveUp,
     InvalidWorkflow,
     LoopExhausted,

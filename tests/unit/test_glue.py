@@ -10,7 +10,7 @@ import pytest
 from celery_durable.core.event import Chosen, Listed, Slept
 from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
 from celery_durable.errors import LONGEST, NotSerializable, PayloadTooLarge, UnknownRoute
-from celery_durable.workflow import glue
+from celery_durable.workflow import node_results
 from tests.unit.nodes import COOLDOWN, LINES, RAIL, choosing
 from tests.unit.values import NOW, at, claim, encode
 
@@ -27,28 +27,28 @@ def three() -> Iterator[int]:
     "given", [[1, 2, 3], (1, 2, 3), range(1, 4), three(), {1: 0, 2: 0, 3: 0}.keys()], ids=kind
 )
 def test_the_items_of_a_map_are_whatever_can_be_walked_through(given: object) -> None:
-    assert glue.items(LINES, given, encode) == ("1", "2", "3")
+    assert node_results.items(LINES, given, encode) == ("1", "2", "3")
 
 
 def test_a_map_of_nothing_has_no_items() -> None:
-    assert glue.items(LINES, [], encode) == ()
+    assert node_results.items(LINES, [], encode) == ()
 
 
 @pytest.mark.parametrize("given", ["abc", b"abc", {"a": 1}, 7, None, object()], ids=kind)
 def test_what_is_no_list_is_refused_with_its_type(given: object) -> None:
     told = rf"over= of 'lines' returned {type(given).__name__}; a map needs a list of items"
     with pytest.raises(TypeError, match=told):
-        glue.items(LINES, given, encode)
+        node_results.items(LINES, given, encode)
 
 
 def test_an_item_without_json_is_refused_with_its_place() -> None:
     with pytest.raises(NotSerializable, match=r"item 1 of lines"):
-        glue.items(LINES, [1, object()], encode)
+        node_results.items(LINES, [1, object()], encode)
 
 
 def test_an_item_over_the_limit_is_refused_with_its_place() -> None:
     with pytest.raises(PayloadTooLarge, match=r"item 0 of lines"):
-        glue.items(LINES, ["x" * 2_000], encode)
+        node_results.items(LINES, ["x" * 2_000], encode)
 
 
 def endless() -> Iterator[int]:
@@ -57,23 +57,23 @@ def endless() -> Iterator[int]:
 
 
 def test_a_map_has_as_many_items_as_are_allowed_and_not_one_more() -> None:
-    assert len(glue.items(LINES, range(MOST_ITEMS), lambda _item, _what: "1")) == MOST_ITEMS
+    assert len(node_results.items(LINES, range(MOST_ITEMS), lambda _item, _what: "1")) == MOST_ITEMS
     with pytest.raises(ValueError, match=f"more than {MOST_ITEMS} items; split the work"):
-        glue.items(LINES, endless(), lambda _item, _what: "1")
+        node_results.items(LINES, endless(), lambda _item, _what: "1")
 
 
 def test_the_items_of_a_map_have_a_limit_together_of_bytes() -> None:
     half = "€" * (MOST_ITEM_BYTES // 6)
-    assert len(glue.items(LINES, [half, half], lambda item, _what: str(item))) == 2
+    assert len(node_results.items(LINES, [half, half], lambda item, _what: str(item))) == 2
     with pytest.raises(PayloadTooLarge) as told:
-        glue.items(LINES, endless(), lambda _item, _what: half)
+        node_results.items(LINES, endless(), lambda _item, _what: half)
     assert "the list of items of lines, up to item 2, is" in str(told.value)
     assert "durable_max_payload_bytes" not in str(told.value)
     assert told.value.limit == MOST_ITEM_BYTES
 
 
 def test_the_items_are_told_with_the_time_their_unit_began() -> None:
-    assert glue.listed(("1",), claim(at("lines"))) == Listed(("1",), NOW)
+    assert node_results.listed(("1",), claim(at("lines"))) == Listed(("1",), NOW)
 
 
 class Rail(Enum):
@@ -83,28 +83,28 @@ class Rail(Enum):
 @pytest.mark.parametrize("answer", ["wire", Rail.WIRE], ids=repr)
 def test_an_answer_that_names_a_case_takes_it(answer: object) -> None:
     held = claim(choosing())
-    assert glue.chosen(RAIL, answer, held, encode) == Chosen('"wire"', "wire", NOW)
+    assert node_results.chosen(RAIL, answer, held, encode) == Chosen('"wire"', "wire", NOW)
 
 
 @pytest.mark.parametrize("answer", ["gold", "", "Wire", None, 1, True, ["wire"]], ids=repr)
 def test_an_answer_that_names_no_case_is_refused_with_the_known_ones(answer: object) -> None:
     told = r"selector of 'rail' answered .*; the cases are wire, card\. .* default="
     with pytest.raises(UnknownRoute, match=told):
-        glue.chosen(RAIL, answer, claim(choosing()), encode)
+        node_results.chosen(RAIL, answer, claim(choosing()), encode)
 
 
 @pytest.mark.parametrize("default", ["card", None])
 def test_an_answer_that_names_no_case_goes_where_the_default_leads(default: str | None) -> None:
     node = replace(RAIL, default=default)
     held = claim(choosing())
-    assert glue.chosen(node, "gold", held, encode) == Chosen('"gold"', default, NOW)
-    assert glue.chosen(node, None, held, encode) == Chosen("null", default, NOW)
-    assert glue.chosen(node, "wire", held, encode) == Chosen('"wire"', "wire", NOW)
+    assert node_results.chosen(node, "gold", held, encode) == Chosen('"gold"', default, NOW)
+    assert node_results.chosen(node, None, held, encode) == Chosen("null", default, NOW)
+    assert node_results.chosen(node, "wire", held, encode) == Chosen('"wire"', "wire", NOW)
 
 
 def test_an_answer_without_json_is_refused_even_where_there_is_a_default() -> None:
     with pytest.raises(NotSerializable, match="the answer of rail#route"):
-        glue.chosen(replace(RAIL, default="card"), object(), claim(choosing()), encode)
+        node_results.chosen(replace(RAIL, default="card"), object(), claim(choosing()), encode)
 
 
 PARIS = timezone(timedelta(hours=1))
@@ -126,7 +126,7 @@ PARIS = timezone(timedelta(hours=1))
 def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
     duration: object, seconds: float
 ) -> None:
-    assert glue.slept(COOLDOWN, duration, claim(at("cooldown"))) == Slept(seconds, NOW)
+    assert node_results.slept(COOLDOWN, duration, claim(at("cooldown"))) == Slept(seconds, NOW)
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
 )
 def test_a_duration_that_no_clock_reaches_is_refused(duration: object) -> None:
     with pytest.raises(ValueError, match="The duration of 'cooldown' is"):
-        glue.slept(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.slept(COOLDOWN, duration, claim(at("cooldown")))
 
 
 @pytest.mark.parametrize("duration", [None, "1h", True, [1]], ids=repr)
 def test_a_duration_that_is_no_time_is_refused_with_its_type(duration: object) -> None:
     with pytest.raises(TypeError, match=f"The duration of 'cooldown' is {type(duration).__name__}"):
-        glue.slept(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.slept(COOLDOWN, duration, claim(at("cooldown")))
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="without a time zone; return an aware one"):
-        glue.slept(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001
+        node_results.slept(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001

@@ -6,7 +6,7 @@ from uuid import RFC_4122
 
 import pytest
 
-from celery_durable import ids
+from celery_durable.engine import ids
 
 
 @pytest.fixture

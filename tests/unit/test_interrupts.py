@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_durable import interrupts
+from celery_durable.process import interrupts
 
 
 class TimeIsUp(Exception):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from celery_durable.once import once
+from celery_durable.process.once import once
 from tests.waiting import wait_until
 
 THREADS = 8

@@ -6,11 +6,11 @@ import logging
 
 import pytest
 
+from celery_durable.database.connections import Database
+from celery_durable.engine.retrying import Patience
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
-from celery_durable.outage import SAME_WITHIN, Outage, Shared
+from celery_durable.process.outage import SAME_WITHIN, Outage, Shared
 from celery_durable.store.connection import Hindered
-from celery_durable.store.database import Database
-from celery_durable.store.patience import Patience
 
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
 AWAY = DatabaseUnavailable("no route\n\tto host")
@@ -73,7 +73,7 @@ def test_the_next_outage_is_told_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("celery_durable.outage.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("celery_durable.process.outage.time.monotonic", lambda: now[0])
     shared = Shared(logger, "Postgres")
     for _ in range(2):
         shared.notice(AWAY)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from celery_durable.store.sockets import readable
+from celery_durable.process.sockets import readable
 
 
 @pytest.mark.parametrize("has_poll", [True, False])

@@ -24,8 +24,8 @@ from celery_durable.core.plan import (
 )
 from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
 from celery_durable.errors import InvalidWorkflow
-from celery_durable.workflow.kinds import MISSING
-from celery_durable.workflow.nodes import Functions
+from celery_durable.workflow.definition import Functions
+from celery_durable.workflow.node_kinds import MISSING
 
 PATIENT = RetryPolicy(max_attempts=9)
 TWO_DAYS = 172_800.0

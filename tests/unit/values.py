@@ -10,13 +10,14 @@ from celery_durable.core.claim import Claim, RunFacts
 from celery_durable.core.decide import decide as decide_core
 from celery_durable.core.decision import Decision, Undo
 from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
-from celery_durable.core.failure import ErrorRecord, FailedAttempt
+from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Compensator, Node, Placement, Plan, StepNode
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
+from celery_durable.errors import ErrorRecord
 from celery_durable.store import codec
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from types import MemberDescriptorType
 from typing import Any, Literal
 
-from celery_durable.checks import model_fields
+from celery_durable.arguments import model_fields
 from celery_durable.store.codec.classes import reference_to
 
 Kind = Literal["dataclass", "pydantic", "namedtuple", "enum", "url"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.core.status import FINISHED
-from celery_durable.store import inbox, views
+from celery_durable.store import inbox
+from celery_durable.store.read import views
 from celery_durable.workflow.step import Step
 from tests.model.bench import Act, Bench
 from tests.model.hands import noted

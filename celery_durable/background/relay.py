@@ -1,0 +1,288 @@
+"""The relay: moves due outbox rows into the broker.
+
+One transaction locks due rows, publishes them, deletes them and commits. A crash in between
+publishes twice, which hints do not mind. Any number of relays may run; a row locked by one is
+skipped by others. A relay that hangs while it publishes loses its transaction, and with it its
+rows, after `due.HANG_TIMEOUT`. What it looks after besides, it does in other threads: a broker
+that hangs holds up no takeover and no command.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import psycopg
+
+from celery_durable.background.backlog import Backlog
+from celery_durable.background.backpressure import Backpressure
+from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_in_turn
+from celery_durable.database.connections import Database
+from celery_durable.database.notify import LINGER, Listener, Notifier
+from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
+from celery_durable.process.outage import Outage
+from celery_durable.settings import Settings
+from celery_durable.store import due
+from celery_durable.store.connection import Connection, PsycopgConnection
+from celery_durable.store.due import Message
+
+logger = logging.getLogger(__name__)
+
+REAP_EVERY = 0.5
+"""Seconds between looks for dead workers."""
+
+CHORES_END_WITHIN = 5.0
+"""Seconds a relay that ends waits for a look that has begun."""
+
+BUSY_PAUSE = 0.05
+"""Seconds between looks at due rows that another relay has in hand."""
+
+POSTPONE_FIRST, POSTPONE_MAXIMUM = 1.0, 300.0
+"""Seconds until a row that was refused is tried again; doubling from the first to the maximum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Which rows the broker took, and why it would not take others.
+
+    `full` are the queues that take no more for now, and why: what is for them stays as it is.
+    """
+
+    sent: Sequence[int]
+    refused: Mapping[int, str] = field(default_factory=dict)
+    full: Mapping[str, str] = field(default_factory=dict)
+
+
+class Publisher(Protocol):
+    """The way into the broker; `lowest_first`: for which 0 is the highest priority."""
+
+    @property
+    def lowest_first(self) -> bool: ...
+
+    def connect(self) -> None:
+        """Be ready to publish; `BrokerUnavailable` when the broker does not answer."""
+        ...
+
+    def publish(self, messages: Sequence[Message]) -> Published:
+        """Publish what can be published; `BrokerUnavailable` when the broker does not answer.
+
+        Of a broker that failed nothing is kept.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class Chore:
+    """Something a relay looks after in a thread of its own, from `with` to its end.
+
+    `work` returns how many tokens it moved on, and the seconds until it is due again.
+    """
+
+    def __init__(
+        self, database: Database, name: str, what: str, work: Callable[[], tuple[int, float]]
+    ) -> None:
+        self._work = work
+        self._notify = Notifier(database)
+        self._outage = Outage(logger, what, shared=database.outage)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(CHORES_END_WITHIN)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._stop.wait(self._once())
+
+    def _once(self) -> float:
+        """Do what is due and wake the relays for what came of it; the seconds to the next time."""
+        try:
+            moved, pause = self._work()
+            if moved:
+                self._notify()
+            self._outage.is_over()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a background loop
+            is_expected = isinstance(error, DatabaseUnavailable)
+            return self._outage.goes_on(error, is_expected=is_expected)
+        return pause
+
+
+class Chores:
+    """Reaps in one thread and recovers in another: what waits for a run holds up no takeover."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reaper = Reaper()
+        self._threads = (
+            Chore(database, "durable-reaper", "The search for dead workers", self._reap),
+            Chore(database, "durable-recovery", "The search for lost hints", self._recover),
+        )
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        for chore in self._threads:
+            self._entered.enter_context(chore)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.close()
+
+    def _reap(self) -> tuple[int, float]:
+        with self._database.autocommit() as connection:
+            moved = self._reaper.reap(connection)
+        return moved, LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
+
+    def _recover(self) -> tuple[int, float]:
+        share = recover_in_turn(self._database)
+        return share.moved, share.pause.total_seconds()
+
+
+class Relay:
+    """One relay, with two connections of its own: one works, one listens."""
+
+    def __init__(self, database: Database, publisher: Publisher, settings: Settings) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._settings = settings
+        self._listener = Listener(database)
+        self._raw: psycopg.Connection[Any] | None = None
+        self._stop = threading.Event()
+        self._outage = Outage(logger, "The relay", shared=database.outage)
+        self._backpressure = Backpressure(logger)
+        self._chores = Chores(database)
+        self._backlog = Backlog(lowest_first=publisher.lowest_first)
+        self.published = 0
+
+    def run(self) -> None:
+        """Work until `stop`; what is due by then is still published."""
+        notified = True
+        with self._chores:
+            while not self._stop.is_set():
+                pause = self._work(notified=notified)
+                notified = self._wait(pause)
+        while self._work(notified=False) == 0.0:
+            pass
+        self.close()
+
+    def stop(self) -> None:
+        """Ask `run` to end; it does within a poll interval."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._listener.close()
+        self._publisher.close()
+        self._disconnect()
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait to be notified; in an outage just wait, or every start would be one more try."""
+        if self._outage.is_on:
+            self._stop.wait(seconds)
+            return False
+        return seconds > 0 and self._listener.wait(seconds)
+
+    def _work(self, *, notified: bool) -> float:
+        """Publish one batch; returns the seconds to wait for more."""
+        try:
+            taken = self._publish_batch(self._connection())
+            self._outage.is_over()
+            if taken == self._settings.relay_batch:
+                return 0.0
+            return LINGER if taken or notified else self._pause()
+        except BrokerUnavailable as error:
+            self._backlog.start_over()
+            return self._outage.goes_on(error)
+        except DatabaseUnavailable as error:
+            self._backlog.start_over()
+            self._disconnect()
+            return self._outage.goes_on(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a background loop
+            self._backlog.start_over()
+            self._disconnect()
+            self._publisher.close()
+            return self._outage.goes_on(error, is_expected=False)
+
+    def _publish_batch(self, connection: PsycopgConnection) -> int:
+        """One transaction: lock, publish, delete. Returns how many rows were looked at."""
+        outage: BrokerUnavailable | None = None
+        batch, paused = self._settings.relay_batch, self._backpressure.paused()
+        try:
+            if not self._backlog.look(connection, batch, paused):
+                return 0
+            # Before rows are taken: a relay with a working broker must find them unlocked.
+            self._publisher.connect()
+            with connection.raw.transaction():
+                messages = self._backlog.take(connection, batch, paused)
+                began = time.monotonic()
+                try:
+                    published = self._publisher.publish(messages) if messages else Published(())
+                except BrokerUnavailable as error:
+                    published, outage = Published(error.sent), error
+                self._finish(connection, messages, published, time.monotonic() - began)
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"The relay lost its connection: {error}") from error
+        if outage is not None:
+            raise outage
+        return len(messages)
+
+    def _finish(
+        self,
+        connection: Connection,
+        messages: Sequence[Message],
+        published: Published,
+        lasted: float,
+    ) -> None:
+        sent = frozenset(published.sent)
+        took = {message.queue for message in messages if message.id in sent}
+        self._backpressure.note(published.full, took, lasted)
+        kept = {message.id for message in messages} - sent - published.refused.keys()
+        self._backlog.give_back(kept)
+        if published.sent:
+            due.delete(connection, published.sent)
+            self.published += len(published.sent)
+        for message in messages:
+            why = published.refused.get(message.id)
+            if why is not None:
+                delay = min(POSTPONE_FIRST * 2.0 ** min(message.tries, 30), POSTPONE_MAXIMUM)
+                logger.error(
+                    "%s could not be published (try %d), next in %g s: %s",
+                    message.task,
+                    message.tries + 1,
+                    delay,
+                    why,
+                )
+                due.postpone(connection, message.id, why, delay)
+
+    def _pause(self) -> float:
+        """Until the next row is due, but never longer than the poll interval."""
+        backpressure = self._backpressure
+        pause = min(self._settings.poll_interval, backpressure.seconds_to_next())
+        pause = max(min(pause, self._backlog.seconds_to_sweep), 0.0)
+        sight = self._backlog.sight
+        if sight.has_come or not sight.queues <= {*backpressure.paused()}:
+            # It was not taken: it is in another relay's hands.
+            return min(pause, BUSY_PAUSE)
+        return pause if sight.seconds_to_next is None else min(pause, sight.seconds_to_next)
+
+    def _connection(self) -> PsycopgConnection:
+        if self._raw is None or self._raw.closed:
+            self._raw = self._database.dedicated()
+        return PsycopgConnection(self._raw, self._database.schema)
+
+    def _disconnect(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None

@@ -1,0 +1,16 @@
+"""Alembic's entry point: migrates over the connection that `schema.migrate` hands over."""
+
+from alembic import context
+
+from celery_durable.database.schema import VERSION_TABLE
+from celery_durable.store.tables import metadata
+
+attributes = context.config.attributes
+context.configure(
+    connection=attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    version_table_schema=attributes["schema"],
+)
+with context.begin_transaction():
+    context.run_migrations()

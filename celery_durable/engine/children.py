@@ -1,0 +1,99 @@
+"""Making runs ready to start: by a client, and by a unit that is a child run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from celery_durable.core.child import NewRun, Parent
+from celery_durable.core.claim import RunFacts
+from celery_durable.core.plan import Outline
+from celery_durable.database.connections import Database
+from celery_durable.engine.ids import uuid7
+from celery_durable.errors import UnknownWorkflow
+from celery_durable.settings import Settings
+from celery_durable.store import codec, definitions
+from celery_durable.workflow.builder import checked_input
+from celery_durable.workflow.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What a run is given besides its input."""
+
+    key: str | None = None
+    priority: int | None = None
+    tags: Mapping[str, str] | None = None
+    parent: Parent | None = None
+
+
+class RunFactory:
+    """Knows where runs of a workflow begin: from the code, else from what workers have stored."""
+
+    def __init__(self, database: Database, registry: Registry, settings: Settings) -> None:
+        self._database = database
+        self._registry = registry
+        self._settings = settings
+        self._stored: set[tuple[str, int]] = set()
+
+    def outline(self, name: str, version: int | None) -> Outline:
+        """The outline of this version, by default of the highest. Raises `UnknownWorkflow`.
+
+        Plans are stored beside the caller's transaction, not in it: there they would lock out
+        others.
+        """
+        known = self._registry.find(name, version)
+        if known is not None and (name, known.version) in self._stored:
+            return Outline.of(known.plan.as_data())
+        with self._database.autocommit() as connection:
+            if known is not None:
+                definitions.reconcile(connection, known.plan)
+                self._stored.add((name, known.version))
+                return Outline.of(known.plan.as_data())
+            stored = definitions.find(connection, name, version)
+            if stored is None:
+                names = {*self._registry.names(), *definitions.names(connection)}
+                raise UnknownWorkflow(name, version, names)
+        return stored
+
+    def new_run(self, outline: Outline, input: object, options: StartOptions) -> NewRun:
+        """A run of `outline` with this input, checked and serialized."""
+        known = self._registry.find(outline.workflow, outline.version)
+        checked = input if known is None else checked_input(known, input)
+        limit = self._settings.max_payload_bytes
+        text = codec.dumps(checked, what=f"the input of {outline.workflow}", limit=limit)
+        return self._ready(outline, text, options)
+
+    def new_child(self, outline: Outline, text: str, options: StartOptions) -> NewRun:
+        """A run of `outline` whose input is JSON text already."""
+        known = self._registry.find(outline.workflow, outline.version)
+        if known is not None and known.input is not None:
+            return self.new_run(outline, codec.loads(text), options)
+        return self._ready(outline, text, options)
+
+    def _ready(self, outline: Outline, text: str, options: StartOptions) -> NewRun:
+        first = outline.first
+        return NewRun(
+            id=uuid7(),
+            token_id=uuid4(),
+            fence=uuid4(),
+            workflow=outline.workflow,
+            version=outline.version,
+            first_node=outline.names[0],
+            first_unit=outline.first_unit,
+            first_position=outline.first_position,
+            queue=first.queue or self._settings.queue,
+            time_limit=first.time_limit,
+            input=text,
+            key=options.key,
+            priority=options.priority,
+            token_priority=options.priority if first.priority is None else first.priority,
+            tags=options.tags,
+            parent=options.parent,
+        )
+
+
+def parent_of(token_id: UUID, run: RunFacts) -> Parent:
+    """The parent that a child is linked to; a run that has none is the root of its tree."""
+    return Parent(token_id, run.id, run.root_run_id or run.id, run.depth)

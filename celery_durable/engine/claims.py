@@ -1,0 +1,150 @@
+"""Claims as the engine sees them: taken and given back, asking again while Postgres is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from celery_durable.background.cancelling import apply_commands
+from celery_durable.background.heartbeat import Liveness
+from celery_durable.core.admit import RELEASE_FIRST, RELEASE_MAXIMUM, backoff
+from celery_durable.core.claim import Claim
+from celery_durable.core.status import Status
+from celery_durable.core.token import Flags
+from celery_durable.database.connections import Database
+from celery_durable.engine.retrying import Patience
+from celery_durable.settings import Settings
+from celery_durable.store import origin, reaping, runs, tokens
+from celery_durable.store.connection import Connection
+from celery_durable.store.reaping import Claimed
+from celery_durable.store.tokens import Refusal, Standing
+
+logger = logging.getLogger(__name__)
+
+
+class Claims:
+    """Takes claims for the worker that `liveness` has registered, and gives them back."""
+
+    def __init__(
+        self,
+        database: Database,
+        patience: Patience,
+        settings: Settings,
+        liveness: Liveness,
+        notify: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._patience = patience
+        self._settings = settings
+        self._liveness = liveness
+        self._notify = notify
+        self._strangers: set[str] = set()
+
+    def claim(self, token_id: UUID, hinted_by: str | None = None) -> Claim | None:
+        """Claim the token. A hint may be for a command, and the worker may have been declared dead.
+
+        While Postgres is away the message waits here, unacknowledged: it would only be lost.
+        `hinted_by` is the origin of the message (`store.origin`).
+        """
+        fence = uuid4()
+
+        def claim(*, is_last: bool = False) -> Claim | None:
+            worker = self._liveness.worker_id()
+            with self._database.autocommit() as connection:
+                found = tokens.claim(connection, token_id, worker, fence)
+                if found is not None:
+                    return found
+                refusal = tokens.refusal(connection, token_id, worker, hinted_by)
+            if refusal.is_foreign and hinted_by is not None:
+                self._warn_of_stranger(hinted_by)
+            if not is_last and self._is_worth_another_try(worker, refusal):
+                return claim(is_last=True)
+            return None
+
+        return self._patience.until_answered(claim)
+
+    def _is_worth_another_try(self, worker: UUID, refusal: Refusal) -> bool:
+        run_id = refusal.run_with_commands
+        is_worth_it = run_id is not None and apply_commands(self._database, run_id)
+        if refusal.worker_ended:
+            self._liveness.renounce(worker)
+            is_worth_it = True
+        return is_worth_it
+
+    def _warn_of_stranger(self, hinted_by: str) -> None:
+        if hinted_by in self._strangers:
+            return
+        self._strangers.add(hinted_by)
+        logger.warning(
+            "This worker gets messages for runs of %s, which it does not know: another app, or"
+            " another schema, uses the same broker and queue. Runs of both are held up by it for a"
+            " minute and longer. Give each a durable_queue, and its steps queues, of its own, or"
+            " another virtual host or database of the broker.",
+            origin.described(hinted_by),
+        )
+
+    def with_commands_applied(self, claim: Claim) -> Claim | None:
+        """Apply a cancel that had committed by the claim; None where the claim did not outlive it.
+
+        So it is applied before the unit begins.
+        """
+        if not claim.has_commands:
+            return claim
+
+        def apply() -> Standing | None:
+            apply_commands(self._database, claim.run.id)
+            with self._database.autocommit() as connection:
+                return tokens.read(connection, claim.token.id)
+
+        standing = self._patience.until_answered(apply)
+        if standing is None or standing.fence != claim.fence:
+            return None
+        token = replace(claim.token, flags=standing.flags)
+        return replace(claim, token=token, has_commands=False)
+
+    def begun(self, claim: Claim) -> Claim:
+        """Note that a delayed run has begun; one that is cancelled before it begins never does."""
+        if claim.run.status is not Status.PENDING or claim.token.flags is not Flags.NONE:
+            return claim
+        self._patience.ask(lambda connection: runs.begin(connection, claim.run.id))
+        return replace(claim, run=replace(claim.run, status=Status.RUNNING))
+
+    def again(self, claim: Claim) -> Claim | None:
+        """Claim the token of a parked claim again, if what it was parked for is there."""
+        fence = uuid4()
+
+        def claim_again(connection: Connection) -> Claim | None:
+            return tokens.claim(connection, claim.token.id, claim.worker, fence)
+
+        return self._patience.ask(claim_again)
+
+    def release(self, claim: Claim, delay: float = 0.0) -> None:
+        """Give the claim back; somebody, maybe we, is asked to look at its token after `delay`.
+
+        A token that was claimed before it was due, because it is flagged, keeps its time.
+        """
+        self._patience.ask(lambda connection: tokens.release(connection, claim, delay))
+        self.notify_of(delay)
+
+    def release_for_later(self, claim: Claim) -> None:
+        """Give the claim back to be looked at after a delay, which doubles each time."""
+        self.release(claim, backoff(claim, RELEASE_FIRST, RELEASE_MAXIMUM))
+
+    def abandon(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
+        """Give the claim back wherever its token stands.
+
+        `counts`: as a crash of its unit; `timed_out`: as a try that took too long.
+        """
+        token = claim.token
+        held = Claimed(
+            token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
+        )
+        self._patience.ask(lambda connection: reaping.free(connection, held, uuid4(), waits=True))
+        self._notify()
+
+    def notify_of(self, delay: float) -> None:
+        """Wake the relays, unless they look by themselves before a message is due in `delay`."""
+        if delay < self._settings.poll_interval:
+            self._notify()

@@ -1,0 +1,321 @@
+"""The engine: claim a token, execute its unit, decide, commit.
+
+One message walks through here. `advance` claims the token that a hint names; then, for as long as
+the commit leaves the claim with us, it executes the unit in hand and settles what becomes of the
+token. A message may be lost, doubled or late: a claim that is not to be had ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import assert_never
+from uuid import UUID, uuid4
+
+from celery_durable.background.heartbeat import Liveness
+from celery_durable.core.admit import Check, Conclude, Execute, Facts, Release, admit
+from celery_durable.core.child import Child, ReopenedRun
+from celery_durable.core.claim import Claim
+from celery_durable.core.names import compensated_by
+from celery_durable.core.plan import ChildNode
+from celery_durable.core.token import Flags
+from celery_durable.database.connections import Database
+from celery_durable.engine.children import RunFactory, StartOptions, parent_of
+from celery_durable.engine.claims import Claims
+from celery_durable.engine.commit import Attempt, Budget, Settler
+from celery_durable.engine.compatibility import Knowledge
+from celery_durable.engine.retrying import Patience
+from celery_durable.engine.run_history import Past
+from celery_durable.engine.transactional import Transactional
+from celery_durable.engine.waits import Lookout
+from celery_durable.errors import DatabaseUnavailable, TooDeep
+from celery_durable.process import interrupts
+from celery_durable.settings import Settings
+from celery_durable.store import codec, journal, workers
+from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.failures import timed_out
+from celery_durable.workflow.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+SAYS_IT_STOPS_WITHIN = 1.0
+"""Seconds in which a worker that stops says so in the rows of its processes."""
+
+UNFIT_IS_STRANGE = 4
+UNFIT_AT_MOST = 1000
+"""Times that a message of one token may have another time limit than its unit until that is told,
+and tokens that are remembered.
+"""
+
+SETTLES_WITHIN = 600.0
+"""Seconds for which a unit that has begun, and its commit, wait for Postgres."""
+
+Timeouts = tuple[type[BaseException], ...]
+IsExit = Callable[[BaseException], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A hint that has come. `limit` is its soft time limit in seconds; `...` holds for any unit."""
+
+    limit: float | EllipsisType | None
+    received: float
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the pool, which counts since it was received, would end the unit early."""
+        is_limited = self.limit not in (..., None)
+        return is_limited and time.monotonic() - self.received > interrupts.EARLY
+
+
+class Engine:
+    """Executes units. One per process; its threads share it.
+
+    `timeouts` is what the process's pool raises in a task whose soft time limit has passed;
+    `is_exit` knows what it raises in one that has to end because the worker does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        settings: Settings,
+        liveness: Liveness,
+        notify: Callable[[], None],
+        *,
+        timeouts: Timeouts = (),
+        is_exit: IsExit = lambda _: False,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._liveness = liveness
+        self._is_exit = is_exit
+        self._suspect = threading.Lock()
+        self._unfit: Counter[UUID] = Counter()
+        self._patience = Patience(database, settings.worker_ttl)
+        self._claims = Claims(database, self._patience, settings, liveness, notify)
+        self._knowledge = Knowledge(database, registry)
+        # What has begun is worth more patience: the fence sees to it that it is not late.
+        self._long_patience = Patience(database, max(settings.worker_ttl, SETTLES_WITHIN))
+        self._settler = Settler(
+            settings, self._patience, self._long_patience, self._claims, self._knowledge.disown
+        )
+        self._run_factory = RunFactory(database, registry, settings)
+        self._shell = Shell(self._encode, self._spawn, timeouts, is_exit)
+        self._transactional = Transactional(
+            database, self._patience, self._settler, self._claims, self._shell
+        )
+        self._lookout = Lookout(database, self._shell, settings.max_crashes)
+
+    def places(self) -> Mapping[str, Sequence[str]]:
+        """Where this process can go on, by workflow and version."""
+        return self._knowledge.places()
+
+    def advance(
+        self,
+        token_id: UUID,
+        limit: float | EllipsisType | None = ...,
+        hinted_by: str | None = None,
+    ) -> None:
+        """Follow a hint as far as it goes: unit after unit, for as long as the claim is ours.
+
+        A race that was lost is not an error. `limit` is the message's soft time limit: a unit that
+        has another gets a message of its own. `hinted_by` is the message's origin (`store.origin`).
+        """
+        message = Message(limit, time.monotonic())
+        with self._holding(token_id):
+            claim = self._claims.claim(token_id, hinted_by)
+            budget = Budget.of(self._settings)
+            while claim is not None:
+                budget = budget.after_one()
+                claim = self._one_unit(claim, message, budget)
+
+    @contextmanager
+    def _holding(self, token_id: UUID) -> Iterator[None]:
+        """The audit leaves the token alone. Where Postgres stays away, the claim is left to it."""
+        try:
+            with self._liveness.working_on(token_id):
+                yield
+        except DatabaseUnavailable as error:
+            # Recovery sends the hint again. What may be claimed is for the audit to give back.
+            self._liveness.leave_to_audit(token_id)
+            logger.info("Token %s is left to recovery: %s", token_id, error)
+
+    def _one_unit(self, claim: Claim, message: Message, budget: Budget) -> Claim | None:
+        """What `_go_on` does; when it breaks, the claim is given back."""
+        began = time.monotonic()
+        try:
+            return self._go_on(claim, message, budget)
+        except DatabaseUnavailable:
+            raise
+        except BaseException as error:
+            # Not the handler's failure (that is an event): ours, or the process has to exit.
+            self._abandon(claim, error, time.monotonic() - began)
+            if self._is_exit(error) or isinstance(error, Exception):
+                raise
+            # A pool's thread would take this for an order to end, and keep the message.
+            logger.exception("%s of run %s broke the engine", claim.token.unit, claim.run.id)
+            return None
+
+    def _go_on(self, claimed: Claim, message: Message, budget: Budget) -> Claim | None:
+        """Do with a claim what `admit` says; the claim again if we go straight on."""
+        claim = self._claims.with_commands_applied(claimed)
+        if claim is None:
+            return None
+        with self._company(claim) as has_company:
+            workflow = self._patience.until_answered(lambda: self._knowledge.workflow_for(claim))
+            facts = self._facts(claim, message, workflow, has_company=has_company)
+            admission = admit(claim, facts)
+            if isinstance(admission, Release):
+                self._claims.release(claim, admission.delay)
+                return None
+            assert workflow is not None
+            interrupts.begin(claim.time_limit)
+            attempt = Attempt(workflow, self._claims.begun(claim), budget)
+            match admission:
+                case Check():
+                    return self._check(attempt)
+                case Conclude(event):
+                    return self._settler.settle(attempt, Execution(event))
+                case Execute(in_transaction=True):
+                    return self._transactional.execute(attempt, self._past(attempt.claim))
+                case Execute():
+                    return self._execute(attempt)
+                case _:
+                    assert_never(admission)
+
+    def _facts(
+        self, claim: Claim, message: Message, workflow: Workflow | None, *, has_company: bool
+    ) -> Facts:
+        is_unfit = message.limit is not ... and message.limit != claim.time_limit
+        is_timed_out = Flags.TIMED_OUT in claim.token.flags
+        return Facts(
+            plan=None if workflow is None else workflow.plan,
+            max_crashes=self._settings.max_crashes,
+            is_elsewhere=workflow is None and self._is_elsewhere(claim),
+            unfit=self._count_unfit(claim, message) if is_unfit else 0,
+            is_late=message.is_late,
+            has_company=has_company,
+            timed_out=timed_out(workflow, claim) if workflow and is_timed_out else None,
+            chance=random.random(),  # noqa: S311 - jitter, not a secret
+        )
+
+    def _is_elsewhere(self, claim: Claim) -> bool:
+        return self._patience.ask(
+            lambda connection: self._knowledge.is_elsewhere(connection, claim)
+        )
+
+    def _count_unfit(self, claim: Claim, message: Message) -> int:
+        """How many messages of the token have had another time limit than its unit."""
+        if len(self._unfit) > UNFIT_AT_MOST:
+            self._unfit.clear()
+        self._unfit[claim.token.id] += 1
+        times = self._unfit[claim.token.id]
+        if times == UNFIT_IS_STRANGE:
+            logger.warning(
+                "%s of run %s has come %d times with a time limit of %s s instead of %s: something"
+                " between the relay and this worker changes the limits of messages",
+                claim.token.unit,
+                claim.run.id,
+                times,
+                message.limit,
+                claim.time_limit,
+            )
+        return times
+
+    @contextmanager
+    def _company(self, claim: Claim) -> Iterator[bool]:
+        """Whether a unit that may kill its process has to let another such one end first.
+
+        One at a time in a process: what kills it is counted against all that it executes. So a unit
+        that shared a process with one that kills is not beside it the next time.
+        """
+        is_alone = not claim.token.crashes or self._suspect.acquire(blocking=False)
+        try:
+            yield not is_alone
+        finally:
+            if claim.token.crashes and is_alone:
+                self._suspect.release()
+
+    def _check(self, attempt: Attempt) -> Claim | None:
+        """Look up what the token waits for."""
+        execution = self._patience.until_answered(
+            lambda: self._lookout.look(attempt.workflow, attempt.claim)
+        )
+        if execution is None:
+            # Nothing is there: another token was quicker.
+            self._claims.release(attempt.claim)
+            return None
+        return self._settler.settle(attempt, execution)
+
+    def _execute(self, attempt: Attempt) -> Claim | None:
+        """Call the unit's function, and settle what came of it."""
+        claim = attempt.claim
+        context = Context(claim, self._past(claim))
+        execution = execute(attempt.workflow, claim, context, self._shell)
+        return self._settler.settle(attempt.given(execution.input), execution)
+
+    def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
+        """Give the claim back after an error of ours, or since the process has to exit.
+
+        While Postgres is away, it is for the audit to give back, or for a reaper. The hard time
+        limit makes a process exit too, before it kills.
+        """
+        must_exit = self._is_exit(error)
+        limit = claim.time_limit
+        is_late = must_exit and limit is not None and lasted >= limit
+        try:
+            is_innocent = is_late or (must_exit and self._is_stopping(claim))
+            self._claims.abandon(claim, counts=not is_innocent, timed_out=is_late)
+        except DatabaseUnavailable:
+            self._liveness.leave_to_audit(claim.token.id)
+
+    def _is_stopping(self, claim: Claim) -> bool:
+        """Whether the whole worker stops, and not this process only: a unit may do that to itself.
+
+        The worker may be about to say so: a signal may be sent to all its processes at once.
+        """
+        until = time.monotonic() + SAYS_IT_STOPS_WITHIN
+        while True:
+            if self._patience.ask(lambda connection: workers.is_draining(connection, claim.worker)):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(SAYS_IT_STOPS_WITHIN / 20)
+
+    def _past(self, claim: Claim) -> Past:
+        return Past(self._long_patience, self._database, claim)
+
+    def _encode(self, value: object, what: str) -> str:
+        return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
+
+    def _spawn(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
+        """A child run that is to start; in a rollback the one that is to be undone."""
+        if claim.token.rollback is not None:
+            return self._reopened(claim)
+        run = claim.run
+        outline = self._patience.until_answered(
+            lambda: self._run_factory.outline(child.workflow, child.version)
+        )
+        parent = parent_of(claim.token.id, run)
+        if parent.depth >= self._settings.max_depth:
+            raise TooDeep(child.workflow, parent.depth + 1, self._settings.max_depth)
+        options = StartOptions(priority=run.priority, parent=parent)
+        return self._run_factory.new_child(outline, run.input if input is None else input, options)
+
+    def _reopened(self, claim: Claim) -> ReopenedRun:
+        unit = compensated_by(claim.token.unit)
+        child = self._patience.ask(
+            lambda connection: journal.child_of(connection, claim.run.id, unit)
+        )
+        assert child is not None, claim.token
+        return ReopenedRun(child, uuid4(), uuid4(), self._settings.queue)

@@ -1,0 +1,68 @@
+"""Asking Postgres again until it answers.
+
+An outage of Postgres is nobody's failure: what a worker reads and writes around its units waits
+for the end of it. A process says once that Postgres is away, or cannot do something, however many
+of its threads wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from celery_durable.database.connections import Database
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.store.connection import Connection, Hindered, may_go_well_later
+
+FIRST, MAXIMUM = 0.1, 2.0
+"""Seconds between tries; doubling from the first to the maximum."""
+
+T = TypeVar("T")
+
+
+class Patience:
+    """Asks for as long as a worker can still be taken for alive: `seconds`."""
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self._database = database
+        self._seconds = seconds
+
+    def ask(self, what: Callable[[Connection], T], *, together: bool = False) -> T:
+        """Call `what` with a connection; `together`: what it does is one transaction.
+
+        It may have been done though its answer was lost: whoever asks must bear its being done
+        twice.
+        """
+        connecting = self._database.transaction if together else self._database.autocommit
+
+        def once() -> T:
+            with connecting() as connection:
+                return what(connection)
+
+        return self.until_answered(once)
+
+    def until_answered(self, what: Callable[[], T]) -> T:
+        """The same for what connects by itself. Raises `DatabaseUnavailable` in the end; `Hindered`
+        where Postgres is there, and still cannot do it.
+        """
+        until = time.monotonic() + self._seconds
+        wait = FIRST
+        while True:
+            try:
+                answer = what()
+            except Exception as error:
+                if not may_go_well_later(error):
+                    raise
+                known = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
+                self._database.outage.notice(known)
+                if time.monotonic() + wait > until:
+                    kind = Hindered if known.is_there else DatabaseUnavailable
+                    given_up = kind(f"Postgres could not be asked: {error}")
+                    given_up.is_given_up = True
+                    raise given_up from error
+            else:
+                self._database.outage.is_over()
+                return answer
+            time.sleep(wait)
+            wait = min(2 * wait, MAXIMUM)

@@ -1,0 +1,144 @@
+"""Transactional steps: their own SQL and everything of the engine's commit together."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import Failed, Flagged
+from celery_durable.database.connections import BOUNDED, Database
+from celery_durable.engine.claims import Claims
+from celery_durable.engine.commit import Attempt, Settler, Written
+from celery_durable.engine.retrying import Patience
+from celery_durable.engine.run_history import Past
+from celery_durable.errors import DatabaseUnavailable
+from celery_durable.store.commit.statement import Recorded
+from celery_durable.store.connection import OwnTransaction, may_go_well_later
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.failures import failure_of, timed_out
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Postgres went away, or could not go on, in a step's transaction: that is no failed attempt.
+
+    `is_hindered`: the same may go well a little later. `counts`: as a crash, since it may have been
+    the step's own doing, and would be each time.
+    """
+
+    error: BaseException
+    is_hindered: bool = False
+    counts: bool = False
+
+
+class Transactional:
+    """Executes a unit in a transaction that its commit is part of."""
+
+    def __init__(
+        self,
+        database: Database,
+        patience: Patience,
+        settler: Settler,
+        claims: Claims,
+        shell: Shell,
+    ) -> None:
+        self._database = database
+        self._patience = patience
+        self._settler = settler
+        self._claims = claims
+        self._shell = shell
+
+    def execute(self, attempt: Attempt, past: Past) -> Claim | None:
+        """Execute and commit; the claim again if the worker goes straight on with the next unit."""
+        with ExitStack() as stack:
+            session, connection = self._patience.until_answered(
+                lambda: stack.enter_context(self._database.session())
+            )
+            context = Context(attempt.claim, past, session)
+            execution = execute(attempt.workflow, attempt.claim, context, self._shell)
+            attempt = attempt.given(execution.input)
+            became: Written | Execution | Cut = execution
+            if execution.exception is None:
+                became = self._commit_with_step(attempt, execution, session, connection)
+            elif connection.was_cut(execution.exception):
+                became = Cut(execution.exception, counts=True)
+        match became:
+            case Written():
+                return self._settler.after(attempt, execution, became)
+            case Execution():
+                return self._settler.settle(attempt, became)
+            case Cut():
+                self._give_back(attempt.claim, became)
+                return None
+            case never:
+                assert_never(never)
+
+    def _commit_with_step(
+        self, attempt: Attempt, execution: Execution, session: Session, connection: OwnTransaction
+    ) -> Written | Execution | Cut:
+        """Commit; an `Execution` is what there is to be settled where nothing was committed."""
+        settler = self._settler
+        is_done = False
+        try:
+            session.commit()  # ends the savepoint the handler worked in
+            connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
+            written = settler.write(connection, attempt, execution.event, in_transaction=True)
+            if written is not None and isinstance(written.outcome, Recorded):
+                return written
+            if written is None:
+                # What was not committed is rolled back: as if nothing had been executed.
+                return Execution(Flagged(attempt.claim.due_in))
+            is_done = True
+            connection.commit()
+        except BaseException as error:  # a deferred constraint speaks at COMMIT
+            if self._shell.is_exit(error):
+                raise
+            if connection.is_interrupted:
+                return Execution(interrupted(attempt), error)
+            if (cut := cut_of(connection, error, is_done=is_done)) is not None:
+                return cut
+            failed = failure_of(attempt.workflow, attempt.claim, error, self._shell.timeouts)
+            return Execution(failed, error)
+        return written
+
+    def _give_back(self, claim: Claim, cut: Cut) -> None:
+        """Committed or not? Either way the token is looked at again where it stands."""
+        unit, run_id = claim.token.unit, claim.run.id
+        logger.warning(
+            "The transaction of %s of run %s was cut; it is executed again: %s",
+            unit,
+            run_id,
+            cut.error,
+        )
+        if cut.is_hindered:
+            self._claims.release_for_later(claim)
+        else:
+            self._claims.abandon(claim, counts=cut.counts)
+
+
+def cut_of(connection: OwnTransaction, error: BaseException, *, is_done: bool) -> Cut | None:
+    """What `error` means if it is no failed attempt. `is_done`: nothing but the COMMIT was left."""
+    if connection.was_cut(error):
+        return Cut(error, counts=not is_done)
+    if may_go_well_later(error):
+        return Cut(error, is_hindered=not isinstance(error, DatabaseUnavailable))
+    return None
+
+
+def interrupted(attempt: Attempt) -> Failed:
+    """The event of a handler that was interrupted in a statement, and took no heed of it."""
+    if attempt.claim.time_limit is not None:
+        return timed_out(attempt.workflow, attempt.claim)
+    left = InterruptedError(
+        f"{attempt.claim.token.unit} left a statement of ctx.session unfinished"
+    )
+    return failure_of(attempt.workflow, attempt.claim, left)

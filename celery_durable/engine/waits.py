@@ -1,0 +1,103 @@
+"""What has happened to a token that waits, or comes to a node that has nothing to call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from celery_durable.core.child import child_failed
+from celery_durable.core.claim import Claim
+from celery_durable.core.event import (
+    ChildEnded,
+    Elapsed,
+    Event,
+    Iteration,
+    Joined,
+    Reached,
+    Signalled,
+)
+from celery_durable.core.failure import worker_lost
+from celery_durable.core.plan import SignalNode
+from celery_durable.core.status import Status
+from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer
+from celery_durable.database.connections import Database
+from celery_durable.errors import ErrorRecord
+from celery_durable.store import journal, signals
+from celery_durable.store.read import results, views
+from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.execute import Execution, Shell, iterate
+
+
+class Lookout:
+    """Looks whether what a token waits for is there."""
+
+    def __init__(self, database: Database, shell: Shell, max_crashes: int) -> None:
+        self._database = database
+        self._shell = shell
+        self._max_crashes = max_crashes
+
+    def look(self, workflow: Workflow, claim: Claim) -> Execution | None:
+        """What has happened; None when nothing has."""
+        token = claim.token
+        match token.wait:
+            case ForBranches():
+                return Execution(self._joined(claim, token.wait))
+            case ForChild():
+                return self._child_ended(workflow, claim, token.wait)
+            case ForTimer():
+                return Execution(_elapsed(claim)) if claim.is_due else None
+            case ForSignal():
+                return self._signal(claim, token.wait.name)
+            case None:
+                node = workflow.plan.find(token.node)
+                if isinstance(node, SignalNode):
+                    return self._signal(claim, node.signal) or Execution(Reached())
+                return Execution(Reached())
+
+    def _signal(self, claim: Claim, name: str) -> Execution | None:
+        """A signal that is there goes before a time that has passed."""
+        with self._database.autocommit() as connection:
+            found = signals.oldest(connection, claim.run.id, name)
+        since = claim.waiting_since or claim.seen_at
+        if found is not None:
+            return Execution(Signalled(found.id, found.payload, since))
+        if claim.token.wait is not None and claim.is_due:
+            return Execution(_elapsed(claim))
+        return None
+
+    def _joined(self, claim: Claim, wait: ForBranches) -> Event:
+        error = None
+        if wait.failed:
+            with self._database.autocommit() as connection:
+                error = journal.first_failure(connection, claim.run.id, claim.token.node)
+        return Joined(error, claim.waiting_since or claim.seen_at)
+
+    def _child_ended(self, workflow: Workflow, claim: Claim, wait: ForChild) -> Execution | None:
+        with self._database.autocommit() as connection:
+            found = views.status_of(connection, wait.run_id)
+        if found is None:
+            return None
+        status, error = found
+        since = claim.waiting_since or claim.seen_at
+        failed = child_failed(claim.token.unit, wait, status, error)
+        ended = ChildEnded(wait.run_id, status, failed, since)
+        if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
+            return Execution(ended)
+
+        def result() -> object:
+            with self._database.autocommit() as connection:
+                return results.of_child(connection, wait.run_id)
+
+        if claim.token.crashes >= self._max_crashes:
+            # The child stays completed: it is the loop's own functions that are not tried again.
+            lost = worker_lost(claim.token.unit, claim.token.crashes)
+            iteration = Iteration(error=replace(lost, unit=claim.token.node))
+            return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
+        asked = iterate(workflow, claim, result, claim.token.input, self._shell)
+        return Execution(ChildEnded(wait.run_id, status, failed, since, asked))
+
+
+def _elapsed(claim: Claim) -> Elapsed:
+    name = claim.token.wait.name if isinstance(claim.token.wait, ForSignal) else ""
+    told = f"the signal {name!r} did not come in time"
+    error = ErrorRecord("SignalTimeout", told, unit=claim.token.unit)
+    return Elapsed(error, claim.waiting_since or claim.seen_at)

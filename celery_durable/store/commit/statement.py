@@ -1,0 +1,348 @@
+"""Committing what a unit did: one statement, the hot one.
+
+It finds its token by the fence of the claim, and by the flags that were seen: so a worker that was
+declared dead cannot commit, and a cancel that arrives while a unit executes is always seen before
+its commit. Locks: the statement locks one signal, then one token, then (for a branch) siblings that
+have not begun, then the parent, then the run.
+
+What a fork and a gate add to the statement is in `gates`, which parts it has is in `shapes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from celery_durable.core.child import NewRun, ReopenedRun
+from celery_durable.core.claim import Claim
+from celery_durable.core.decision import (
+    Decision,
+    End,
+    Fork,
+    Leave,
+)
+from celery_durable.core.token import Flags
+from celery_durable.store import runs, sql
+from celery_durable.store import tables as t
+from celery_durable.store.commit import fork
+from celery_durable.store.commit.parameters import Routed, Shape, parameters_of, shape_of
+from celery_durable.store.connection import (
+    AlreadyRecorded,
+    Connection,
+    Statement,
+    one,
+)
+from celery_durable.store.outbox import (
+    AT_ONCE,
+    TO_BE_LOOKED_AT,
+    clear_timers,
+    hint_of,
+    insert_hints,
+    put_hints,
+)
+from celery_durable.store.tokens import IS_DRAINING, Standing, read
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The decision is written."""
+
+    at: datetime
+    draining: bool
+    has_commands: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyCommitted:
+    """The token has moved on under our own fence: this was sent before, and its answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRaised:
+    """Nothing is written: a flag went up meanwhile; decide again with it in view."""
+
+    flags: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class SignalGone:
+    """Nothing is written: another token has consumed the signal; look into the inbox again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Nothing is written: the claim is ours, and its unit was recorded before.
+
+    So the run has been here under a definition whose nodes stood in another order.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing is written: the claim is no longer ours."""
+
+
+class ChildRefused(Exception):
+    """A child cannot be started: the run that its tree began with has been cancelled."""
+
+
+Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Recorded | Refused
+
+
+def commit(
+    connection: Connection, claim: Claim, decision: Decision, routed: Routed | None
+) -> Outcome:
+    """Write `decision` in one statement, if `claim` still holds and no further flag is up.
+
+    Without a `routed` a token that moves stays claimed: the worker goes straight on. With one, the
+    hint that will bring the token back is written in the same statement.
+
+    A child is started or reopened by a statement of its own: both must be one transaction. Raises
+    `ChildRefused` where its tree has been cancelled; then nothing of either may be committed.
+    """
+    statement = _commit(shape_of(claim, decision, routed))
+    try:
+        row = one(connection, statement, parameters_of(claim, decision, routed))
+    except AlreadyRecorded:
+        return Recorded()
+    if row is not None:
+        _start(connection, decision)
+        return Committed(row["now"], bool(row["draining"]), row["has_commands"])
+    return _why_not(claim, decision, read(connection, decision.token.id))
+
+
+def _start(connection: Connection, decision: Decision) -> None:
+    match decision.starts:
+        case NewRun() as new:
+            if not runs.start(connection, [new], 0.0):
+                raise ChildRefused
+        case ReopenedRun() as child:
+            runs.reopen(connection, child, decision.token.id)
+        case None:
+            pass
+
+
+def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Outcome:
+    """What it means that no row was as the commit must find it."""
+    if standing is None or standing.fence != claim.fence:
+        return Refused()
+    if not standing.is_where(decision.token):
+        return AlreadyCommitted()
+    if standing.flags != decision.token.flags:
+        return FlagRaised(standing.flags)
+    return SignalGone() if decision.consumes is not None else Refused()
+
+
+_HELD = (
+    t.token.c.id == sql.uuid("token_id"),
+    t.token.c.fence == sql.uuid("held_fence"),
+    t.token.c.flags == sql.integer("seen_flags"),
+    t.token.c.claimed_by == sql.uuid("worker"),
+    # A commit sent twice, because its first answer was lost, finds the token moved on.
+    t.token.c.unit == sql.text("held_unit"),
+    t.token.c.attempt == sql.integer("held_attempt"),
+    t.token.c.wait.is_not_distinct_from(sql.text("held_wait")),
+)
+
+
+@lru_cache(maxsize=128)
+def _commit(shape: Shape) -> Statement:
+    held_if: tuple[Any, ...] = _HELD
+    if shape.consumes:
+        held_if = (*_HELD, sa.exists(sa.select(_signal.c.id)))
+    held = _held(shape, held_if).cte("held")
+    parts = [_recorded(held, shape).cte("recorded")] if shape.records else []
+    if shape.consumes:
+        parts.append(_consumed(held).cte("consumed"))
+        parts.append(_next_told(held).cte("next_told"))
+    if shape.clears:
+        parts.append(clear_timers(held).cte("cleared"))
+    if shape.changes_run:
+        parts.append(_run_changed(held).cte("changed"))
+    if shape.hints:
+        hint = sa.select(*hint_of(held, sql.text("workflow"))).select_from(held)
+        parts.append(insert_hints(hint).cte("hinted"))
+    if shape.then is Fork:
+        parts += fork.forked(held)
+    if shape.then is Leave:
+        parts += fork.left(held, stops=shape.stops)
+    if shape.then is End:
+        parts.append(_emptied(held).cte("emptied"))
+    if shape.tells_parent:
+        parts.append(_parent_told(held).cte("told"))
+    answer = sa.select(
+        sql.clock.label("now"),
+        IS_DRAINING.label("draining"),
+        sql.has_commands(held.c.run_id).label("has_commands"),
+    ).select_from(held)
+    return Statement(answer.add_cte(*parts))
+
+
+def _held(shape: Shape, held_if: tuple[Any, ...]) -> Any:
+    if shape.then in (End, Leave):
+        return sa.delete(t.token).where(*held_if).returning(*t.token.c)
+    needed = (*t.token.c,) if shape.releases else (t.token.c.id, t.token.c.run_id)
+    values = _MOVED if shape.is_plain else _MOVED | _RARE
+    if shape.then is Fork:
+        values = values | fork.GATE
+    if shape.releases:
+        values = values | _RELEASED
+    return sa.update(t.token).where(*held_if).values(values).returning(*needed)
+
+
+_MOVED = {
+    "node": sql.text("node"),
+    "unit": sql.text("unit"),
+    "attempt": sql.integer("attempt"),
+    "crashes": sql.integer("crashes"),
+    "flags": sql.integer("flags"),
+    "rollback": sql.text("rollback"),
+    "failures": sql.json("failures"),
+    "progress": sa.null(),
+    "since": sql.clock,
+    "wake_at": sql.later("delay"),
+}
+
+_RARE = {
+    "part": sql.text("part"),
+    "position": sql.integer("position"),
+    "wait": sql.text("wait"),
+    "awaits": sql.text("awaits"),
+    "child_run_id": sql.uuid("child_run_id"),
+    "waiting_since": sa.case((sql.text("wait").is_not(None), sql.clock)),
+    "input": sql.json("input"),
+    "snapshot": sql.json("snapshot"),
+    "answer": sql.json("answer"),
+    "remaining": sa.null(),
+    "failed": sa.null(),
+    "total": sa.null(),
+    "opened": sa.null(),
+}
+
+_RELEASED = {
+    "claimed_by": sa.null(),
+    "deadline_at": sa.null(),
+    "queue": sql.text("queue"),
+    "priority": sql.integer("priority"),
+    "time_limit": sql.number("time_limit"),
+    "hinted_at": sql.clock,
+    "hints": sa.literal_column("0"),
+    "look_at": TO_BE_LOOKED_AT,
+}
+
+# Locked before the token is looked at: what another token consumes meanwhile is not there.
+_signal = (
+    sa.select(t.inbox.c.id, t.inbox.c.name)
+    .where(t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))
+    .with_for_update()
+    .cte("signal")
+)
+
+
+def _consumed(held: Any) -> Any:
+    return (
+        sa.update(t.inbox).where(t.inbox.c.id == sql.big("message")).values(consumed_by=held.c.id)
+    )
+
+
+def _next_told(held: Any) -> Any:
+    """A hint for the next that waits for this name, if there is another signal for it.
+
+    A signal tells some of those that wait (`signals.HINTED_WAITERS`); each that is consumed tells
+    one more.
+    """
+    name = sa.select(_signal.c.name).scalar_subquery()
+    is_more = sql.there_is(
+        t.inbox.c.run_id == held.c.run_id,
+        t.inbox.c.kind == sql.word("signal"),
+        t.inbox.c.name == name,
+        t.inbox.c.consumed_by.is_(None),
+        t.inbox.c.id != sql.big("message"),
+    )
+    waiting = (
+        sa.select(t.token)
+        .join_from(t.token, held, held.c.run_id == t.token.c.run_id)
+        .where(t.token.c.awaits == name, t.token.c.id != held.c.id, is_more)
+        .order_by(t.token.c.waiting_since)
+        .limit(sa.literal_column("1"))
+        .cte("next_waiting")
+    )
+    return put_hints(waiting, at=AT_ONCE)
+
+
+def _recorded(held: Any, shape: Shape) -> Any:
+    columns = [
+        _record_columns(held, n) | ({} if shape.are_plain else _rare_record_columns(n))
+        for n in range(shape.records)
+    ]
+    # In this order: the journal's numbers say what came first.
+    rows = [sa.select(*one.values()).select_from(held) for one in columns]
+    return sa.insert(t.journal).from_select(
+        list(columns[0]), rows[0] if len(rows) == 1 else sa.union_all(*rows)
+    )
+
+
+def _record_columns(held: Any, n: int) -> dict[str, sa.ColumnElement[Any]]:
+    return {
+        "run_id": held.c.run_id,
+        "unit": sql.text(f"record_unit_{n}"),
+        "node": sql.text(f"record_node_{n}"),
+        "outcome": sql.text(f"outcome_{n}"),
+        "undoable": sql.boolean(f"undoable_{n}"),
+        "attempt": sql.integer(f"record_attempt_{n}"),
+        "result": sql.json(f"result_{n}"),
+        "error": sql.json(f"error_{n}"),
+        "failures": sql.json(f"record_failures_{n}"),
+        "worker": sql.uuid("worker"),
+        "started_at": sql.time(f"started_at_{n}"),
+    }
+
+
+def _rare_record_columns(n: int) -> dict[str, sa.ColumnElement[Any]]:
+    return {
+        "part": sql.text(f"record_part_{n}"),
+        "position": sql.integer(f"record_position_{n}"),
+        "input": sql.json(f"record_input_{n}"),
+        "gathers": sql.text(f"gathers_{n}"),
+        "child_run_id": sql.uuid(f"record_child_{n}"),
+    }
+
+
+def _emptied(held: Any) -> Any:
+    """The run's signals go with it. Not its commands: who applies one locks it, then the token."""
+    return sa.delete(t.inbox).where(
+        t.inbox.c.run_id == held.c.run_id, t.inbox.c.kind == sql.word("signal")
+    )
+
+
+def _run_changed(held: Any) -> Any:
+    finishes = sa.case((sql.boolean("finishes"), sql.clock), else_=sa.null())
+    return (
+        sa.update(t.run)
+        .where(t.run.c.id == held.c.run_id)
+        .values(
+            status=sql.text("status"),
+            error=sa.func.coalesce(sql.json("run_error"), t.run.c.error),
+            result=sa.func.coalesce(sql.json("run_result"), t.run.c.result),
+            updated_at=sql.clock,
+            finished_at=finishes,
+        )
+    )
+
+
+def _parent_told(held: Any) -> Any:
+    """A hint for the parent, if it is this run it waits for. Its token is not locked."""
+    parent = (
+        sa.select(t.token)
+        .where(
+            t.token.c.id == sql.uuid("parent_token"),
+            t.token.c.wait == sql.word("child"),
+            t.token.c.child_run_id == held.c.run_id,
+        )
+        .cte("parent")
+    )
+    return put_hints(parent, at=AT_ONCE)

@@ -1,0 +1,474 @@
+"""What users see of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from celery_durable.core.decision import Outcome
+from celery_durable.core.failure import FailedAttempt
+from celery_durable.core.names import COMPENSATE
+from celery_durable.core.status import READ_FROM_TOKENS, Status
+from celery_durable.errors import ErrorRecord
+from celery_durable.store import codec, sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Row, Statement, one
+from celery_durable.store.read import results as stored
+from celery_durable.store.read.position import STATUS, Forked, Places, Progress, UnitInHand, places
+from celery_durable.store.rows import error_of, failures_of
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One unit that ended; times are the database's.
+
+    `result` is None unless the unit completed. It is None too where it is made of others' (a
+    parallel, map or loop node, a child run): `RunSnapshot.results` has it put together; and where
+    results were left out. `size` is how many bytes Postgres keeps of it, compressed. `branch` is
+    the name of a branch or a case, `position` the number of an item or an iteration.
+    """
+
+    unit: str
+    node: str
+    outcome: Outcome
+    attempt: int
+    result: Any
+    error: ErrorRecord | None
+    failures: tuple[FailedAttempt, ...]
+    worker: UUID | None
+    started_at: datetime
+    finished_at: datetime
+    branch: str | None = None
+    position: int | None = None
+    child_run_id: UUID | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs.
+
+    `error` is why it failed or was cancelled, or what the unit in hand failed with last; the
+    traceback is left out, and what is longer than 200 characters.
+    """
+
+    run_id: UUID
+    workflow: str
+    version: int
+    status: Status
+    key: str | None
+    tags: Mapping[str, str]
+    parent_run_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A run as it stood at one moment.
+
+    `steps` are the plan's nodes, in order; `current` those where it stands. `results` holds the
+    results of completed nodes; `result` is the run's, once it completed. Where these are left out,
+    `sizes` has for each completed node how many bytes Postgres keeps of its results, compressed,
+    not counting those of child runs. `attempt` is the try the unit in hand is at. `wake_at` is when
+    something that waits for a time goes on, at the earliest. `awaiting` are the names of the
+    signals that are waited for. `forks` counts the branches or items of the node that has forked,
+    `progress` is what units in hand have said of themselves. `units` are the units in hand, what
+    each waits for and since when, and what it failed with last, at most 100. `children` are the
+    runs that this one started, the newest first, at most 100. `cancel_requested_at` is when a
+    cancel was asked, of it or of a run above it.
+    """
+
+    run_id: UUID
+    workflow: str
+    version: int
+    status: Status
+    steps: tuple[str, ...]
+    current: tuple[str, ...]
+    total_steps: int
+    completed_steps: int
+    results: Mapping[str, Any]
+    result: Any
+    error: ErrorRecord | None
+    compensation_errors: Mapping[str, ErrorRecord]
+    attempt: int
+    wake_at: datetime | None
+    key: str | None
+    tags: Mapping[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    awaiting: tuple[str, ...] = ()
+    parent_run_id: UUID | None = None
+    forked_from: UUID | None = None
+    children: tuple[RunSummary, ...] = field(default_factory=tuple)
+    forks: Mapping[str, Forked] = field(default_factory=dict)
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    units: tuple[UnitInHand, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    cancel_requested_at: datetime | None = None
+    cancel_reason: str | None = None
+
+    @property
+    def awaiting_signal(self) -> str | None:
+        """The first of `awaiting`."""
+        return next(iter(self.awaiting), None)
+
+
+CHILDREN_SHOWN = 100
+
+_summary_columns = (
+    t.run.c.id.label("run_id"),
+    t.run.c.workflow,
+    t.run.c.version,
+    STATUS,
+    t.run.c.key,
+    t.run.c.tags,
+    t.run.c.parent_run_id,
+    t.run.c.created_at,
+    t.run.c.started_at,
+    t.run.c.updated_at,
+    t.run.c.finished_at,
+)
+
+SHOWN = 200
+"""Characters of an error's message that a list of runs has."""
+
+
+def _in_short(error: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The error without its traceback; None for none."""
+    kind, message, unit = (error.op("->>")(sql.word(key)) for key in ("type", "message", "unit"))
+    fields: tuple[tuple[str, Any], ...] = (
+        ("type", kind),
+        ("message", sa.func.left(message, sa.literal_column(str(SHOWN)))),
+        ("unit", unit),
+    )
+    pairs = [part for key, value in fields for part in (sql.word(key), value)]
+    return sa.case((error.is_not(None), sa.func.json_build_object(*pairs)))
+
+
+_last_failure = t.token.c.failures.op("->")(sa.literal_column("-1")).op("->")(sql.word("error"))
+
+_failure_in_hand = (
+    sa.select(_in_short(_last_failure))
+    .where(t.token.c.run_id == t.run.c.id, t.token.c.parent_id.is_(None))
+    .scalar_subquery()
+)
+
+_why = sa.func.coalesce(_in_short(t.run.c.error), _failure_in_hand)
+
+_LIST = Statement(
+    sa.select(*_summary_columns, sql.json_text(_why, "error"), t.run.c.cancel_reason)
+    .where(
+        # The first part finds rows by an index, the second looks at those that are running.
+        sa.or_(sql.text("stored").is_(None), t.run.c.status == sql.text("stored")),
+        sa.or_(sql.text("status").is_(None), sql.text("status") == STATUS),
+        sa.or_(sql.text("workflow").is_(None), t.run.c.workflow == sql.text("workflow")),
+        sa.or_(sql.uuid("parent").is_(None), t.run.c.parent_run_id == sql.uuid("parent")),
+        sa.or_(sql.text("tags").is_(None), t.run.c.tags.contains(sa.cast(sql.text("tags"), JSONB))),
+        sa.or_(sql.uuid("before").is_(None), t.run.c.id < sql.uuid("before")),
+    )
+    .order_by(t.run.c.id.desc())
+    .limit(sql.integer("limit"))
+)
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    status: Status | None,
+    workflow: str | None,
+    parent: UUID | None,
+    tags: Mapping[str, str] | None,
+    limit: int,
+    before: UUID | None,
+) -> Sequence[RunSummary]:
+    """The newest runs first, in one query; `before` is the last run id of the page before."""
+    parameters = {
+        "status": status,
+        "stored": Status.RUNNING if status in READ_FROM_TOKENS else status,
+        "workflow": workflow,
+        "parent": parent,
+        "tags": json.dumps(dict(tags)) if tags else None,
+        "limit": limit,
+        "before": before,
+    }
+    return [_summary(row) for row in connection.rows(_LIST, parameters)]
+
+
+def _summary(row: Row) -> RunSummary:
+    status = Status(row["status"])
+    facts = {column.key: row[column.key] for column in _summary_columns}
+    return RunSummary(**{**facts, "status": status, "error": _error(row, status)})
+
+
+ENTRY = (
+    t.journal.c.unit,
+    t.journal.c.node,
+    t.journal.c.part,
+    t.journal.c.position,
+    t.journal.c.child_run_id,
+    t.journal.c.outcome,
+    t.journal.c.attempt,
+    sql.json_text(t.journal.c.error),
+    sql.json_text(t.journal.c.failures),
+    t.journal.c.worker,
+    t.journal.c.started_at,
+    t.journal.c.finished_at,
+    sa.func.pg_column_size(t.journal.c.result).label("size"),
+)
+"""What a `JournalEntry` is made of, but for its result."""
+
+_entry = t.journal.alias("entry")
+_last = t.journal.alias("last")
+_after = (
+    sa.select(_last.c.seq)
+    .where(_last.c.run_id == sql.uuid("run_id"), _last.c.unit == sql.text("after"))
+    .scalar_subquery()
+)
+
+# The page is found before anything large is read.
+_page = (
+    sa.select(_entry.c.unit)
+    .where(
+        _entry.c.run_id == sql.uuid("run_id"),
+        sa.or_(sql.text("after").is_(None), _entry.c.seq > _after),
+    )
+    .order_by(_entry.c.seq)
+    .limit(sql.integer("limit"))
+)
+
+_JOURNAL = Statement(
+    sa.select(
+        *ENTRY,
+        sql.json_text(sa.case((sql.boolean("results"), t.journal.c.result)), "result"),
+    )
+    .where(t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit.in_(_page))
+    .order_by(t.journal.c.seq)
+)
+
+
+def history(
+    connection: Connection,
+    run_id: UUID,
+    *,
+    limit: int | None = None,
+    after: str | None = None,
+    results: bool = True,
+) -> Sequence[JournalEntry]:
+    """The units of the run that ended after the unit `after`, in order of completion."""
+    parameters = {"run_id": run_id, "after": after, "limit": limit, "results": results}
+    return [entry_of(row) for row in connection.rows(_JOURNAL, parameters)]
+
+
+def entry_of(row: Row) -> JournalEntry:
+    """A row of the journal; its result is None where it was not read."""
+    return JournalEntry(
+        unit=row["unit"],
+        node=row["node"],
+        outcome=Outcome(row["outcome"]),
+        attempt=row["attempt"],
+        result=codec.loads(row["result"]) if "result" in row else None,
+        error=error_of(row["error"]),
+        failures=failures_of(row["failures"]),
+        worker=row["worker"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        branch=row["part"],
+        position=row["position"],
+        child_run_id=row["child_run_id"],
+        size=row["size"],
+    )
+
+
+_HAS_ENDED = Statement(
+    sa.select(t.journal.c.unit).where(
+        t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
+    )
+)
+
+
+def has_ended(connection: Connection, run_id: UUID, unit: str) -> bool:
+    """Whether the unit is in the run's journal."""
+    return one(connection, _HAS_ENDED, {"run_id": run_id, "unit": unit}) is not None
+
+
+# A cancel that has committed and is not applied yet.
+_command = (
+    sa.select(t.inbox.c.created_at, t.inbox.c.payload)
+    .where(
+        t.inbox.c.run_id == sql.uuid("run_id"),
+        t.inbox.c.kind == sql.word("command"),
+        t.inbox.c.name == sql.word("cancel"),
+    )
+    .order_by(t.inbox.c.id)
+    .limit(sa.literal_column("1"))
+    .subquery("command")
+)
+
+_STATUS = Statement(
+    sa.select(
+        *_summary_columns,
+        sql.json_text(sa.case((sql.boolean("results"), t.run.c.result)), "result"),
+        sql.json_text(t.run.c.error),
+        sa.func.coalesce(
+            t.run.c.cancel_reason, _command.c.payload.op("->>")(sql.word("reason"))
+        ).label("cancel_reason"),
+        sa.func.coalesce(t.run.c.cancel_requested_at, _command.c.created_at).label(
+            "cancel_requested_at"
+        ),
+        t.run.c.forked_from,
+        sql.json_text(t.definition.c.plan),
+    )
+    .select_from(t.run)
+    .join(
+        t.definition,
+        sa.and_(
+            t.definition.c.workflow == t.run.c.workflow, t.definition.c.version == t.run.c.version
+        ),
+        isouter=True,
+    )
+    .join(_command, sa.true(), isouter=True)
+    .where(t.run.c.id == sql.uuid("run_id"))
+)
+
+_COMPENSATION_ERRORS = Statement(
+    sa.select(t.journal.c.unit, sql.json_text(t.journal.c.error))
+    .where(
+        t.journal.c.run_id == sql.uuid("run_id"),
+        t.journal.c.outcome == sa.literal_column(f"'{Outcome.FAILED}'"),
+        t.journal.c.unit.like(sa.literal_column(f"'%#{COMPENSATE}'")),
+        t.journal.c.part.is_(None),
+        t.journal.c.position.is_(None),
+    )
+    .order_by(t.journal.c.seq)
+)
+
+
+_own = t.journal.alias("own")
+_SIZES = Statement(
+    sa.select(
+        t.journal.c.node,
+        sa.func.coalesce(
+            sa.func.sum(sa.func.pg_column_size(t.journal.c.result)), sa.literal_column("0")
+        ).label("bytes"),
+    )
+    .join(
+        _own,
+        sa.and_(
+            _own.c.run_id == t.journal.c.run_id,
+            _own.c.unit == t.journal.c.node,
+            _own.c.outcome == sql.word(Outcome.COMPLETED),
+        ),
+    )
+    .where(t.journal.c.run_id == sql.uuid("run_id"))
+    .group_by(t.journal.c.node)
+    .order_by(sa.func.max(_own.c.seq))
+)
+
+
+def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> RunSnapshot | None:
+    """How the run stands; None when there is no such run.
+
+    The connection's statements must see one state of the database. Results may be large, and many:
+    they are left out unless `results`.
+    """
+    row = one(connection, _STATUS, {"run_id": run_id, "results": results})
+    if row is None:
+        return None
+    done = stored.of_run(connection, run_id) if results else {}
+    sizes = {} if results else _sizes(connection, run_id)
+    where: Places = places(connection, run_id)
+    summary = {column.key: row[column.key] for column in _summary_columns}
+    status = Status(row["status"])
+    plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
+    # What `.returns` made is stored, None as JSON null; where it is not, the result is assembled.
+    made = done if row["result"] is None else codec.loads(row["result"])
+    has_result = results and status is Status.COMPLETED
+    return RunSnapshot(
+        **{**summary, "status": status},
+        steps=tuple(node["name"] for node in plan["nodes"]),
+        current=where.nodes,
+        total_steps=len(plan["nodes"]),
+        completed_steps=len(done) + len(sizes),
+        results=done,
+        result=made if has_result else None,
+        error=_error(row, status),
+        compensation_errors=_compensation_errors(connection, run_id),
+        attempt=where.attempt,
+        wake_at=where.wake_at,
+        forked_from=row["forked_from"],
+        awaiting=where.awaiting,
+        children=tuple(children(connection, run_id)),
+        forks=where.forks,
+        progress=where.progress,
+        units=where.units,
+        sizes=sizes,
+        cancel_requested_at=row["cancel_requested_at"],
+        cancel_reason=row["cancel_reason"],
+    )
+
+
+def _sizes(connection: Connection, run_id: UUID) -> Mapping[str, int]:
+    rows = connection.rows(_SIZES, {"run_id": run_id})
+    return {row["node"]: int(row["bytes"]) for row in rows}
+
+
+def children(connection: Connection, run_id: UUID) -> Sequence[RunSummary]:
+    """The runs that this one started, the newest first, at most `CHILDREN_SHOWN`."""
+    return list_runs(
+        connection,
+        status=None,
+        workflow=None,
+        parent=run_id,
+        tags=None,
+        limit=CHILDREN_SHOWN,
+        before=None,
+    )
+
+
+def _error(row: Row, status: Status) -> ErrorRecord | None:
+    if status is Status.CANCELLED and row["error"] is None:
+        return ErrorRecord("RunCancelled", row["cancel_reason"] or "")
+    return error_of(row["error"])
+
+
+def _compensation_errors(connection: Connection, run_id: UUID) -> Mapping[str, ErrorRecord]:
+    rows = connection.rows(_COMPENSATION_ERRORS, {"run_id": run_id})
+    found = {row["unit"]: error_of(row["error"]) for row in rows}
+    return {unit: error for unit, error in found.items() if error is not None}
+
+
+_ID_OF = Statement(sa.select(t.run.c.id).where(t.run.c.id == sql.uuid("run_id")))
+
+
+def exists(connection: Connection, run_id: UUID) -> bool:
+    """Whether there is such a run."""
+    return one(connection, _ID_OF, {"run_id": run_id}) is not None
+
+
+_ENDING = Statement(
+    sa.select(STATUS, sql.json_text(t.run.c.error), t.run.c.cancel_reason).where(
+        t.run.c.id == sql.uuid("run_id")
+    )
+)
+
+
+def status_of(connection: Connection, run_id: UUID) -> tuple[Status, ErrorRecord | None] | None:
+    """The run's status and error alone: what waiting for its end reads again and again."""
+    row = one(connection, _ENDING, {"run_id": run_id})
+    if row is None:
+        return None
+    status = Status(row["status"])
+    return status, _error(row, status)
