@@ -5,20 +5,20 @@ about runs. Every command writes in three forms: tables and colours on a termina
 piped, JSON. Celery loads this file at each of its starts, so it and `group` import nothing heavy;
 the module of a command is imported when it is called.
 
-    group         the commands by name; errors become one line and an exit code
-    exits         the exit codes
-    application   from Celery's context to a Durable, and from arguments to a run
-    output        the three forms
-    document      JSON
-    phrases       times and texts in words
-    given         JSON that a command is given
-    looking       reading what is drawn of a run
-    steps         how each node of a run stands
-    notes         what is said of a node beside its state
-    picture       a run as `show` draws it
-    follow        a run as it moves
-    migrate, start, listing, show, history, graph, resume, cancel, check, recover, relay: the
-                  commands
+    group          the commands by name; errors become one line and an exit code
+    exit_codes     the exit codes
+    application    from Celery's context to a Durable, and from arguments to a run
+    output         the three forms
+    document       JSON
+    formatting     times and texts in words
+    json_argument  JSON as an argument
+    run_view       reads what is drawn of a run
+    steps          how each node of a run stands
+    node_notes     what is said of a node beside its state
+    drawing        a run as `show` draws it
+    follow         a run as it moves
+    start, listing, show, history, graph, resume, cancel, check, recover, relay, migrate
+                   the commands
 """
 
 from celery_durable.cli.group import durable

@@ -1,1 +1,17 @@
-"""TODO."""
+"""The engine: what a worker does with one message.
+
+Rules of this room: `loop` reads like a slide, and calls the others; none of them calls it. What is
+decided is decided in `core`; what is written is written by one statement of `store`; what is asked
+of Postgres is asked again while Postgres is away (`retrying`). No Celery.
+
+    loop           claim, admit, execute, commit: unit after unit
+    claims         a claim is taken, released, abandoned
+    commit         an event is decided on, and the decision written
+    transactional  a step's own SQL and the commit in one transaction
+    waits          checks whether what a token waits for is there
+    children       makes runs ready to start, children too
+    compatibility  which tokens the definitions of this process can execute
+    run_history    what a handler reads of its run
+    retrying       asks Postgres again until it answers
+    ids            ids of runs
+"""

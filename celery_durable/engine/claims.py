@@ -8,7 +8,7 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 from celery_durable.background.cancelling import apply_commands
-from celery_durable.background.heartbeat import Liveness
+from celery_durable.background.liveness import Liveness
 from celery_durable.core.admit import RELEASE_FIRST, RELEASE_MAXIMUM, backoff
 from celery_durable.core.claim import Claim
 from celery_durable.core.status import Status

@@ -19,7 +19,7 @@ from types import EllipsisType
 from typing import assert_never
 from uuid import UUID, uuid4
 
-from celery_durable.background.heartbeat import Liveness
+from celery_durable.background.liveness import Liveness
 from celery_durable.core.admit import Check, Conclude, Execute, Facts, Release, admit
 from celery_durable.core.child import Child, ReopenedRun
 from celery_durable.core.claim import Claim

@@ -1,39 +1,33 @@
-"""Postgres: the only room that imports SQLAlchemy and psycopg freely.
+"""Postgres: one statement per function, on the connection it is given.
 
 Rules of this room: a function takes a `Connection` first, executes one statement (its SQL stands
 above it as a `Statement`), and never commits. Whoever calls decides what a transaction is; a
 connection of `Database.autocommit()` commits each statement by itself. All times are the
 database's.
 
-    connection   statements that run through whatever connection they are handed
-    address      where Postgres is
-    opening      a new connection, and the settings that it relies on
-    database     the process's own connections
-    patience     asking Postgres again until it answers
-    tables       the schema, as SQLAlchemy tables
-    schema       migrating it, and checking that it is current
-    rights       what the role may do, and what it lacks
-    codec        values <-> JSON text
-    rows         rows -> values of the core
-    tokens       claiming a token: a hot statement
-    commits      what became of a unit: the hot statement
-    shapes       which parts a commit has, and its parameters
-    gates        what a fork, and a branch that leaves, add to a commit
-    journal      reading what has been recorded
-    results      results, put together from the journal
-    past         what a context reads of its run
-    pulse        what a unit says of itself while it executes
-    outbox       messages to publish
-    notify       waking the relays
-    inbox        commands that wait to be applied
-    signals      signals that wait to be consumed
-    workers      who is alive
-    deaths       who has died
-    orphans      freeing what the dead had claimed
-    runs         starting runs
-    definitions  stored plans
-    stalled      finding tokens whose hints got lost
-    places       where a run stands, counted
-    views        what users see of runs
-    overview     a run as it is drawn, its items counted
+    connection    executes statements through whatever connection it is handed
+    tables        the schema, as SQLAlchemy tables
+    sql           parameters and expressions that many statements share
+    rows          rows -> values of the core
+    codec         values <-> JSON text
+
+    tokens        claims a token: a hot statement
+    commit        writes what became of a unit: the hot statement
+    runs          starts runs
+    journal       reads what has been recorded
+    inbox         commands that wait to be applied
+    signals       signals that wait to be consumed
+    cancelling    applies a cancel to a tree of runs
+    heartbeat     what a unit says of itself while it executes
+
+    outbox        messages to publish
+    due           messages that are due, for a relay
+    origin        where a hint comes from
+    workers       who is alive
+    dead_workers  who has died
+    reaping       reaps what the dead had claimed
+    lost_hints    finds tokens whose hints were lost
+    definitions   stored plans
+
+    read          what users see of runs
 """

@@ -6,7 +6,7 @@ from functools import partial
 
 from celery import Celery
 
-from celery_durable.background.heartbeat import Liveness
+from celery_durable.background.liveness import Liveness
 from celery_durable.client import Client
 from celery_durable.engine.loop import Engine
 from celery_durable.errors import ConfigurationError

@@ -21,7 +21,7 @@ from billiard.process import current_process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from celery_durable.background.heartbeat import Surroundings
+from celery_durable.background.liveness import Surroundings
 from celery_durable.process import interrupts
 from celery_durable.workflow.loops import threads_are_greenlets
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, RetryPolicy
-from celery_durable.background import heartbeat
+from celery_durable.background import liveness
 from celery_durable.engine import loop
 from celery_durable.run import Run
 from celery_durable.worker import process
@@ -367,7 +367,7 @@ def test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answ
 ) -> None:
     """P2: the audit as it renews does not wait for a second look, which is far away here."""
     monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
-    monkeypatch.setattr(heartbeat, "RENEWALS_PER_TTL", 0.01)
+    monkeypatch.setattr(liveness, "RENEWALS_PER_TTL", 0.01)
     gate, read = Gate(), list[Any]()
     worker = world.worker(reading(gate, read), database_url=proxy.url, worker_ttl=1)
     client = world.worker(reading(gate, read))

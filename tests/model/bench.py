@@ -14,7 +14,7 @@ from uuid import UUID
 
 from celery_durable import Durable
 from celery_durable.background import recovery
-from celery_durable.background.heartbeat import Liveness
+from celery_durable.background.liveness import Liveness
 from celery_durable.background.recovery import recover
 from celery_durable.client import Client
 from celery_durable.engine import children, claims, loop

@@ -4,7 +4,7 @@ from tests.mutants.mutant import Mutant
 
 LIFECYCLE = "celery_durable.worker.lifecycle"
 ADMIT = "celery_durable.core.admit"
-LIVENESS = "celery_durable.background.heartbeat"
+LIVENESS = "celery_durable.background.liveness"
 WORKERS = "celery_durable.store.workers"
 
 TESTS = "tests/integration"

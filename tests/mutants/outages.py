@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 ENGINE = "celery_durable.engine.loop"
 TRANSACTIONAL = "celery_durable.engine.transactional"
 SETTLE = "celery_durable.engine.commit"
-LIVENESS = "celery_durable.background.heartbeat"
+LIVENESS = "celery_durable.background.liveness"
 OUTAGE = "celery_durable.process.outage"
 PATIENCE = "celery_durable.engine.retrying"
 PAST = "celery_durable.engine.run_history"

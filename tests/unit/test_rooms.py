@@ -1,0 +1,44 @@
+"""Someone who enters a folder knows from its docstring what lives there: each module is named."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import celery_durable
+
+ROOT = Path(celery_durable.__file__).parent
+AT_THE_ROOT = {"__init__", "arguments", "client", "durable", "errors", "run", "settings"}
+"""What users hold, and nothing else."""
+
+WITHOUT_A_LIST = {"database/migrations", "database/migrations/versions"}
+"""Alembic's: their modules are found by path and number."""
+
+ROOMS = sorted(
+    str(path.parent.relative_to(ROOT))
+    for path in ROOT.rglob("__init__.py")
+    if path.parent != ROOT and str(path.parent.relative_to(ROOT)) not in WITHOUT_A_LIST
+)
+
+
+def listed(docstring: str) -> set[str]:
+    """The modules that the indented lines of a docstring begin with, alone or after a comma."""
+    heads = re.findall(r"^    ([a-z_0-9]+(?:, [a-z_0-9]+)*)", docstring, re.MULTILINE)
+    return {name for head in heads for name in head.split(", ")}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_folder_lists_what_lives_in_it(room: str) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()), clean=False)
+    there = {
+        path.stem
+        for path in (ROOT / room).iterdir()
+        if path.stem != "__init__" and (path.suffix == ".py" or (path / "__init__.py").exists())
+    }
+    assert docstring is not None
+    assert listed(docstring) == there
+
+
+def test_nothing_stands_at_the_root_but_what_users_hold() -> None:
+    assert {path.stem for path in ROOT.glob("*.py")} == AT_THE_ROOT
