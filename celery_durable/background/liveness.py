@@ -85,7 +85,7 @@ class Liveness:
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._tokens: Counter[UUID] = Counter()
-        self._registration: Registration | None = None
+        self._lease: WorkerLease | None = None
         self._pid = os.getpid()
 
     @contextmanager
@@ -105,29 +105,29 @@ class Liveness:
         """The id to claim with; registers this process if need be."""
         with self._lock:
             if self._pid != os.getpid():
-                self._registration, self._pid = None, os.getpid()
-            if self._registration is None or not self._registration.is_live:
-                self._registration = Registration(
+                self._lease, self._pid = None, os.getpid()
+            if self._lease is None or not self._lease.is_live:
+                self._lease = WorkerLease(
                     self._database, self._ttl, self._surroundings(), self._is_working_on
                 )
-            return self._registration.id
+            return self._lease.id
 
     def renounce(self, worker_id: UUID) -> None:
         """The worker was found ended: claim with a new id from now on."""
-        registration = self._registration
+        registration = self._lease
         if registration is not None and registration.id == worker_id:
             registration.end()
 
     def leave_to_audit(self, token_id: UUID) -> None:
         """A claim of the token that may be ours is given back once Postgres answers again."""
-        registration = self._registration
+        registration = self._lease
         if registration is not None:
             registration.left_to_audit.append(token_id)
 
     def leave(self) -> None:
         """End the worker in good order."""
         with self._lock:
-            registration, self._registration = self._registration, None
+            registration, self._lease = self._lease, None
         if registration is not None and self._pid == os.getpid():
             registration.leave()
 
@@ -136,7 +136,7 @@ class Liveness:
             return token_id in self._tokens
 
 
-class Registration:
+class WorkerLease:
     """One id in `durable_worker`, kept alive by two threads until it is left or declared dead.
 
     One renews and does nothing else: staying alive depends on its statement only. The other does
@@ -165,7 +165,7 @@ class Registration:
             self._register(surroundings, number)
         # A put() may be interrupted by itself, in a signal's handler.
         self._renew_now: SimpleQueue[None] = SimpleQueue()
-        self._bell, self._bell_rope = socket.socketpair()
+        self._wakeup, self._wakeup_socket = socket.socketpair()
         for work, name in ((self._keep, "durable-liveness"), (self._hold, "durable-lock")):
             threading.Thread(target=work, name=name, daemon=True).start()
 
@@ -207,7 +207,7 @@ class Registration:
         """Claim nothing more under this id."""
         self.is_live = False
         self._renew_now.put(None)
-        self._bell_rope.send(b".")
+        self._wakeup_socket.send(b".")
 
     def leave(self) -> None:
         """Say goodbye, best effort: a worker that could not is found dead by its lock."""
@@ -272,7 +272,7 @@ class Registration:
     def _wait(self, seconds: float) -> None:
         """Wait, not past the bell, nor past the loss of the connection that holds the lock."""
         lock_fd = None if self._raw is None or self._raw.closed else self._raw.fileno()
-        watched = [fd for fd in (self._bell.fileno(), lock_fd) if fd is not None]
+        watched = [fd for fd in (self._wakeup.fileno(), lock_fd) if fd is not None]
         ready = readable(watched, seconds)
         if self._needs_lock and (lock_fd is None or lock_fd in ready) and not self._is_lockless:
             self._is_lockless = True
@@ -311,7 +311,7 @@ class Registration:
             before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
             for one in idle:
                 is_left = one.fence in before or one.token_id in left_to_audit
-                if is_left and reaping.free(connection, one, uuid4()):
+                if is_left and reaping.reap(connection, one, uuid4()):
                     logger.warning(
                         "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
                     )

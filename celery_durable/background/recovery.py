@@ -88,7 +88,7 @@ class Reaper:
         self._declare_dead(connection)
         freed = 0
         for orphan in (*reaping.find(connection, BATCH), *self._overdue(connection)):
-            if reaping.free(connection, orphan, uuid4()):
+            if reaping.reap(connection, orphan, uuid4()):
                 freed += 1
                 logger.info("Freed %s of run %s", orphan.unit, orphan.run_id)
         return freed

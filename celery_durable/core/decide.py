@@ -19,7 +19,9 @@ from datetime import datetime
 from celery_durable.core import units
 from celery_durable.core.decision import Decided, Decision
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
+    ChildRequested,
     Chosen,
     Crashed,
     Elapsed,
@@ -28,10 +30,8 @@ from celery_durable.core.event import (
     Flagged,
     Joined,
     Listed,
-    Reached,
     Signalled,
-    Slept,
-    Spawned,
+    SleepRequested,
     Succeeded,
     Suspended,
 )
@@ -43,7 +43,7 @@ from celery_durable.core.progress import (
     joined,
     try_again,
 )
-from celery_durable.core.rollback import cancelled, on_the_way_back
+from celery_durable.core.rollback import cancelled, in_rollback
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait, chosen, elapsed, listed, signalled
@@ -55,7 +55,7 @@ def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decided:
     A `RollBack` becomes a decision once the unit is known that is to be undone next.
     """
     if token.rollback is not None:
-        return on_the_way_back(plan, token, event, now, token.rollback)
+        return in_rollback(plan, token, event, now, token.rollback)
     if Flags.CANCEL in token.flags:
         return cancelled(plan, token, event)
     return _forward(plan, token, event, now)
@@ -85,7 +85,7 @@ def _forward(  # noqa: PLR0911 - a table of cases
 def _waiting(plan: Plan, token: Token, event: Event) -> Decided:
     """What has to do with waiting, and with the functions between steps."""
     match event:
-        case Suspended() | Reached() | Slept() | Spawned():
+        case Suspended() | Arrived() | SleepRequested() | ChildRequested():
             return begin_to_wait(plan, token, event)
         case Signalled():
             return signalled(plan, token, event)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from celery_durable.core.child import Child
 from celery_durable.core.failure import FailedAttempt
-from celery_durable.core.plan import Placement
+from celery_durable.core.plan import Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.errors import ErrorRecord
@@ -83,10 +83,10 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The token goes on as `token`, not before `delay` seconds have passed, at `placement`."""
+    """The token goes on as `token`, not before `delay` seconds have passed, at `routing`."""
 
     token: Token
-    placement: Placement
+    routing: Routing
     delay: float = 0.0
 
 
@@ -95,7 +95,7 @@ class Park:
     """The token waits as `token.wait` says, for at most `timeout` seconds."""
 
     token: Token
-    placement: Placement
+    routing: Routing
     timeout: float | None = None
 
 
@@ -105,7 +105,7 @@ class Branch:
 
     unit: str
     position: int
-    placement: Placement
+    routing: Routing
     part: str | None = None
     input: str | None = None
 

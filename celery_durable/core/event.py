@@ -75,7 +75,7 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Arrived:
     """The token has come to a node with nothing to call: branches, or a signal not there yet."""
 
 
@@ -100,7 +100,7 @@ class Elapsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Slept:
+class SleepRequested:
     """How many seconds a sleep is to last; negative when its time has passed already."""
 
     seconds: float
@@ -125,7 +125,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Spawned:
+class ChildRequested:
     """A child run is ready to start, or in a rollback to be undone, together with the commit."""
 
     child: Child
@@ -157,13 +157,13 @@ Event = (
     | Crashed
     | Flagged
     | Suspended
-    | Reached
+    | Arrived
     | Signalled
     | Elapsed
-    | Slept
+    | SleepRequested
     | Chosen
     | Listed
-    | Spawned
+    | ChildRequested
     | ChildEnded
     | Joined
 )

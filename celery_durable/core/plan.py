@@ -18,7 +18,7 @@ MOST_ITEMS, MOST_ITEM_BYTES = 100_000, 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Routing:
     """Where a unit's message goes, and how many seconds the unit may take.
 
     `queue=None` is `durable_queue`; `priority=None` the run's; `time_limit=None` for ever.
@@ -34,7 +34,7 @@ class Compensator:
     """How a completed unit is undone."""
 
     retry: RetryPolicy
-    placement: Placement = Placement()
+    routing: Routing = Routing()
     transactional: bool = False
 
 
@@ -44,7 +44,7 @@ class StepNode:
 
     name: str
     retry: RetryPolicy
-    placement: Placement = Placement()
+    routing: Routing = Routing()
     transactional: bool = False
     compensator: Compensator | None = None
     suspends: bool = False
@@ -227,14 +227,14 @@ def body_of(node: Node, part: str | None) -> Body | None:
             return next(iter(bodies_of(node)), None)
 
 
-def placement_of(body: Body | None) -> Placement:
+def routing_of(body: Body | None) -> Routing:
     """Where the messages of a body go."""
-    return body.placement if isinstance(body, StepNode) else Placement()
+    return body.routing if isinstance(body, StepNode) else Routing()
 
 
-def first_placement(node: Node) -> Placement:
+def first_routing(node: Node) -> Routing:
     """Where a run goes that comes to `node`: a step has a place of its own, the rest the run's."""
-    return placement_of(node.body if isinstance(node, LoopNode) else _step(node))
+    return routing_of(node.body if isinstance(node, LoopNode) else _step(node))
 
 
 def _step(node: Node) -> Body | None:
@@ -253,7 +253,7 @@ def first_unit(node: Node) -> str:
 
 
 def _node_data(node: Node) -> dict[str, Any]:
-    placed = first_placement(node)
+    placed = first_routing(node)
     data: dict[str, Any] = {
         "kind": kind_of(node),
         "name": node.name,
@@ -299,7 +299,7 @@ def _body_data(body: Body) -> dict[str, Any]:
         }
     return {
         "name": body.name,
-        "queue": body.placement.queue,
+        "queue": body.routing.queue,
         "compensated": body.compensator is not None,
     }
 
@@ -331,7 +331,7 @@ class Outline:
     workflow: str
     version: int
     nodes: tuple[tuple[str, str], ...]
-    first: Placement
+    first: Routing
     first_unit: str
 
     @property
@@ -358,7 +358,7 @@ class Outline:
             workflow=stored["workflow"],
             version=stored["version"],
             nodes=tuple((node["name"], node["kind"]) for node in nodes),
-            first=Placement(first["queue"], first["priority"], first["time_limit"]),
+            first=Routing(first["queue"], first["priority"], first["time_limit"]),
             first_unit=first["unit"],
         )
 

@@ -98,7 +98,7 @@ def _iterated(
         failed = JournalRecord(
             node.name, node.name, Outcome.FAILED, 1, entry.started_at, error=error
         )
-        return turn_back(token, (entry, failed), ends_as=Status.FAILED, error=error)
+        return start_rollback(token, (entry, failed), ends_as=Status.FAILED, error=error)
     return go_on(plan, token, (entry, gathered(token, entry.started_at, Gathers.ITERATION)))
 
 
@@ -140,10 +140,10 @@ def failed(plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None
     entry = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
     if token.parent is not None:
         return Decision(token, leave(plan, token, failed=True), (entry,))
-    return turn_back(token, (entry,), ends_as=Status.FAILED, error=event.error)
+    return start_rollback(token, (entry,), ends_as=Status.FAILED, error=event.error)
 
 
-def turn_back(
+def start_rollback(
     token: Token,
     records: tuple[JournalRecord, ...],
     *,
@@ -159,7 +159,7 @@ def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
     match plan.find(token.node):
         case MapNode() as node:
             counts = failed and not node.keeps_errors
-            timed = units.placement(plan, token).time_limit is not None
+            timed = units.routing(plan, token).time_limit is not None
             return Leave(counts, counts and node.fail_fast, 1 if timed else node.chunk)
         case ParallelNode() as node:
             return Leave(failed, failed and node.fail_fast)
@@ -169,7 +169,7 @@ def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
 
 def joined(plan: Plan, token: Token, event: Joined) -> Decided:
     if event.error is not None:
-        return turn_back(token, (), ends_as=Status.FAILED, error=event.error)
+        return start_rollback(token, (), ends_as=Status.FAILED, error=event.error)
     is_map = isinstance(plan.find(token.node), MapNode)
     gathers = Gathers.ITEMS if is_map else Gathers.BRANCHES
     return go_on(plan, token, (gathered(token, event.started_at, gathers),))

@@ -17,19 +17,19 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
+    ChildRequested,
     Crashed,
     Event,
     Failed,
     Flagged,
-    Reached,
-    Spawned,
     Succeeded,
     Suspended,
 )
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Plan
-from celery_durable.core.progress import leave, of_child, try_again, turn_back
+from celery_durable.core.progress import leave, of_child, start_rollback, try_again
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.waits import begin_to_wait
@@ -58,7 +58,7 @@ def cancelled(plan: Plan, token: Token, event: Event) -> Decided:
         return Decision(token, leave(plan, token), records)
     if not compensating:
         return Decision(token, End(), records, RunChange(Status.CANCELLED))
-    return turn_back(token, records, ends_as=Status.CANCELLED)
+    return start_rollback(token, records, ends_as=Status.CANCELLED)
 
 
 def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
@@ -88,9 +88,7 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
             return None
 
 
-def on_the_way_back(
-    plan: Plan, token: Token, event: Event, now: datetime, ends_as: Status
-) -> Decided:
+def in_rollback(plan: Plan, token: Token, event: Event, now: datetime, ends_as: Status) -> Decided:
     change = None
     records: tuple[JournalRecord, ...] = ()
     match event:
@@ -107,9 +105,9 @@ def on_the_way_back(
                 # A cancelled run had no error until now, and one that ends failed must have one.
                 change = RunChange(Status.COMPENSATING, event.error)
             ends_as = Status.FAILED
-        case Spawned():
+        case ChildRequested():
             return begin_to_wait(plan, token, event)
-        case Reached():
+        case Arrived():
             assert token.unit == ROLLBACK
         case Flagged():
             # A cancel of a run that is compensating changes nothing, not even its waiting.

@@ -14,14 +14,14 @@ from celery_durable.core.plan import (
     MapNode,
     Node,
     ParallelNode,
-    Placement,
     Plan,
     RouteNode,
+    Routing,
     StepNode,
     body_of,
-    first_placement,
+    first_routing,
     first_unit,
-    placement_of,
+    routing_of,
 )
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Flags, Token
@@ -81,12 +81,12 @@ def retry_policy(plan: Plan, token: Token) -> RetryPolicy:
     return found.compensator.retry if found.compensator else ONCE
 
 
-def placement(plan: Plan, token: Token) -> Placement:
+def routing(plan: Plan, token: Token) -> Routing:
     """Where the unit in hand is executed."""
     found = body(plan, token)
     if token.rollback is None or not isinstance(found, StepNode):
-        return placement_of(found)
-    return found.compensator.placement if found.compensator else Placement()
+        return routing_of(found)
+    return found.compensator.routing if found.compensator else Routing()
 
 
 def moved(
@@ -116,12 +116,12 @@ def begin(token: Token, node: Node) -> Move:
     """The token comes to `node`."""
     position = 0 if isinstance(node, LoopNode) else None
     there = moved(token, node.name, first_unit(node), position=position)
-    return Move(there, first_placement(node))
+    return Move(there, first_routing(node))
 
 
 def begin_returns(token: Token) -> Move:
     """The token comes to what makes the run's result."""
-    return Move(moved(token, RETURNS, RETURNS), Placement())
+    return Move(moved(token, RETURNS, RETURNS), Routing())
 
 
 def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) -> Move:
@@ -129,19 +129,19 @@ def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) 
     position = (token.position or 0) + 1
     unit = part_of(node.name, position)
     there = moved(token, node.name, unit, position=position, input=input)
-    return Move(there, placement(plan, there), node.every)
+    return Move(there, routing(plan, there), node.every)
 
 
 def same_again(plan: Plan, token: Token, delay: float = 0.0) -> Move:
     """The same unit, when `delay` seconds have passed."""
-    return Move(replace(token, flags=Flags.NONE), placement(plan, token), delay)
+    return Move(replace(token, flags=Flags.NONE), routing(plan, token), delay)
 
 
 def undo(plan: Plan, token: Token, what: Undo) -> Move:
     """The token comes to the compensation of `what`."""
     unit = compensation_of(what.unit)
     there = moved(token, what.node, unit, part=what.part, position=what.position)
-    return Move(there, placement(plan, there))
+    return Move(there, routing(plan, there))
 
 
 def record(

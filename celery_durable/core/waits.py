@@ -16,14 +16,14 @@ from celery_durable.core.decision import (
     Park,
 )
 from celery_durable.core.event import (
+    Arrived,
+    ChildRequested,
     Chosen,
     Elapsed,
     Failed,
     Listed,
-    Reached,
     Signalled,
-    Slept,
-    Spawned,
+    SleepRequested,
     Succeeded,
     Suspended,
 )
@@ -34,14 +34,14 @@ from celery_durable.core.plan import (
     Plan,
     RouteNode,
     SignalNode,
-    placement_of,
+    routing_of,
 )
 from celery_durable.core.progress import completed, failed, gathered, go_on
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 
 
 def begin_to_wait(
-    plan: Plan, token: Token, event: Suspended | Reached | Slept | Spawned
+    plan: Plan, token: Token, event: Suspended | Arrived | SleepRequested | ChildRequested
 ) -> Decision:
     match event:
         case Suspended():
@@ -53,13 +53,13 @@ def begin_to_wait(
                 crashes=0,
             )
             return _park(plan, waiting, event.timeout, held=token)
-        case Slept():
+        case SleepRequested():
             waiting = replace(token, wait=ForTimer())
             return _park(plan, waiting, max(event.seconds, 0.0), held=token)
-        case Spawned():
+        case ChildRequested():
             parked = _park(plan, replace(token, wait=ForChild(event.child.id)), None, held=token)
             return replace(parked, starts=event.child)
-        case Reached():
+        case Arrived():
             node = plan.find(token.node)
             if isinstance(node, ParallelNode):
                 return _fork_branches(token, node)
@@ -70,7 +70,7 @@ def begin_to_wait(
 
 def _park(plan: Plan, waiting: Token, timeout: float | None, *, held: Token) -> Decision:
     return Decision(
-        held, Park(replace(waiting, flags=Flags.NONE), units.placement(plan, waiting), timeout)
+        held, Park(replace(waiting, flags=Flags.NONE), units.routing(plan, waiting), timeout)
     )
 
 
@@ -112,7 +112,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
     assert isinstance(node, MapNode)
     if not event.items:
         return go_on(plan, token, (gathered(token, event.started_at, Gathers.ITEMS),))
-    place = placement_of(node.item)
+    place = routing_of(node.item)
     branches = tuple(
         Branch(part_of(node.name, position), position, place, input=item)
         for position, item in enumerate(event.items)
@@ -125,7 +125,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
 
 def _fork_branches(token: Token, node: ParallelNode) -> Decision:
     branches = tuple(
-        Branch(part_of(node.name, body.name), position, placement_of(body), part=body.name)
+        Branch(part_of(node.name, body.name), position, routing_of(body), part=body.name)
         for position, body in enumerate(node.branches)
     )
     return Decision(token, Fork(_forked(token, len(branches)), branches, len(branches)))

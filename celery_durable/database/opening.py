@@ -89,7 +89,7 @@ def _settled(name: str, value: str) -> sa.ColumnElement[Any]:
 _is_ours = sa.func.pg_backend_pid() == sql.integer("pid")
 
 
-def _settling(settings: Mapping[str, str]) -> Statement:
+def _long_retrying(settings: Mapping[str, str]) -> Statement:
     return Statement(
         sa.select(
             _is_ours.label("is_ours"),
@@ -100,7 +100,7 @@ def _settling(settings: Mapping[str, str]) -> Statement:
     )
 
 
-SETTLE_OURS, SETTLE_HANDLERS = _settling(OURS), _settling(OF_HANDLERS)
+SETTLE_OURS, SETTLE_HANDLERS = _long_retrying(OURS), _long_retrying(OF_HANDLERS)
 
 
 def opened(

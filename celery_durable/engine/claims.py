@@ -14,7 +14,7 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
-from celery_durable.engine.retrying import Patience
+from celery_durable.engine.retrying import Retrying
 from celery_durable.settings import Settings
 from celery_durable.store import origin, reaping, runs, tokens
 from celery_durable.store.connection import Connection
@@ -30,13 +30,13 @@ class Claims:
     def __init__(
         self,
         database: Database,
-        patience: Patience,
+        retrying: Retrying,
         settings: Settings,
         liveness: Liveness,
         notify: Callable[[], None],
     ) -> None:
         self._database = database
-        self._patience = patience
+        self._retrying = retrying
         self._settings = settings
         self._liveness = liveness
         self._notify = notify
@@ -63,7 +63,7 @@ class Claims:
                 return claim(is_last=True)
             return None
 
-        return self._patience.until_answered(claim)
+        return self._retrying.until_answered(claim)
 
     def _is_worth_another_try(self, worker: UUID, refusal: Refusal) -> bool:
         run_id = refusal.run_with_commands
@@ -98,7 +98,7 @@ class Claims:
             with self._database.autocommit() as connection:
                 return tokens.read(connection, claim.token.id)
 
-        standing = self._patience.until_answered(apply)
+        standing = self._retrying.until_answered(apply)
         if standing is None or standing.fence != claim.fence:
             return None
         token = replace(claim.token, flags=standing.flags)
@@ -108,7 +108,7 @@ class Claims:
         """Note that a delayed run has begun; one that is cancelled before it begins never does."""
         if claim.run.status is not Status.PENDING or claim.token.flags is not Flags.NONE:
             return claim
-        self._patience.ask(lambda connection: runs.begin(connection, claim.run.id))
+        self._retrying.ask(lambda connection: runs.begin(connection, claim.run.id))
         return replace(claim, run=replace(claim.run, status=Status.RUNNING))
 
     def again(self, claim: Claim) -> Claim | None:
@@ -118,14 +118,14 @@ class Claims:
         def claim_again(connection: Connection) -> Claim | None:
             return tokens.claim(connection, claim.token.id, claim.worker, fence)
 
-        return self._patience.ask(claim_again)
+        return self._retrying.ask(claim_again)
 
     def release(self, claim: Claim, delay: float = 0.0) -> None:
         """Give the claim back; somebody, maybe we, is asked to look at its token after `delay`.
 
         A token that was claimed before it was due, because it is flagged, keeps its time.
         """
-        self._patience.ask(lambda connection: tokens.release(connection, claim, delay))
+        self._retrying.ask(lambda connection: tokens.release(connection, claim, delay))
         self.notify_of(delay)
 
     def release_for_later(self, claim: Claim) -> None:
@@ -141,7 +141,7 @@ class Claims:
         held = Claimed(
             token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
         )
-        self._patience.ask(lambda connection: reaping.free(connection, held, uuid4(), waits=True))
+        self._retrying.ask(lambda connection: reaping.reap(connection, held, uuid4(), waits=True))
         self._notify()
 
     def notify_of(self, delay: float) -> None:

@@ -27,25 +27,25 @@ from celery_durable.core.decision import (
     Park,
     Then,
 )
-from celery_durable.core.event import Crashed, Event, Failed, Spawned
-from celery_durable.core.plan import Placement
+from celery_durable.core.event import ChildRequested, Crashed, Event, Failed
+from celery_durable.core.plan import Routing
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForSignal
 from celery_durable.engine.claims import Claims
-from celery_durable.engine.retrying import Patience
+from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import GiveUp, PayloadError
 from celery_durable.settings import Settings
 from celery_durable.store import journal
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
 from celery_durable.store.commit.statement import (
-    AlreadyCommitted,
     ChildRefused,
-    Committed,
+    ClaimLost,
     FlagRaised,
-    Recorded,
-    Refused,
+    RecordedBefore,
     SignalGone,
+    Written,
+    WrittenBefore,
 )
 from celery_durable.store.connection import Connection, Hindered
 from celery_durable.workflow.builder import Workflow
@@ -109,30 +109,30 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class Committed:
     """A decision, and what came of committing it."""
 
     decision: Decision
     routed: Routed | None
-    outcome: Committed | AlreadyCommitted | Recorded | Refused | SignalGone
+    outcome: Written | WrittenBefore | RecordedBefore | ClaimLost | SignalGone
 
 
-class Settler:
+class Committer:
     """Writes what became of units."""
 
     def __init__(
         self,
         settings: Settings,
-        patience: Patience,
-        settling: Patience,
+        retrying: Retrying,
+        settling: Retrying,
         claims: Claims,
-        disown: Callable[[Claim], None],
+        stop_offering: Callable[[Claim], None],
     ) -> None:
         self._settings = settings
-        self._patience = patience
-        self._settling = settling
+        self._retrying = retrying
+        self._long_retrying = settling
         self._claims = claims
-        self._disown = disown
+        self._stop_offering = stop_offering
 
     def settle(self, attempt: Attempt, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on with the
@@ -141,7 +141,7 @@ class Settler:
         What Postgres will not take has failed: the same would be refused after every execution.
         """
         try:
-            written = self._written(attempt, execution, self._settling)
+            written = self._written(attempt, execution, self._long_retrying)
         except ChildRefused:
             # Nothing is written, and the cancel is on its way to this run too.
             self._claims.release(attempt.claim, RELEASE_FIRST)
@@ -149,14 +149,14 @@ class Settler:
         except (PayloadError, Hindered) as error:
             failed = failure_of(attempt.workflow, attempt.claim, error)
             execution = Execution(failed, error)
-            written = self._written(attempt, execution, self._patience)
+            written = self._written(attempt, execution, self._retrying)
         return self.after(attempt, execution, written)
 
-    def _written(self, attempt: Attempt, execution: Execution, patience: Patience) -> Written:
-        def write(connection: Connection) -> Written | None:
+    def _written(self, attempt: Attempt, execution: Execution, retrying: Retrying) -> Committed:
+        def write(connection: Connection) -> Committed | None:
             return self.write(connection, attempt, execution.event)
 
-        written = patience.ask(write, together=isinstance(execution.event, Spawned))
+        written = retrying.ask(write, together=isinstance(execution.event, ChildRequested))
         assert written is not None
         return written
 
@@ -167,7 +167,7 @@ class Settler:
         event: Event,
         *,
         in_transaction: bool = False,
-    ) -> Written | None:
+    ) -> Committed | None:
         """Decide, and commit the decision; while flags go up meanwhile, decide again with them in
         view.
 
@@ -184,10 +184,10 @@ class Settler:
             match statement.commit(connection, attempt.claim, decision, routed):
                 case FlagRaised(flags):
                     attempt = attempt.with_flags(flags)
-                case Committed() | Recorded() as outcome:
-                    return Written(decision, routed, outcome)
-                case AlreadyCommitted() | Refused() | SignalGone() as outcome:
-                    return None if in_transaction else Written(decision, routed, outcome)
+                case Written() | RecordedBefore() as outcome:
+                    return Committed(decision, routed, outcome)
+                case WrittenBefore() | ClaimLost() | SignalGone() as outcome:
+                    return None if in_transaction else Committed(decision, routed, outcome)
                 case never:
                     assert_never(never)
 
@@ -205,11 +205,11 @@ class Settler:
             case End() | Leave():
                 return None
             case Fork():
-                return self._at(claim, Placement())
+                return self._at(claim, Routing())
             case Park():
-                return self._at(claim, then.placement)
+                return self._at(claim, then.routing)
             case Move():
-                routed = self._at(claim, then.placement)
+                routed = self._at(claim, then.routing)
                 # A time limit holds for a whole message.
                 is_timed = routed.time_limit is not None or claim.time_limit is not None
                 is_here = (routed.queue, routed.priority) == (claim.queue, claim.priority)
@@ -223,29 +223,29 @@ class Settler:
         then = decision.then
         if not isinstance(then, Fork):
             return decision
-        places = {branch.placement for branch in then.branches}
+        places = {branch.routing for branch in then.branches}
         known = {place: self._at(claim, place) for place in places}
         placed = tuple(
-            replace(branch, placement=Placement(at.queue, at.priority, at.time_limit))
+            replace(branch, routing=Routing(at.queue, at.priority, at.time_limit))
             for branch in then.branches
-            for at in (known[branch.placement],)
+            for at in (known[branch.routing],)
         )
         return replace(decision, then=replace(then, branches=placed))
 
-    def _at(self, claim: Claim, placement: Placement) -> Routed:
-        priority = claim.run.priority if placement.priority is None else placement.priority
-        return Routed(placement.queue or self._settings.queue, priority, placement.time_limit)
+    def _at(self, claim: Claim, routing: Routing) -> Routed:
+        priority = claim.run.priority if routing.priority is None else routing.priority
+        return Routed(routing.queue or self._settings.queue, priority, routing.time_limit)
 
-    def after(self, attempt: Attempt, execution: Execution, written: Written) -> Claim | None:
+    def after(self, attempt: Attempt, execution: Execution, written: Committed) -> Claim | None:
         """Log, wake the relays, and say what the worker has in hand now."""
         claim, decision, committed = attempt.claim, written.decision, written.outcome
-        if isinstance(committed, Refused) and self._was_committed(claim, decision):
-            committed = AlreadyCommitted()
-        if isinstance(committed, Refused | Recorded | SignalGone):
+        if isinstance(committed, ClaimLost) and self._was_committed(claim, decision):
+            committed = WrittenBefore()
+        if isinstance(committed, ClaimLost | RecordedBefore | SignalGone):
             self._give_back(claim, committed)
             return None
         log_failure(claim, execution, decision)
-        if isinstance(committed, AlreadyCommitted):
+        if isinstance(committed, WrittenBefore):
             # Under which decision of ours we cannot know: let it be looked at where it stands.
             self._claims.abandon(claim)
             return self._waiting(claim, decision.then)
@@ -280,18 +280,18 @@ class Settler:
         if not decision.records:
             return False
         entry = decision.records[0]
-        return self._patience.ask(
+        return self._retrying.ask(
             lambda connection: journal.is_recorded(connection, claim.run.id, claim.worker, entry)
         )
 
-    def _give_back(self, claim: Claim, outcome: Refused | Recorded | SignalGone) -> None:
+    def _give_back(self, claim: Claim, outcome: ClaimLost | RecordedBefore | SignalGone) -> None:
         """Nothing was written, and nothing is to be."""
         match outcome:
-            case Refused():
+            case ClaimLost():
                 unit, run_id = claim.token.unit, claim.run.id
                 logger.info("%s of run %s is not ours any more", unit, run_id)
-            case Recorded():
-                self._disown(claim)
+            case RecordedBefore():
+                self._stop_offering(claim)
                 self._claims.release_for_later(claim)
             case SignalGone():
                 self._claims.release(claim)

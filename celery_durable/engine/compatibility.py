@@ -1,7 +1,7 @@
 """Whether this process's definitions fit where a token stands.
 
 A worker asks for the token it has claimed, and tells the others in advance where it can go on
-(`places`); `celery -A app durable check` asks for every run in flight (`review`).
+(`offers`); `celery -A app durable check` asks for every run in flight (`review`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from celery_durable.core.units import body, fits, is_between_steps
 from celery_durable.database.connections import Database
 from celery_durable.store import definitions, journal, workers
 from celery_durable.store.connection import Connection
-from celery_durable.store.definitions import Place
+from celery_durable.store.definitions import StandingRuns
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
 
@@ -42,14 +42,14 @@ one again.
 """
 
 
-class Knowledge:
+class Compatibility:
     """The workflows of this process, held against what is stored of them."""
 
     def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
         self._registry = registry
         self._parked: dict[tuple[str, int], frozenset[str]] = {}
-        self._disowned: dict[tuple[str, int], frozenset[str]] = {}
+        self._not_offered: dict[tuple[str, int], frozenset[str]] = {}
         self._look_again_at: dict[tuple[str, int], float] = {}
         self._warned: set[tuple[str, int, str]] = set()
 
@@ -63,12 +63,12 @@ class Knowledge:
         self._warn(claim, workflow)
         return None
 
-    def places(self) -> Mapping[str, Sequence[str]]:
+    def offers(self) -> Mapping[str, Sequence[str]]:
         """Where this process can go on, by workflow and version: what others may count on."""
         return {
             version_key(workflow.name, workflow.version): [
                 place
-                for node, place in places(workflow.plan)
+                for node, place in offers(workflow.plan)
                 if node not in self._parked_of(workflow)
             ]
             for workflow in self._registry
@@ -77,17 +77,17 @@ class Knowledge:
     def is_elsewhere(self, connection: Connection, claim: Claim) -> bool:
         """Whether another Celery worker can go on with the claim, and takes its messages."""
         key = version_key(claim.run.workflow, claim.run.version)
-        place = place_of(claim.token)
+        place = offer_of(claim.token)
         return workers.is_known_elsewhere(connection, claim.worker, claim.queue, key, place)
 
-    def disown(self, claim: Claim) -> None:
+    def stop_offering(self, claim: Claim) -> None:
         """The run has been where its token stands: leave that place to others.
 
         That holds for runs that have come there as others have it.
         """
         run, node = claim.run, claim.token.node
         key = (run.workflow, run.version)
-        self._disowned[key] = self._disowned.get(key, frozenset()) | {node}
+        self._not_offered[key] = self._not_offered.get(key, frozenset()) | {node}
         logger.error(
             "Run %s comes to %s once more, which is in its journal: workflow %r version %d has its"
             " nodes in another order here than in other workers. This worker leaves %r alone; give"
@@ -99,7 +99,7 @@ class Knowledge:
         )
 
     def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
-        if not knows(workflow, token):
+        if not can_execute(workflow, token):
             return False
         return token.node not in self._parked_of(workflow) or self._has_come(workflow, token)
 
@@ -126,7 +126,7 @@ class Knowledge:
             with self._database.autocommit() as connection:
                 known = self._parked[key] = definitions.reconcile(connection, workflow.plan)
             self._look_again_at[key] = time.monotonic() + LOOK_AGAIN_AFTER
-        return known | self._disowned.get(key, frozenset())
+        return known | self._not_offered.get(key, frozenset())
 
     def _warn(self, claim: Claim, workflow: Workflow | None) -> None:
         run = claim.run
@@ -145,7 +145,7 @@ class Knowledge:
         logger.warning("Run %s is left to other workers: %s", run.id, what)
 
 
-def knows(workflow: Workflow, token: Token) -> bool:
+def can_execute(workflow: Workflow, token: Token) -> bool:
     """Whether this worker's definition still has what the token stands at."""
     if token.unit == ROLLBACK:
         return True
@@ -178,16 +178,16 @@ def version_key(workflow: str, version: int) -> str:
     return f"{workflow}@{version}"
 
 
-def place_of(token: Token) -> str:
-    """Where a token stands, as `places` has it: items and iterations of a node are one place."""
+def offer_of(token: Token) -> str:
+    """Where a token stands, as `offers` has it: items and iterations of a node are one place."""
     if token.node in (RETURNS, ROLLBACK):
         return token.node
     place = token.node if token.part is None else part_of(token.node, token.part)
     return place if token.rollback is None else compensation_of(place)
 
 
-def places(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Where tokens of the plan may stand, each with its node; in step with `knows`."""
+def offers(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Where tokens of the plan may stand, each with its node; in step with `can_execute`."""
     yield ROLLBACK, ROLLBACK
     if plan.returns:
         yield RETURNS, RETURNS
@@ -248,7 +248,7 @@ def review(database: Database, registry: Registry) -> Sequence[Review]:
     ]
 
 
-def _of(key: tuple[str, int], found: Sequence[Place]) -> Sequence[Place]:
+def _of(key: tuple[str, int], found: Sequence[StandingRuns]) -> Sequence[StandingRuns]:
     return [place for place in found if (place.workflow, place.version) == key]
 
 
@@ -256,8 +256,8 @@ def _reviewed(
     key: tuple[str, int],
     workflow: Workflow | None,
     stored: Mapping[str, Any] | None,
-    standing: Sequence[Place],
-    to_undo: Sequence[Place],
+    standing: Sequence[StandingRuns],
+    to_undo: Sequence[StandingRuns],
 ) -> Review:
     # A run has one token that is no branch.
     runs = sum(place.runs for place in standing if place.token.parent is None)
@@ -271,12 +271,12 @@ def _reviewed(
     lost = [
         place
         for place in (*standing, *to_undo)
-        if not knows(workflow, place.token) or place.token.node in parked
+        if not can_execute(workflow, place.token) or place.token.node in parked
     ]
     return Review(*key, _verdict(plan, stored, lost), runs, _stuck_at(lost))
 
 
-def _verdict(plan: Plan, stored: Mapping[str, Any] | None, lost: Sequence[Place]) -> Verdict:
+def _verdict(plan: Plan, stored: Mapping[str, Any] | None, lost: Sequence[StandingRuns]) -> Verdict:
     if lost:
         return Verdict.CHANGED
     if stored is None:
@@ -284,12 +284,12 @@ def _verdict(plan: Plan, stored: Mapping[str, Any] | None, lost: Sequence[Place]
     return Verdict.SAME if stored == plan.as_data() else Verdict.EDITED
 
 
-def _stuck_at(found: Sequence[Place]) -> Sequence[Stuck]:
+def _stuck_at(found: Sequence[StandingRuns]) -> Sequence[Stuck]:
     """The places, each once; branches go without saying where their parent is stuck too."""
     nodes = {place.token.node for place in found if place.token.parent is None}
     shown = [p for p in found if p.token.parent is None or p.token.node not in nodes]
     runs: dict[str, int] = {}
     for place in shown:
-        at = place_of(place.token)
+        at = offer_of(place.token)
         runs[at] = max(runs.get(at, 0), place.runs)
     return [Stuck(at, runs[at]) for at in sorted(runs)]

@@ -29,19 +29,19 @@ from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
 from celery_durable.engine.claims import Claims
-from celery_durable.engine.commit import Attempt, Budget, Settler
-from celery_durable.engine.compatibility import Knowledge
-from celery_durable.engine.retrying import Patience
-from celery_durable.engine.run_history import Past
+from celery_durable.engine.commit import Attempt, Budget, Committer
+from celery_durable.engine.compatibility import Compatibility
+from celery_durable.engine.retrying import Retrying
+from celery_durable.engine.run_history import RunHistory
 from celery_durable.engine.transactional import Transactional
-from celery_durable.engine.waits import Lookout
+from celery_durable.engine.waits import Waits
 from celery_durable.errors import DatabaseUnavailable, TooDeep
 from celery_durable.process import interrupts
 from celery_durable.settings import Settings
 from celery_durable.store import codec, journal, workers
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.execute import Execution, Tools, execute
 from celery_durable.workflow.failures import timed_out
 from celery_durable.workflow.registry import Registry
 
@@ -56,7 +56,7 @@ UNFIT_AT_MOST = 1000
 and tokens that are remembered.
 """
 
-SETTLES_WITHIN = 600.0
+COMMITS_WITHIN = 600.0
 """Seconds for which a unit that has begun, and its commit, wait for Postgres."""
 
 Timeouts = tuple[type[BaseException], ...]
@@ -101,24 +101,28 @@ class Engine:
         self._is_exit = is_exit
         self._suspect = threading.Lock()
         self._unfit: Counter[UUID] = Counter()
-        self._patience = Patience(database, settings.worker_ttl)
-        self._claims = Claims(database, self._patience, settings, liveness, notify)
-        self._knowledge = Knowledge(database, registry)
+        self._retrying = Retrying(database, settings.worker_ttl)
+        self._claims = Claims(database, self._retrying, settings, liveness, notify)
+        self._compatibility = Compatibility(database, registry)
         # What has begun is worth more patience: the fence sees to it that it is not late.
-        self._long_patience = Patience(database, max(settings.worker_ttl, SETTLES_WITHIN))
-        self._settler = Settler(
-            settings, self._patience, self._long_patience, self._claims, self._knowledge.disown
+        self._long_retrying = Retrying(database, max(settings.worker_ttl, COMMITS_WITHIN))
+        self._committer = Committer(
+            settings,
+            self._retrying,
+            self._long_retrying,
+            self._claims,
+            self._compatibility.stop_offering,
         )
         self._run_factory = RunFactory(database, registry, settings)
-        self._shell = Shell(self._encode, self._spawn, timeouts, is_exit)
+        self._tools = Tools(self._encode, self._spawn, timeouts, is_exit)
         self._transactional = Transactional(
-            database, self._patience, self._settler, self._claims, self._shell
+            database, self._retrying, self._committer, self._claims, self._tools
         )
-        self._lookout = Lookout(database, self._shell, settings.max_crashes)
+        self._waits = Waits(database, self._tools, settings.max_crashes)
 
-    def places(self) -> Mapping[str, Sequence[str]]:
+    def offers(self) -> Mapping[str, Sequence[str]]:
         """Where this process can go on, by workflow and version."""
-        return self._knowledge.places()
+        return self._compatibility.offers()
 
     def advance(
         self,
@@ -172,7 +176,9 @@ class Engine:
         if claim is None:
             return None
         with self._company(claim) as has_company:
-            workflow = self._patience.until_answered(lambda: self._knowledge.workflow_for(claim))
+            workflow = self._retrying.until_answered(
+                lambda: self._compatibility.workflow_for(claim)
+            )
             facts = self._facts(claim, message, workflow, has_company=has_company)
             admission = admit(claim, facts)
             if isinstance(admission, Release):
@@ -185,9 +191,9 @@ class Engine:
                 case Check():
                     return self._check(attempt)
                 case Conclude(event):
-                    return self._settler.settle(attempt, Execution(event))
+                    return self._committer.settle(attempt, Execution(event))
                 case Execute(in_transaction=True):
-                    return self._transactional.execute(attempt, self._past(attempt.claim))
+                    return self._transactional.execute(attempt, self._history(attempt.claim))
                 case Execute():
                     return self._execute(attempt)
                 case _:
@@ -210,8 +216,8 @@ class Engine:
         )
 
     def _is_elsewhere(self, claim: Claim) -> bool:
-        return self._patience.ask(
-            lambda connection: self._knowledge.is_elsewhere(connection, claim)
+        return self._retrying.ask(
+            lambda connection: self._compatibility.is_elsewhere(connection, claim)
         )
 
     def _count_unfit(self, claim: Claim, message: Message) -> int:
@@ -248,21 +254,21 @@ class Engine:
 
     def _check(self, attempt: Attempt) -> Claim | None:
         """Look up what the token waits for."""
-        execution = self._patience.until_answered(
-            lambda: self._lookout.look(attempt.workflow, attempt.claim)
+        execution = self._retrying.until_answered(
+            lambda: self._waits.look(attempt.workflow, attempt.claim)
         )
         if execution is None:
             # Nothing is there: another token was quicker.
             self._claims.release(attempt.claim)
             return None
-        return self._settler.settle(attempt, execution)
+        return self._committer.settle(attempt, execution)
 
     def _execute(self, attempt: Attempt) -> Claim | None:
         """Call the unit's function, and settle what came of it."""
         claim = attempt.claim
-        context = Context(claim, self._past(claim))
-        execution = execute(attempt.workflow, claim, context, self._shell)
-        return self._settler.settle(attempt.given(execution.input), execution)
+        context = Context(claim, self._history(claim))
+        execution = execute(attempt.workflow, claim, context, self._tools)
+        return self._committer.settle(attempt.given(execution.input), execution)
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
         """Give the claim back after an error of ours, or since the process has to exit.
@@ -286,14 +292,14 @@ class Engine:
         """
         until = time.monotonic() + SAYS_IT_STOPS_WITHIN
         while True:
-            if self._patience.ask(lambda connection: workers.is_draining(connection, claim.worker)):
+            if self._retrying.ask(lambda connection: workers.is_draining(connection, claim.worker)):
                 return True
             if time.monotonic() >= until:
                 return False
             time.sleep(SAYS_IT_STOPS_WITHIN / 20)
 
-    def _past(self, claim: Claim) -> Past:
-        return Past(self._long_patience, self._database, claim)
+    def _history(self, claim: Claim) -> RunHistory:
+        return RunHistory(self._long_retrying, self._database, claim)
 
     def _encode(self, value: object, what: str) -> str:
         return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
@@ -303,7 +309,7 @@ class Engine:
         if claim.token.rollback is not None:
             return self._reopened(claim)
         run = claim.run
-        outline = self._patience.until_answered(
+        outline = self._retrying.until_answered(
             lambda: self._run_factory.outline(child.workflow, child.version)
         )
         parent = parent_of(claim.token.id, run)
@@ -314,7 +320,7 @@ class Engine:
 
     def _reopened(self, claim: Claim) -> ReopenedRun:
         unit = compensated_by(claim.token.unit)
-        child = self._patience.ask(
+        child = self._retrying.ask(
             lambda connection: journal.child_of(connection, claim.run.id, unit)
         )
         assert child is not None, claim.token

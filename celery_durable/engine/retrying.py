@@ -21,7 +21,7 @@ FIRST, MAXIMUM = 0.1, 2.0
 T = TypeVar("T")
 
 
-class Patience:
+class Retrying:
     """Asks for as long as a worker can still be taken for alive: `seconds`."""
 
     def __init__(self, database: Database, seconds: float) -> None:

@@ -9,24 +9,24 @@ from typing import Any
 
 from celery_durable.core.claim import Claim
 from celery_durable.database.connections import Database
-from celery_durable.engine.retrying import Patience
+from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import codec, heartbeat, journal, signals
-from celery_durable.store.heartbeat import Pulse
+from celery_durable.store.heartbeat import Heartbeat
 from celery_durable.store.read import results
 
 NOTE_LIMIT = 10_000
 """Bytes of JSON that a unit may note of its progress."""
 
 
-class Past:
+class RunHistory:
     """The journal and the inbox of one run."""
 
-    def __init__(self, patience: Patience, database: Database, claim: Claim) -> None:
-        self._patience = patience
+    def __init__(self, retrying: Retrying, database: Database, claim: Claim) -> None:
+        self._retrying = retrying
         self._database = database
         self._run_id = claim.run.id
-        self._pulse = Pulse(claim.token.flags)
+        self._heartbeat = Heartbeat(claim.token.flags)
 
     def decode(self, text: str) -> Any:
         """A stored value as it was."""
@@ -34,29 +34,29 @@ class Past:
 
     def result(self, unit: str) -> tuple[Any] | None:
         """The result of a completed unit, in a tuple; None when it has not completed."""
-        return self._patience.ask(
+        return self._retrying.ask(
             lambda connection: results.of_unit(connection, self._run_id, unit)
         )
 
     def completed_nodes(self) -> tuple[str, ...]:
         """The nodes that have completed, in order."""
         return tuple(
-            self._patience.ask(lambda connection: journal.completed_nodes(connection, self._run_id))
+            self._retrying.ask(lambda connection: journal.completed_nodes(connection, self._run_id))
         )
 
     def input(self, unit: str) -> str | None:
         """JSON text of the item or iteration input of a completed unit that can be undone."""
-        return self._patience.ask(
+        return self._retrying.ask(
             lambda connection: journal.input_of(connection, self._run_id, unit)
         )
 
     def signal(self, name: str) -> str | None:
         """JSON text of the newest signal of this name that the run has consumed."""
-        return self._patience.ask(
+        return self._retrying.ask(
             lambda connection: signals.last_consumed(connection, self._run_id, name)
         )
 
-    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Pulse:
+    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
         """Note something about the unit in hand, and see what is asked of it.
 
         While Postgres is away, what was last heard: the work goes on, and the commit is what will
@@ -68,9 +68,9 @@ class Past:
             text = codec.dumps(note, what=what, limit=NOTE_LIMIT, setting=None)
         try:
             with self._database.autocommit() as connection:
-                self._pulse = heartbeat.beat(connection, claim, text)
+                self._heartbeat = heartbeat.beat(connection, claim, text)
         except DatabaseUnavailable as error:
             self._database.outage.notice(error)
         else:
             self._database.outage.is_over()
-        return self._pulse
+        return self._heartbeat

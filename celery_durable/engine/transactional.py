@@ -11,14 +11,14 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed, Flagged
 from celery_durable.database.connections import BOUNDED, Database
 from celery_durable.engine.claims import Claims
-from celery_durable.engine.commit import Attempt, Settler, Written
-from celery_durable.engine.retrying import Patience
-from celery_durable.engine.run_history import Past
+from celery_durable.engine.commit import Attempt, Committed, Committer
+from celery_durable.engine.retrying import Retrying
+from celery_durable.engine.run_history import RunHistory
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store.commit.statement import Recorded
+from celery_durable.store.commit.statement import RecordedBefore
 from celery_durable.store.connection import OwnTransaction, may_go_well_later
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.execute import Execution, Tools, execute
 from celery_durable.workflow.failures import failure_of, timed_out
 
 if TYPE_CHECKING:
@@ -46,36 +46,36 @@ class Transactional:
     def __init__(
         self,
         database: Database,
-        patience: Patience,
-        settler: Settler,
+        retrying: Retrying,
+        settler: Committer,
         claims: Claims,
-        shell: Shell,
+        tools: Tools,
     ) -> None:
         self._database = database
-        self._patience = patience
-        self._settler = settler
+        self._retrying = retrying
+        self._committer = settler
         self._claims = claims
-        self._shell = shell
+        self._tools = tools
 
-    def execute(self, attempt: Attempt, past: Past) -> Claim | None:
+    def execute(self, attempt: Attempt, past: RunHistory) -> Claim | None:
         """Execute and commit; the claim again if the worker goes straight on with the next unit."""
         with ExitStack() as stack:
-            session, connection = self._patience.until_answered(
+            session, connection = self._retrying.until_answered(
                 lambda: stack.enter_context(self._database.session())
             )
             context = Context(attempt.claim, past, session)
-            execution = execute(attempt.workflow, attempt.claim, context, self._shell)
+            execution = execute(attempt.workflow, attempt.claim, context, self._tools)
             attempt = attempt.given(execution.input)
-            became: Written | Execution | Cut = execution
+            became: Committed | Execution | Cut = execution
             if execution.exception is None:
                 became = self._commit_with_step(attempt, execution, session, connection)
             elif connection.was_cut(execution.exception):
                 became = Cut(execution.exception, counts=True)
         match became:
-            case Written():
-                return self._settler.after(attempt, execution, became)
+            case Committed():
+                return self._committer.after(attempt, execution, became)
             case Execution():
-                return self._settler.settle(attempt, became)
+                return self._committer.settle(attempt, became)
             case Cut():
                 self._give_back(attempt.claim, became)
                 return None
@@ -84,15 +84,15 @@ class Transactional:
 
     def _commit_with_step(
         self, attempt: Attempt, execution: Execution, session: Session, connection: OwnTransaction
-    ) -> Written | Execution | Cut:
+    ) -> Committed | Execution | Cut:
         """Commit; an `Execution` is what there is to be settled where nothing was committed."""
-        settler = self._settler
+        settler = self._committer
         is_done = False
         try:
             session.commit()  # ends the savepoint the handler worked in
             connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
             written = settler.write(connection, attempt, execution.event, in_transaction=True)
-            if written is not None and isinstance(written.outcome, Recorded):
+            if written is not None and isinstance(written.outcome, RecordedBefore):
                 return written
             if written is None:
                 # What was not committed is rolled back: as if nothing had been executed.
@@ -100,13 +100,13 @@ class Transactional:
             is_done = True
             connection.commit()
         except BaseException as error:  # a deferred constraint speaks at COMMIT
-            if self._shell.is_exit(error):
+            if self._tools.is_exit(error):
                 raise
             if connection.is_interrupted:
                 return Execution(interrupted(attempt), error)
             if (cut := cut_of(connection, error, is_done=is_done)) is not None:
                 return cut
-            failed = failure_of(attempt.workflow, attempt.claim, error, self._shell.timeouts)
+            failed = failure_of(attempt.workflow, attempt.claim, error, self._tools.timeouts)
             return Execution(failed, error)
         return written
 

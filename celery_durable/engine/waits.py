@@ -7,12 +7,12 @@ from dataclasses import replace
 from celery_durable.core.child import child_failed
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
     Elapsed,
     Event,
     Iteration,
     Joined,
-    Reached,
     Signalled,
 )
 from celery_durable.core.failure import worker_lost
@@ -24,15 +24,15 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.store import journal, signals
 from celery_durable.store.read import results, views
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.execute import Execution, Shell, iterate
+from celery_durable.workflow.execute import Execution, Tools, iterate
 
 
-class Lookout:
+class Waits:
     """Looks whether what a token waits for is there."""
 
-    def __init__(self, database: Database, shell: Shell, max_crashes: int) -> None:
+    def __init__(self, database: Database, tools: Tools, max_crashes: int) -> None:
         self._database = database
-        self._shell = shell
+        self._tools = tools
         self._max_crashes = max_crashes
 
     def look(self, workflow: Workflow, claim: Claim) -> Execution | None:
@@ -50,8 +50,8 @@ class Lookout:
             case None:
                 node = workflow.plan.find(token.node)
                 if isinstance(node, SignalNode):
-                    return self._signal(claim, node.signal) or Execution(Reached())
-                return Execution(Reached())
+                    return self._signal(claim, node.signal) or Execution(Arrived())
+                return Execution(Arrived())
 
     def _signal(self, claim: Claim, name: str) -> Execution | None:
         """A signal that is there goes before a time that has passed."""
@@ -92,7 +92,7 @@ class Lookout:
             lost = worker_lost(claim.token.unit, claim.token.crashes)
             iteration = Iteration(error=replace(lost, unit=claim.token.node))
             return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
-        asked = iterate(workflow, claim, result, claim.token.input, self._shell)
+        asked = iterate(workflow, claim, result, claim.token.input, self._tools)
         return Execution(ChildEnded(wait.run_id, status, failed, since, asked))
 
 

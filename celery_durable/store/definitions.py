@@ -85,7 +85,7 @@ def nodes_in_flight(connection: Connection, workflow: str, version: int) -> Sequ
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StandingRuns:
     """A place of a workflow's version: so many unfinished runs stand there, or may come back to it.
 
     `token` is one of the tokens that stand there, without what tells them apart.
@@ -97,7 +97,7 @@ class Place:
     runs: int
 
 
-def _places(found: Any) -> Statement:
+def _counted(found: Any) -> Statement:
     """Count the unfinished runs of what is `found` by everything but the number of a part."""
     at = found.subquery("at")
     standing = (at.c.node, at.c.part, at.c.rollback, at.c.is_branch, at.c.has_position)
@@ -114,7 +114,7 @@ def _places(found: Any) -> Statement:
     )
 
 
-_STANDING = _places(
+_STANDING = _counted(
     sa.select(
         t.token.c.run_id,
         t.token.c.node,
@@ -129,7 +129,7 @@ _STANDING = _places(
 _undone = t.journal.alias("undone")
 _undoing: Any = t.journal.c.unit + sql.word(f"{SEPARATOR}{COMPENSATE}")
 
-_TO_UNDO = _places(
+_TO_UNDO = _counted(
     sa.select(
         t.journal.c.run_id,
         t.journal.c.node,
@@ -147,20 +147,20 @@ _TO_UNDO = _places(
 )
 
 
-def standing(connection: Connection) -> Sequence[Place]:
+def standing(connection: Connection) -> Sequence[StandingRuns]:
     """Where unfinished runs stand, of every workflow."""
-    return [_place(row) for row in connection.rows(_STANDING)]
+    return [_standing_runs(row) for row in connection.rows(_STANDING)]
 
 
-def to_undo(connection: Connection) -> Sequence[Place]:
+def to_undo(connection: Connection) -> Sequence[StandingRuns]:
     """Where unfinished runs would stand if they turned back."""
-    return [_place(row) for row in connection.rows(_TO_UNDO)]
+    return [_standing_runs(row) for row in connection.rows(_TO_UNDO)]
 
 
 _NOBODY = UUID(int=0)
 
 
-def _place(row: Row) -> Place:
+def _standing_runs(row: Row) -> StandingRuns:
     token = Token(
         id=_NOBODY,
         run_id=_NOBODY,
@@ -171,7 +171,7 @@ def _place(row: Row) -> Place:
         part=row["part"],
         position=0 if row["has_position"] else None,
     )
-    return Place(row["workflow"], row["version"], token, row["runs"])
+    return StandingRuns(row["workflow"], row["version"], token, row["runs"])
 
 
 _PLANS = Statement(

@@ -22,14 +22,14 @@ _BEAT = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Heartbeat:
     """What others ask of the unit in hand; `is_ours` is False once the claim is another's."""
 
     flags: Flags
     is_ours: bool = True
 
 
-def beat(connection: Connection, claim: Claim, note: str | None) -> Pulse:
+def beat(connection: Connection, claim: Claim, note: str | None) -> Heartbeat:
     """Write `note`, JSON text, where one is given, and look at the flags."""
     parameters: dict[str, UUID | str | None] = {
         "token_id": claim.token.id,
@@ -38,5 +38,5 @@ def beat(connection: Connection, claim: Claim, note: str | None) -> Pulse:
     }
     row = one(connection, _BEAT, parameters)
     if row is None:
-        return Pulse(Flags.NONE, is_ours=False)
-    return Pulse(Flags(row["flags"]))
+        return Heartbeat(Flags.NONE, is_ours=False)
+    return Heartbeat(Flags(row["flags"]))

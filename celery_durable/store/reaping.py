@@ -114,7 +114,7 @@ _still_claimed = sa.select(t.token.c.id).where(
 _TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
 
 
-def _freeing(still_claimed: Any) -> Statement:
+def _reaping(still_claimed: Any) -> Statement:
     freed = (
         sa.update(t.token)
         .where(t.token.c.id == still_claimed.scalar_subquery())
@@ -144,11 +144,11 @@ def _freeing(still_claimed: Any) -> Statement:
     return Statement(sa.select(freed.c.id).add_cte(put_hints(freed).cte("hinted")))
 
 
-_FREE = _freeing(_still_claimed.with_for_update())
-_FREE_IF_UNLOCKED = _freeing(_still_claimed.with_for_update(skip_locked=True))
+_REAP = _reaping(_still_claimed.with_for_update())
+_REAP_IF_UNLOCKED = _reaping(_still_claimed.with_for_update(skip_locked=True))
 
 
-def free(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
+def reap(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
     """Take the claim away and have the token looked at again.
 
     False when the token has moved on, or its row is locked: then somebody is at work on it. `waits`
@@ -162,5 +162,5 @@ def free(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bo
         "counts": claimed.counts,
         "timed_out": claimed.timed_out,
     }
-    statement = _FREE if waits else _FREE_IF_UNLOCKED
+    statement = _REAP if waits else _REAP_IF_UNLOCKED
     return one(connection, statement, parameters) is not None

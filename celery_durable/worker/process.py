@@ -138,5 +138,5 @@ def surroundings(app: Celery) -> Surroundings:
 
 
 def _places(app: Any) -> Mapping[str, Sequence[str]]:
-    places: Mapping[str, Sequence[str]] = app.durable.engine.places()
+    places: Mapping[str, Sequence[str]] = app.durable.engine.offers()
     return places

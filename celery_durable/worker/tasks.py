@@ -12,7 +12,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from celery_durable.client import SCHEDULE_TAG
-from celery_durable.engine.retrying import Patience
+from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import process
@@ -131,7 +131,7 @@ def register(durable: Host, app: Celery) -> None:
             return durable.start(workflow, input, key=key, tags=tags).id
 
         try:
-            started = Patience(durable.database, STARTS_WITHIN).until_answered(start)
+            started = Retrying(durable.database, STARTS_WITHIN).until_answered(start)
         except DatabaseUnavailable as error:
             # Back into the queue: not by a new message, which the broker might lose.
             raise Reject(str(error), requeue=True) from error

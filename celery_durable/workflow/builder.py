@@ -20,7 +20,7 @@ from celery_durable.workflow.node_kinds import MISSING, Missing
 from celery_durable.workflow.step import Handler, Step, checked_handler
 
 
-class Client(Protocol):
+class Starter(Protocol):
     """What a workflow needs of `Durable` to start its runs."""
 
     @property
@@ -59,7 +59,7 @@ class Workflow(Definition):
         *,
         version: int = 1,
         input: type | None = None,
-        client: Client,
+        client: Starter,
         defined_at: str = "an unknown place",
     ) -> None:
         self.name = checked_name("workflow", name)

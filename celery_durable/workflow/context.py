@@ -13,6 +13,7 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.names import compensated_by
 from celery_durable.core.token import Flags
 from celery_durable.errors import ErrorRecord, RunCancelled, WorkerLost
+from celery_durable.store.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -41,22 +42,8 @@ class Journal(Protocol):
         """JSON text of the newest signal of this name that the run has consumed."""
         ...
 
-    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Pulse:
+    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
         """Note something about the unit in hand, and see what is asked of it."""
-        ...
-
-
-class Pulse(Protocol):
-    """What a unit in hand is told."""
-
-    @property
-    def flags(self) -> Flags:
-        """What others ask."""
-        ...
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether the unit is still this worker's."""
         ...
 
 
@@ -209,14 +196,14 @@ class Context:
         return time.monotonic() - self._looked_at >= LOOK_EVERY
 
     def _beat(self, note: dict[str, Any] | None) -> None:
-        pulse = self._journal.beat(self._claim, note)
+        heard = self._journal.beat(self._claim, note)
         self._looked_at = time.monotonic()
-        if not pulse.is_ours:
+        if not heard.is_ours:
             raise WorkerLost(
                 f"{self.unit} of run {self.run_id} is not this worker's any more; what it does is"
                 " thrown away. Stop here."
             )
-        asked = pulse.flags & (Flags.CANCEL | Flags.COMPENSATE)
+        asked = heard.flags & (Flags.CANCEL | Flags.COMPENSATE)
         is_going_back = self._claim.token.rollback is not None
         self._is_cancelled = asked is Flags.CANCEL and not is_going_back
 

@@ -13,9 +13,9 @@ from celery_durable.core import units
 from celery_durable.core.child import Child
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
+    ChildRequested,
     Event,
     Iteration,
-    Spawned,
     Succeeded,
     Suspended,
 )
@@ -59,7 +59,7 @@ class _NotTheStep(Exception):
         self.cause = cause
 
 
-class Spawn(Protocol):
+class NewChild(Protocol):
     """How a child run is made ready to start, or in a rollback to be undone."""
 
     def __call__(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
@@ -68,77 +68,77 @@ class Spawn(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shell:
+class Tools:
     """What executing needs of the engine. `encode` makes JSON text of a value, or refuses it."""
 
     encode: Callable[[object, str], str]
-    spawn: Spawn
+    spawn: NewChild
     timeouts: tuple[type[BaseException], ...] = ()
     """What is raised in a handler whose time limit has passed."""
     is_exit: Callable[[BaseException], bool] = lambda _: False
     """Whether the process has to exit: all else that a handler raises is the handler's failure."""
 
 
-def execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
+def execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
     """Call the unit's function. Whatever it does is an event, also a result without JSON form.
 
     What it sets of context variables is gone after it.
     """
-    return contextvars.copy_context().run(_guarded, workflow, claim, context, shell)
+    return contextvars.copy_context().run(_guarded, workflow, claim, context, tools)
 
 
-def _guarded(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
+def _guarded(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
     try:
-        return _execute(workflow, claim, context, shell)
+        return _execute(workflow, claim, context, tools)
     except DatabaseUnavailable as error:
         is_tried_once = not isinstance(units.body(workflow.plan, claim.token), StepNode)
         if error.is_given_up and is_tried_once:
             raise  # it must not fail because our own database is away
         return Execution(failure_of(workflow, claim, error), of_handler_only(error))
     except _NotTheStep as error:
-        failed = failure_of(workflow, claim, error.cause, shell.timeouts)
+        failed = failure_of(workflow, claim, error.cause, tools.timeouts)
         return Execution(replace(failed, may_retry=False), of_handler_only(error.cause))
     except BaseException as error:
-        if shell.is_exit(error):
+        if tools.is_exit(error):
             raise
-        failed = failure_of(workflow, claim, error, shell.timeouts)
+        failed = failure_of(workflow, claim, error, tools.timeouts)
         return Execution(failed, of_handler_only(error))
 
 
-def _execute(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Execution:
+def _execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
     token = claim.token
     if token.unit == RETURNS:
         assert workflow.result_function is not None
-        return _finished(workflow, claim, context, workflow.result_function, shell)
+        return _finished(workflow, claim, context, workflow.result_function, tools)
     node = workflow.plan.find(token.node)
     assert node is not None, token
     if token.rollback is None and units.is_between_steps(node, token):
-        return Execution(_between(workflow, claim, context, shell))
+        return Execution(_between(workflow, claim, context, tools))
     body = body_of(node, token.part)
     if isinstance(body, ChildNode):
-        return _spawned(workflow, claim, context, body, shell)
+        return _child_requested(workflow, claim, context, body, tools)
     step = workflow.step_of(token.node, token.part)
     if token.rollback is not None:
         assert step.compensator is not None, token
-        return _finished(workflow, claim, context, step.compensator, shell)
+        return _finished(workflow, claim, context, step.compensator, tools)
     is_loop = isinstance(node, LoopNode)
-    given = _first_input(workflow, claim, context, shell) if is_loop else token.input
-    return _finished(workflow, claim, context, step.function, shell, body=body, given=given)
+    given = _first_input(workflow, claim, context, tools) if is_loop else token.input
+    return _finished(workflow, claim, context, step.function, tools, body=body, given=given)
 
 
-def _between(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> Event:
+def _between(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Event:
     """A node's own function: its items, its choice, its time."""
     node = workflow.plan.find(claim.token.node)
     functions = workflow.functions(claim.token.node)
     match node:
         case MapNode():
             assert functions.over is not None
-            items = node_results.items(node, call(functions.over, context), shell.encode)
+            items = node_results.items(node, call(functions.over, context), tools.encode)
             return node_results.listed(items, claim)
         case RouteNode():
             assert functions.selector is not None
             answer = call(functions.selector, context)
-            return node_results.chosen(node, answer, claim, shell.encode)
+            return node_results.chosen(node, answer, claim, tools.encode)
         case SleepNode():
             made = functions.duration
             duration = node.seconds if made is None else call(made, context)
@@ -152,7 +152,7 @@ def _finished(
     claim: Claim,
     context: Context,
     function: Handler,
-    shell: Shell,
+    tools: Tools,
     *,
     body: StepNode | None = None,
     given: str | None = None,
@@ -164,29 +164,29 @@ def _finished(
     if asked is not None:
         if body is None:
             raise TypeError(f"{unit} returned a Suspend; only a step may suspend.")
-        snapshot = shell.encode(asked.snapshot, f"the snapshot of {unit}")
+        snapshot = tools.encode(asked.snapshot, f"the snapshot of {unit}")
         suspended = Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds)
         return Execution(suspended, input=given)
-    text = shell.encode(result, f"the result of {unit}")
-    iteration = None if body is None else iterate(workflow, claim, lambda: result, given, shell)
+    text = tools.encode(result, f"the result of {unit}")
+    iteration = None if body is None else iterate(workflow, claim, lambda: result, given, tools)
     return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=given)
 
 
-def _spawned(
-    workflow: Workflow, claim: Claim, context: Context, child: ChildNode, shell: Shell
+def _child_requested(
+    workflow: Workflow, claim: Claim, context: Context, child: ChildNode, tools: Tools
 ) -> Execution:
     """Make the child ready; on the way back, have it undone."""
     text = claim.token.input
     given = None
     if claim.token.rollback is None:
         if isinstance(workflow.plan.find(claim.token.node), LoopNode):
-            text = given = _first_input(workflow, claim, context, shell)
+            text = given = _first_input(workflow, claim, context, tools)
         elif (make := workflow.functions(claim.token.node).map_input) is not None:
-            text = shell.encode(call(make, context), f"the input of {child.workflow}")
-    return Execution(Spawned(shell.spawn(claim, child, text), claim.seen_at), input=given)
+            text = tools.encode(call(make, context), f"the input of {child.workflow}")
+    return Execution(ChildRequested(tools.spawn(claim, child, text), claim.seen_at), input=given)
 
 
-def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shell) -> str | None:
+def _first_input(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> str | None:
     """The input of a loop's iteration: of the first one, what `map_input` makes."""
     token = claim.token
     if token.input is not None or not isinstance(workflow.plan.find(token.node), LoopNode):
@@ -196,9 +196,9 @@ def _first_input(workflow: Workflow, claim: Claim, context: Context, shell: Shel
         return None
     try:
         given = call(make, context)
-        text = shell.encode(given, f"the input of {token.unit}")
+        text = tools.encode(given, f"the input of {token.unit}")
     except BaseException as error:
-        if shell.is_exit(error):
+        if tools.is_exit(error):
             raise
         raise _NotTheStep(error) from error
     context.item = given
@@ -210,7 +210,7 @@ def iterate(
     claim: Claim,
     result: Callable[[], object],
     given: str | None,
-    shell: Shell,
+    tools: Tools,
 ) -> Iteration | None:
     """Ask a loop's functions whether the iteration was the last; `result` gives its result.
 
@@ -236,7 +236,7 @@ def iterate(
             return Iteration(is_done=True)
         if functions.feedback is not None:
             fed = asked_of(partial(functions.feedback, value))
-            return Iteration(next_input=shell.encode(fed, f"the feedback of {claim.token.unit}"))
+            return Iteration(next_input=tools.encode(fed, f"the feedback of {claim.token.unit}"))
         return Iteration(next_input=given)
 
     try:
@@ -244,10 +244,10 @@ def iterate(
     except DatabaseUnavailable:
         raise
     except BaseException as error:
-        if shell.is_exit(error):
+        if tools.is_exit(error):
             raise
         cause = error.cause if isinstance(error, _NotTheStep) else error
-        failed = failure_of(workflow, claim, cause, shell.timeouts)
+        failed = failure_of(workflow, claim, cause, tools.timeouts)
         return Iteration(error=replace(failed.error, unit=node.name))
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Chosen, Listed, Slept
+from celery_durable.core.event import Chosen, Listed, SleepRequested
 from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS, MapNode, RouteNode, SleepNode
 from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute
 
@@ -57,7 +57,7 @@ def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Cho
     )
 
 
-def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
+def slept(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
     """The event of a sleep that knows how long: seconds, a timedelta or an aware datetime."""
     if isinstance(duration, timedelta):
         duration = duration.total_seconds()
@@ -73,7 +73,7 @@ def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
             raise ValueError(
                 f"The duration of {node.name!r} is {duration}, more than 100 years from now."
             )
-        return Slept(left, claim.seen_at)
+        return SleepRequested(left, claim.seen_at)
     if isinstance(duration, bool) or not isinstance(duration, int | float):
         raise TypeError(
             f"The duration of {node.name!r} is {type(duration).__name__}; it must be seconds, a"
@@ -83,4 +83,4 @@ def slept(node: SleepNode, duration: object, claim: Claim) -> Slept:
         raise ValueError(
             f"The duration of {node.name!r} is {duration} s; it must be from 0 to 100 years."
         )
-    return Slept(float(duration), claim.seen_at)
+    return SleepRequested(float(duration), claim.seen_at)

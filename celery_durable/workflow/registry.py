@@ -63,7 +63,7 @@ def _queues(body: Body) -> tuple[str | None, ...]:
     if isinstance(body, ChildNode):
         return ()
     undo = body.compensator
-    return body.placement.queue, undo.placement.queue if undo else None
+    return body.routing.queue, undo.routing.queue if undo else None
 
 
 def _same(twins: list[Workflow]) -> Workflow:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from celery_durable.arguments import fits
 from celery_durable.core.names import checked_name
-from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Placement, StepNode
+from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Routing, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow, nearest
 from celery_durable.workflow.arguments import FLAG, TIMEOUT, timeout_of
@@ -102,7 +102,7 @@ def checked_handler(of: str, function: object, takes: str = "a function of the c
 
 
 @dataclass
-class Undo:
+class Compensation:
     """A step's compensator: one, however often the step is placed with options of its own."""
 
     function: Handler | None = None
@@ -125,7 +125,7 @@ class Step:
         checked_handler("step", function)
         self.name = checked_name("step", name_of(function) if name is None else name)
         self.options = options
-        self._undo = Undo()
+        self._undo = Compensation()
         functools.update_wrapper(self, function, updated=())
 
     @property
@@ -189,7 +189,7 @@ class Step:
         step = Step(self.function, name=name, options=replace(self.options, **chosen))
         step._undo = self._undo
         if undo is not None:
-            step._undo = Undo(checked_handler(f"compensate= of step {name!r}", undo))
+            step._undo = Compensation(checked_handler(f"compensate= of step {name!r}", undo))
         return step
 
     def node(
@@ -201,7 +201,7 @@ class Step:
         return StepNode(
             name=self.name if name is None else name,
             retry=options.retry or default_retry,
-            placement=Placement(options.queue, options.priority, timeout),
+            routing=Routing(options.queue, options.priority, timeout),
             transactional=options.transactional,
             compensator=self._compensator_node(),
             suspends=options.suspends,
@@ -214,7 +214,7 @@ class Step:
         # An undo runs where the step ran, unless it says otherwise.
         return Compensator(
             retry=options.retry or COMPENSATOR_RETRY,
-            placement=Placement(
+            routing=Routing(
                 options.queue or self.options.queue, self.options.priority, options.timeout
             ),
             transactional=options.transactional,

@@ -21,9 +21,9 @@ from psycopg.pq import TransactionStatus
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision
-from celery_durable.engine.commit import Attempt, Settler, Written
+from celery_durable.engine.commit import Attempt, Committed, Committer
 from celery_durable.store.commit import statement
-from celery_durable.store.commit.statement import Committed
+from celery_durable.store.commit.statement import Written
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.rows import kind_of
 from celery_durable.workflow.execute import Execution
@@ -87,23 +87,23 @@ def is_within_transaction(connection: Any) -> bool:
     return connection.raw.info.transaction_status is TransactionStatus.INTRANS
 
 
-commit, after = statement.commit, Settler.after
+commit, after = statement.commit, Committer.after
 
 
 def observed_commit(
     connection: Any, claim: Claim, decision: Decision, routed: Any
-) -> statement.Outcome:
+) -> statement.Answer:
     pass_by(claim, decision, BEFORE)
     outcome = commit(connection, claim, decision, routed)
-    if isinstance(outcome, Committed) and is_within_transaction(connection):
+    if isinstance(outcome, Written) and is_within_transaction(connection):
         pass_by(claim, decision, INSIDE)
     return outcome
 
 
 def observed_after(
-    self: Settler, attempt: Attempt, execution: Execution, written: Written
+    self: Committer, attempt: Attempt, execution: Execution, written: Committed
 ) -> Claim | None:
-    if isinstance(written.outcome, Committed):
+    if isinstance(written.outcome, Written):
         pass_by(attempt.claim, written.decision, AFTER)
     return after(self, attempt, execution, written)
 
@@ -112,4 +112,4 @@ configure(app)
 app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
 if CONFIG in os.environ:
     statement.commit = observed_commit
-    Settler.after = observed_after  # type: ignore[method-assign]
+    Committer.after = observed_after  # type: ignore[method-assign]

@@ -219,7 +219,7 @@ class World:
 
     def kill(self, durable: Durable) -> None:
         """The worker's process is gone: its lock is free, and its row does not know."""
-        registration = durable.liveness._registration
+        registration = durable.liveness._lease
         assert registration is not None
         registration.end()
         wait_until(lambda: self.lock_holder(durable) is None, message="the lock to be free")
@@ -227,7 +227,7 @@ class World:
 
 def worker_id(durable: Durable) -> UUID:
     """The id under which the worker has claimed last; registers one that has not yet."""
-    registration = durable.liveness._registration
+    registration = durable.liveness._lease
     return registration.id if registration is not None else durable.liveness.worker_id()
 
 

@@ -196,7 +196,7 @@ def test_another_cancel_while_it_is_decided_again_is_seen_too(
     commit = statement.commit
     seen: list[FlagRaised] = []
 
-    def committing(*arguments: Any) -> statement.Outcome:
+    def committing(*arguments: Any) -> statement.Answer:
         outcome = commit(*arguments)
         if isinstance(outcome, FlagRaised):
             if not seen:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable, Suspend
-from celery_durable.engine.waits import Lookout
+from celery_durable.engine.waits import Waits
 from tests.integration.driving import Gate, World, noting, spawn
 
 
@@ -29,16 +29,16 @@ def test_deaths_over_a_parked_step_do_not_count_against_it(
     world.drain(living)
     run.resume("s", 1)
     world.publish()
-    look, gates = Lookout.look, [Gate(), Gate()]
+    look, gates = Waits.look, [Gate(), Gate()]
     for gate in gates:
         victim = world.worker(define, max_crashes=2)
 
-        def looking(self: Lookout, *arguments: Any, here: Gate = gate) -> Any:
+        def looking(self: Waits, *arguments: Any, here: Gate = gate) -> Any:
             here()
             return look(self, *arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Lookout, "look", looking)
+            patched.setattr(Waits, "look", looking)
             spawn(victim.engine.advance, world.token_id(run))
             gate.wait_until_reached()
         world.kill(victim)

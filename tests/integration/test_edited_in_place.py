@@ -78,7 +78,7 @@ def test_new_runs_pass_where_one_of_another_order_was_met(world: World) -> None:
     new = world.worker(ordered(log, "acbd", transactional=False), inline_steps=1)
     met = old.start("w", {})
     store_plans(old)
-    new.engine.places()
+    new.engine.offers()
     token_id = world.token_id(met)
     for worker in (old, old, new, new):
         worker.engine.advance(token_id)
@@ -112,7 +112,7 @@ def test_a_run_has_come_its_own_way_wherever_it_stands(
 
 def everything_parked(durable: Durable, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Have every place be one that some run cannot go on from; where tokens stood then."""
-    knowledge = durable.engine._knowledge
+    knowledge = durable.engine._compatibility
     seen: set[str] = set()
 
     def parked_of(_: Any) -> Any:

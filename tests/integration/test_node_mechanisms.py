@@ -16,7 +16,7 @@ from celery_durable.run import Run
 from celery_durable.store import signals, tokens
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
-from celery_durable.store.commit.statement import Committed, Refused, SignalGone
+from celery_durable.store.commit.statement import ClaimLost, SignalGone, Written
 from celery_durable.store.connection import Connection
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, defining, noting, spawn, worker_id
@@ -118,7 +118,7 @@ def asking_twice(durable: Durable) -> None:
     durable.workflow("w").parallel("p", {"a": ask, "b": ask})
 
 
-def consuming(connection: Connection, worker: Durable, claim: Claim) -> statement.Outcome:
+def consuming(connection: Connection, worker: Durable, claim: Claim) -> statement.Answer:
     """The commit of a token that has found the oldest signal."""
     signal = signals.oldest(connection, claim.run.id, "go")
     assert signal is not None
@@ -128,7 +128,7 @@ def consuming(connection: Connection, worker: Durable, claim: Claim) -> statemen
 
 def committing(
     connection: Connection, worker: Durable, claim: Claim, event: Event
-) -> statement.Outcome:
+) -> statement.Answer:
     """What comes of the commit of what the event leads to."""
     workflow = worker.registry.find("w", 1)
     assert workflow is not None
@@ -148,7 +148,7 @@ def test_a_commit_under_an_older_fence_is_refused(world: World) -> None:
     with worker.database.autocommit() as connection:
         outcome = committing(connection, worker, claim, Succeeded("1", claim.seen_at))
 
-    assert outcome == Refused()
+    assert outcome == ClaimLost()
     assert (world.units(run), world.status(run)) == ([], "running")
 
 
@@ -160,14 +160,14 @@ def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: W
     waiting = world.rows("SELECT id FROM durable_token WHERE wait = 'signal' ORDER BY position")
     claims = [claimed(worker, row["id"]) for worker, row in zip(workers, waiting, strict=True)]
 
-    def second() -> statement.Outcome:
+    def second() -> statement.Answer:
         assert claims[1] is not None
         with workers[1].database.autocommit() as connection:
             return consuming(connection, workers[1], claims[1])
 
     with workers[0].database.transaction() as connection:
         assert claims[0] is not None
-        assert isinstance(consuming(connection, workers[0], claims[0]), Committed)
+        assert isinstance(consuming(connection, workers[0], claims[0]), Written)
         later = spawn(second)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
     assert later.result(20) == SignalGone()
@@ -187,20 +187,20 @@ def test_of_two_branches_that_leave_at_once_the_later_tells_the_parent(world: Wo
         claimed(worker, branch) for worker, branch in zip(workers, world.publish(), strict=True)
     ]
 
-    def leave(connection: Connection, n: int) -> statement.Outcome:
+    def leave(connection: Connection, n: int) -> statement.Answer:
         claim = claims[n]
         assert claim is not None
         return committing(connection, workers[n], claim, Succeeded("1", claim.seen_at))
 
-    def second() -> statement.Outcome:
+    def second() -> statement.Answer:
         with workers[1].database.autocommit() as connection:
             return leave(connection, 1)
 
     with workers[0].database.transaction() as connection:
-        assert isinstance(leave(connection, 0), Committed)
+        assert isinstance(leave(connection, 0), Written)
         later = spawn(second)
         wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
-    assert isinstance(later.result(20), Committed)
+    assert isinstance(later.result(20), Written)
     assert world.publish() == [parent]
     assert world.units(run) == ["p#x completed", "p#y completed"]
 

@@ -177,7 +177,7 @@ def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: Wor
     worker = world.worker(defining([], "a"), worker_ttl=3600)
     run = worker.start("w")
     me = worker_id(worker)
-    registration = worker.liveness._registration
+    registration = worker.liveness._lease
     assert registration is not None
     with worker.database.autocommit() as connection:
         assert tokens.claim(connection, world.token_id(run), me, uuid4())
@@ -199,7 +199,7 @@ def test_a_claim_whose_answer_is_on_its_way_is_not_given_back(
     worker = world.worker(defining(log, "a"), worker_ttl=3600)
     run = worker.start("w")
     worker_id(worker)
-    registration = worker.liveness._registration
+    registration = worker.liveness._lease
     assert registration is not None
     claim = tokens.claim
 
@@ -229,7 +229,7 @@ def test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint(world: World) ->
 
         assert tokens.claim(connection, token_id, me, uuid4())
         (held,) = reaping.claimed_by(connection, me)
-        assert reaping.free(connection, held, uuid4())
+        assert reaping.reap(connection, held, uuid4())
         assert world.publish() == [token_id]
 
 

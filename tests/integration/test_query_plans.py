@@ -24,7 +24,7 @@ from celery_durable.core.decision import (
     Park,
     RunChange,
 )
-from celery_durable.core.plan import Placement
+from celery_durable.core.plan import Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
@@ -43,7 +43,7 @@ from celery_durable.store import (
 )
 from celery_durable.store import tables as t
 from celery_durable.store.commit import statement
-from celery_durable.store.commit.parameters import Routed, parameters_of, shape_of
+from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import folded, position, results, views
 from tests.integration.driving import World
@@ -70,10 +70,10 @@ A_TOKEN = Token(TOKEN, RUN, "a", "a")
 ON = replace(A_TOKEN, node="b", unit="b")
 ITEM = Token(BRANCH, FORKED_RUN, "m", "m#7", parent=FORKED, position=7, input="1")
 PARKED = replace(A_TOKEN, wait=ForSignal("go"))
-HERE, RELEASED = Placement(), Routed("durable", None)
+HERE, RELEASED = Routing(), Routed("durable", None)
 DONE = JournalRecord("a", "a", Outcome.COMPLETED, 1, AT, result="1")
 FACTS = RunFacts(RUN, "w", 1, Status.RUNNING, None, None, {}, "1", None)
-BRANCHES = tuple(Branch(f"m#{n}", n, Placement("durable"), input="1") for n in range(20))
+BRANCHES = tuple(Branch(f"m#{n}", n, Routing("durable"), input="1") for n in range(20))
 
 
 def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = None) -> Any:
@@ -81,7 +81,7 @@ def commit(decision: Decision, *, releases: bool = False, parent: UUID | None = 
     facts = replace(FACTS, parent_token=parent)
     claim = Claim(decision.token, facts, ID, ID, "durable", None, AT)
     routed = RELEASED if releases else None
-    return statement._commit(shape_of(claim, decision, routed)), parameters_of(
+    return statement._commit(variant_of(claim, decision, routed)), parameters_of(
         claim, decision, routed
     )
 
@@ -208,7 +208,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
     "signs of life": (dead_workers._LOOK, {"lock_space": "x"}),
     "limited": (reaping._LIMITED, {}),
-    "free": (reaping._FREE, FREED),
+    "free": (reaping._REAP, FREED),
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),

@@ -316,13 +316,13 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
         dead = next(one for one in dead_workers.look(connection) if one.is_unlocked)
         assert dead_workers.declare_dead(connection, [Doom(dead, 0.0, is_silent=False)])
         (orphan,) = reaping.find(connection, 10)
-        assert reaping.free(connection, orphan, uuid4())
+        assert reaping.reap(connection, orphan, uuid4())
         newer = uuid4()
         assert tokens.claim(connection, token_id, worker_id(other), newer)
-        assert not reaping.free(connection, orphan, uuid4())
+        assert not reaping.reap(connection, orphan, uuid4())
         # Nor where the same worker has claimed it again, as when it gives back its own.
         (mine,) = reaping.claimed_by(connection, worker_id(other))
-        assert not reaping.free(connection, replace(mine, fence=orphan.fence), uuid4())
+        assert not reaping.reap(connection, replace(mine, fence=orphan.fence), uuid4())
     assert world.one("SELECT fence FROM durable_token") == newer
     assert world.one("SELECT crashes FROM durable_token") == 1
 

@@ -31,7 +31,7 @@ def test_a_recorded_unit_is_met_once_and_then_left_alone(
     run = old.start("w", {})
     for worker in (old, new):
         store_plans(worker)
-        worker.engine.places()  # as a worker does that registers: nothing stands in the way yet
+        worker.engine.offers()  # as a worker does that registers: nothing stands in the way yet
     token_id = world.token_id(run)
     for worker in (old, old, new):
         worker.engine.advance(token_id)

@@ -15,7 +15,7 @@ from greenlet import GreenletExit
 from celery_durable import Durable, RetryPolicy
 from celery_durable.background import recovery
 from celery_durable.engine import loop
-from celery_durable.engine.commit import Settler
+from celery_durable.engine.commit import Committer
 from celery_durable.run import Run
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection
@@ -201,13 +201,13 @@ def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(
     """P5: a thread that is told to exit by it would keep its message."""
     worker = world.worker(lambda durable: durable.workflow("w").step(noting([], "a")))
     run = worker.start("w", {})
-    settle = Settler.settle
+    settle = Committer.settle
 
     def broken(*_: Any) -> None:
-        monkeypatch.setattr(Settler, "settle", settle)
+        monkeypatch.setattr(Committer, "settle", settle)
         raise SystemExit("broken")
 
-    monkeypatch.setattr(Settler, "settle", broken)
+    monkeypatch.setattr(Committer, "settle", broken)
     (token_id,) = world.publish()
     worker.engine.advance(token_id)
 

@@ -104,7 +104,7 @@ class Bench:
             workflow = self.registry.find(name, version)
             assert workflow is not None
             # What an engine remembers of definitions must not depend on the schedule.
-            self.engine._knowledge._parked[name, version] = frozenset()
+            self.engine._compatibility._parked[name, version] = frozenset()
         seats = []
         with self.database.autocommit() as connection:
             for place in range(self.scenario.seats):
@@ -228,7 +228,7 @@ class Bench:
             for seat in world.seats:
                 if seat.worker is not None and seat.script is None:
                     for claimed in reaping.claimed_by(connection, seat.worker):
-                        reaping.free(connection, claimed, new_id())
+                        reaping.reap(connection, claimed, new_id())
         return self.after(world)
 
     def pass_time(self, world: World) -> World:

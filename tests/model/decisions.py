@@ -115,7 +115,7 @@ def _check_move(plan: Plan, token: Token, decision: Decision, then: Move) -> Non
     _check_moved(token, moved)
     assert moved.wait is None, "it moves and waits"
     assert then.delay >= 0
-    assert then.placement == units.placement(plan, moved)
+    assert then.routing == units.routing(plan, moved)
     assert moved.node in (*plan.names, RETURNS, ROLLBACK)
     assert moved.attempt <= max(units.retry_policy(plan, moved).max_attempts, token.attempt)
     turns = token.rollback is None and moved.rollback is not None
@@ -138,7 +138,7 @@ def _check_park(plan: Plan, decision: Decision, then: Park) -> None:
     assert not isinstance(wait, ForChild) or then.timeout is None, "a child has no timeout"
     assert not isinstance(wait, ForTimer) or decision.token.rollback is None
     assert (then.token.unit, then.token.attempt) == (decision.token.unit, decision.token.attempt)
-    assert then.placement == units.placement(plan, then.token)
+    assert then.routing == units.routing(plan, then.token)
     assert (decision.records, decision.run, decision.consumes) == ((), None, None)
 
 

@@ -15,7 +15,9 @@ import pytest
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import RollBack, Undo
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
+    ChildRequested,
     Chosen,
     Crashed,
     Elapsed,
@@ -25,10 +27,8 @@ from celery_durable.core.event import (
     Iteration,
     Joined,
     Listed,
-    Reached,
     Signalled,
-    Slept,
-    Spawned,
+    SleepRequested,
     Succeeded,
     Suspended,
 )
@@ -176,13 +176,13 @@ EVENTS: dict[str, tuple[Event, ...]] = {
     "Crashed": (Crashed(ERROR, BEGAN),),
     "Flagged": (Flagged(), Flagged(due_in=5.0), Flagged(due_in=None)),
     "Suspended": (Suspended("1", BEGAN), Suspended("1", BEGAN, "approval", 30.0)),
-    "Reached": (Reached(),),
+    "Reached": (Arrived(),),
     "Signalled": (Signalled(8, "1", BEGAN),),
     "Elapsed": (Elapsed(ERROR, BEGAN),),
-    "Slept": (Slept(60.0, BEGAN), Slept(-60.0, BEGAN)),
+    "Slept": (SleepRequested(60.0, BEGAN), SleepRequested(-60.0, BEGAN)),
     "Chosen": (Chosen('"wire"', "wire", BEGAN), Chosen("0", None, BEGAN)),
     "Listed": (Listed(("1", "2", "3"), BEGAN), Listed((), BEGAN)),
-    "Spawned": (Spawned(STARTED, BEGAN),),
+    "Spawned": (ChildRequested(STARTED, BEGAN),),
     "ChildEnded": tuple(
         ChildEnded(CHILD, status, ERROR, BEGAN)
         for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)

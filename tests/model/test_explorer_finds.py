@@ -14,11 +14,11 @@ from celery_durable.core import decide, waits
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Undo
 from celery_durable.core.token import Token
-from celery_durable.engine.commit import Settler
+from celery_durable.engine.commit import Committer
 from celery_durable.store import journal, tokens
 from celery_durable.store import tables as t
 from celery_durable.store.commit import statement
-from celery_durable.store.commit.parameters import shape_of
+from celery_durable.store.commit.parameters import variant_of
 from celery_durable.store.connection import Connection, Statement
 from tests.model.explorer import Violation
 from tests.model.scenarios import SCENARIOS
@@ -45,7 +45,7 @@ def test_a_commit_that_forgets_its_hint_is_found(
     find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        statement, "shape_of", lambda *given: replace(shape_of(*given), hints=False)
+        statement, "shape_of", lambda *given: replace(variant_of(*given), hints=False)
     )
     assert "P2: something moves every token" in find("linear: a crash and a duplicate")
 
@@ -65,10 +65,10 @@ def test_a_second_claim_of_a_claimed_token_is_found(
 
 
 def test_a_park_without_a_second_look_is_found(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    def does_not_look(_settler: Settler, _claim: Claim, _then: object) -> None:
+    def does_not_look(_committer: Committer, _claim: Claim, _then: object) -> None:
         return None
 
-    monkeypatch.setattr(Settler, "_waiting", does_not_look)
+    monkeypatch.setattr(Committer, "_waiting", does_not_look)
     report = find("signal: before, while and after it is waited for")
     assert "P2: something moves every token" in report
     assert "resume 1 begins" in report

@@ -18,7 +18,9 @@ from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, Fork, Leave, Undo
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
+    ChildRequested,
     Chosen,
     Crashed,
     Elapsed,
@@ -28,10 +30,8 @@ from celery_durable.core.event import (
     Iteration,
     Joined,
     Listed,
-    Reached,
     Signalled,
-    Slept,
-    Spawned,
+    SleepRequested,
     Succeeded,
     Suspended,
 )
@@ -102,13 +102,13 @@ def events(token: Token) -> Iterator[Event]:
 
 def _executed(token: Token) -> Iterator[Event]:
     if token.unit == ROLLBACK:
-        yield Reached()
+        yield Arrived()
         return
     node = PLAN.find(token.node)
     yield from (Failed(ERROR, NOW), Failed(ERROR, NOW, may_retry=False), Crashed(ERROR, NOW))
     match body(PLAN, token):
         case ChildNode():
-            yield Spawned(ReopenedRun(CHILD, CHILD, CHILD, "durable"), NOW)
+            yield ChildRequested(ReopenedRun(CHILD, CHILD, CHILD, "durable"), NOW)
         case StepNode():
             yield Succeeded("1", NOW, iteration=_iteration(node, is_done=False))
             yield Succeeded("1", NOW, iteration=_iteration(node, is_done=True))
@@ -125,16 +125,16 @@ def _iteration(node: Node | None, *, is_done: bool) -> Iteration | None:
 def _between_steps(token: Token, node: Node | None) -> Iterator[Event]:
     match node:
         case ParallelNode():
-            yield Reached()
+            yield Arrived()
         case MapNode():
             yield from (Listed((), NOW), Listed(("1", "2"), NOW))
         case RouteNode():
             yield from (Chosen('"x"', None, NOW), Chosen('"one"', "one", NOW))
             yield Chosen('"two"', "two", NOW)
         case SleepNode():
-            yield Slept(5.0, NOW)
+            yield SleepRequested(5.0, NOW)
         case SignalNode():
-            yield from (Reached(), Signalled(1, "1", NOW))
+            yield from (Arrived(), Signalled(1, "1", NOW))
         case _:
             assert token.unit == RETURNS
             yield Succeeded("1", NOW)

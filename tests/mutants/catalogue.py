@@ -70,7 +70,7 @@ ATOMICITY = (
         promise="P1",
         takes_out="the journal entry of a step",
         at=f"{COMMITS}:_commit",
-        old='parts = [_recorded(held, shape).cte("recorded")] if shape.records else []',
+        old='parts = [_recorded(held, variant).cte("recorded")] if variant.records else []',
         new="parts: list[Any] = []",
         tests=(f"{ATOMIC}::test_a_step_leaves_its_entry_its_move_and_the_next_hint",),
     ),
@@ -190,7 +190,7 @@ EXCLUSION = (
         promise="P3",
         takes_out="telling a unit that is recorded already from a failure",
         at=f"{COMMITS}:commit",
-        old="except AlreadyRecorded:\n    return Recorded()",
+        old="except AlreadyRecorded:\n    return RecordedBefore()",
         new="except AlreadyRecorded:\n    raise",
         tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again",),
     ),
@@ -265,7 +265,7 @@ TAKING_OVER = (
     Mutant(
         name="grace-for-a-lost-lock",
         promise="P5",
-        takes_out="looking at a free lock twice",
+        takes_out="looking at a reap lock twice",
         at=f"{RECOVERY}:Reaper._doomed",
         old="if now - at >= grace",
         new="if True",
@@ -311,7 +311,7 @@ TAKING_OVER = (
         name="crash-count",
         promise="P5",
         takes_out="counting a crash",
-        at=f"{ORPHANS}:_freeing",
+        at=f"{ORPHANS}:_reaping",
         old='crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),',
         new="crashes=t.token.c.crashes,",
         tests=(f"{TAKEOVER}::test_a_worker_whose_lock_is_free_is_reaped_at_once",),
@@ -374,7 +374,7 @@ TAKING_OVER = (
         name="lost-locks-are-retaken",
         promise="P5",
         takes_out="taking a lost lock again",
-        at=f"{LIVENESS}:Registration._look_after",
+        at=f"{LIVENESS}:WorkerLease._look_after",
         old="self._retake()",
         new="pass",
         tests=(f"{ALIVE}::test_a_lock_lost_while_the_worker_lives_is_taken_again",),
@@ -383,7 +383,7 @@ TAKING_OVER = (
         name="self-audit",
         promise="P5",
         takes_out="giving back a claim that is not executed",
-        at=f"{LIVENESS}:Registration._look_after",
+        at=f"{LIVENESS}:WorkerLease._look_after",
         old="self._audit()",
         new="pass",
         tests=(f"{ALIVE}::test_a_claim_that_nobody_executes_is_given_back_by_its_worker",),
@@ -392,7 +392,7 @@ TAKING_OVER = (
         name="audits-wait-for-nobody",
         promise="P4",
         takes_out="giving up an audit that would have to wait for a locked table",
-        at=f"{LIVENESS}:Registration._audit",
+        at=f"{LIVENESS}:WorkerLease._audit",
         old="self._database.transaction(BRIEFLY)",
         new="self._database.autocommit()",
         tests=(
@@ -403,7 +403,7 @@ TAKING_OVER = (
         name="audit-spares-what-is-executed",
         promise="P4",
         takes_out="telling an idle claim from one that is executed",
-        at=f"{LIVENESS}:Registration._audit",
+        at=f"{LIVENESS}:WorkerLease._audit",
         old="[one for one in claimed if not self._is_working_on(one.token_id)]",
         new="list(claimed)",
         tests=(f"{ALIVE}::test_a_unit_that_takes_many_renewals_is_not_given_back",),
@@ -427,7 +427,7 @@ TRANSACTIONS = (
         at="celery_durable.engine.transactional:Transactional._commit_with_step",
         old="written = settler.write(connection, attempt, execution.event, in_transaction=True)",
         new=(
-            "written = self._patience.ask(\n"
+            "written = self._retrying.ask(\n"
             "                        lambda other: settler.write(other, attempt, execution.event)\n"
             "                    )"
         ),
@@ -439,7 +439,7 @@ TRANSACTIONS = (
         name="own-sql-is-committed-only-if-recorded",
         promise="P6",
         takes_out="rolling a step's own SQL back when its unit is not recorded",
-        at=f"{SETTLE}:Settler.write",
+        at=f"{SETTLE}:Committer.write",
         old="if in_transaction and not decision.keeps:",
         new="if False:",
         tests=(f"{TRANSACTIONAL}::test_a_cancel_during_the_step_leaves_no_row",),
@@ -560,7 +560,7 @@ AT_THE_DOOR = (
         name="changed-definitions",
         promise="P10",
         takes_out="looking whether everything before a run's node is as it was",
-        at=f"{KNOWLEDGE}:Knowledge._can_go_on",
+        at=f"{KNOWLEDGE}:Compatibility._can_go_on",
         old="return token.node not in self._parked_of(workflow) or self._has_come(workflow, token)",
         new="return True",
         tests=(
@@ -571,7 +571,7 @@ AT_THE_DOOR = (
         name="undo-is-looked-up-when-needed",
         promise="P11",
         takes_out="leaving the journal alone while all goes well",
-        at=f"{SETTLE}:Settler._compensating",
+        at=f"{SETTLE}:Committer._compensating",
         old="isinstance(decided, Decision)",
         new="(journal.next_undo(connection, attempt.claim.token) or True) and "
         "isinstance(decided, Decision)",

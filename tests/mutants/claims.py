@@ -125,7 +125,7 @@ COMMITTING = (
         name="a-result-that-is-dropped-is-logged",
         promise="P4",
         takes_out="saying that a result was dropped",
-        at=f"{SETTLE}:Settler._give_back",
+        at=f"{SETTLE}:Committer._give_back",
         old='logger.info("%s of run %s is not ours any more", unit, run_id)',
         new="_ = unit, run_id",
         tests=(f"{PROTOCOL}::test_a_result_that_comes_too_late_is_dropped_in_one_line",),
@@ -152,16 +152,16 @@ COMMITTING = (
         name="a-flag-is-decided-on",
         promise="P3",
         takes_out="deciding again with a flag in view that went up meanwhile",
-        at=f"{SETTLE}:Settler.write",
+        at=f"{SETTLE}:Committer.write",
         old="attempt = attempt.with_flags(flags)",
-        new="return Written(decision, routed, Refused())",
+        new="return Committed(decision, routed, ClaimLost())",
         tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
     ),
     Mutant(
         name="as-often-as-a-flag-goes-up",
         promise="P3",
         takes_out="deciding again more than once",
-        at=f"{SETTLE}:Settler.write",
+        at=f"{SETTLE}:Committer.write",
         old="while True:",
         new="for _ in range(2):",
         tests=(f"{CANCEL}::test_another_cancel_while_it_is_decided_again_is_seen_too",),
@@ -229,7 +229,7 @@ sa.select(t.token.c.remaining)
         name="a-commit-sees-commands",
         promise="P3",
         takes_out="looking for commands in the commit that goes straight on",
-        at=f"{SETTLE}:Settler.after",
+        at=f"{SETTLE}:Committer.after",
         old="has_commands=committed.has_commands",
         new="has_commands=False",
         tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
@@ -267,7 +267,7 @@ return None
         name="given-back-when-the-signal-is-gone",
         promise="P9",
         takes_out="looking again when another took the signal before the commit",
-        at=f"{SETTLE}:Settler._give_back",
+        at=f"{SETTLE}:Committer._give_back",
         old="case SignalGone(): self._claims.release(claim)",
         new="""
 case SignalGone():
@@ -279,7 +279,7 @@ case SignalGone():
         name="given-back-when-a-child-is-refused",
         promise="P2",
         takes_out="giving the claim back when no child may be started any more",
-        at=f"{SETTLE}:Settler.settle",
+        at=f"{SETTLE}:Committer.settle",
         old="self._claims.release(attempt.claim, RELEASE_FIRST)",
         new="pass",
         tests=(f"{AT_ONCE}::test_no_child_is_started_in_a_tree_that_is_cancelled",),
@@ -288,7 +288,7 @@ case SignalGone():
         name="let-go-after-a-lost-answer",
         promise="P2",
         takes_out="letting go of a token that has moved on under one's own fence",
-        at=f"{SETTLE}:Settler.after",
+        at=f"{SETTLE}:Committer.after",
         old="self._claims.abandon(claim)",
         new="pass",
         tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
@@ -390,14 +390,14 @@ ASKING = (
         promise="P2",
         takes_out="the order in which a branch that leaves takes locks",
         at=f"{COMMITS}:_held",
-        old="if shape.then in (End, Leave):",
+        old="if variant.then in (End, Leave):",
         new="""
-if shape.then is Leave:
+if variant.then is Leave:
     mine, parent = t.token.alias("mine"), t.token.alias("parent")
     its = sa.select(mine.c.parent_id).where(mine.c.id == sql.uuid("token_id")).scalar_subquery()
     first = sa.select(parent.c.id).where(parent.c.id == its).with_for_update()
     held_if = (*held_if, t.token.c.parent_id == first.scalar_subquery())
-if shape.then in (End, Leave):
+if variant.then in (End, Leave):
 """,
         tests=(f"{LOCKS}::test_a_branch_that_leaves_takes_its_parent_last",),
     ),

@@ -165,8 +165,8 @@ ONE_AFTER_THE_OTHER = (
         name="a-child-starts-with-its-parents-wait",
         promise="P1",
         takes_out="the transaction that a child's start and its parent's wait share",
-        at="celery_durable.engine.commit:Settler._written",
-        old="together=isinstance(execution.event, Spawned)",
+        at="celery_durable.engine.commit:Committer._written",
+        old="together=isinstance(execution.event, ChildRequested)",
         new="together=False",
         tests=(
             (
@@ -282,7 +282,7 @@ ARRIVALS = (
         name="a-look-after-parking",
         promise="P9",
         takes_out="looking into the inbox again once a token is parked",
-        at=f"{SETTLE}:Settler._waiting",
+        at=f"{SETTLE}:Committer._waiting",
         old="return self._claims.again(claim)",
         new="return None",
         tests=(f"{MECHANISMS}::test_a_signal_that_comes_while_the_token_is_parked_is_seen",),

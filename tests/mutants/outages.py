@@ -30,7 +30,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="asked-again-until-answered",
         promise="P2",
         takes_out="asking Postgres again while it is away",
-        at=f"{PATIENCE}:Patience.until_answered",
+        at=f"{PATIENCE}:Retrying.until_answered",
         old="if not may_go_well_later(error):",
         new="if True:",
         tests=(
@@ -43,7 +43,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-bug-is-not-an-outage",
         promise="P12",
         takes_out="telling what goes well later from what never does",
-        at=f"{PATIENCE}:Patience.until_answered",
+        at=f"{PATIENCE}:Retrying.until_answered",
         old="if not may_go_well_later(error):",
         new="if False:",
         tests=(f"{OUT}::test_a_bug_in_a_statement_is_raised",),
@@ -52,7 +52,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="growing-pauses",
         promise="P2",
         takes_out="waiting longer each time Postgres is asked again",
-        at=f"{PATIENCE}:Patience.until_answered",
+        at=f"{PATIENCE}:Retrying.until_answered",
         old="wait = min(2 * wait, MAXIMUM)",
         new="wait = 0.0",
         tests=(f"{UNIT}::test_postgres_is_asked_less_and_less_often_and_not_for_ever",),
@@ -73,9 +73,9 @@ OUTAGES: tuple[Mutant, ...] = (
         name="the-past-is-waited-for",
         promise="P2",
         takes_out="reading the past again while Postgres is away",
-        at=f"{PAST}:Past.result",
+        at=f"{PAST}:RunHistory.result",
         old=(
-            "return self._patience.ask(\n"
+            "return self._retrying.ask(\n"
             "    lambda connection: results.of_unit(connection, self._run_id, unit)\n"
             ")"
         ),
@@ -89,7 +89,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="heartbeats-survive-outages",
         promise="P2",
         takes_out="going on where a heartbeat is not heard",
-        at=f"{PAST}:Past.beat",
+        at=f"{PAST}:RunHistory.beat",
         old="self._database.outage.notice(error)",
         new="raise error",
         tests=(f"{OUT}::test_a_heartbeat_in_an_outage_lets_the_handler_go_on",),
@@ -98,8 +98,8 @@ OUTAGES: tuple[Mutant, ...] = (
         name="what-was-heard-is-remembered",
         promise="P2",
         takes_out="remembering the last pulse",
-        at=f"{PAST}:Past.beat",
-        old="self._pulse = heartbeat.beat(connection, claim, text)",
+        at=f"{PAST}:RunHistory.beat",
+        old="self._heartbeat = heartbeat.beat(connection, claim, text)",
         new="return heartbeat.beat(connection, claim, text)",
         tests=(f"{OUT}::test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten",),
     ),
@@ -107,7 +107,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="claims-left-to-the-audit-are-given-back",
         promise="P2",
         takes_out="giving back at the next audit what a worker has left to it",
-        at=f"{LIVENESS}:Registration._audit",
+        at=f"{LIVENESS}:WorkerLease._audit",
         old="is_left = one.fence in before or one.token_id in left_to_audit",
         new="is_left = one.fence in before and not left_to_audit",
         tests=(
@@ -118,7 +118,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="refused-claims-are-not-kept",
         promise="P2",
         takes_out="giving the claim back of a unit that cannot be recorded",
-        at=f"{SETTLE}:Settler._give_back",
+        at=f"{SETTLE}:Committer._give_back",
         old="self._claims.release_for_later(claim)",
         new="",
         tests=(f"{OUT}::test_a_unit_that_stands_in_the_journal_already_is_not_kept",),
@@ -252,7 +252,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-renewal-outlives-an-exit",
         promise="P5",
         takes_out="going on after a SystemExit in a thread that keeps a worker alive",
-        at=f"{LIVENESS}:Registration._tried",
+        at=f"{LIVENESS}:WorkerLease._tried",
         old="except (Exception, SystemExit) as error:",
         new="except Exception as error:",
         tests=(
@@ -310,8 +310,8 @@ OUTAGES: tuple[Mutant, ...] = (
         name="a-final-failure-is-logged",
         promise="P3",
         takes_out="asking the journal whether a commit that is refused had been made",
-        at="celery_durable.engine.commit:Settler.after",
-        old="if isinstance(committed, Refused) and self._was_committed(claim, decision):",
+        at="celery_durable.engine.commit:Committer.after",
+        old="if isinstance(committed, ClaimLost) and self._was_committed(claim, decision):",
         new="if False:",
         tests=(
             "tests/integration/test_unknown_outcome.py::test_a_final_failure_whose_answer_was_lost_is_logged",

@@ -34,7 +34,7 @@ UNSTUCK = (
         name="timers-go-with-what-they-were-for",
         promise="P2",
         takes_out="removing the timeout of a signal that came",
-        at="celery_durable.store.commit.parameters:shape_of",
+        at="celery_durable.store.commit.parameters:variant_of",
         old="clears=may_have_a_timer(decision.token)",
         new="clears=False",
         tests=(f"{TIMERS}::test_a_signal_that_comes_takes_its_timeout_away",),
@@ -56,7 +56,7 @@ UNSTUCK = (
         promise="P4",
         takes_out="waiting with a commit for longer than the worker's TTL",
         at=f"{ENGINE}:Engine.__init__",
-        old="max(settings.worker_ttl, SETTLES_WITHIN)",
+        old="max(settings.worker_ttl, COMMITS_WITHIN)",
         new="settings.worker_ttl",
         tests=(
             f"{TESTS}/test_outages.py::test_a_unit_is_committed_after_an_outage_of_all_that_is_longer_than_the_ttl",
@@ -75,7 +75,7 @@ UNSTUCK = (
         name="loops-that-kill",
         promise="P5",
         takes_out="counting the crashes of a loop's own functions",
-        at="celery_durable.engine.waits:Lookout._child_ended",
+        at="celery_durable.engine.waits:Waits._child_ended",
         old="if claim.token.crashes >= self._max_crashes:",
         new="if False:",
         tests=(
@@ -83,11 +83,11 @@ UNSTUCK = (
         ),
     ),
     Mutant(
-        name="disowned-places",
+        name="disowned-offers",
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",
-        at="celery_durable.engine.compatibility:Knowledge.disown",
-        old="self._disowned[key] = self._disowned.get(key, frozenset()) | {node}",
+        at="celery_durable.engine.compatibility:Compatibility.stop_offering",
+        old="self._not_offered[key] = self._not_offered.get(key, frozenset()) | {node}",
         new="_ = node",
         tests=(
             f"{TESTS}/test_reordered_nodes.py::test_a_recorded_unit_is_met_once_and_then_left_alone",

@@ -12,7 +12,7 @@ from celery_durable.core.event import Failed
 from celery_durable.core.plan import ChildNode
 from celery_durable.core.token import Token
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.execute import Execution, Shell, execute
+from celery_durable.workflow.execute import Execution, Tools, execute
 from tests.unit.values import FixedJournal, at, claim, encode
 
 Handler = Callable[[Any], Any]
@@ -38,7 +38,7 @@ class ToldToExit(BaseException):
     """What a pool raises in a handler whose process has to exit."""
 
 
-SHELL = Shell(encode, spawn, (TooSlow,), lambda error: isinstance(error, ToldToExit))
+TOOLS = Tools(encode, spawn, (TooSlow,), lambda error: isinstance(error, ToldToExit))
 
 
 def workflow(
@@ -58,7 +58,7 @@ def executed(
     made: Workflow, token: Token, input: object = None, limit: float | None = None
 ) -> Execution:
     held = replace(claim(token, input), time_limit=limit)
-    return execute(made, held, Context(held, FixedJournal({"charge": 7})), SHELL)
+    return execute(made, held, Context(held, FixedJournal({"charge": 7})), TOOLS)
 
 
 def outcome(step: Handler, input: object = None, limit: float | None = None) -> Execution:

@@ -12,9 +12,9 @@ from celery_durable.core.plan import (
     MapNode,
     Node,
     ParallelNode,
-    Placement,
     Plan,
     RouteNode,
+    Routing,
     SignalNode,
     SleepNode,
     StepNode,
@@ -54,7 +54,7 @@ def around(of: Node) -> Plan:
 
 
 def timed(name: str) -> StepNode:
-    return StepNode(name, RETRY, Placement("slow", time_limit=30.0))
+    return StepNode(name, RETRY, Routing("slow", time_limit=30.0))
 
 
 def branch(part: str = "fraud", position: int = 0, **changes: Any) -> Token:

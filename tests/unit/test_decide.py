@@ -10,7 +10,7 @@ from celery_durable.core.decision import Decision, End, JournalRecord, Move, Out
 from celery_durable.core.event import Failed
 from celery_durable.core.failure import KEPT_ATTEMPTS, FailedAttempt
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import Placement
+from celery_durable.core.plan import Routing
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import Status
 from tests.unit.values import (
@@ -73,7 +73,7 @@ def test_the_success_of_the_last_node_completes_the_run() -> None:
 
 def test_a_plan_with_returns_makes_the_result_where_messages_go_by_default() -> None:
     decision = decide(plan("a", returns=True), at("a", attempt=2), succeeded(), NOW)
-    assert decision.then == Move(at(RETURNS), Placement())
+    assert decision.then == Move(at(RETURNS), Routing())
     assert decision.run is None
 
 
@@ -228,5 +228,5 @@ def test_a_unit_that_waits_between_attempts_goes_on_waiting_after_a_flag_that_is
 
 def test_a_unit_whose_node_has_left_the_plan_is_tried_once_where_messages_go_by_default() -> None:
     gone = at("gone")
-    assert units.placement(ABC, gone) == Placement()
+    assert units.routing(ABC, gone) == Routing()
     assert units.retry_policy(ABC, gone).max_attempts == 1

@@ -17,8 +17,8 @@ from celery_durable.core.decision import (
     RunChange,
     Undo,
 )
-from celery_durable.core.event import Event, Joined, Listed, Reached
-from celery_durable.core.plan import Placement, Plan
+from celery_durable.core.event import Arrived, Event, Joined, Listed
+from celery_durable.core.plan import Plan, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, Token
 from tests.unit.nodes import (
@@ -55,13 +55,13 @@ def listed(count: int) -> Listed:
 
 
 def test_a_parallel_node_forks_one_branch_for_each_name_where_it_runs() -> None:
-    assert decide(PARALLEL, at("checks"), Reached(), NOW) == Decision(
+    assert decide(PARALLEL, at("checks"), Arrived(), NOW) == Decision(
         at("checks"),
         Fork(
             at("checks", wait=ForBranches(2)),
             (
                 Branch("checks#fraud", 0, place("fraud"), part="fraud"),
-                Branch("checks#stock", 1, Placement(), part="stock"),
+                Branch("checks#stock", 1, Routing(), part="stock"),
             ),
             window=2,
         ),
@@ -236,7 +236,7 @@ def test_when_a_branch_has_failed_the_completed_branches_of_the_node_are_undone_
     assert isinstance(decision.then, Move)
     following = decide(PARALLEL, decision.then.token, Happened(succeeded().event, sibling), NOW)
     assert following.then == Move(
-        at("checks#stock#compensate", rollback=Status.FAILED, part="stock", position=1), Placement()
+        at("checks#stock#compensate", rollback=Status.FAILED, part="stock", position=1), Routing()
     )
 
 
@@ -260,7 +260,7 @@ def test_a_branch_called_compensate_is_undone_like_any_other() -> None:
     then = decide(named, FORKED, Happened(Joined(DECLINED, BEGAN), undo), NOW).then
     assert isinstance(then, Move)
     assert then.token.unit == "checks#compensate#compensate"
-    assert then.placement == undo_place("fraud")
+    assert then.routing == undo_place("fraud")
 
 
 def test_what_fails_in_a_map_function_fails_the_node_at_the_first_try() -> None:

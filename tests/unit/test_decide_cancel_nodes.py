@@ -14,7 +14,9 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import (
+    Arrived,
     ChildEnded,
+    ChildRequested,
     Chosen,
     Elapsed,
     Event,
@@ -22,10 +24,8 @@ from celery_durable.core.event import (
     Iteration,
     Joined,
     Listed,
-    Reached,
     Signalled,
-    Slept,
-    Spawned,
+    SleepRequested,
     Succeeded,
     Suspended,
 )
@@ -74,11 +74,11 @@ NOT_EXECUTED = [
     pytest.param(AWAITING, Flagged(), id="waits for a signal"),
     pytest.param(AWAITING, Signalled(8, "1", BEGAN), id="the signal came too late"),
     pytest.param(AWAITING, Elapsed(TOO_LATE, BEGAN), id="the signal did not come"),
-    pytest.param(at("signoff"), Reached(), id="comes to a signal"),
+    pytest.param(at("signoff"), Arrived(), id="comes to a signal"),
     pytest.param(at("signoff"), Signalled(8, "1", BEGAN), id="the signal came early"),
     pytest.param(SLEEPING, Flagged(), id="sleeps"),
     pytest.param(SLEEPING, Elapsed(TOO_LATE, BEGAN), id="wakes"),
-    pytest.param(at("cooldown"), Slept(60.0, BEGAN), id="comes to a sleep"),
+    pytest.param(at("cooldown"), SleepRequested(60.0, BEGAN), id="comes to a sleep"),
     pytest.param(SUSPENDED_STEP, Flagged(), id="is suspended"),
     pytest.param(SUSPENDED_STEP, Signalled(8, "1", BEGAN), id="the answer came too late"),
     pytest.param(SUSPENDED_STEP, Elapsed(TOO_LATE, BEGAN), id="the answer did not come"),
@@ -86,11 +86,11 @@ NOT_EXECUTED = [
     pytest.param(choosing(), Chosen('"wire"', "wire", BEGAN), id="chooses"),
     pytest.param(case(), Flagged(), id="has chosen"),
     pytest.param(at("lines"), Listed(("1",), BEGAN), id="comes to a map"),
-    pytest.param(at("checks"), Reached(), id="comes to branches"),
+    pytest.param(at("checks"), Arrived(), id="comes to branches"),
     pytest.param(FORKED, Joined(None, BEGAN), id="the branches have ended"),
     pytest.param(FORKED, Joined(DECLINED, BEGAN), id="a branch has failed"),
     pytest.param(MAPPED, Joined(None, BEGAN), id="the items have ended"),
-    pytest.param(at("fulfil"), Spawned(STARTED, BEGAN), id="is to start a child"),
+    pytest.param(at("fulfil"), ChildRequested(STARTED, BEGAN), id="is to start a child"),
     pytest.param(iteration(1), Flagged(), id="is between iterations"),
 ]
 
@@ -125,7 +125,7 @@ def test_a_signal_that_meets_a_cancel_is_not_consumed() -> None:
 
 @pytest.mark.parametrize("flags", FLAGS)
 def test_a_child_that_is_ready_when_a_cancel_comes_is_not_waited_for(flags: Flags) -> None:
-    decision = decide(EVERYTHING, at("fulfil", flags=flags), Spawned(STARTED, BEGAN), NOW)
+    decision = decide(EVERYTHING, at("fulfil", flags=flags), ChildRequested(STARTED, BEGAN), NOW)
     assert (decision.then, decision.starts) == (End(), None)
 
 

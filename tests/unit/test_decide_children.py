@@ -18,9 +18,9 @@ from celery_durable.core.decision import (
     RunChange,
     Undo,
 )
-from celery_durable.core.event import ChildEnded, Iteration, Reached, Spawned
+from celery_durable.core.event import Arrived, ChildEnded, ChildRequested, Iteration
 from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ChildNode, Node, Placement
+from celery_durable.core.plan import ChildNode, Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, Token
 from tests.unit.nodes import (
@@ -55,7 +55,7 @@ from tests.unit.values import (
 PARENT_PLAN = around(FULFIL)
 FULFILLED = Undo("fulfil", "fulfil")
 UNDOING = at("fulfil#compensate", rollback=Status.FAILED)
-SPAWNED = Spawned(STARTED, BEGAN)
+SPAWNED = ChildRequested(STARTED, BEGAN)
 
 
 def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None) -> Happened:
@@ -65,7 +65,7 @@ def ended(status: Status, undo: Undo | None = None, of: Iteration | None = None)
 def test_a_child_is_started_with_the_commit_that_waits_for_it() -> None:
     decision = decide(PARENT_PLAN, at("fulfil"), SPAWNED, NOW)
     assert decision == Decision(
-        at("fulfil"), Park(WITH_CHILD, Placement(), timeout=None), starts=STARTED
+        at("fulfil"), Park(WITH_CHILD, Routing(), timeout=None), starts=STARTED
     )
 
 
@@ -141,7 +141,7 @@ def test_an_iteration_that_is_a_child_is_followed_by_the_next() -> None:
     loop = around(replace(POLL, body=ChildNode("ask", "ask")))
     token = iteration(0, wait=ForChild(CHILD))
     decision = decide(loop, token, ended(Status.COMPLETED, of=Iteration(next_input="2")), NOW)
-    assert decision.then == Move(iteration(1, input="2"), Placement(), delay=5.0)
+    assert decision.then == Move(iteration(1, input="2"), Routing(), delay=5.0)
     assert [(r.unit, r.gathers) for r in decision.records] == [("poll#0", Gathers.CHILD)]
 
 
@@ -154,10 +154,10 @@ def test_a_completed_child_is_undone_when_its_parent_turns_back() -> None:
     turned = decide(
         PARENT_PLAN, at("book"), Happened(failed(may_retry=False).event, FULFILLED), NOW
     ).then
-    assert turned == Move(UNDOING, Placement())
+    assert turned == Move(UNDOING, Routing())
     parked = decide(PARENT_PLAN, UNDOING, SPAWNED, NOW)
     waiting = replace(UNDOING, wait=ForChild(CHILD))
-    assert parked == Decision(UNDOING, Park(waiting, Placement(), timeout=None), starts=STARTED)
+    assert parked == Decision(UNDOING, Park(waiting, Routing(), timeout=None), starts=STARTED)
 
 
 UNDOING_CHILD = replace(UNDOING, wait=ForChild(CHILD))
@@ -198,7 +198,7 @@ BEGINS_BACK = at(ROLLBACK, rollback=Status.CANCELLED)
 
 def test_the_token_of_a_child_that_is_to_be_undone_goes_to_what_completed_last() -> None:
     child = plan("a", around(FULFIL).nodes[0])
-    decision = decide(child, BEGINS_BACK, Happened(Reached(), RESERVED), NOW)
+    decision = decide(child, BEGINS_BACK, Happened(Arrived(), RESERVED), NOW)
     assert decision == Decision(
         BEGINS_BACK,
         Move(at("reserve#compensate", rollback=Status.CANCELLED), undo_place("reserve")),
@@ -206,19 +206,19 @@ def test_the_token_of_a_child_that_is_to_be_undone_goes_to_what_completed_last()
 
 
 def test_a_child_of_which_nothing_can_be_undone_ends_cancelled_at_once() -> None:
-    decision = decide(plan("a"), BEGINS_BACK, Reached(), NOW)
+    decision = decide(plan("a"), BEGINS_BACK, Arrived(), NOW)
     assert decision == Decision(BEGINS_BACK, End(), (), RunChange(Status.CANCELLED))
 
 
 def test_what_is_to_be_undone_is_looked_up_where_the_way_back_begins() -> None:
-    decided = decide_core(PARENT_PLAN, BEGINS_BACK, Reached(), NOW)
+    decided = decide_core(PARENT_PLAN, BEGINS_BACK, Arrived(), NOW)
     assert decided == RollBack(BEGINS_BACK, Status.CANCELLED)
 
 
 def test_a_cancel_of_a_child_that_is_to_be_undone_changes_nothing() -> None:
     token = replace(BEGINS_BACK, flags=Flags.CANCEL)
     assert decide(PARENT_PLAN, token, flagged(), NOW) == Decision(
-        token, Move(BEGINS_BACK, Placement())
+        token, Move(BEGINS_BACK, Routing())
     )
 
 
@@ -230,4 +230,4 @@ def test_every_kind_of_body_may_be_a_child() -> None:
     ]
     for node, token in tokens:
         then = decide(around(node), token, SPAWNED, NOW).then
-        assert then == Park(replace(token, wait=ForChild(CHILD)), Placement(), timeout=None)
+        assert then == Park(replace(token, wait=ForChild(CHILD)), Routing(), timeout=None)

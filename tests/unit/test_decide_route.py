@@ -11,7 +11,7 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import Chosen
-from celery_durable.core.plan import Placement
+from celery_durable.core.plan import Routing
 from celery_durable.core.status import Status
 from tests.unit.nodes import RAIL, RESERVED, around, case, choosing
 from tests.unit.values import (
@@ -36,7 +36,7 @@ def decided(answer: str) -> JournalRecord:
 
 
 def test_a_run_comes_to_the_choice_of_a_route() -> None:
-    assert decide(ROUTE, at("reserve"), succeeded(), NOW).then == Move(choosing(), Placement())
+    assert decide(ROUTE, at("reserve"), succeeded(), NOW).then == Move(choosing(), Routing())
 
 
 def test_the_choice_is_journaled_before_its_case_begins_where_that_runs() -> None:
@@ -48,7 +48,7 @@ def test_the_choice_is_journaled_before_its_case_begins_where_that_runs() -> Non
 
 def test_a_case_that_is_a_child_goes_where_messages_go_by_default() -> None:
     then = decide(ROUTE, choosing(), Chosen('"card"', "card", BEGAN), NOW).then
-    assert then == Move(case("card"), Placement())
+    assert then == Move(case("card"), Routing())
 
 
 def test_a_default_of_nothing_completes_the_node_with_null() -> None:

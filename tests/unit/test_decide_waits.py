@@ -14,8 +14,8 @@ from celery_durable.core.decision import (
     Park,
     RunChange,
 )
-from celery_durable.core.event import Elapsed, Reached, Signalled, Slept, Suspended
-from celery_durable.core.plan import Node, Placement
+from celery_durable.core.event import Arrived, Elapsed, Signalled, SleepRequested, Suspended
+from celery_durable.core.plan import Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForSignal, ForTimer, Token
 from tests.unit.nodes import (
@@ -56,15 +56,15 @@ ASKS = Suspended('{"step":1}', BEGAN)
 
 
 def test_a_signal_that_is_not_there_yet_is_waited_for_as_long_as_the_node_says() -> None:
-    assert decide(SIGNAL, at("signoff"), Reached(), NOW) == Decision(
-        at("signoff"), Park(AWAITING, Placement(), timeout=90.0)
+    assert decide(SIGNAL, at("signoff"), Arrived(), NOW) == Decision(
+        at("signoff"), Park(AWAITING, Routing(), timeout=90.0)
     )
 
 
 def test_a_signal_without_a_timeout_is_waited_for_for_ever() -> None:
     endless = around(replace(SIGNOFF, timeout=None))
-    then = decide(endless, at("signoff"), Reached(), NOW).then
-    assert then == Park(AWAITING, Placement(), timeout=None)
+    then = decide(endless, at("signoff"), Arrived(), NOW).then
+    assert then == Park(AWAITING, Routing(), timeout=None)
 
 
 @pytest.mark.parametrize("token", [at("signoff"), AWAITING], ids=["early", "waited for"])
@@ -100,8 +100,8 @@ def test_a_signal_that_does_not_come_in_time_is_null_where_the_node_goes_on_with
 def test_a_sleep_waits_as_long_as_it_says_and_never_a_negative_time(
     seconds: float, waits: float
 ) -> None:
-    decision = decide(SLEEP, at("cooldown"), Slept(seconds, BEGAN), NOW)
-    assert decision == Decision(at("cooldown"), Park(SLEEPING, Placement(), timeout=waits))
+    decision = decide(SLEEP, at("cooldown"), SleepRequested(seconds, BEGAN), NOW)
+    assert decision == Decision(at("cooldown"), Park(SLEEPING, Routing(), timeout=waits))
 
 
 def test_a_sleep_whose_time_has_come_completes_with_null() -> None:
@@ -180,7 +180,7 @@ def test_whatever_calls_a_step_may_suspend_and_is_resumed_as_itself(
     kept = replace(token, snapshot='{"step":1}')
     assert parked.token == replace(kept, wait=ForSignal(token.unit))
     resumed = decide(of, parked.token, APPROVED, NOW).then
-    assert resumed == Move(replace(kept, answer='{"ok":true}'), parked.placement)
+    assert resumed == Move(replace(kept, answer='{"ok":true}'), parked.routing)
 
 
 def test_a_branch_whose_answer_does_not_come_in_time_fails_and_leaves() -> None:

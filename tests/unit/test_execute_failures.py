@@ -19,7 +19,7 @@ from celery_durable import (
 )
 from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Chosen, Failed, Listed, Slept, Succeeded
+from celery_durable.core.event import Chosen, Failed, Listed, SleepRequested, Succeeded
 from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
@@ -28,7 +28,7 @@ from celery_durable.store.connection import Hindered
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
 from tests.unit.executing import (
-    SHELL,
+    TOOLS,
     CardDeclined,
     ToldToExit,
     TooSlow,
@@ -165,7 +165,7 @@ def test_the_functions_between_steps_may_be_async() -> None:
     made, token = routing(answered)
     assert executed(made, token, "wire").event == Chosen('"wire"', "wire", NOW)
     made, token = sleeping(answered)
-    assert executed(made, token, 5).event == Slept(5.0, NOW)
+    assert executed(made, token, 5).event == SleepRequested(5.0, NOW)
 
 
 def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
@@ -190,8 +190,8 @@ def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
 
     made, token = spawning(handler)
     held = claim(token)
-    shell = replace(SHELL, spawn=spawn)
-    execution = execute(made, held, Context(held, FixedJournal()), shell)
+    tools = replace(TOOLS, spawn=spawn)
+    execution = execute(made, held, Context(held, FixedJournal()), tools)
     assert isinstance(execution.event, Failed)
     assert execution.event.error.message == "('stock', 'fulfil', '1')"
 
@@ -205,7 +205,7 @@ def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_c
     made, token = spawning(handler)
     held = claim(token)
     with pytest.raises(DatabaseUnavailable):
-        execute(made, held, Context(held, FixedJournal()), replace(SHELL, spawn=spawn))
+        execute(made, held, Context(held, FixedJournal()), replace(TOOLS, spawn=spawn))
 
 
 def test_another_database_that_does_not_answer_a_function_between_steps_is_its_failure() -> None:

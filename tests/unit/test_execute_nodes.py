@@ -6,7 +6,15 @@ import pytest
 
 from celery_durable import Durable, Suspend, Workflow
 from celery_durable.core.child import NewRun
-from celery_durable.core.event import Chosen, Event, Failed, Listed, Slept, Spawned, Succeeded
+from celery_durable.core.event import (
+    ChildRequested,
+    Chosen,
+    Event,
+    Failed,
+    Listed,
+    SleepRequested,
+    Succeeded,
+)
 from celery_durable.core.event import Suspended as SuspendedEvent
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
@@ -62,15 +70,15 @@ def test_a_route_asks_its_selector_and_a_case_calls_its_own_function(order: Work
 
 
 def test_a_sleep_is_as_long_as_the_node_or_its_function_says(order: Workflow) -> None:
-    assert event(order.sleep("cooldown", 90), at("cooldown")) == Slept(90.0, NOW)
+    assert event(order.sleep("cooldown", 90), at("cooldown")) == SleepRequested(90.0, NOW)
     asking = Durable().workflow("order").sleep("cooldown", lambda ctx: ctx.input)
-    assert event(asking, at("cooldown"), 5) == Slept(5.0, NOW)
+    assert event(asking, at("cooldown"), 5) == SleepRequested(5.0, NOW)
 
 
 def started(made: Workflow, token: Token, input: object = None) -> tuple[str, str | None]:
     """What is started with the commit of a unit that is a child, and its input."""
     spawned = executed(made, token, input).event
-    assert isinstance(spawned, Spawned)
+    assert isinstance(spawned, ChildRequested)
     assert isinstance(spawned.child, NewRun)
     assert (spawned.child.id, spawned.started_at) == (CHILD, NOW)
     return spawned.child.workflow, spawned.child.input or None

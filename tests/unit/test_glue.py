@@ -7,7 +7,7 @@ from enum import Enum
 
 import pytest
 
-from celery_durable.core.event import Chosen, Listed, Slept
+from celery_durable.core.event import Chosen, Listed, SleepRequested
 from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
 from celery_durable.errors import LONGEST, NotSerializable, PayloadTooLarge, UnknownRoute
 from celery_durable.workflow import node_results
@@ -126,7 +126,9 @@ PARIS = timezone(timedelta(hours=1))
 def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
     duration: object, seconds: float
 ) -> None:
-    assert node_results.slept(COOLDOWN, duration, claim(at("cooldown"))) == Slept(seconds, NOW)
+    assert node_results.slept(COOLDOWN, duration, claim(at("cooldown"))) == SleepRequested(
+        seconds, NOW
+    )
 
 
 @pytest.mark.parametrize(

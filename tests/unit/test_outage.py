@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from celery_durable.database.connections import Database
-from celery_durable.engine.retrying import Patience
+from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.process.outage import SAME_WITHIN, Outage, Shared
 from celery_durable.store.connection import Hindered
@@ -126,7 +126,7 @@ def test_postgres_is_asked_less_and_less_often_and_not_for_ever() -> None:
         raise AWAY
 
     with pytest.raises(DatabaseUnavailable, match="no route"):
-        Patience(Database(NOWHERE), 0.8).until_answered(ask)
+        Retrying(Database(NOWHERE), 0.8).until_answered(ask)
     assert 2 <= len(tries) <= 5
 
 
@@ -138,5 +138,5 @@ def test_what_is_no_outage_is_not_asked_again() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Patience(Database(NOWHERE), 0.8).until_answered(ask)
+        Retrying(Database(NOWHERE), 0.8).until_answered(ask)
     assert tries == [1]

@@ -15,19 +15,19 @@ from celery_durable.core.plan import (
     Node,
     Outline,
     ParallelNode,
-    Placement,
     Plan,
     RouteNode,
+    Routing,
     SignalNode,
     SleepNode,
     StepNode,
     bodies_of,
     body_of,
-    first_placement,
+    first_routing,
     first_unit,
     incompatible,
     kind_of,
-    placement_of,
+    routing_of,
 )
 from tests.unit.values import RETRY, node, place, plan
 
@@ -110,7 +110,7 @@ def test_an_outline_is_what_starting_a_run_needs_of_a_stored_plan() -> None:
 
 def test_a_default_placement_is_stored_as_such() -> None:
     bare = Plan("order", 1, (StepNode("a", RETRY),))
-    assert Outline.of(bare.as_data()).first == Placement(None, None)
+    assert Outline.of(bare.as_data()).first == Routing(None, None)
 
 
 @each_kind
@@ -144,10 +144,10 @@ def test_a_run_that_comes_to_any_other_node_is_at_the_node() -> None:
 
 
 def test_a_step_has_its_own_place_and_the_rest_the_run_s() -> None:
-    assert placement_of(node("x")) == first_placement(node("x")) == place("x")
-    assert placement_of(CHILD) == placement_of(None) == Placement()
+    assert routing_of(node("x")) == first_routing(node("x")) == place("x")
+    assert routing_of(CHILD) == routing_of(None) == Routing()
     for kind in ("child", "parallel", "map", "route", "sleep", "signal"):
-        assert first_placement(KINDS[kind][0]) == Placement()
+        assert first_routing(KINDS[kind][0]) == Routing()
 
 
 @each_kind
@@ -157,7 +157,7 @@ def test_what_is_stored_of_every_kind_of_node_is_json_that_an_outline_is_made_of
     stored = json.loads(json.dumps(Plan("order", 1, (one, node("end"))).as_data()))
     outline = Outline.of(stored)
     assert outline.nodes == (("x", kind), ("end", "step"))
-    assert outline.first == first_placement(one)
+    assert outline.first == first_routing(one)
     assert outline.first_unit == first_unit(one)
     assert outline.first_position == (0 if kind == "loop" else None)
     assert all(body.name in json.dumps(stored["nodes"][0]) for body in bodies)

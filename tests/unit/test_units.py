@@ -7,7 +7,7 @@ import pytest
 from celery_durable.core import units
 from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
 from celery_durable.core.event import Failed, Succeeded
-from celery_durable.core.plan import ChildNode, Node, Placement
+from celery_durable.core.plan import ChildNode, Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForSignal, Token
 from tests.unit.nodes import (
@@ -82,7 +82,7 @@ def test_what_is_between_steps_has_no_body_is_tried_once_and_goes_where_messages
 ) -> None:
     assert units.body(EVERYTHING, token) is None
     assert units.retry_policy(EVERYTHING, token).max_attempts == 1
-    assert units.placement(EVERYTHING, token) == Placement()
+    assert units.routing(EVERYTHING, token) == Routing()
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_what_is_between_steps_has_no_body_is_tried_once_and_goes_where_messages
 )
 def test_a_unit_has_the_policy_and_the_place_of_its_step(token: Token, name: str) -> None:
     assert units.retry_policy(EVERYTHING, token) == RETRY
-    assert units.placement(EVERYTHING, token) == place(name)
+    assert units.routing(EVERYTHING, token) == place(name)
     back = replace(token, rollback=Status.FAILED)
     assert units.retry_policy(EVERYTHING, back) == UNDO_RETRY
-    assert units.placement(EVERYTHING, back) == undo_place(name)
+    assert units.routing(EVERYTHING, back) == undo_place(name)
 
 
 def test_a_child_is_started_and_undone_once_where_messages_go_by_default() -> None:
     for token in (at("fulfil"), at("fulfil#compensate", rollback=Status.FAILED)):
         assert units.retry_policy(EVERYTHING, token).max_attempts == 1
-        assert units.placement(EVERYTHING, token) == Placement()
+        assert units.routing(EVERYTHING, token) == Routing()
 
 
 def test_a_token_leaves_everything_behind_that_belonged_to_its_unit() -> None:
@@ -125,25 +125,25 @@ def test_a_token_leaves_everything_behind_that_belonged_to_its_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "token", "placement"),
+    ("node", "token", "routing"),
     [
         ("reserve", at("reserve"), place("reserve")),
-        ("checks", at("checks"), Placement()),
-        ("lines", at("lines"), Placement()),
-        ("rail", choosing(), Placement()),
+        ("checks", at("checks"), Routing()),
+        ("lines", at("lines"), Routing()),
+        ("rail", choosing(), Routing()),
         ("poll", iteration(0), place("ask")),
-        ("cooldown", at("cooldown"), Placement()),
-        ("signoff", at("signoff"), Placement()),
-        ("fulfil", at("fulfil"), Placement()),
+        ("cooldown", at("cooldown"), Routing()),
+        ("signoff", at("signoff"), Routing()),
+        ("fulfil", at("fulfil"), Routing()),
     ],
 )
 def test_a_token_comes_to_the_first_unit_of_a_node(
-    node: str, token: Token, placement: Placement
+    node: str, token: Token, routing: Routing
 ) -> None:
     found = EVERYTHING.find(node)
     assert found is not None
-    assert units.begin(at("book", attempt=3, input="1"), found) == Move(token, placement)
-    assert units.placement(EVERYTHING, token) == placement
+    assert units.begin(at("book", attempt=3, input="1"), found) == Move(token, routing)
+    assert units.routing(EVERYTHING, token) == routing
 
 
 def test_every_node_is_between_steps_until_it_calls_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 
 from celery_durable import Context, Durable, RetryPolicy, Step
-from celery_durable.core.plan import Compensator, Placement, Plan, StepNode
+from celery_durable.core.plan import Compensator, Plan, Routing, StepNode
 from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
 from celery_durable.errors import ConfigurationError, DuplicateWorkflow
 from celery_durable.workflow.builder import Workflow
@@ -82,12 +82,12 @@ def test_the_options_of_a_step_are_in_its_plan(durable: Durable) -> None:
         reserve
     )
     (node,) = durable.workflow("order").step(step).plan.nodes
-    assert node == StepNode("hold", PATIENT, Placement("stock", 7), transactional=True)
+    assert node == StepNode("hold", PATIENT, Routing("stock", 7), transactional=True)
 
 
 def test_without_options_a_step_has_the_defaults(durable: Durable) -> None:
     (node,) = durable.workflow("order").step(reserve).plan.nodes
-    assert node == StepNode("reserve", STEP_RETRY, Placement(None, None))
+    assert node == StepNode("reserve", STEP_RETRY, Routing(None, None))
 
 
 def test_a_step_that_names_no_policy_has_the_app_s_default() -> None:
@@ -103,15 +103,15 @@ def test_a_timeout_is_kept_in_seconds(durable: Durable, timeout: float | timedel
     step = durable.step(timeout=timeout)(reserve)
     step.compensate(timeout=timeout)(release)
     node = only_step(durable.workflow("order").step(step))
-    assert node.placement == Placement(time_limit=90.0)
-    assert type(node.placement.time_limit) is float
-    assert node.compensator == Compensator(COMPENSATOR_RETRY, Placement(time_limit=90.0))
+    assert node.routing == Routing(time_limit=90.0)
+    assert type(node.routing.time_limit) is float
+    assert node.compensator == Compensator(COMPENSATOR_RETRY, Routing(time_limit=90.0))
 
 
 def test_a_timeout_in_one_workflow_goes_before_the_step_s_own(durable: Durable) -> None:
     step = durable.step(timeout=30)(reserve)
     order = durable.workflow("order").step(step, timeout=timedelta(seconds=5)).step(step, name="b")
-    assert [node.placement.time_limit for node in steps_of(order.plan)] == [5.0, 30.0]
+    assert [node.routing.time_limit for node in steps_of(order.plan)] == [5.0, 30.0]
 
 
 def test_a_step_that_names_no_timeout_has_the_app_s_default_and_its_compensator_none() -> None:
@@ -121,7 +121,7 @@ def test_a_step_that_names_no_timeout_has_the_app_s_default_and_its_compensator_
     quick = durable.step(name="quick", timeout=5)(reserve)
     order = durable.workflow("order").step(durable.step(reserve, compensate=release)).step(quick)
     assert durable.default_timeout == 60.0
-    assert [node.placement.time_limit for node in steps_of(order.plan)] == [60.0, 5.0]
+    assert [node.routing.time_limit for node in steps_of(order.plan)] == [60.0, 5.0]
     assert steps_of(order.plan)[0].compensator == Compensator(COMPENSATOR_RETRY)
 
 
@@ -138,7 +138,7 @@ def test_a_wrong_default_timeout_is_refused_when_the_workflow_is_frozen() -> Non
     with pytest.raises(ConfigurationError, match=r"durable_step_timeout takes .* not '60'"):
         _ = order.plan
     app.conf.durable_step_timeout = 60
-    assert only_step(order).placement.time_limit == 60.0
+    assert only_step(order).routing.time_limit == 60.0
 
 
 def test_a_step_may_say_that_it_suspends(durable: Durable) -> None:
@@ -152,14 +152,14 @@ def test_a_compensator_runs_where_its_step_runs_with_a_policy_of_its_own(durable
     step = durable.step(queue="stock", priority=7, retry=PATIENT, transactional=True)(reserve)
     assert step.compensate(release) is release
     node = only_step(durable.workflow("order").step(step))
-    assert node.compensator == Compensator(COMPENSATOR_RETRY, Placement("stock", 7))
+    assert node.compensator == Compensator(COMPENSATOR_RETRY, Routing("stock", 7))
 
 
 def test_a_compensator_has_options_of_its_own(durable: Durable) -> None:
     step = durable.step(queue="stock")(reserve)
     assert step.compensate(retry=PATIENT, queue="undo", transactional=True)(release) is release
     node = only_step(durable.workflow("order").step(step))
-    assert node.compensator == Compensator(PATIENT, Placement("undo"), transactional=True)
+    assert node.compensator == Compensator(PATIENT, Routing("undo"), transactional=True)
 
 
 def test_a_compensator_may_be_an_option_of_the_step(durable: Durable) -> None:
@@ -191,16 +191,16 @@ def test_options_given_in_one_workflow_do_not_leak_into_another(durable: Durable
         StepNode(
             "hold",
             PATIENT,
-            Placement("vip", 1),
-            compensator=Compensator(COMPENSATOR_RETRY, Placement("vip", 1)),
+            Routing("vip", 1),
+            compensator=Compensator(COMPENSATOR_RETRY, Routing("vip", 1)),
         ),
     )
     assert plain.plan.nodes == (
         StepNode(
             "reserve",
             STEP_RETRY,
-            Placement("stock", 1),
-            compensator=Compensator(COMPENSATOR_RETRY, Placement("stock", 1)),
+            Routing("stock", 1),
+            compensator=Compensator(COMPENSATOR_RETRY, Routing("stock", 1)),
         ),
     )
     assert (step.name, step.options.queue) == ("reserve", "stock")
@@ -237,7 +237,7 @@ def test_args_call_a_celery_task_and_its_step_has_the_last_part_of_its_name(
     order = durable.workflow("order").step(task, args=lambda ctx: (ctx.input,), queue="mail")
     assert order.steps == ("deliver",)
     assert order.step_of("deliver", None)(context("ada")) == "ada: "
-    assert only_step(order).placement == Placement("mail")
+    assert only_step(order).routing == Routing("mail")
 
 
 def test_args_call_a_decorated_step_s_function(durable: Durable) -> None:

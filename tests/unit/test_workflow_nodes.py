@@ -16,8 +16,8 @@ from celery_durable.core.plan import (
     MapNode,
     Node,
     ParallelNode,
-    Placement,
     RouteNode,
+    Routing,
     SignalNode,
     SleepNode,
     StepNode,
@@ -101,7 +101,7 @@ def test_branches_in_a_sequence_are_called_as_their_steps_and_workflows(
         "checks",
         (
             plain("fraud"),
-            StepNode("cost", STEP_RETRY, Placement("q")),
+            StepNode("cost", STEP_RETRY, Routing("q")),
             ChildNode("stock", "stock", 4),
         ),
     )
@@ -118,9 +118,9 @@ def test_branches_in_a_mapping_have_its_names_and_the_options_of_their_steps(
     cost = StepNode(
         "cost",
         PATIENT,
-        Placement("q", 3, 9.0),
+        Routing("q", 3, 9.0),
         transactional=True,
-        compensator=Compensator(COMPENSATOR_RETRY, Placement("q", 3)),
+        compensator=Compensator(COMPENSATOR_RETRY, Routing("q", 3)),
         suspends=True,
     )
     branches: tuple[Body, ...] = (cost, ChildNode("goods", "stock", 4), plain("λ"))
@@ -135,7 +135,7 @@ def test_the_app_s_defaults_hold_for_the_steps_of_every_kind_of_node() -> None:
     app.conf.update(durable_default_retry={"max_attempts": 7}, durable_step_timeout=60)
     order = Durable(app).workflow("order").parallel("checks", [fraud])
     order.loop("poll", fraud, max_iterations=3)
-    expected = StepNode("fraud", RetryPolicy(max_attempts=7), Placement(time_limit=60.0))
+    expected = StepNode("fraud", RetryPolicy(max_attempts=7), Routing(time_limit=60.0))
     assert order.plan.nodes == (
         ParallelNode("checks", (expected,)),
         LoopNode("poll", expected, 3),

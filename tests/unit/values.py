@@ -12,13 +12,14 @@ from celery_durable.core.decision import Decision, Undo
 from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import RETURNS, ROLLBACK
-from celery_durable.core.plan import Compensator, Node, Placement, Plan, StepNode
+from celery_durable.core.plan import Compensator, Node, Plan, Routing, StepNode
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.errors import ErrorRecord
 from celery_durable.store import codec
+from celery_durable.store.heartbeat import Heartbeat
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BEGAN = NOW - timedelta(seconds=2)
@@ -40,12 +41,12 @@ def node(name: str, *, compensated: bool = False, retry: RetryPolicy = RETRY) ->
     return StepNode(name, retry, place(name), compensator=undo)
 
 
-def place(name: str) -> Placement:
-    return Placement(f"queue of {name}", priority=3)
+def place(name: str) -> Routing:
+    return Routing(f"queue of {name}", priority=3)
 
 
-def undo_place(name: str) -> Placement:
-    return Placement(f"queue of undoing {name}", priority=4)
+def undo_place(name: str) -> Routing:
+    return Routing(f"queue of undoing {name}", priority=4)
 
 
 def plan(*nodes: Node | str, returns: bool = False) -> Plan:
@@ -127,14 +128,6 @@ def encode(value: object, what: str) -> str:
     return codec.dumps(value, what=what, limit=1_000)
 
 
-@dataclass(frozen=True)
-class FixedPulse:
-    """What a unit in hand is told."""
-
-    flags: Flags = Flags.NONE
-    is_ours: bool = True
-
-
 class FixedJournal:
     """A past with these results, which notes every question it is asked."""
 
@@ -142,7 +135,7 @@ class FixedJournal:
         self.results = dict(results or {})
         self.inputs: dict[str, str] = {}
         self.signals: dict[str, str] = {}
-        self.pulse = FixedPulse()
+        self.heard = Heartbeat(Flags.NONE)
         self.notes: list[dict[str, Any] | None] = []
         self.asked: list[str] = []
 
@@ -166,7 +159,7 @@ class FixedJournal:
         self.asked.append(name)
         return self.signals.get(name)
 
-    def beat(self, claim: Claim, note: dict[str, Any] | None) -> FixedPulse:
+    def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
         self.asked.append(f"beat {claim.token.unit}")
         self.notes.append(note)
-        return self.pulse
+        return self.heard

@@ -25,7 +25,7 @@ from celery_durable.errors import NotSerializable, PayloadTooLarge
 from celery_durable.store.codec.classes import allow
 from celery_durable.store.codec.decode import untagged
 from celery_durable.store.codec.encode import LEAVES, plain
-from celery_durable.store.codec.place import MOST_NESTED, Place
+from celery_durable.store.codec.place import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import TYPE
 
 __all__ = ["MOST_NESTED", "allow", "dumps", "loads"]
@@ -46,7 +46,7 @@ def dumps(
     text = _quickly(value)
     try:
         if text is None:
-            text = _text_of(plain(value, Place(what)))
+            text = _text_of(plain(value, ValuePath(what)))
     except NotSerializable as error:
         raise error.with_traceback(None) from None  # the way down says less than the path
     except RecursionError:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable.store.codec.objects import Layout, layout_of, state_of, url_from
-from celery_durable.store.codec.place import MOST_NESTED, Place
+from celery_durable.store.codec.place import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import (
     SCALARS,
     TYPE,
@@ -31,7 +31,7 @@ FACTORIES = {kind.__name__: kind for kind in (list, dict, set, int, float, str, 
 """What a defaultdict may call: reading one must not call whatever is named there."""
 
 
-def plain(value: Any, place: Place) -> Json:
+def plain(value: Any, place: ValuePath) -> Json:
     """`value` as plain JSON with tags. Raises `NotSerializable`."""
     kind: type = type(value)
     if kind in LEAVES:
@@ -50,7 +50,7 @@ def plain(value: Any, place: Place) -> Json:
     return place.refuse(value, _why(value))
 
 
-def _leaf(value: Any, place: Place) -> Json:
+def _leaf(value: Any, place: ValuePath) -> Json:
     match value:
         case str():
             return text(value, place)
@@ -62,37 +62,37 @@ def _leaf(value: Any, place: Place) -> Json:
             return value
 
 
-def _items(values: Iterable[object], place: Place) -> list[Json]:
-    return [plain(item, Place(f"[{i}]", place)) for i, item in enumerate(values)]
+def _items(values: Iterable[object], place: ValuePath) -> list[Json]:
+    return [plain(item, ValuePath(f"[{i}]", place)) for i, item in enumerate(values)]
 
 
-def _mapping(value: Mapping[Any, Any], place: Place) -> Json:
+def _mapping(value: Mapping[Any, Any], place: ValuePath) -> Json:
     """An object where all keys are strings and none looks like a tag; else pairs."""
     if any(type(key) is not str for key in value) or TYPE in value:
         return tagged("mapping", _pairs(value, place))
     return {
-        text(key, Place(" key", place)): plain(item, Place(f"[{key!r}]", place))
+        text(key, ValuePath(" key", place)): plain(item, ValuePath(f"[{key!r}]", place))
         for key, item in value.items()
     }
 
 
-def _pairs(value: Mapping[Any, Any], place: Place) -> list[Json]:
+def _pairs(value: Mapping[Any, Any], place: ValuePath) -> list[Json]:
     return [
-        [plain(key, Place(f" key {key!r}", place)), plain(item, Place(f"[{key!r}]", place))]
+        [plain(key, ValuePath(f" key {key!r}", place)), plain(item, ValuePath(f"[{key!r}]", place))]
         for key, item in value.items()
     ]
 
 
-def _set(tag: str) -> Callable[[Any, Place], Json]:
-    def write(value: Iterable[object], place: Place) -> Json:
-        items = [plain(item, Place(f" item {item!r:.60}", place)) for item in value]
+def _set(tag: str) -> Callable[[Any, ValuePath], Json]:
+    def write(value: Iterable[object], place: ValuePath) -> Json:
+        items = [plain(item, ValuePath(f" item {item!r:.60}", place)) for item in value]
         # In an order of its own, so that the same set is the same text in every process.
         return tagged(tag, sorted(items, key=json.dumps))
 
     return write
 
 
-def _defaultdict(value: defaultdict[Any, Any], place: Place) -> Json:
+def _defaultdict(value: defaultdict[Any, Any], place: ValuePath) -> Json:
     factory = value.default_factory
     name = getattr(factory, "__name__", "")
     if factory is not None and FACTORIES.get(name) is not factory:
@@ -103,7 +103,7 @@ def _defaultdict(value: defaultdict[Any, Any], place: Place) -> Json:
     return tagged("defaultdict", {"factory": name or None, "items": _pairs(value, place)})
 
 
-_CONTAINERS: Mapping[type, Callable[[Any, Place], Json]] = {
+_CONTAINERS: Mapping[type, Callable[[Any, ValuePath], Json]] = {
     list: _items,
     dict: _mapping,
     tuple: lambda v, p: tagged("tuple", _items(v, p)),
@@ -116,25 +116,25 @@ _CONTAINERS: Mapping[type, Callable[[Any, Place], Json]] = {
 }
 
 
-def _object(value: Any, layout: Layout, place: Place) -> Json:
+def _object(value: Any, layout: Layout, place: ValuePath) -> Json:
     if layout.refusal is not None:
         place.refuse(value, layout.refusal)
     written = _OBJECTS[layout.kind](value, layout, place)
     return tagged(layout.kind, {"class": layout.reference, **written})
 
 
-def _state(values: Mapping[str, Any], place: Place) -> Json:
-    written = {name: plain(item, Place(f".{name}", place)) for name, item in values.items()}
+def _state(values: Mapping[str, Any], place: ValuePath) -> Json:
+    written = {name: plain(item, ValuePath(f".{name}", place)) for name, item in values.items()}
     return tagged("mapping", list(written.items())) if TYPE in written else written
 
 
-def _dataclass(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+def _dataclass(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
     state, more = state_of(value, layout)
     written = {"state": _state(state, place)}
     return written | {"more": _state(more, place)} if more else written
 
 
-def _pydantic(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+def _pydantic(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
     private = value.__pydantic_private__
     return _dataclass(value, layout, place) | {
         "set": sorted(value.__pydantic_fields_set__),
@@ -143,31 +143,31 @@ def _pydantic(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
     }
 
 
-def _namedtuple(value: Any, layout: Layout, place: Place) -> dict[str, Json]:
+def _namedtuple(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
     if getattr(value, "__dict__", None):
         place.refuse(value, "it is a named tuple with attributes besides its fields")
     return {"state": _state(dict(zip(layout.names, value, strict=True)), place)}
 
 
-def _enum(value: Any, _: Layout, place: Place) -> dict[str, Json]:
+def _enum(value: Any, _: Layout, place: ValuePath) -> dict[str, Json]:
     inner = value.value
     if isinstance(value, Flag):
         return {"value": whole(int(inner), place)}
     # The value is for readers that do not have the class.
     is_plain = type(inner) in (str, int, float, bool)
     return {"name": text(value.name, place)} | (
-        {"value": _leaf(inner, Place(".value", place))} if is_plain else {}
+        {"value": _leaf(inner, ValuePath(".value", place))} if is_plain else {}
     )
 
 
-def _url(value: Any, _: Layout, place: Place) -> dict[str, Json]:
+def _url(value: Any, _: Layout, place: ValuePath) -> dict[str, Json]:
     written = {"state": text(str(value), place)}
     if url_from(type(value), written) != value:
         place.refuse(value, "it would come back as another; hand over str(...) of it")
     return written
 
 
-_OBJECTS: Mapping[str, Callable[[Any, Layout, Place], dict[str, Json]]] = {
+_OBJECTS: Mapping[str, Callable[[Any, Layout, ValuePath], dict[str, Json]]] = {
     "dataclass": _dataclass,
     "pydantic": _pydantic,
     "namedtuple": _namedtuple,

@@ -16,19 +16,19 @@ LONGEST_PART, MOST_PARTS = 200, 20
 """A place is for people; of a long key, and of many levels, the beginning says enough."""
 
 
-class Place:
+class ValuePath:
     """A value's place in the whole: its parent's, and what leads from there to it."""
 
     __slots__ = ("depth", "parent", "part")
 
-    def __init__(self, part: str, parent: Place | None = None) -> None:
+    def __init__(self, part: str, parent: ValuePath | None = None) -> None:
         self.part = part
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
 
     def __str__(self) -> str:
         parts: list[str] = []
-        at: Place | None = self
+        at: ValuePath | None = self
         while at is not None:
             parts.append(at.part if len(at.part) <= LONGEST_PART else f"{at.part[:LONGEST_PART]}…")
             at = at.parent

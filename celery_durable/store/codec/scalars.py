@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from celery_durable.store.codec.place import Place
+from celery_durable.store.codec.place import ValuePath
 
 TYPE = "__type__"
 VALUE = "__value__"
@@ -34,7 +34,7 @@ def tagged(kind: str, value: Json) -> Json:
     return {TYPE: kind, VALUE: value}
 
 
-def text(value: str, place: Place) -> str:
+def text(value: str, place: ValuePath) -> str:
     """A string that Postgres and every reader takes."""
     if "\0" in value:
         place.refuse(value, "it holds the NUL character, which Postgres refuses")
@@ -46,14 +46,14 @@ def text(value: str, place: Place) -> str:
     return value
 
 
-def whole(value: int, place: Place) -> int:
+def whole(value: int, place: ValuePath) -> int:
     """A whole number that Python reads back."""
     if value.bit_length() > MOST_BITS:
         place.refuse(value, "it has more digits than Python reads back")
     return value
 
 
-def _moment(value: datetime | time, place: Place) -> Json:
+def _moment(value: datetime | time, place: ValuePath) -> Json:
     """ISO 8601 where that says all; else the zone as a value of its own, and `fold`."""
     zone = value.tzinfo
     is_fixed = type(zone) is timezone and len(zone.__getinitargs__()) == 1  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def _moment_from(kind: Any, value: Any) -> Any:
     return kind.fromisoformat(value["at"]).replace(tzinfo=value["zone"], fold=value["fold"])
 
 
-def zone_of(zone: tzinfo, place: Place) -> Json:
+def zone_of(zone: tzinfo, place: ValuePath) -> Json:
     """A time zone: a fixed offset, one of the tz database, or the offset that pydantic makes."""
     kind = type(zone)
     if kind is timezone:
@@ -116,15 +116,15 @@ def _seconds(value: timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
 
 
-def _base64(value: bytes | bytearray, _: Place) -> str:
+def _base64(value: bytes | bytearray, _: ValuePath) -> str:
     return base64.b64encode(value).decode()
 
 
-def _as_text(value: object, place: Place) -> str:
+def _as_text(value: object, place: ValuePath) -> str:
     return text(str(value), place)
 
 
-SCALARS: Mapping[type, tuple[str, Callable[[Any, Place], Json]]] = {
+SCALARS: Mapping[type, tuple[str, Callable[[Any, ValuePath], Json]]] = {
     datetime: ("datetime", _moment),
     time: ("time", _moment),
     date: ("date", lambda v, _: v.isoformat()),

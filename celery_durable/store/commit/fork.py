@@ -276,7 +276,7 @@ def leave_parameters(leave: Leave) -> dict[str, Any]:
 
 def _branch_text(branch: Branch) -> str:
     """The branch as JSON text; its input is JSON text already and is not parsed again."""
-    place = branch.placement
+    place = branch.routing
     fields = {
         "unit": branch.unit,
         "part": branch.part,

@@ -35,7 +35,7 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Variant:
     """Which parts a commit has; each combination is one statement, compiled once."""
 
     then: type[Then]
@@ -51,10 +51,10 @@ class Shape:
     stops: bool
 
 
-def shape_of(claim: Claim, decision: Decision, routed: Routed | None) -> Shape:
+def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Variant:
     """The shape of the commit that writes `decision`."""
     then = decision.then
-    return Shape(
+    return Variant(
         then=type(then),
         records=len(decision.records),
         are_plain=all(map(is_plain_record, decision.records)),

@@ -29,7 +29,7 @@ from celery_durable.core.token import Flags
 from celery_durable.store import runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.commit import fork
-from celery_durable.store.commit.parameters import Routed, Shape, parameters_of, shape_of
+from celery_durable.store.commit.parameters import Routed, Variant, parameters_of, variant_of
 from celery_durable.store.connection import (
     AlreadyRecorded,
     Connection,
@@ -48,7 +48,7 @@ from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class Written:
     """The decision is written."""
 
     at: datetime
@@ -57,7 +57,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class AlreadyCommitted:
+class WrittenBefore:
     """The token has moved on under our own fence: this was sent before, and its answer was lost."""
 
 
@@ -74,7 +74,7 @@ class SignalGone:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedBefore:
     """Nothing is written: the claim is ours, and its unit was recorded before.
 
     So the run has been here under a definition whose nodes stood in another order.
@@ -82,7 +82,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ClaimLost:
     """Nothing is written: the claim is no longer ours."""
 
 
@@ -90,12 +90,12 @@ class ChildRefused(Exception):
     """A child cannot be started: the run that its tree began with has been cancelled."""
 
 
-Outcome = Committed | AlreadyCommitted | FlagRaised | SignalGone | Recorded | Refused
+Answer = Written | WrittenBefore | FlagRaised | SignalGone | RecordedBefore | ClaimLost
 
 
 def commit(
     connection: Connection, claim: Claim, decision: Decision, routed: Routed | None
-) -> Outcome:
+) -> Answer:
     """Write `decision` in one statement, if `claim` still holds and no further flag is up.
 
     Without a `routed` a token that moves stays claimed: the worker goes straight on. With one, the
@@ -104,14 +104,14 @@ def commit(
     A child is started or reopened by a statement of its own: both must be one transaction. Raises
     `ChildRefused` where its tree has been cancelled; then nothing of either may be committed.
     """
-    statement = _commit(shape_of(claim, decision, routed))
+    statement = _commit(variant_of(claim, decision, routed))
     try:
         row = one(connection, statement, parameters_of(claim, decision, routed))
     except AlreadyRecorded:
-        return Recorded()
+        return RecordedBefore()
     if row is not None:
         _start(connection, decision)
-        return Committed(row["now"], bool(row["draining"]), row["has_commands"])
+        return Written(row["now"], bool(row["draining"]), row["has_commands"])
     return _why_not(claim, decision, read(connection, decision.token.id))
 
 
@@ -126,15 +126,15 @@ def _start(connection: Connection, decision: Decision) -> None:
             pass
 
 
-def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Outcome:
+def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Answer:
     """What it means that no row was as the commit must find it."""
     if standing is None or standing.fence != claim.fence:
-        return Refused()
+        return ClaimLost()
     if not standing.is_where(decision.token):
-        return AlreadyCommitted()
+        return WrittenBefore()
     if standing.flags != decision.token.flags:
         return FlagRaised(standing.flags)
-    return SignalGone() if decision.consumes is not None else Refused()
+    return SignalGone() if decision.consumes is not None else ClaimLost()
 
 
 _HELD = (
@@ -150,29 +150,29 @@ _HELD = (
 
 
 @lru_cache(maxsize=128)
-def _commit(shape: Shape) -> Statement:
+def _commit(variant: Variant) -> Statement:
     held_if: tuple[Any, ...] = _HELD
-    if shape.consumes:
+    if variant.consumes:
         held_if = (*_HELD, sa.exists(sa.select(_signal.c.id)))
-    held = _held(shape, held_if).cte("held")
-    parts = [_recorded(held, shape).cte("recorded")] if shape.records else []
-    if shape.consumes:
+    held = _held(variant, held_if).cte("held")
+    parts = [_recorded(held, variant).cte("recorded")] if variant.records else []
+    if variant.consumes:
         parts.append(_consumed(held).cte("consumed"))
         parts.append(_next_told(held).cte("next_told"))
-    if shape.clears:
+    if variant.clears:
         parts.append(clear_timers(held).cte("cleared"))
-    if shape.changes_run:
+    if variant.changes_run:
         parts.append(_run_changed(held).cte("changed"))
-    if shape.hints:
+    if variant.hints:
         hint = sa.select(*hint_of(held, sql.text("workflow"))).select_from(held)
         parts.append(insert_hints(hint).cte("hinted"))
-    if shape.then is Fork:
+    if variant.then is Fork:
         parts += fork.forked(held)
-    if shape.then is Leave:
-        parts += fork.left(held, stops=shape.stops)
-    if shape.then is End:
+    if variant.then is Leave:
+        parts += fork.left(held, stops=variant.stops)
+    if variant.then is End:
         parts.append(_emptied(held).cte("emptied"))
-    if shape.tells_parent:
+    if variant.tells_parent:
         parts.append(_parent_told(held).cte("told"))
     answer = sa.select(
         sql.clock.label("now"),
@@ -182,14 +182,14 @@ def _commit(shape: Shape) -> Statement:
     return Statement(answer.add_cte(*parts))
 
 
-def _held(shape: Shape, held_if: tuple[Any, ...]) -> Any:
-    if shape.then in (End, Leave):
+def _held(variant: Variant, held_if: tuple[Any, ...]) -> Any:
+    if variant.then in (End, Leave):
         return sa.delete(t.token).where(*held_if).returning(*t.token.c)
-    needed = (*t.token.c,) if shape.releases else (t.token.c.id, t.token.c.run_id)
-    values = _MOVED if shape.is_plain else _MOVED | _RARE
-    if shape.then is Fork:
+    needed = (*t.token.c,) if variant.releases else (t.token.c.id, t.token.c.run_id)
+    values = _MOVED if variant.is_plain else _MOVED | _RARE
+    if variant.then is Fork:
         values = values | fork.GATE
-    if shape.releases:
+    if variant.releases:
         values = values | _RELEASED
     return sa.update(t.token).where(*held_if).values(values).returning(*needed)
 
@@ -274,10 +274,10 @@ def _next_told(held: Any) -> Any:
     return put_hints(waiting, at=AT_ONCE)
 
 
-def _recorded(held: Any, shape: Shape) -> Any:
+def _recorded(held: Any, variant: Variant) -> Any:
     columns = [
-        _record_columns(held, n) | ({} if shape.are_plain else _rare_record_columns(n))
-        for n in range(shape.records)
+        _record_columns(held, n) | ({} if variant.are_plain else _rare_record_columns(n))
+        for n in range(variant.records)
     ]
     # In this order: the journal's numbers say what came first.
     rows = [sa.select(*one.values()).select_from(held) for one in columns]

@@ -20,7 +20,7 @@ from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.read.position import STATUS, Places, places
+from celery_durable.store.read.position import STATUS, RunPosition, position
 from celery_durable.store.read.views import ENTRY, JournalEntry, entry_of
 
 
@@ -49,7 +49,7 @@ class Glimpse:
     status: Status
     updated_at: datetime
     journaled: int
-    places: Places
+    position: RunPosition
     children: Mapping[Status, int]
 
 
@@ -161,6 +161,6 @@ def glimpse(connection: Connection, run_id: UUID) -> Glimpse | None:
         Status(row["status"]),
         row["updated_at"],
         row["journaled"],
-        places(connection, run_id),
+        position(connection, run_id),
         children(connection, run_id),
     )

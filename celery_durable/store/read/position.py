@@ -84,7 +84,7 @@ class UnitInHand:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class RunPosition:
     """The tokens of a run, summed up; `units` are some of them."""
 
     nodes: tuple[str, ...]
@@ -190,14 +190,14 @@ _UNITS = Statement(
 )
 
 
-def places(connection: Connection, run_id: UUID) -> Places:
+def position(connection: Connection, run_id: UUID) -> RunPosition:
     """Where the run stands; nowhere once it has ended."""
     groups = connection.rows(_GROUPS, {"run_id": run_id})
     awaited = connection.rows(_AWAITED, {"run_id": run_id}) if groups else []
     said = connection.rows(_PROGRESS, {"run_id": run_id}) if groups else []
     units = connection.rows(_UNITS, {"run_id": run_id}) if groups else []
     times = [row["wake_at"] for row in groups if row["wake_at"] is not None]
-    return Places(
+    return RunPosition(
         nodes=tuple(dict.fromkeys(row["node"] for row in groups)),
         attempt=max((row["attempt"] for row in groups), default=1),
         awaiting=tuple(row["awaits"] for row in awaited),

@@ -21,7 +21,14 @@ from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
 from celery_durable.store.read import results as stored
-from celery_durable.store.read.position import STATUS, Forked, Places, Progress, UnitInHand, places
+from celery_durable.store.read.position import (
+    STATUS,
+    Forked,
+    Progress,
+    RunPosition,
+    UnitInHand,
+    position,
+)
 from celery_durable.store.rows import error_of, failures_of
 
 
@@ -389,7 +396,7 @@ def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> R
         return None
     done = stored.of_run(connection, run_id) if results else {}
     sizes = {} if results else _sizes(connection, run_id)
-    where: Places = places(connection, run_id)
+    where: RunPosition = position(connection, run_id)
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
     plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
