@@ -9,6 +9,7 @@ whether a unit is executed, and `decide` the only place where a run changes.
     status       the statuses of a run and the legal changes between them
     retry        when and how long after a failure to try again
     failure      a failure as it is recorded
+    nodes        the kinds of nodes, each a class that answers for itself
     plan         a workflow without its callables
     token        where a run stands
     child        child runs that shall start or be undone

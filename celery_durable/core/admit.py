@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celery_durable.core import units
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Event, Failed, Flagged
 from celery_durable.core.failure import worker_lost
 from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ParallelNode, Plan, SignalNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.token import Flags, ForBranches, ForChild, Token
+from celery_durable.core.units import unit_of
 
 HAND_OVER_AFTER = 0.1
 """Seconds until the run of a worker that stops is offered to others: it may still be listening."""
@@ -110,7 +110,7 @@ def admit(claim: Claim, facts: Facts) -> Admission:
         return Check()
     if (event := _concluded(claim, facts)) is not None:
         return Conclude(event)
-    return Execute(units.is_transactional(facts.plan, token))
+    return Execute(unit_of(facts.plan, token).is_transactional)
 
 
 def backoff(claim: Claim, first: float, maximum: float) -> float:
@@ -147,8 +147,9 @@ def _is_to_be_checked(plan: Plan, token: Token) -> bool:
         return False
     if token.wait is not None or token.unit == ROLLBACK:
         return True
-    is_node = token.parent is None and token.rollback is None
-    return is_node and isinstance(plan.find(token.node), ParallelNode | SignalNode)
+    node = plan.find(token.node)
+    is_at_node = token.parent is None and token.rollback is None
+    return is_at_node and node is not None and node.only_waits
 
 
 def _concluded(claim: Claim, facts: Facts) -> Event | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from celery_durable.core.child import Child
 from celery_durable.core.failure import FailedAttempt
-from celery_durable.core.plan import Routing
+from celery_durable.core.nodes import Gathers, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.errors import ErrorRecord
@@ -22,19 +22,6 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     """It was executed, but a cancel came before its commit; its result is not kept."""
-
-
-class Gathers(StrEnum):
-    """Where the result is of a unit that has none of its own; it is put together when read."""
-
-    BRANCHES = "branches"
-    """A mapping of branch names to results."""
-    ITEMS = "items"
-    """The list of the items' results, in order."""
-    ITERATION = "iteration"
-    """The last iteration's."""
-    CHILD = "child"
-    """The child run's."""
 
 
 @dataclass(frozen=True, slots=True)

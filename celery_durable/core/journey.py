@@ -6,30 +6,18 @@ them a run follows is in its journal, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from celery_durable.core.decision import Gathers
 from celery_durable.core.names import RETURNS, ROLLBACK
-from celery_durable.core.plan import (
-    ChildNode,
-    LoopNode,
-    MapNode,
+from celery_durable.core.nodes import (
+    Gathers,
     Node,
-    ParallelNode,
-    Plan,
-    RouteNode,
 )
+from celery_durable.core.plan import Plan
 from celery_durable.core.token import Token
 
 Passed = Sequence[tuple[str, Gathers | None]]
 """The nodes that a run has completed, in order, and what the result of each gathers."""
-
-_GATHERS: Mapping[type[Node], Gathers] = {
-    ChildNode: Gathers.CHILD,
-    ParallelNode: Gathers.BRANCHES,
-    MapNode: Gathers.ITEMS,
-    LoopNode: Gathers.ITERATION,
-}
 
 
 def has_come(plan: Plan, token: Token, passed: Passed) -> bool:
@@ -50,6 +38,4 @@ def has_come(plan: Plan, token: Token, passed: Passed) -> bool:
 
 
 def _is(node: Node | None, gathers: Gathers | None) -> bool:
-    if isinstance(node, RouteNode):
-        return gathers in (None, Gathers.CHILD)
-    return node is not None and gathers == _GATHERS.get(type(node))
+    return node is not None and node.gathered_as(gathers)

@@ -14,7 +14,6 @@ from celery_durable.core.decision import (
     Decided,
     Decision,
     End,
-    Gathers,
     JournalRecord,
     Leave,
     Outcome,
@@ -31,7 +30,8 @@ from celery_durable.core.event import (
 )
 from celery_durable.core.failure import FailedAttempt, with_attempt
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import LoopNode, MapNode, ParallelNode, Plan
+from celery_durable.core.nodes import Gathers, LoopNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.errors import ErrorRecord
@@ -119,7 +119,7 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
     """The same unit later, or None when it has failed for good."""
     if not event.may_retry:
         return None
-    policy = units.retry_policy(plan, token)
+    policy = units.unit_of(plan, token).retry
     if event.counts and token.attempt >= policy.max_attempts:
         return None
     delay = event.delay
@@ -156,20 +156,19 @@ def start_rollback(
 
 def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
     """A branch goes through the gate."""
-    match plan.find(token.node):
-        case MapNode() as node:
-            counts = failed and not node.keeps_errors
-            timed = units.routing(plan, token).time_limit is not None
-            return Leave(counts, counts and node.fail_fast, 1 if timed else node.chunk)
-        case ParallelNode() as node:
-            return Leave(failed, failed and node.fail_fast)
-        case _:
-            return Leave(failed)
+    unit = units.unit_of(plan, token)
+    if unit.node is None:
+        return Leave(failed)
+    counts = failed and not unit.node.keeps_errors
+    # A time limit holds for a message: what has one does not share it.
+    chunk = 1 if unit.routing.time_limit is not None else unit.node.chunk
+    return Leave(counts, counts and unit.node.fail_fast, chunk)
 
 
 def joined(plan: Plan, token: Token, event: Joined) -> Decided:
     if event.error is not None:
         return start_rollback(token, (), ends_as=Status.FAILED, error=event.error)
-    is_map = isinstance(plan.find(token.node), MapNode)
-    gathers = Gathers.ITEMS if is_map else Gathers.BRANCHES
-    return go_on(plan, token, (gathered(token, event.started_at, gathers),))
+    node = plan.find(token.node)
+    assert node is not None
+    assert node.gathers is not None
+    return go_on(plan, token, (gathered(token, event.started_at, node.gathers),))

@@ -2,91 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
 from celery_durable.core.event import Crashed, Failed, Succeeded, Suspended
 from celery_durable.core.names import RETURNS, compensation_of, part_of
-from celery_durable.core.plan import (
-    Body,
-    ChildNode,
-    LoopNode,
-    MapNode,
-    Node,
-    ParallelNode,
-    Plan,
-    RouteNode,
-    Routing,
-    StepNode,
-    body_of,
-    first_routing,
-    first_unit,
-    routing_of,
-)
+from celery_durable.core.nodes import ONCE, Body, LoopNode, Node, Routing
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Flags, Token
 
-ONCE = RetryPolicy(max_attempts=1)
-"""For the functions between steps (`until`, selectors, ...): what they raise fails the node."""
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a plan says of one unit.
+
+    `node` is None for what makes the run's result, and for a node that has left the plan. `body` is
+    the step or child that is executed, or undone; None where the node's own function is.
+    """
+
+    node: Node | None
+    body: Body | None
+    retry: RetryPolicy
+    routing: Routing
+    is_transactional: bool
 
 
-def body(plan: Plan, token: Token) -> Body | None:
-    """The step or child that the unit in hand executes, or undoes; None for a unit without one."""
+def unit_of(plan: Plan, token: Token) -> Unit:
+    """The unit that the token is at. A plan makes each once."""
+    key = (token.node, token.part, token.parent is None, token.rollback is None)
+    found = plan.units.get(key)
+    if found is None:
+        found = plan.units[key] = _unit(plan, token)
+    return found
+
+
+def _unit(plan: Plan, token: Token) -> Unit:
     node = plan.find(token.node)
-    if node is None or (token.rollback is None and is_between_steps(node, token)):
-        return None
-    return body_of(node, token.part)
-
-
-def is_between_steps(node: Node, token: Token) -> bool:
-    """Whether the unit in hand is the node's own business: it chooses, lists or waits."""
-    if token.parent is not None or isinstance(node, StepNode | ChildNode | LoopNode):
-        return False
-    return token.part is None
-
-
-def fits(node: Node, token: Token) -> bool:
-    """Whether a token may stand at `node` as it does: one of another kind leaves other marks."""
-    is_part = token.parent is not None or token.rollback is not None
-    match node:
-        case ParallelNode() if is_part:
-            return token.part is not None
-        case MapNode() if is_part:
-            return token.part is None and token.position is not None
-        case RouteNode():
-            return token.part is not None or token.unit == first_unit(node)
-        case LoopNode():
-            return token.parent is None and token.part is None and token.position is not None
-        case _:
-            return token.parent is None and token.part is None and token.position is None
-
-
-def is_transactional(plan: Plan, token: Token) -> bool:
-    """Whether the unit is committed together with its own SQL."""
-    step = body(plan, token)
-    if not isinstance(step, StepNode):
-        return False
-    if token.rollback is not None:
-        return step.compensator is not None and step.compensator.transactional
-    return step.transactional
-
-
-def retry_policy(plan: Plan, token: Token) -> RetryPolicy:
-    """The policy of the unit in hand: its step's, or its compensator's on the way back."""
-    found = body(plan, token)
-    if not isinstance(found, StepNode):
-        return ONCE
+    body = None if node is None else node.body(token.part)
+    if token.rollback is None and node is not None and node.is_at_own_unit(token):
+        body = None
+    if body is None:
+        return Unit(node, None, ONCE, Routing(), is_transactional=False)
     if token.rollback is None:
-        return found.retry
-    return found.compensator.retry if found.compensator else ONCE
-
-
-def routing(plan: Plan, token: Token) -> Routing:
-    """Where the unit in hand is executed."""
-    found = body(plan, token)
-    if token.rollback is None or not isinstance(found, StepNode):
-        return routing_of(found)
-    return found.compensator.routing if found.compensator else Routing()
+        return Unit(node, body, body.retry, body.routing, body.transactional)
+    undoing = body.compensator
+    if undoing is None:
+        return Unit(node, body, ONCE, Routing(), is_transactional=False)
+    return Unit(node, body, undoing.retry, undoing.routing, undoing.transactional)
 
 
 def moved(
@@ -114,9 +77,8 @@ def moved(
 
 def begin(token: Token, node: Node) -> Move:
     """The token comes to `node`."""
-    position = 0 if isinstance(node, LoopNode) else None
-    there = moved(token, node.name, first_unit(node), position=position)
-    return Move(there, first_routing(node))
+    there = moved(token, node.name, node.first_unit, position=node.first_position)
+    return Move(there, node.first_routing)
 
 
 def begin_returns(token: Token) -> Move:
@@ -129,19 +91,19 @@ def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) 
     position = (token.position or 0) + 1
     unit = part_of(node.name, position)
     there = moved(token, node.name, unit, position=position, input=input)
-    return Move(there, routing(plan, there), node.every)
+    return Move(there, unit_of(plan, there).routing, node.every)
 
 
 def same_again(plan: Plan, token: Token, delay: float = 0.0) -> Move:
     """The same unit, when `delay` seconds have passed."""
-    return Move(replace(token, flags=Flags.NONE), routing(plan, token), delay)
+    return Move(replace(token, flags=Flags.NONE), unit_of(plan, token).routing, delay)
 
 
 def undo(plan: Plan, token: Token, what: Undo) -> Move:
     """The token comes to the compensation of `what`."""
     unit = compensation_of(what.unit)
     there = moved(token, what.node, unit, part=what.part, position=what.position)
-    return Move(there, routing(plan, there))
+    return Move(there, unit_of(plan, there).routing)
 
 
 def record(
@@ -152,10 +114,9 @@ def record(
 ) -> JournalRecord:
     """The journal's entry of the unit in hand."""
     is_completed = outcome is Outcome.COMPLETED
-    found = body(plan, token)
-    is_undoable = (
-        is_completed and token.rollback is None and found is not None and found.is_undoable
-    )
+    is_forward = token.rollback is None
+    body = unit_of(plan, token).body
+    is_undoable = is_completed and is_forward and body is not None and body.is_undoable
     return JournalRecord(
         unit=token.unit,
         node=token.node,
@@ -166,7 +127,7 @@ def record(
         error=event.error if isinstance(event, Failed | Crashed) else None,
         failures=token.failures,
         undoable=is_undoable,
-        part=token.part if token.rollback is None else None,
-        position=token.position if token.rollback is None else None,
+        part=token.part if is_forward else None,
+        position=token.position if is_forward else None,
         input=token.input if is_undoable else None,
     )

@@ -10,7 +10,6 @@ from celery_durable.core.decision import (
     Decided,
     Decision,
     Fork,
-    Gathers,
     JournalRecord,
     Outcome,
     Park,
@@ -28,14 +27,8 @@ from celery_durable.core.event import (
     Suspended,
 )
 from celery_durable.core.names import part_of
-from celery_durable.core.plan import (
-    MapNode,
-    ParallelNode,
-    Plan,
-    RouteNode,
-    SignalNode,
-    routing_of,
-)
+from celery_durable.core.nodes import Gathers, MapNode, ParallelNode, RouteNode, SignalNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.progress import completed, failed, gathered, go_on
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 
@@ -70,7 +63,8 @@ def begin_to_wait(
 
 def _park(plan: Plan, waiting: Token, timeout: float | None, *, held: Token) -> Decision:
     return Decision(
-        held, Park(replace(waiting, flags=Flags.NONE), units.routing(plan, waiting), timeout)
+        held,
+        Park(replace(waiting, flags=Flags.NONE), units.unit_of(plan, waiting).routing, timeout),
     )
 
 
@@ -112,7 +106,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
     assert isinstance(node, MapNode)
     if not event.items:
         return go_on(plan, token, (gathered(token, event.started_at, Gathers.ITEMS),))
-    place = routing_of(node.item)
+    place = node.item.routing
     branches = tuple(
         Branch(part_of(node.name, position), position, place, input=item)
         for position, item in enumerate(event.items)
@@ -125,7 +119,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
 
 def _fork_branches(token: Token, node: ParallelNode) -> Decision:
     branches = tuple(
-        Branch(part_of(node.name, body.name), position, routing_of(body), part=body.name)
+        Branch(part_of(node.name, body.name), position, body.routing, part=body.name)
         for position, body in enumerate(node.branches)
     )
     return Decision(token, Fork(_forked(token, len(branches)), branches, len(branches)))

@@ -28,7 +28,7 @@ from celery_durable.core.decision import (
     Then,
 )
 from celery_durable.core.event import ChildRequested, Crashed, Event, Failed
-from celery_durable.core.plan import Routing
+from celery_durable.core.nodes import Routing
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForSignal
 from celery_durable.engine.claims import Claims

@@ -16,17 +16,9 @@ from typing import Any
 from celery_durable.core.claim import Claim
 from celery_durable.core.journey import has_come
 from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of, part_of
-from celery_durable.core.plan import (
-    Outline,
-    ParallelNode,
-    Plan,
-    RouteNode,
-    bodies_of,
-    incompatible,
-    kind_of,
-)
+from celery_durable.core.plan import Outline, Plan, incompatible
 from celery_durable.core.token import Flags, Token
-from celery_durable.core.units import body, fits, is_between_steps
+from celery_durable.core.units import unit_of
 from celery_durable.database.connections import Database
 from celery_durable.store import definitions, journal, workers
 from celery_durable.store.connection import Connection
@@ -112,7 +104,7 @@ class Compatibility:
         kinds = stored.kinds if stored is not None else {}
         node = plan.find(token.node)
         # The journal does not say of which kind the node is where the run stands.
-        is_as_it_was = node is None or kinds.get(node.name, kind_of(node)) == kind_of(node)
+        is_as_it_was = node is None or kinds.get(node.name, node.kind) == node.kind
         return is_as_it_was and passed is not None and has_come(plan, token, passed)
 
     def _parked_of(self, workflow: Workflow) -> frozenset[str]:
@@ -151,13 +143,12 @@ def can_execute(workflow: Workflow, token: Token) -> bool:
         return True
     if token.unit == RETURNS:
         return workflow.plan.returns
-    node = workflow.plan.find(token.node)
-    if node is None or not fits(node, token):
+    unit = unit_of(workflow.plan, token)
+    if unit.node is None or not unit.node.fits(token):
         return False
-    if token.rollback is None and is_between_steps(node, token):
-        return True
-    found = body(workflow.plan, token)
-    return found is not None and (token.rollback is None or found.is_undoable)
+    if token.rollback is not None:
+        return unit.body is not None and unit.body.is_undoable
+    return unit.body is not None or unit.node.is_at_own_unit(token)
 
 
 class Blank(Workflow):
@@ -193,13 +184,13 @@ def offers(plan: Plan) -> Iterator[tuple[str, str]]:
         yield RETURNS, RETURNS
     for node in plan.nodes:
         yield node.name, node.name
-        for found in bodies_of(node):
-            is_part = isinstance(node, ParallelNode | RouteNode)
-            place = part_of(node.name, found.name) if is_part else node.name
-            if is_part:
-                yield node.name, place
-            if found.is_undoable:
-                yield node.name, compensation_of(place)
+        for body in node.bodies:
+            unit = node.name
+            if node.has_named_parts:
+                unit = part_of(node.name, body.name)
+                yield node.name, unit
+            if body.is_undoable:
+                yield node.name, compensation_of(unit)
 
 
 class Verdict(StrEnum):

@@ -24,7 +24,7 @@ from celery_durable.core.admit import Check, Conclude, Execute, Facts, Release, 
 from celery_durable.core.child import Child, ReopenedRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.names import compensated_by
-from celery_durable.core.plan import ChildNode
+from celery_durable.core.nodes import ChildNode
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of

@@ -16,7 +16,7 @@ from celery_durable.core.event import (
     Signalled,
 )
 from celery_durable.core.failure import worker_lost
-from celery_durable.core.plan import SignalNode
+from celery_durable.core.nodes import SignalNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer
 from celery_durable.database.connections import Database

@@ -12,7 +12,8 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from celery_durable.core.decision import Gathers, Outcome
+from celery_durable.core.decision import Outcome
+from celery_durable.core.nodes import Gathers
 from celery_durable.core.status import FINISHED, READ_FROM_TOKENS, Status
 from celery_durable.store.connection import SCHEMA
 

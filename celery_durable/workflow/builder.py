@@ -10,7 +10,8 @@ from uuid import UUID
 
 from celery_durable.arguments import model_fields
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
-from celery_durable.core.plan import ChildNode, Plan
+from celery_durable.core.nodes import ChildNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import InvalidWorkflow, PayloadError
 from celery_durable.run import Run

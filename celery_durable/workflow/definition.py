@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from celery_durable.core.names import compensation_of, part_of
-from celery_durable.core.plan import Body, ChildNode, Node
+from celery_durable.core.nodes import Body, ChildNode, Node
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.workflow.step import Handler, Options, Step, checked_handler, made_of
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from celery_durable.core import units
 from celery_durable.core.child import Child
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import (
@@ -20,15 +19,8 @@ from celery_durable.core.event import (
     Suspended,
 )
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import (
-    ChildNode,
-    LoopNode,
-    MapNode,
-    RouteNode,
-    SleepNode,
-    StepNode,
-    body_of,
-)
+from celery_durable.core.nodes import ChildNode, LoopNode, MapNode, RouteNode, SleepNode, StepNode
+from celery_durable.core.units import unit_of
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
 from celery_durable.workflow import forks, loops, node_results
@@ -91,7 +83,7 @@ def _guarded(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -
     try:
         return _execute(workflow, claim, context, tools)
     except DatabaseUnavailable as error:
-        is_tried_once = not isinstance(units.body(workflow.plan, claim.token), StepNode)
+        is_tried_once = not isinstance(unit_of(workflow.plan, claim.token).body, StepNode)
         if error.is_given_up and is_tried_once:
             raise  # it must not fail because our own database is away
         return Execution(failure_of(workflow, claim, error), of_handler_only(error))
@@ -110,18 +102,17 @@ def _execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -
     if token.unit == RETURNS:
         assert workflow.result_function is not None
         return _finished(workflow, claim, context, workflow.result_function, tools)
-    node = workflow.plan.find(token.node)
-    assert node is not None, token
-    if token.rollback is None and units.is_between_steps(node, token):
+    unit = unit_of(workflow.plan, token)
+    body = unit.body
+    if body is None:
         return Execution(_between(workflow, claim, context, tools))
-    body = body_of(node, token.part)
     if isinstance(body, ChildNode):
         return _child_requested(workflow, claim, context, body, tools)
     step = workflow.step_of(token.node, token.part)
     if token.rollback is not None:
         assert step.compensator is not None, token
         return _finished(workflow, claim, context, step.compensator, tools)
-    is_loop = isinstance(node, LoopNode)
+    is_loop = isinstance(unit.node, LoopNode)
     given = _first_input(workflow, claim, context, tools) if is_loop else token.input
     return _finished(workflow, claim, context, step.function, tools, body=body, given=given)
 

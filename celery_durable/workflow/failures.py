@@ -8,7 +8,7 @@ from types import TracebackType
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed
-from celery_durable.core.units import retry_policy
+from celery_durable.core.units import unit_of
 from celery_durable.errors import ErrorRecord, GiveUp, PayloadError, RetryLater, StepTimeout
 from celery_durable.workflow.builder import Workflow
 
@@ -34,7 +34,7 @@ def failure_of(
             return Failed(record, claim.seen_at, may_retry=False)
         case _:
             pass
-    may_retry = retry_policy(workflow.plan, claim.token).retries(error)
+    may_retry = unit_of(workflow.plan, claim.token).retry.retries(error)
     return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
 
 
@@ -43,7 +43,7 @@ def timed_out(workflow: Workflow, claim: Claim, trace: str = "") -> Failed:
     whose = "timeout=" if _names_a_timeout(workflow, claim) else "durable_step_timeout"
     error = StepTimeout(f"{claim.token.unit} took longer than its {claim.time_limit:g} s ({whose})")
     record = ErrorRecord("StepTimeout", str(error), trace, claim.token.unit)
-    may_retry = retry_policy(workflow.plan, claim.token).retries(error)
+    may_retry = unit_of(workflow.plan, claim.token).retry.retries(error)
     return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
 
 

@@ -11,8 +11,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
-from celery_durable.core.plan import (
-    MOST_ITEMS,
+from celery_durable.core.nodes import (
     Body,
     ChildNode,
     LoopNode,
@@ -23,6 +22,7 @@ from celery_durable.core.plan import (
     SignalNode,
     SleepNode,
 )
+from celery_durable.core.plan import MOST_ITEMS
 from celery_durable.errors import InvalidWorkflow, nearest
 from celery_durable.workflow.arguments import choice, count, duration, flag, seconds_of, wrong
 from celery_durable.workflow.definition import (

@@ -8,7 +8,8 @@ from enum import Enum
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Listed, SleepRequested
-from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS, MapNode, RouteNode, SleepNode
+from celery_durable.core.nodes import MapNode, RouteNode, SleepNode
+from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
 from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute
 
 Encode = Callable[[object, str], str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celery_durable.core.plan import Body, ChildNode, bodies_of
+from celery_durable.core.nodes import Body, ChildNode
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.twins import refuse_unless_same
 
@@ -52,7 +52,7 @@ class Registry:
             queue
             for workflow in self
             for node in workflow.plan.nodes
-            for body in bodies_of(node)
+            for body in node.bodies
             for queue in _queues(body)
             if queue
         )

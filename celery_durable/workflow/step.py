@@ -10,7 +10,8 @@ from typing import Any, TypeVar, overload
 
 from celery_durable.arguments import fits
 from celery_durable.core.names import checked_name
-from celery_durable.core.plan import HIGHEST_PRIORITY, Compensator, Routing, StepNode
+from celery_durable.core.nodes import Compensator, Routing, StepNode
+from celery_durable.core.plan import HIGHEST_PRIORITY
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow, nearest
 from celery_durable.workflow.arguments import FLAG, TIMEOUT, timeout_of

@@ -24,7 +24,7 @@ from celery_durable.core.decision import (
     Park,
     RunChange,
 )
-from celery_durable.core.plan import Routing
+from celery_durable.core.nodes import Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (

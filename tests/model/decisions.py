@@ -115,9 +115,9 @@ def _check_move(plan: Plan, token: Token, decision: Decision, then: Move) -> Non
     _check_moved(token, moved)
     assert moved.wait is None, "it moves and waits"
     assert then.delay >= 0
-    assert then.routing == units.routing(plan, moved)
+    assert then.routing == units.unit_of(plan, moved).routing
     assert moved.node in (*plan.names, RETURNS, ROLLBACK)
-    assert moved.attempt <= max(units.retry_policy(plan, moved).max_attempts, token.attempt)
+    assert moved.attempt <= max(units.unit_of(plan, moved).retry.max_attempts, token.attempt)
     turns = token.rollback is None and moved.rollback is not None
     starts_back = decision.run is not None and decision.run.status is Status.COMPENSATING
     assert not turns or starts_back, "it turns back and nobody knows"
@@ -138,7 +138,7 @@ def _check_park(plan: Plan, decision: Decision, then: Park) -> None:
     assert not isinstance(wait, ForChild) or then.timeout is None, "a child has no timeout"
     assert not isinstance(wait, ForTimer) or decision.token.rollback is None
     assert (then.token.unit, then.token.attempt) == (decision.token.unit, decision.token.attempt)
-    assert then.routing == units.routing(plan, then.token)
+    assert then.routing == units.unit_of(plan, then.token).routing
     assert (decision.records, decision.run, decision.consumes) == ((), None, None)
 
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery_durable.core.admit import RELEASE_FIRST
-from celery_durable.core.plan import MapNode, Plan
+from celery_durable.core.nodes import MapNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags
 from tests.model.hands import Call

@@ -21,13 +21,15 @@ from celery_durable.core.decide import decide
 from celery_durable.core.decision import End, JournalRecord, Move, Outcome, RollBack, Undo
 from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
 from celery_durable.core.names import RETURNS, compensated_by, compensation_of
-from celery_durable.core.plan import Compensator, Plan, StepNode
+from celery_durable.core.nodes import Compensator, StepNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags, Token
-from celery_durable.core.units import retry_policy
+from celery_durable.core.units import unit_of
 from celery_durable.errors import ErrorRecord
+from tests.unit.values import undoable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ERROR = ErrorRecord("ValueError", "no")
@@ -74,7 +76,7 @@ class World:
 
     @classmethod
     def of(cls, plan: Plan) -> World:
-        first = plan.first.name
+        first = plan.nodes[0].name
         return cls(plan, Token(UUID(int=1), UUID(int=2), node=first, unit=first))
 
     def after(self, step: Step) -> World:
@@ -142,7 +144,7 @@ class World:
         if self.token is not None:
             token = self.token
             assert token.unit not in units, "what is recorded is to run again"
-            assert 1 <= token.attempt <= retry_policy(self.plan, token).max_attempts
+            assert 1 <= token.attempt <= unit_of(self.plan, token).retry.max_attempts
             assert (token.rollback is not None) is (self.status is Status.COMPENSATING)
 
     def completed(self) -> list[str]:
@@ -161,7 +163,7 @@ class World:
         assert forward == list(self.plan.names)[: len(forward)], "a node was left out"
         turned_back = self.status is Status.FAILED or self.accepted & Flags.COMPENSATE
         assert self.undone() == (self.to_be_undone() if turned_back else [])
-        assert set(self.to_be_undone()) == set(self.plan.undoable).intersection(forward)
+        assert set(self.to_be_undone()) == set(undoable(self.plan)).intersection(forward)
         if self.status is Status.COMPLETED:
             assert self.completed() == list(self.plan.names), "completed, but not all of it"
             assert (RETURNS in self.executed) is self.plan.returns

@@ -140,21 +140,21 @@ CALLED = "Failed Crashed Flagged"
 HAPPENS: dict[str, str] = {
     "calls a step": f"{CALLED} Succeeded Suspended",
     "is suspended": "Signalled Elapsed Flagged",
-    "starts a child": f"{CALLED} Spawned",
+    "starts a child": f"{CALLED} ChildRequested",
     "waits for its child": "ChildEnded",
-    "comes to branches": "Reached Flagged",
+    "comes to branches": "Arrived Flagged",
     "comes to a list": f"{CALLED} Listed",
     "waits for branches": "Joined",
     "comes to a choice": f"{CALLED} Chosen",
-    "comes to a sleep": f"{CALLED} Slept",
+    "comes to a sleep": f"{CALLED} SleepRequested",
     "sleeps": "Elapsed Flagged",
-    "comes to a signal": "Reached Signalled Flagged",
+    "comes to a signal": "Arrived Signalled Flagged",
     "waits for a signal": "Signalled Elapsed Flagged",
     "makes the result": f"{CALLED} Succeeded",
     "undoes a step": f"{CALLED} Succeeded",
-    "undoes a child": f"{CALLED} Spawned",
+    "undoes a child": f"{CALLED} ChildRequested",
     "waits for its child to be undone": "ChildEnded",
-    "begins on the way back": "Reached Flagged",
+    "begins on the way back": "Arrived Flagged",
 }
 """The events that the shell makes of a token at each place (`waiting`, `execute`, `engine`)."""
 
@@ -176,13 +176,13 @@ EVENTS: dict[str, tuple[Event, ...]] = {
     "Crashed": (Crashed(ERROR, BEGAN),),
     "Flagged": (Flagged(), Flagged(due_in=5.0), Flagged(due_in=None)),
     "Suspended": (Suspended("1", BEGAN), Suspended("1", BEGAN, "approval", 30.0)),
-    "Reached": (Arrived(),),
+    "Arrived": (Arrived(),),
     "Signalled": (Signalled(8, "1", BEGAN),),
     "Elapsed": (Elapsed(ERROR, BEGAN),),
-    "Slept": (SleepRequested(60.0, BEGAN), SleepRequested(-60.0, BEGAN)),
+    "SleepRequested": (SleepRequested(60.0, BEGAN), SleepRequested(-60.0, BEGAN)),
     "Chosen": (Chosen('"wire"', "wire", BEGAN), Chosen("0", None, BEGAN)),
     "Listed": (Listed(("1", "2", "3"), BEGAN), Listed((), BEGAN)),
-    "Spawned": (ChildRequested(STARTED, BEGAN),),
+    "ChildRequested": (ChildRequested(STARTED, BEGAN),),
     "ChildEnded": tuple(
         ChildEnded(CHILD, status, ERROR, BEGAN)
         for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
@@ -233,7 +233,7 @@ def test_whatever_happens_is_decided_by_the_law(place: str, kind: str) -> None:
     assert decided > 0
 
 
-BACK_REFUSES = "Suspended Signalled Elapsed Slept Chosen Listed Joined"
+BACK_REFUSES = "Suspended Signalled Elapsed SleepRequested Chosen Listed Joined"
 
 REFUSED: dict[str, str] = {
     "calls a step": "",
@@ -241,17 +241,17 @@ REFUSED: dict[str, str] = {
     "starts a child": "Listed",
     "waits for its child": "Listed",
     "comes to branches": "Chosen Listed",
-    "comes to a list": "Reached Chosen",
+    "comes to a list": "Arrived Chosen",
     "waits for branches": "Chosen",
-    "comes to a choice": "Reached Listed",
-    "comes to a sleep": "Reached Chosen Listed",
-    "sleeps": "Reached Chosen Listed",
+    "comes to a choice": "Arrived Listed",
+    "comes to a sleep": "Arrived Chosen Listed",
+    "sleeps": "Arrived Chosen Listed",
     "comes to a signal": "Chosen Listed",
     "waits for a signal": "Chosen Listed",
-    "makes the result": "Reached Chosen Listed",
-    "undoes a step": f"{BACK_REFUSES} Reached",
-    "undoes a child": f"{BACK_REFUSES} Reached",
-    "waits for its child to be undone": f"{BACK_REFUSES} Reached",
+    "makes the result": "Arrived Chosen Listed",
+    "undoes a step": f"{BACK_REFUSES} Arrived",
+    "undoes a child": f"{BACK_REFUSES} Arrived",
+    "waits for its child to be undone": f"{BACK_REFUSES} Arrived",
     "begins on the way back": BACK_REFUSES,
 }
 """What cannot happen at a place and is refused in every form; the shell alone sees to the rest."""

@@ -45,7 +45,7 @@ def test_a_commit_that_forgets_its_hint_is_found(
     find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        statement, "shape_of", lambda *given: replace(variant_of(*given), hints=False)
+        statement, "variant_of", lambda *given: replace(variant_of(*given), hints=False)
     )
     assert "P2: something moves every token" in find("linear: a crash and a duplicate")
 

@@ -37,24 +37,24 @@ from celery_durable.core.event import (
 )
 from celery_durable.core.lifecycle import CHANGES, Place, change_of
 from celery_durable.core.names import RETURNS, ROLLBACK
-from celery_durable.core.plan import (
+from celery_durable.core.nodes import (
     ChildNode,
     Compensator,
     LoopNode,
     MapNode,
     Node,
     ParallelNode,
-    Plan,
     RouteNode,
     SignalNode,
     SleepNode,
     StepNode,
 )
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
-from celery_durable.core.units import body
+from celery_durable.core.units import unit_of
 from celery_durable.errors import ErrorRecord
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -106,7 +106,7 @@ def _executed(token: Token) -> Iterator[Event]:
         return
     node = PLAN.find(token.node)
     yield from (Failed(ERROR, NOW), Failed(ERROR, NOW, may_retry=False), Crashed(ERROR, NOW))
-    match body(PLAN, token):
+    match unit_of(PLAN, token).body:
         case ChildNode():
             yield ChildRequested(ReopenedRun(CHILD, CHILD, CHILD, "durable"), NOW)
         case StepNode():

@@ -9,7 +9,7 @@ from celery_durable import Context, Durable, RetryPolicy
 from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed
-from celery_durable.core.plan import ChildNode
+from celery_durable.core.nodes import ChildNode
 from celery_durable.core.token import Token
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution, Tools, execute

@@ -6,19 +6,19 @@ from uuid import UUID
 from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decision import Undo
 from celery_durable.core.names import decision_of, part_of
-from celery_durable.core.plan import (
+from celery_durable.core.nodes import (
     ChildNode,
     LoopNode,
     MapNode,
     Node,
     ParallelNode,
-    Plan,
     RouteNode,
     Routing,
     SignalNode,
     SleepNode,
     StepNode,
 )
+from celery_durable.core.plan import Plan
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.errors import ErrorRecord
 from tests.unit.values import RETRY, at, node, plan

@@ -26,7 +26,7 @@ from celery_durable.core.admit import (
 )
 from celery_durable.core.event import Crashed, Failed, Flagged
 from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ParallelNode, SignalNode, SleepNode, StepNode
+from celery_durable.core.nodes import ParallelNode, SignalNode, SleepNode, StepNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 from tests.unit.values import DECLINED, NOW, RETRY, at, claim, node, plan

@@ -10,7 +10,7 @@ from celery_durable.core.decision import Decision, End, JournalRecord, Move, Out
 from celery_durable.core.event import Failed
 from celery_durable.core.failure import KEPT_ATTEMPTS, FailedAttempt
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import Routing
+from celery_durable.core.nodes import Routing
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.status import Status
 from tests.unit.values import (
@@ -228,5 +228,5 @@ def test_a_unit_that_waits_between_attempts_goes_on_waiting_after_a_flag_that_is
 
 def test_a_unit_whose_node_has_left_the_plan_is_tried_once_where_messages_go_by_default() -> None:
     gone = at("gone")
-    assert units.routing(ABC, gone) == Routing()
-    assert units.retry_policy(ABC, gone).max_attempts == 1
+    assert units.unit_of(ABC, gone).routing == Routing()
+    assert units.unit_of(ABC, gone).retry.max_attempts == 1

@@ -9,7 +9,6 @@ from celery_durable.core.decision import (
     Decision,
     End,
     Fork,
-    Gathers,
     JournalRecord,
     Leave,
     Move,
@@ -18,7 +17,8 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import Arrived, Event, Joined, Listed
-from celery_durable.core.plan import Plan, Routing
+from celery_durable.core.nodes import Gathers, Routing
+from celery_durable.core.plan import Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, Token
 from tests.unit.nodes import (

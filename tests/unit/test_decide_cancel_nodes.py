@@ -29,7 +29,7 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.plan import Node
+from celery_durable.core.nodes import Node
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, ForSignal, Token
 from tests.unit.nodes import (

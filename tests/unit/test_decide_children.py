@@ -8,7 +8,6 @@ from celery_durable.core.decide import decide as decide_core
 from celery_durable.core.decision import (
     Decision,
     End,
-    Gathers,
     JournalRecord,
     Leave,
     Move,
@@ -20,7 +19,7 @@ from celery_durable.core.decision import (
 )
 from celery_durable.core.event import Arrived, ChildEnded, ChildRequested, Iteration
 from celery_durable.core.names import ROLLBACK
-from celery_durable.core.plan import ChildNode, Node, Routing
+from celery_durable.core.nodes import ChildNode, Gathers, Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForChild, Token
 from tests.unit.nodes import (
@@ -50,6 +49,7 @@ from tests.unit.values import (
     place,
     plan,
     undo_place,
+    undoable,
 )
 
 PARENT_PLAN = around(FULFIL)
@@ -92,7 +92,7 @@ def test_a_completed_child_cannot_be_undone_unless_its_node_cascades() -> None:
     plain = around(replace(FULFIL, cascade=False))
     (record,) = decide(plain, WITH_CHILD, ended(Status.COMPLETED), NOW).records
     assert not record.undoable
-    assert plain.undoable == ("reserve",)
+    assert undoable(plain) == ("reserve",)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
@@ -138,7 +138,7 @@ def test_a_case_that_is_a_child_completes_its_node() -> None:
 
 
 def test_an_iteration_that_is_a_child_is_followed_by_the_next() -> None:
-    loop = around(replace(POLL, body=ChildNode("ask", "ask")))
+    loop = around(replace(POLL, repeated=ChildNode("ask", "ask")))
     token = iteration(0, wait=ForChild(CHILD))
     decision = decide(loop, token, ended(Status.COMPLETED, of=Iteration(next_input="2")), NOW)
     assert decision.then == Move(iteration(1, input="2"), Routing(), delay=5.0)
@@ -226,7 +226,7 @@ def test_every_kind_of_body_may_be_a_child() -> None:
     tokens: list[tuple[Node, Token]] = [
         (CHECKS, branch("stock", 1)),
         (RAIL, case("card")),
-        (replace(POLL, body=ChildNode("ask", "ask")), iteration(2)),
+        (replace(POLL, repeated=ChildNode("ask", "ask")), iteration(2)),
     ]
     for node, token in tokens:
         then = decide(around(node), token, SPAWNED, NOW).then

@@ -5,18 +5,10 @@ from dataclasses import replace
 import pytest
 
 from celery_durable.core.decide import decide as decide_core
-from celery_durable.core.decision import (
-    Decision,
-    End,
-    Gathers,
-    Move,
-    Outcome,
-    RollBack,
-    RunChange,
-    Undo,
-)
+from celery_durable.core.decision import Decision, End, Move, Outcome, RollBack, RunChange, Undo
 from celery_durable.core.event import Iteration, Succeeded
-from celery_durable.core.plan import ChildNode, Plan
+from celery_durable.core.nodes import ChildNode, Gathers
+from celery_durable.core.plan import Plan
 from celery_durable.core.status import Status
 from celery_durable.errors import ErrorRecord
 from tests.unit.nodes import POLL, RESERVED, around, iteration
@@ -129,7 +121,7 @@ def test_what_the_functions_of_a_loop_raise_goes_before_the_iterations_being_use
 
 
 def without_undo() -> Plan:
-    return plan(replace(POLL, body=ChildNode("ask", "ask"), fails_when_exhausted=True), "book")
+    return plan(replace(POLL, repeated=ChildNode("ask", "ask"), fails_when_exhausted=True), "book")
 
 
 def test_a_loop_of_which_nothing_can_be_undone_turns_back_to_what_was_before() -> None:

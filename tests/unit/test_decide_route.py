@@ -11,7 +11,7 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import Chosen
-from celery_durable.core.plan import Routing
+from celery_durable.core.nodes import Routing
 from celery_durable.core.status import Status
 from tests.unit.nodes import RAIL, RESERVED, around, case, choosing
 from tests.unit.values import (

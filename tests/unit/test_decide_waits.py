@@ -15,7 +15,7 @@ from celery_durable.core.decision import (
     RunChange,
 )
 from celery_durable.core.event import Arrived, Elapsed, Signalled, SleepRequested, Suspended
-from celery_durable.core.plan import Node, Routing
+from celery_durable.core.nodes import Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForSignal, ForTimer, Token
 from tests.unit.nodes import (

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_durable.core.diagram import Colour, Mark, duration, escaped, flowchart
-from celery_durable.core.plan import (
+from celery_durable.core.nodes import (
     ChildNode,
     Compensator,
     LoopNode,
     MapNode,
     Node,
     ParallelNode,
-    Plan,
     RouteNode,
     SignalNode,
     SleepNode,
     StepNode,
 )
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 
 RETRY = RetryPolicy()

@@ -20,10 +20,10 @@ from celery_durable import (
 from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Failed, Listed, SleepRequested, Succeeded
-from celery_durable.core.plan import ChildNode
+from celery_durable.core.nodes import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
-from celery_durable.core.units import retry_policy
+from celery_durable.core.units import unit_of
 from celery_durable.store.connection import Hindered
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
@@ -77,7 +77,7 @@ def test_what_a_function_between_steps_raises_fails_its_unit_which_is_tried_once
     assert execution.event.error.type == "tests.unit.executing.CardDeclined"
     assert (execution.event.error.message, execution.event.error.unit) == ("no money", token.unit)
     assert execution.exception is error
-    assert retry_policy(made.plan, token).max_attempts == 1
+    assert unit_of(made.plan, token).retry.max_attempts == 1
 
 
 @pytest.mark.parametrize("placed", BETWEEN)

@@ -7,29 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_durable.core.names import RETURNS
-from celery_durable.core.plan import (
+from celery_durable.core.nodes import (
     Body,
     ChildNode,
     LoopNode,
     MapNode,
     Node,
-    Outline,
     ParallelNode,
-    Plan,
     RouteNode,
     Routing,
     SignalNode,
     SleepNode,
     StepNode,
-    bodies_of,
-    body_of,
-    first_routing,
-    first_unit,
-    incompatible,
-    kind_of,
-    routing_of,
 )
-from tests.unit.values import RETRY, node, place, plan
+from celery_durable.core.plan import (
+    Outline,
+    Plan,
+    incompatible,
+)
+from tests.unit.values import RETRY, node, place, plan, undoable
 
 CHILD = ChildNode("goods", "stock", version=2)
 
@@ -59,7 +55,7 @@ def outline(*names: str) -> Outline:
 
 def test_position_is_a_name() -> None:
     assert ABC.names == ("a", "b", "c")
-    assert ABC.first is ABC.nodes[0]
+    assert ABC.nodes[0].name == "a"
     assert ABC.find("b") is ABC.nodes[1]
     assert ABC.after("a") is ABC.nodes[1]
 
@@ -73,7 +69,7 @@ def test_a_node_that_is_not_in_the_plan_is_not_found() -> None:
 
 
 def test_a_plan_knows_which_nodes_can_be_undone() -> None:
-    assert ABC.undoable == ("b",)
+    assert undoable(ABC) == ("b",)
 
 
 def test_equal_definitions_make_equal_plans() -> None:
@@ -85,7 +81,7 @@ def test_equal_definitions_make_equal_plans() -> None:
 def test_a_plan_that_was_looked_at_still_equals_its_twin() -> None:
     fresh = plan("a", node("b", compensated=True), "c")
     looked_at = plan("a", node("b", compensated=True), "c")
-    assert looked_at.after(looked_at.names[0]) == looked_at.find(looked_at.undoable[0])
+    assert looked_at.after(looked_at.names[0]) == looked_at.find(undoable(looked_at)[0])
     assert fresh == looked_at
     assert hash(fresh) == hash(looked_at)
 
@@ -117,37 +113,37 @@ def test_a_default_placement_is_stored_as_such() -> None:
 def test_every_kind_of_node_has_its_word_and_its_bodies(
     kind: str, one: Node, bodies: tuple[Body, ...]
 ) -> None:
-    assert kind_of(one) == kind
-    assert bodies_of(one) == bodies
+    assert one.kind == kind
+    assert one.bodies == bodies
 
 
 def test_a_unit_s_body_is_its_branch_s_its_case_s_or_the_only_one() -> None:
     for kind in ("parallel", "route"):
         one, _ = KINDS[kind]
-        assert body_of(one, "goods") is CHILD
-        assert body_of(one, "gone") is body_of(one, None) is None
+        assert one.body("goods") is CHILD
+        assert one.body("gone") is one.body(None) is None
     for kind in ("step", "child", "map", "loop"):
         one, bodies = KINDS[kind]
-        assert body_of(one, None) == bodies[0]
+        assert one.body(None) == bodies[0]
     for kind in ("sleep", "signal"):
-        assert body_of(KINDS[kind][0], None) is None
+        assert KINDS[kind][0].body(None) is None
 
 
 @pytest.mark.parametrize(("kind", "unit"), [("route", "x#route"), ("loop", "x#0")])
 def test_a_run_that_comes_to_a_route_or_a_loop_is_at_its_first_part(kind: str, unit: str) -> None:
-    assert first_unit(KINDS[kind][0]) == unit
+    assert KINDS[kind][0].first_unit == unit
 
 
 def test_a_run_that_comes_to_any_other_node_is_at_the_node() -> None:
     for kind in KINDS.keys() - {"route", "loop"}:
-        assert first_unit(KINDS[kind][0]) == "x"
+        assert KINDS[kind][0].first_unit == "x"
 
 
 def test_a_step_has_its_own_place_and_the_rest_the_run_s() -> None:
-    assert routing_of(node("x")) == first_routing(node("x")) == place("x")
-    assert routing_of(CHILD) == routing_of(None) == Routing()
+    assert node("x").routing == node("x").first_routing == place("x")
+    assert CHILD.routing == Routing()
     for kind in ("child", "parallel", "map", "route", "sleep", "signal"):
-        assert first_routing(KINDS[kind][0]) == Routing()
+        assert KINDS[kind][0].first_routing == Routing()
 
 
 @each_kind
@@ -157,14 +153,14 @@ def test_what_is_stored_of_every_kind_of_node_is_json_that_an_outline_is_made_of
     stored = json.loads(json.dumps(Plan("order", 1, (one, node("end"))).as_data()))
     outline = Outline.of(stored)
     assert outline.nodes == (("x", kind), ("end", "step"))
-    assert outline.first == first_routing(one)
-    assert outline.first_unit == first_unit(one)
+    assert outline.first == one.first_routing
+    assert outline.first_unit == one.first_unit
     assert outline.first_position == (0 if kind == "loop" else None)
     assert all(body.name in json.dumps(stored["nodes"][0]) for body in bodies)
 
 
 @pytest.mark.parametrize(
-    ("one", "undoable"),
+    ("one", "can_be"),
     [
         (ParallelNode("x", (node("a"), node("b", compensated=True))), True),
         (ParallelNode("x", (node("a"), CHILD)), False),
@@ -178,8 +174,8 @@ def test_what_is_stored_of_every_kind_of_node_is_json_that_an_outline_is_made_of
         (SignalNode("x", "signoff"), False),
     ],
 )
-def test_a_node_can_be_undone_if_something_in_it_can(one: Node, undoable: bool) -> None:
-    assert Plan("order", 1, (one,)).undoable == (("x",) if undoable else ())
+def test_a_node_can_be_undone_if_something_in_it_can(one: Node, can_be: bool) -> None:
+    assert undoable(Plan("order", 1, (one,))) == (("x",) if can_be else ())
 
 
 def test_a_node_of_another_kind_is_another_node() -> None:

@@ -7,7 +7,7 @@ import pytest
 from celery_durable.core import units
 from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
 from celery_durable.core.event import Failed, Succeeded
-from celery_durable.core.plan import ChildNode, Node, Routing
+from celery_durable.core.nodes import ChildNode, Node, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForSignal, Token
 from tests.unit.nodes import (
@@ -71,7 +71,7 @@ BETWEEN = [
 
 @pytest.mark.parametrize(("token", "name"), CALLING)
 def test_a_unit_executes_or_undoes_the_body_of_its_place(token: Token, name: str) -> None:
-    found = units.body(EVERYTHING, token)
+    found = units.unit_of(EVERYTHING, token).body
     assert found is not None
     assert found.name == name
 
@@ -80,9 +80,9 @@ def test_a_unit_executes_or_undoes_the_body_of_its_place(token: Token, name: str
 def test_what_is_between_steps_has_no_body_is_tried_once_and_goes_where_messages_go(
     token: Token,
 ) -> None:
-    assert units.body(EVERYTHING, token) is None
-    assert units.retry_policy(EVERYTHING, token).max_attempts == 1
-    assert units.routing(EVERYTHING, token) == Routing()
+    assert units.unit_of(EVERYTHING, token).body is None
+    assert units.unit_of(EVERYTHING, token).retry.max_attempts == 1
+    assert units.unit_of(EVERYTHING, token).routing == Routing()
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_what_is_between_steps_has_no_body_is_tried_once_and_goes_where_messages
     [(branch("fraud"), "fraud"), (item(), "pick"), (case("wire"), "wire"), (iteration(), "ask")],
 )
 def test_a_unit_has_the_policy_and_the_place_of_its_step(token: Token, name: str) -> None:
-    assert units.retry_policy(EVERYTHING, token) == RETRY
-    assert units.routing(EVERYTHING, token) == place(name)
+    assert units.unit_of(EVERYTHING, token).retry == RETRY
+    assert units.unit_of(EVERYTHING, token).routing == place(name)
     back = replace(token, rollback=Status.FAILED)
-    assert units.retry_policy(EVERYTHING, back) == UNDO_RETRY
-    assert units.routing(EVERYTHING, back) == undo_place(name)
+    assert units.unit_of(EVERYTHING, back).retry == UNDO_RETRY
+    assert units.unit_of(EVERYTHING, back).routing == undo_place(name)
 
 
 def test_a_child_is_started_and_undone_once_where_messages_go_by_default() -> None:
     for token in (at("fulfil"), at("fulfil#compensate", rollback=Status.FAILED)):
-        assert units.retry_policy(EVERYTHING, token).max_attempts == 1
-        assert units.routing(EVERYTHING, token) == Routing()
+        assert units.unit_of(EVERYTHING, token).retry.max_attempts == 1
+        assert units.unit_of(EVERYTHING, token).routing == Routing()
 
 
 def test_a_token_leaves_everything_behind_that_belonged_to_its_unit() -> None:
@@ -143,7 +143,7 @@ def test_a_token_comes_to_the_first_unit_of_a_node(
     found = EVERYTHING.find(node)
     assert found is not None
     assert units.begin(at("book", attempt=3, input="1"), found) == Move(token, routing)
-    assert units.routing(EVERYTHING, token) == routing
+    assert units.unit_of(EVERYTHING, token).routing == routing
 
 
 def test_every_node_is_between_steps_until_it_calls_one() -> None:
@@ -154,7 +154,7 @@ def test_every_node_is_between_steps_until_it_calls_one() -> None:
         if token.node == node.name
     ]
     assert len(called) == 4
-    assert not any(units.is_between_steps(node, token) for node, token in called)
+    assert not any(node.is_at_own_unit(token) for node, token in called)
 
 
 def test_a_compensation_is_undone_by_nothing() -> None:

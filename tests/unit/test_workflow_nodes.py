@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from celery_durable import Durable, RetryPolicy, Workflow
-from celery_durable.core.plan import (
+from celery_durable.core.nodes import (
     Body,
     ChildNode,
     Compensator,
@@ -26,6 +26,7 @@ from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
 from celery_durable.errors import InvalidWorkflow
 from celery_durable.workflow.definition import Functions
 from celery_durable.workflow.node_kinds import MISSING
+from tests.unit.values import undoable
 
 PATIENT = RetryPolicy(max_attempts=9)
 TWO_DAYS = 172_800.0
@@ -163,7 +164,7 @@ def test_a_compensator_declared_after_the_branch_was_placed_still_counts(
     step = durable.step(price)
     order.parallel("checks", [fraud, step])
     step.compensate(unprice)
-    assert order.plan.undoable == ("checks",)
+    assert undoable(order.plan) == ("checks",)
 
 
 def test_what_becomes_of_a_caller_s_list_or_mapping_changes_nothing(order: Workflow) -> None:
@@ -334,7 +335,7 @@ def test_a_child_may_be_named_before_its_workflow_is_defined(order: Workflow) ->
         ChildNode("b", "fulfilment", 2, cascade=True),
     )
     assert order.functions("b") == Functions(map_input=choose)
-    assert order.plan.undoable == ("b",)
+    assert undoable(order.plan) == ("b",)
 
 
 def test_a_workflow_in_the_place_of_a_step_runs_as_a_child(
@@ -352,7 +353,7 @@ def test_a_workflow_in_the_place_of_a_step_runs_as_a_child(
 
 def test_naming_a_workflow_as_a_child_does_not_freeze_it(order: Workflow, stock: Workflow) -> None:
     order.step(stock)
-    assert order.plan.first == ChildNode("stock", "stock", 4)
+    assert order.plan.nodes[0] == ChildNode("stock", "stock", 4)
     assert stock.step(price).steps == ("fraud", "price")
 
 

@@ -12,7 +12,8 @@ from celery_durable.core.decision import Decision, Undo
 from celery_durable.core.event import Crashed, Event, Failed, Flagged, Succeeded
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import RETURNS, ROLLBACK
-from celery_durable.core.plan import Compensator, Node, Plan, Routing, StepNode
+from celery_durable.core.nodes import Compensator, Node, Routing, StepNode
+from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
@@ -163,3 +164,8 @@ class FixedJournal:
         self.asked.append(f"beat {claim.token.unit}")
         self.notes.append(note)
         return self.heard
+
+
+def undoable(plan: Plan) -> tuple[str, ...]:
+    """The nodes of which something can be undone."""
+    return tuple(n.name for n in plan.nodes if any(body.is_undoable for body in n.bodies))

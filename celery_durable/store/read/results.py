@@ -13,7 +13,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.core.decision import Gathers, Outcome
+from celery_durable.core.decision import Outcome
+from celery_durable.core.nodes import Gathers
 from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
