@@ -43,7 +43,7 @@ SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
 executing here; doubling from the first to the maximum.
 """
 
-UNFIT_FIRST = 0.05
+MISFIT_FIRST = 0.05
 """Seconds until a unit is offered again whose message has had another limit twice; doubling. Once
 is nothing: the hint was put while the token stood elsewhere.
 """
@@ -54,7 +54,7 @@ class Facts:
     """What a worker knows beside the claim.
 
     `plan` is the workflow's, None where the run cannot go on here; `is_elsewhere`: then another
-    worker can. `unfit` counts the messages of this token in a row whose time limit was not the
+    worker can. `misfits` counts the messages of this token in a row whose time limit was not the
     unit's; `is_late`: this message was received so long ago that the pool ends the unit early.
     `has_company`: another unit that may have killed its process is executing in this one.
     `timed_out` is the event of a unit whose time was up. `chance` in [0, 1) is for jitter.
@@ -63,7 +63,7 @@ class Facts:
     plan: Plan | None
     max_crashes: int
     is_elsewhere: bool = False
-    unfit: int = 0
+    misfits: int = 0
     is_late: bool = False
     has_company: bool = False
     timed_out: Failed | None = None
@@ -122,8 +122,8 @@ def _released_for(claim: Claim, facts: Facts) -> float | None:
     """For how many seconds the claim is given back; None when it is kept."""
     if facts.is_late:
         return 0.0
-    if facts.unfit:
-        pause = UNFIT_FIRST * 2.0 ** (facts.unfit - 2) if facts.unfit > 1 else 0.0
+    if facts.misfits:
+        pause = MISFIT_FIRST * 2.0 ** (facts.misfits - 2) if facts.misfits > 1 else 0.0
         return min(pause, RELEASE_MAXIMUM)
     if facts.plan is None:
         first, maximum = (

@@ -5,6 +5,7 @@ decided is decided in `core`; what is written is written by one statement of `st
 of Postgres is asked again while Postgres is away (`retrying`). No Celery.
 
     loop           claim, admit, execute, commit: unit after unit
+    attempt        a message, and an attempt at one unit
     claims         a claim is taken, released, abandoned
     commit         an event is decided on, and the decision written
     transactional  a step's own SQL and the commit in one transaction

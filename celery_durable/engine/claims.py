@@ -1,4 +1,4 @@
-"""Claims as the engine sees them: taken and given back, asking again while Postgres is away."""
+"""Takes claims and releases them. Each question is asked again while Postgres is away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from celery_durable.core.admit import RELEASE_FIRST, RELEASE_MAXIMUM, backoff
 from celery_durable.core.claim import Claim
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
-from celery_durable.database.connections import Database
 from celery_durable.engine.retrying import Retrying
 from celery_durable.settings import Settings
 from celery_durable.store import origin, reaping, runs, tokens
@@ -25,28 +24,27 @@ logger = logging.getLogger(__name__)
 
 
 class Claims:
-    """Takes claims for the worker that `liveness` has registered, and gives them back."""
+    """Takes claims for the worker that `liveness` has registered, and releases them."""
 
     def __init__(
         self,
-        database: Database,
         retrying: Retrying,
         settings: Settings,
         liveness: Liveness,
         notify: Callable[[], None],
     ) -> None:
-        self._database = database
         self._retrying = retrying
+        self._database = retrying.database
         self._settings = settings
         self._liveness = liveness
         self._notify = notify
         self._strangers: set[str] = set()
 
     def claim(self, token_id: UUID, hinted_by: str | None = None) -> Claim | None:
-        """Claim the token. A hint may be for a command, and the worker may have been declared dead.
+        """Claim the token; None where there is nothing to do for this worker.
 
-        While Postgres is away the message waits here, unacknowledged: it would only be lost.
-        `hinted_by` is the origin of the message (`store.origin`).
+        While Postgres is away the message waits here, unacknowledged. `hinted_by` is the origin of
+        the message (`store.origin`).
         """
         fence = uuid4()
 
@@ -66,6 +64,7 @@ class Claims:
         return self._retrying.until_answered(claim)
 
     def _is_worth_another_try(self, worker: UUID, refusal: Refusal) -> bool:
+        """True if a command was applied, or this worker had been declared dead."""
         run_id = refusal.run_with_commands
         is_worth_it = run_id is not None and apply_commands(self._database, run_id)
         if refusal.worker_ended:
@@ -86,9 +85,9 @@ class Claims:
         )
 
     def with_commands_applied(self, claim: Claim) -> Claim | None:
-        """Apply a cancel that had committed by the claim; None where the claim did not outlive it.
+        """Apply a cancel that arrived before the claim, so that the unit does not begin.
 
-        So it is applied before the unit begins.
+        None where the claim is lost by that.
         """
         if not claim.has_commands:
             return claim
@@ -105,14 +104,14 @@ class Claims:
         return replace(claim, token=token, has_commands=False)
 
     def begun(self, claim: Claim) -> Claim:
-        """Note that a delayed run has begun; one that is cancelled before it begins never does."""
+        """Write that a delayed run has begun. A run that is cancelled before never begins."""
         if claim.run.status is not Status.PENDING or claim.token.flags is not Flags.NONE:
             return claim
         self._retrying.ask(lambda connection: runs.begin(connection, claim.run.id))
         return replace(claim, run=replace(claim.run, status=Status.RUNNING))
 
     def again(self, claim: Claim) -> Claim | None:
-        """Claim the token of a parked claim again, if what it was parked for is there."""
+        """Claim a token that was just parked, if what it waits for is there by now."""
         fence = uuid4()
 
         def claim_again(connection: Connection) -> Claim | None:
@@ -121,27 +120,29 @@ class Claims:
         return self._retrying.ask(claim_again)
 
     def release(self, claim: Claim, delay: float = 0.0) -> None:
-        """Give the claim back; somebody, maybe we, is asked to look at its token after `delay`.
+        """Release the claim with nothing done. A hint brings the token back after `delay` seconds.
 
-        A token that was claimed before it was due, because it is flagged, keeps its time.
+        A token that was claimed before it was due, because of a flag, keeps its time.
         """
         self._retrying.ask(lambda connection: tokens.release(connection, claim, delay))
         self.notify_of(delay)
 
     def release_for_later(self, claim: Claim) -> None:
-        """Give the claim back to be looked at after a delay, which doubles each time."""
+        """Release the claim for a delay, which doubles each time."""
         self.release(claim, backoff(claim, RELEASE_FIRST, RELEASE_MAXIMUM))
 
     def abandon(self, claim: Claim, *, counts: bool = False, timed_out: bool = False) -> None:
-        """Give the claim back wherever its token stands.
+        """Release the claim wherever its token stands by now.
 
         `counts`: as a crash of its unit; `timed_out`: as a try that took too long.
         """
         token = claim.token
-        held = Claimed(
+        claimed = Claimed(
             token.id, token.run_id, token.unit, claim.fence, claim.worker, counts, timed_out
         )
-        self._retrying.ask(lambda connection: reaping.reap(connection, held, uuid4(), waits=True))
+        self._retrying.ask(
+            lambda connection: reaping.reap(connection, claimed, uuid4(), waits=True)
+        )
         self._notify()
 
     def notify_of(self, delay: float) -> None:

@@ -20,8 +20,8 @@ from celery_durable.core.plan import Outline, Plan, incompatible
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.units import unit_of
 from celery_durable.database.connections import Database
+from celery_durable.engine.retrying import Retrying
 from celery_durable.store import definitions, journal, workers
-from celery_durable.store.connection import Connection
 from celery_durable.store.definitions import StandingRuns
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
@@ -37,8 +37,8 @@ one again.
 class Compatibility:
     """The workflows of this process, held against what is stored of them."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
-        self._database = database
+    def __init__(self, retrying: Retrying, registry: Registry) -> None:
+        self._retrying = retrying
         self._registry = registry
         self._parked: dict[tuple[str, int], frozenset[str]] = {}
         self._not_offered: dict[tuple[str, int], frozenset[str]] = {}
@@ -66,11 +66,15 @@ class Compatibility:
             for workflow in self._registry
         }
 
-    def is_elsewhere(self, connection: Connection, claim: Claim) -> bool:
-        """Whether another Celery worker can go on with the claim, and takes its messages."""
+    def is_elsewhere(self, claim: Claim) -> bool:
+        """True if another Celery worker can go on with the claim, and takes its messages."""
         key = version_key(claim.run.workflow, claim.run.version)
-        place = offer_of(claim.token)
-        return workers.is_known_elsewhere(connection, claim.worker, claim.queue, key, place)
+        unit = offer_of(claim.token)
+        return self._retrying.ask(
+            lambda connection: workers.is_known_elsewhere(
+                connection, claim.worker, claim.queue, key, unit
+            )
+        )
 
     def stop_offering(self, claim: Claim) -> None:
         """The run has been where its token stands: leave that place to others.
@@ -98,9 +102,10 @@ class Compatibility:
     def _has_come(self, workflow: Workflow, token: Token) -> bool:
         """Whether a run at a place that others' runs cannot go on from has come there our way."""
         plan = workflow.plan
-        with self._database.autocommit() as connection:
-            stored = definitions.find(connection, plan.workflow, plan.version)
-            passed = journal.passed(connection, token)
+        stored = self._retrying.ask(
+            lambda connection: definitions.find(connection, plan.workflow, plan.version)
+        )
+        passed = self._retrying.ask(lambda connection: journal.passed(connection, token))
         kinds = stored.kinds if stored is not None else {}
         node = plan.find(token.node)
         # The journal does not say of which kind the node is where the run stands.
@@ -115,8 +120,9 @@ class Compatibility:
         key = (workflow.name, workflow.version)
         known = self._parked.get(key)
         if known is None or (known and time.monotonic() >= self._look_again_at[key]):
-            with self._database.autocommit() as connection:
-                known = self._parked[key] = definitions.reconcile(connection, workflow.plan)
+            known = self._parked[key] = self._retrying.ask(
+                lambda connection: definitions.reconcile(connection, workflow.plan)
+            )
             self._look_again_at[key] = time.monotonic() + LOOK_AGAIN_AFTER
         return known | self._not_offered.get(key, frozenset())
 
@@ -155,7 +161,8 @@ class Blank(Workflow):
     """Stands for a workflow of which nothing is known, where a run only has to end."""
 
     def __init__(self, name: str, version: int) -> None:
-        self.name, self.version, self._plan = name, version, Plan(name, version, ())
+        self.name, self.version = name, version
+        vars(self)["plan"] = Plan(name, version, ())
 
 
 def only_ends(token: Token) -> bool:

@@ -1,8 +1,8 @@
-"""The engine: claim a token, execute its unit, decide, commit.
+"""The loop: what a worker does with one message.
 
-One message walks through here. `advance` claims the token that a hint names; then, for as long as
-the commit leaves the claim with us, it executes the unit in hand and settles what becomes of the
-token. A message may be lost, doubled or late: a claim that is not to be had ends it.
+`advance` claims the token that a hint names. For as long as the claim is this worker's it asks
+`admit` what to do with it, does that, and commits. A message may be lost, doubled or late: where
+there is nothing to claim, there is nothing to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import assert_never
 from uuid import UUID, uuid4
@@ -27,9 +26,10 @@ from celery_durable.core.names import compensated_by
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
+from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
 from celery_durable.engine.claims import Claims
-from celery_durable.engine.commit import Attempt, Budget, Committer
+from celery_durable.engine.commit import Committer
 from celery_durable.engine.compatibility import Compatibility
 from celery_durable.engine.retrying import Retrying
 from celery_durable.engine.run_history import RunHistory
@@ -50,10 +50,10 @@ logger = logging.getLogger(__name__)
 SAYS_IT_STOPS_WITHIN = 1.0
 """Seconds in which a worker that stops says so in the rows of its processes."""
 
-UNFIT_IS_STRANGE = 4
-UNFIT_AT_MOST = 1000
-"""Times that a message of one token may have another time limit than its unit until that is told,
-and tokens that are remembered.
+MISFITS_ARE_STRANGE = 4
+MISFITS_REMEMBERED = 1000
+"""Messages of one token in a row with another time limit than its unit, until that is warned of;
+and tokens of which the number is remembered.
 """
 
 COMMITS_WITHIN = 600.0
@@ -63,25 +63,11 @@ Timeouts = tuple[type[BaseException], ...]
 IsExit = Callable[[BaseException], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A hint that has come. `limit` is its soft time limit in seconds; `...` holds for any unit."""
-
-    limit: float | EllipsisType | None
-    received: float
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the pool, which counts since it was received, would end the unit early."""
-        is_limited = self.limit not in (..., None)
-        return is_limited and time.monotonic() - self.received > interrupts.EARLY
-
-
 class Engine:
     """Executes units. One per process; its threads share it.
 
-    `timeouts` is what the process's pool raises in a task whose soft time limit has passed;
-    `is_exit` knows what it raises in one that has to end because the worker does.
+    `timeouts` are what the process's pool raises in a task whose soft time limit has passed;
+    `is_exit` recognizes what it raises in a task that has to end because the worker does.
     """
 
     def __init__(
@@ -95,33 +81,29 @@ class Engine:
         timeouts: Timeouts = (),
         is_exit: IsExit = lambda _: False,
     ) -> None:
-        self._database = database
         self._settings = settings
         self._liveness = liveness
         self._is_exit = is_exit
         self._suspect = threading.Lock()
-        self._unfit: Counter[UUID] = Counter()
-        self._retrying = Retrying(database, settings.worker_ttl)
-        self._claims = Claims(database, self._retrying, settings, liveness, notify)
-        self._compatibility = Compatibility(database, registry)
-        # What has begun is worth more patience: the fence sees to it that it is not late.
+        self._misfits: Counter[UUID] = Counter()
+        retrying = self._retrying = Retrying(database, settings.worker_ttl)
         self._long_retrying = Retrying(database, max(settings.worker_ttl, COMMITS_WITHIN))
+        self._claims = Claims(retrying, settings, liveness, notify)
+        self._compatibility = Compatibility(retrying, registry)
+        self._run_factory = RunFactory(database, registry, settings)
+        self._tools = Tools(self._encode, self._new_child, timeouts, is_exit)
+        self._waits = Waits(retrying, self._tools, settings.max_crashes)
         self._committer = Committer(
             settings,
-            self._retrying,
+            retrying,
             self._long_retrying,
             self._claims,
             self._compatibility.stop_offering,
         )
-        self._run_factory = RunFactory(database, registry, settings)
-        self._tools = Tools(self._encode, self._spawn, timeouts, is_exit)
-        self._transactional = Transactional(
-            database, self._retrying, self._committer, self._claims, self._tools
-        )
-        self._waits = Waits(database, self._tools, settings.max_crashes)
+        self._transactional = Transactional(retrying, self._committer, self._claims, self._tools)
 
     def offers(self) -> Mapping[str, Sequence[str]]:
-        """Where this process can go on, by workflow and version."""
+        """The units that this process can execute, by workflow and version."""
         return self._compatibility.offers()
 
     def advance(
@@ -130,35 +112,36 @@ class Engine:
         limit: float | EllipsisType | None = ...,
         hinted_by: str | None = None,
     ) -> None:
-        """Follow a hint as far as it goes: unit after unit, for as long as the claim is ours.
+        """Work on one message: unit after unit, for as long as the claim is ours.
 
-        A race that was lost is not an error. `limit` is the message's soft time limit: a unit that
-        has another gets a message of its own. `hinted_by` is the message's origin (`store.origin`).
+        `limit` is the message's soft time limit: a unit that has another gets a message of its own.
+        `hinted_by` is the message's origin (`store.origin`).
         """
-        message = Message(limit, time.monotonic())
+        message = Message.of(limit, self._settings)
         with self._holding(token_id):
             claim = self._claims.claim(token_id, hinted_by)
-            budget = Budget.of(self._settings)
             while claim is not None:
-                budget = budget.after_one()
-                claim = self._one_unit(claim, message, budget)
+                message.units_left -= 1
+                claim = self._one_unit(claim, message)
 
     @contextmanager
     def _holding(self, token_id: UUID) -> Iterator[None]:
-        """The audit leaves the token alone. Where Postgres stays away, the claim is left to it."""
+        """Keep the audit away from the token; where Postgres stays away, leave the claim to it."""
         try:
             with self._liveness.working_on(token_id):
                 yield
         except DatabaseUnavailable as error:
-            # Recovery sends the hint again. What may be claimed is for the audit to give back.
+            # Recovery sends the hint again. What may be claimed is for the audit to release.
             self._liveness.leave_to_audit(token_id)
             logger.info("Token %s is left to recovery: %s", token_id, error)
 
-    def _one_unit(self, claim: Claim, message: Message, budget: Budget) -> Claim | None:
-        """What `_go_on` does; when it breaks, the claim is given back."""
+    def _one_unit(self, claim: Claim, message: Message) -> Claim | None:
+        """Go on with the claim. Where that breaks, the claim is abandoned."""
         began = time.monotonic()
         try:
-            return self._go_on(claim, message, budget)
+            if claim.token.crashes:
+                return self._go_on_alone(claim, message)
+            return self._go_on(claim, message)
         except DatabaseUnavailable:
             raise
         except BaseException as error:
@@ -170,63 +153,68 @@ class Engine:
             logger.exception("%s of run %s broke the engine", claim.token.unit, claim.run.id)
             return None
 
-    def _go_on(self, claimed: Claim, message: Message, budget: Budget) -> Claim | None:
-        """Do with a claim what `admit` says; the claim again if we go straight on."""
-        claim = self._claims.with_commands_applied(claimed)
-        if claim is None:
+    def _go_on_alone(self, claim: Claim, message: Message) -> Claim | None:
+        """Go on with a unit that may kill its process: one such unit at a time in a process.
+
+        A process that dies is counted against all that it executes. So a unit that shared a process
+        with one that kills is not beside it the next time.
+        """
+        is_alone = self._suspect.acquire(blocking=False)
+        try:
+            return self._go_on(claim, message, has_company=not is_alone)
+        finally:
+            if is_alone:
+                self._suspect.release()
+
+    def _go_on(self, claim: Claim, message: Message, *, has_company: bool = False) -> Claim | None:
+        """Do with a claim what `admit` says; the claim again if the worker goes straight on."""
+        current = self._claims.with_commands_applied(claim)
+        if current is None:
             return None
-        with self._company(claim) as has_company:
-            workflow = self._retrying.until_answered(
-                lambda: self._compatibility.workflow_for(claim)
-            )
-            facts = self._facts(claim, message, workflow, has_company=has_company)
-            admission = admit(claim, facts)
-            if isinstance(admission, Release):
-                self._claims.release(claim, admission.delay)
-                return None
-            assert workflow is not None
-            interrupts.begin(claim.time_limit)
-            attempt = Attempt(workflow, self._claims.begun(claim), budget)
-            match admission:
-                case Check():
-                    return self._check(attempt)
-                case Conclude(event):
-                    return self._committer.settle(attempt, Execution(event))
-                case Execute(in_transaction=True):
-                    return self._transactional.execute(attempt, self._history(attempt.claim))
-                case Execute():
-                    return self._execute(attempt)
-                case _:
-                    assert_never(admission)
+        workflow = self._compatibility.workflow_for(current)
+        facts = self._facts(current, message, workflow, has_company=has_company)
+        admission = admit(current, facts)
+        if isinstance(admission, Release):
+            self._claims.release(current, admission.delay)
+            return None
+        assert workflow is not None
+        interrupts.begin(current.time_limit)
+        attempt = Attempt(workflow, self._claims.begun(current), message)
+        match admission:
+            case Check():
+                return self._check(attempt)
+            case Conclude(event):
+                return self._committer.commit(attempt, Execution(event))
+            case Execute(in_transaction=True):
+                return self._transactional.execute(attempt, self._history(attempt.claim))
+            case Execute():
+                return self._execute(attempt)
+            case _:
+                assert_never(admission)
 
     def _facts(
         self, claim: Claim, message: Message, workflow: Workflow | None, *, has_company: bool
     ) -> Facts:
-        is_unfit = message.limit is not ... and message.limit != claim.time_limit
+        is_misfit = message.limit is not ... and message.limit != claim.time_limit
         is_timed_out = Flags.TIMED_OUT in claim.token.flags
         return Facts(
             plan=None if workflow is None else workflow.plan,
             max_crashes=self._settings.max_crashes,
-            is_elsewhere=workflow is None and self._is_elsewhere(claim),
-            unfit=self._count_unfit(claim, message) if is_unfit else 0,
+            is_elsewhere=workflow is None and self._compatibility.is_elsewhere(claim),
+            misfits=self._count_misfits(claim, message) if is_misfit else 0,
             is_late=message.is_late,
             has_company=has_company,
             timed_out=timed_out(workflow, claim) if workflow and is_timed_out else None,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
 
-    def _is_elsewhere(self, claim: Claim) -> bool:
-        return self._retrying.ask(
-            lambda connection: self._compatibility.is_elsewhere(connection, claim)
-        )
-
-    def _count_unfit(self, claim: Claim, message: Message) -> int:
-        """How many messages of the token have had another time limit than its unit."""
-        if len(self._unfit) > UNFIT_AT_MOST:
-            self._unfit.clear()
-        self._unfit[claim.token.id] += 1
-        times = self._unfit[claim.token.id]
-        if times == UNFIT_IS_STRANGE:
+    def _count_misfits(self, claim: Claim, message: Message) -> int:
+        """Count the messages of the token with another time limit than its unit."""
+        if len(self._misfits) > MISFITS_REMEMBERED:
+            self._misfits.clear()
+        self._misfits[claim.token.id] += 1
+        times = self._misfits[claim.token.id]
+        if times == MISFITS_ARE_STRANGE:
             logger.warning(
                 "%s of run %s has come %d times with a time limit of %s s instead of %s: something"
                 " between the relay and this worker changes the limits of messages",
@@ -238,43 +226,29 @@ class Engine:
             )
         return times
 
-    @contextmanager
-    def _company(self, claim: Claim) -> Iterator[bool]:
-        """Whether a unit that may kill its process has to let another such one end first.
-
-        One at a time in a process: what kills it is counted against all that it executes. So a unit
-        that shared a process with one that kills is not beside it the next time.
-        """
-        is_alone = not claim.token.crashes or self._suspect.acquire(blocking=False)
-        try:
-            yield not is_alone
-        finally:
-            if claim.token.crashes and is_alone:
-                self._suspect.release()
-
     def _check(self, attempt: Attempt) -> Claim | None:
-        """Look up what the token waits for."""
-        execution = self._retrying.until_answered(
-            lambda: self._waits.look(attempt.workflow, attempt.claim)
-        )
+        """Check whether what the token waits for is there."""
+        execution = self._waits.check(attempt.workflow, attempt.claim)
         if execution is None:
-            # Nothing is there: another token was quicker.
+            # Another token was quicker.
             self._claims.release(attempt.claim)
             return None
-        return self._committer.settle(attempt, execution)
+        return self._committer.commit(attempt, execution)
 
     def _execute(self, attempt: Attempt) -> Claim | None:
-        """Call the unit's function, and settle what came of it."""
+        """Call the unit's function, and commit what became of it."""
         claim = attempt.claim
         context = Context(claim, self._history(claim))
         execution = execute(attempt.workflow, claim, context, self._tools)
-        return self._committer.settle(attempt.given(execution.input), execution)
+        if execution.input is not None:
+            attempt = attempt.with_input(execution.input)
+        return self._committer.commit(attempt, execution)
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
-        """Give the claim back after an error of ours, or since the process has to exit.
+        """Release the claim after an error of ours, or since the process has to exit.
 
-        While Postgres is away, it is for the audit to give back, or for a reaper. The hard time
-        limit makes a process exit too, before it kills.
+        While Postgres is away that is left to the audit, or to a reaper. The hard time limit makes
+        a process exit too, before it kills.
         """
         must_exit = self._is_exit(error)
         limit = claim.time_limit
@@ -286,7 +260,7 @@ class Engine:
             self._liveness.leave_to_audit(claim.token.id)
 
     def _is_stopping(self, claim: Claim) -> bool:
-        """Whether the whole worker stops, and not this process only: a unit may do that to itself.
+        """True if the whole worker stops, and not this process only: a unit may do that to itself.
 
         The worker may be about to say so: a signal may be sent to all its processes at once.
         """
@@ -299,12 +273,12 @@ class Engine:
             time.sleep(SAYS_IT_STOPS_WITHIN / 20)
 
     def _history(self, claim: Claim) -> RunHistory:
-        return RunHistory(self._long_retrying, self._database, claim)
+        return RunHistory(self._long_retrying, claim)
 
     def _encode(self, value: object, what: str) -> str:
         return codec.dumps(value, what=what, limit=self._settings.max_payload_bytes)
 
-    def _spawn(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
+    def _new_child(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
         """A child run that is to start; in a rollback the one that is to be undone."""
         if claim.token.rollback is not None:
             return self._reopened(claim)

@@ -1,7 +1,7 @@
-"""Asking Postgres again until it answers.
+"""Asks Postgres again until it answers.
 
 An outage of Postgres is nobody's failure: what a worker reads and writes around its units waits
-for the end of it. A process says once that Postgres is away, or cannot do something, however many
+for the end of it. A process logs once that Postgres is away, or cannot do something, however many
 of its threads wait.
 """
 
@@ -22,19 +22,18 @@ T = TypeVar("T")
 
 
 class Retrying:
-    """Asks for as long as a worker can still be taken for alive: `seconds`."""
+    """Asks for `seconds`: for as long as the worker can still be taken for alive."""
 
     def __init__(self, database: Database, seconds: float) -> None:
-        self._database = database
+        self.database = database
         self._seconds = seconds
 
     def ask(self, what: Callable[[Connection], T], *, together: bool = False) -> T:
-        """Call `what` with a connection; `together`: what it does is one transaction.
+        """Call `what` with a connection; `together`: in one transaction.
 
-        It may have been done though its answer was lost: whoever asks must bear its being done
-        twice.
+        `what` may be done twice: its answer may have been lost.
         """
-        connecting = self._database.transaction if together else self._database.autocommit
+        connecting = self.database.transaction if together else self.database.autocommit
 
         def once() -> T:
             with connecting() as connection:
@@ -43,8 +42,10 @@ class Retrying:
         return self.until_answered(once)
 
     def until_answered(self, what: Callable[[], T]) -> T:
-        """The same for what connects by itself. Raises `DatabaseUnavailable` in the end; `Hindered`
-        where Postgres is there, and still cannot do it.
+        """Call `what`, which connects by itself, until Postgres answers.
+
+        Raises `DatabaseUnavailable` when the time is up, and `Hindered` where Postgres is there and
+        still cannot do it.
         """
         until = time.monotonic() + self._seconds
         wait = FIRST
@@ -55,14 +56,14 @@ class Retrying:
                 if not may_go_well_later(error):
                     raise
                 known = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
-                self._database.outage.notice(known)
+                self.database.outage.notice(known)
                 if time.monotonic() + wait > until:
                     kind = Hindered if known.is_there else DatabaseUnavailable
                     given_up = kind(f"Postgres could not be asked: {error}")
                     given_up.is_given_up = True
                     raise given_up from error
             else:
-                self._database.outage.is_over()
+                self.database.outage.is_over()
                 return answer
             time.sleep(wait)
             wait = min(2 * wait, MAXIMUM)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery_durable.core.claim import Claim
-from celery_durable.database.connections import Database
 from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import codec, heartbeat, journal, signals
@@ -22,9 +21,9 @@ NOTE_LIMIT = 10_000
 class RunHistory:
     """The journal and the inbox of one run."""
 
-    def __init__(self, retrying: Retrying, database: Database, claim: Claim) -> None:
+    def __init__(self, retrying: Retrying, claim: Claim) -> None:
         self._retrying = retrying
-        self._database = database
+        self._database = retrying.database
         self._run_id = claim.run.id
         self._heartbeat = Heartbeat(claim.token.flags)
 

@@ -1,4 +1,4 @@
-"""Transactional steps: their own SQL and everything of the engine's commit together."""
+"""Executes transactional steps: their own SQL and the commit of their unit are one transaction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, assert_never
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Failed, Flagged
-from celery_durable.database.connections import BOUNDED, Database
+from celery_durable.database.connections import BOUNDED
+from celery_durable.engine.attempt import Attempt
 from celery_durable.engine.claims import Claims
-from celery_durable.engine.commit import Attempt, Committed, Committer
+from celery_durable.engine.commit import Committed, Committer
 from celery_durable.engine.retrying import Retrying
 from celery_durable.engine.run_history import RunHistory
 from celery_durable.errors import DatabaseUnavailable
@@ -45,58 +46,59 @@ class Transactional:
 
     def __init__(
         self,
-        database: Database,
         retrying: Retrying,
         settler: Committer,
         claims: Claims,
         tools: Tools,
     ) -> None:
-        self._database = database
+        self._database = retrying.database
         self._retrying = retrying
         self._committer = settler
         self._claims = claims
         self._tools = tools
 
-    def execute(self, attempt: Attempt, past: RunHistory) -> Claim | None:
+    def execute(self, attempt: Attempt, history: RunHistory) -> Claim | None:
         """Execute and commit; the claim again if the worker goes straight on with the next unit."""
         with ExitStack() as stack:
             session, connection = self._retrying.until_answered(
                 lambda: stack.enter_context(self._database.session())
             )
-            context = Context(attempt.claim, past, session)
+            context = Context(attempt.claim, history, session)
             execution = execute(attempt.workflow, attempt.claim, context, self._tools)
-            attempt = attempt.given(execution.input)
+            if execution.input is not None:
+                attempt = attempt.with_input(execution.input)
             became: Committed | Execution | Cut = execution
             if execution.exception is None:
-                became = self._commit_with_step(attempt, execution, session, connection)
+                became = self._commit(attempt, execution, session, connection)
             elif connection.was_cut(execution.exception):
                 became = Cut(execution.exception, counts=True)
         match became:
             case Committed():
-                return self._committer.after(attempt, execution, became)
+                return self._committer.continue_with(attempt, execution, became)
             case Execution():
-                return self._committer.settle(attempt, became)
+                return self._committer.commit(attempt, became)
             case Cut():
-                self._give_back(attempt.claim, became)
+                self._release(attempt.claim, became)
                 return None
             case never:
                 assert_never(never)
 
-    def _commit_with_step(
+    def _commit(
         self, attempt: Attempt, execution: Execution, session: Session, connection: OwnTransaction
     ) -> Committed | Execution | Cut:
-        """Commit; an `Execution` is what there is to be settled where nothing was committed."""
-        settler = self._committer
+        """Commit the step's SQL and its unit; an `Execution` where nothing was committed."""
         is_done = False
         try:
             session.commit()  # ends the savepoint the handler worked in
             connection.rows(BOUNDED)  # the handler is done; from here on the token is locked
-            written = settler.write(connection, attempt, execution.event, in_transaction=True)
-            if written is not None and isinstance(written.outcome, RecordedBefore):
-                return written
-            if written is None:
-                # What was not committed is rolled back: as if nothing had been executed.
+            committed = self._committer.write(
+                connection, attempt, execution.event, in_transaction=True
+            )
+            if committed is None:
+                # All is rolled back, as if nothing had been executed.
                 return Execution(Flagged(attempt.claim.due_in))
+            if isinstance(committed.answer, RecordedBefore):
+                return committed
             is_done = True
             connection.commit()
         except BaseException as error:  # a deferred constraint speaks at COMMIT
@@ -108,15 +110,14 @@ class Transactional:
                 return cut
             failed = failure_of(attempt.workflow, attempt.claim, error, self._tools.timeouts)
             return Execution(failed, error)
-        return written
+        return committed
 
-    def _give_back(self, claim: Claim, cut: Cut) -> None:
-        """Committed or not? Either way the token is looked at again where it stands."""
-        unit, run_id = claim.token.unit, claim.run.id
+    def _release(self, claim: Claim, cut: Cut) -> None:
+        """Have the token looked at again where it stands, whether or not the commit was done."""
         logger.warning(
             "The transaction of %s of run %s was cut; it is executed again: %s",
-            unit,
-            run_id,
+            claim.token.unit,
+            claim.run.id,
             cut.error,
         )
         if cut.is_hindered:
@@ -135,7 +136,7 @@ def cut_of(connection: OwnTransaction, error: BaseException, *, is_done: bool) -
 
 
 def interrupted(attempt: Attempt) -> Failed:
-    """The event of a handler that was interrupted in a statement, and took no heed of it."""
+    """The event of a handler that swallowed the interruption of its statement."""
     if attempt.claim.time_limit is not None:
         return timed_out(attempt.workflow, attempt.claim)
     left = InterruptedError(

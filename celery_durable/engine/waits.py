@@ -1,4 +1,4 @@
-"""What has happened to a token that waits, or comes to a node that has nothing to call."""
+"""Checks whether what a token waits for is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from celery_durable.core.failure import worker_lost
 from celery_durable.core.nodes import SignalNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer
-from celery_durable.database.connections import Database
+from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import ErrorRecord
 from celery_durable.store import journal, signals
 from celery_durable.store.read import results, views
@@ -28,15 +28,15 @@ from celery_durable.workflow.execute import Execution, Tools, iterate
 
 
 class Waits:
-    """Looks whether what a token waits for is there."""
+    """Checks tokens that wait, and tokens that arrive at a node that calls nothing."""
 
-    def __init__(self, database: Database, tools: Tools, max_crashes: int) -> None:
-        self._database = database
+    def __init__(self, retrying: Retrying, tools: Tools, max_crashes: int) -> None:
+        self._retrying = retrying
         self._tools = tools
         self._max_crashes = max_crashes
 
-    def look(self, workflow: Workflow, claim: Claim) -> Execution | None:
-        """What has happened; None when nothing has."""
+    def check(self, workflow: Workflow, claim: Claim) -> Execution | None:
+        """Return what has happened; None when nothing has."""
         token = claim.token
         match token.wait:
             case ForBranches():
@@ -55,8 +55,9 @@ class Waits:
 
     def _signal(self, claim: Claim, name: str) -> Execution | None:
         """A signal that is there goes before a time that has passed."""
-        with self._database.autocommit() as connection:
-            found = signals.oldest(connection, claim.run.id, name)
+        found = self._retrying.ask(
+            lambda connection: signals.oldest(connection, claim.run.id, name)
+        )
         since = claim.waiting_since or claim.seen_at
         if found is not None:
             return Execution(Signalled(found.id, found.payload, since))
@@ -67,13 +68,13 @@ class Waits:
     def _joined(self, claim: Claim, wait: ForBranches) -> Event:
         error = None
         if wait.failed:
-            with self._database.autocommit() as connection:
-                error = journal.first_failure(connection, claim.run.id, claim.token.node)
+            error = self._retrying.ask(
+                lambda connection: journal.first_failure(connection, claim.run.id, claim.token.node)
+            )
         return Joined(error, claim.waiting_since or claim.seen_at)
 
     def _child_ended(self, workflow: Workflow, claim: Claim, wait: ForChild) -> Execution | None:
-        with self._database.autocommit() as connection:
-            found = views.status_of(connection, wait.run_id)
+        found = self._retrying.ask(lambda connection: views.status_of(connection, wait.run_id))
         if found is None:
             return None
         status, error = found
@@ -84,8 +85,7 @@ class Waits:
             return Execution(ended)
 
         def result() -> object:
-            with self._database.autocommit() as connection:
-                return results.of_child(connection, wait.run_id)
+            return self._retrying.ask(lambda connection: results.of_child(connection, wait.run_id))
 
         if claim.token.crashes >= self._max_crashes:
             # The child stays completed: it is the loop's own functions that are not tried again.

@@ -14,6 +14,7 @@ from celery_durable.core.nodes import ChildNode
 from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.errors import InvalidWorkflow, PayloadError
+from celery_durable.process.once import once
 from celery_durable.run import Run
 from celery_durable.workflow import node_kinds
 from celery_durable.workflow.definition import Defaults, Definition, Entry, Functions
@@ -74,7 +75,6 @@ class Workflow(Definition):
         self._client = client
         self._entries: dict[str, Entry] = {}
         self._returns: Handler | None = None
-        self._plan: Plan | None = None
 
     def __repr__(self) -> str:
         return f"<workflow {self.name} v{self.version}: {' -> '.join(self.steps)}>"
@@ -266,16 +266,14 @@ class Workflow(Definition):
         self._returns = checked_handler("returns", function)
         return self
 
-    @property
+    @once
     def plan(self) -> Plan:
         """The plan; making it checks and freezes the workflow."""
-        if self._plan is None:
-            if not self._entries:
-                raise InvalidWorkflow(f"Workflow {self.name!r} is empty; give it a .step(...).")
-            defaults = Defaults(self._client.default_retry, self._client.default_timeout)
-            nodes = tuple(entry.node(defaults) for entry in self._entries.values())
-            self._plan = Plan(self.name, self.version, nodes, returns=self._returns is not None)
-        return self._plan
+        if not self._entries:
+            raise InvalidWorkflow(f"Workflow {self.name!r} is empty; give it a .step(...).")
+        defaults = Defaults(self._client.default_retry, self._client.default_timeout)
+        nodes = tuple(entry.node(defaults) for entry in self._entries.values())
+        return Plan(self.name, self.version, nodes, returns=self._returns is not None)
 
     def step_of(self, node: str, part: str | None) -> Step:
         """The step behind a body of the node; `KeyError` if that is a child.
@@ -353,7 +351,7 @@ class Workflow(Definition):
         return self
 
     def _refuse_if_frozen(self, method: str) -> None:
-        if self._plan is not None:
+        if "plan" in vars(self):
             raise InvalidWorkflow(
                 f"Workflow {self.name!r} is frozen: .{method} comes too late, a run may have"
                 " started. A changed workflow is a new version."

@@ -21,7 +21,8 @@ from psycopg.pq import TransactionStatus
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision
-from celery_durable.engine.commit import Attempt, Committed, Committer
+from celery_durable.engine.attempt import Attempt
+from celery_durable.engine.commit import Committed, Committer
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.statement import Written
 from celery_durable.store.connection import PsycopgConnection
@@ -87,7 +88,7 @@ def is_within_transaction(connection: Any) -> bool:
     return connection.raw.info.transaction_status is TransactionStatus.INTRANS
 
 
-commit, after = statement.commit, Committer.after
+commit, continue_with = statement.commit, Committer.continue_with
 
 
 def observed_commit(
@@ -100,16 +101,16 @@ def observed_commit(
     return outcome
 
 
-def observed_after(
-    self: Committer, attempt: Attempt, execution: Execution, written: Committed
+def observed_continue_with(
+    self: Committer, attempt: Attempt, execution: Execution, committed: Committed
 ) -> Claim | None:
-    if isinstance(written.outcome, Written):
-        pass_by(attempt.claim, written.decision, AFTER)
-    return after(self, attempt, execution, written)
+    if isinstance(committed.answer, Written):
+        pass_by(attempt.claim, committed.decision, AFTER)
+    return continue_with(self, attempt, execution, committed)
 
 
 configure(app)
 app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
 if CONFIG in os.environ:
     statement.commit = observed_commit
-    Committer.after = observed_after  # type: ignore[method-assign]
+    Committer.continue_with = observed_continue_with  # type: ignore[method-assign]

@@ -143,7 +143,7 @@ def test_on_threads_a_late_worker_is_fenced_off_and_its_result_dropped(
     before = run.history()
     assert events(shop, run).count(("work", "end")) == 1
     shop.open_gate(run)
-    worker.wait_for_log(f"work of run {run.id} is not ours any more")
+    worker.wait_for_log(f"Result of work of run {run.id} dropped")
     assert events(shop, run).count(("work", "end")) == 2
     assert run.history() == before
 

@@ -40,7 +40,7 @@ def test_a_worker_that_goes_on_after_its_ttl_is_refused_and_works_on(shop: Shop,
     with frozen(stopped.pid, *stopped.children()):
         assert shop.wait_for(run, HELD, times=2).pid != pid
         finish(shop, run)
-    stopped.wait_for_log(f"{HELD} of run {run.id} is not ours any more")
+    stopped.wait_for_log(f"Result of {HELD} of run {run.id} dropped")
     assert_done_once(run)
     assert "Traceback" not in stopped.logs()
     other.stop()
@@ -54,7 +54,7 @@ def test_a_child_that_goes_on_after_its_ttl_is_refused_and_works_on(shop: Shop) 
     with frozen(pid):
         assert shop.wait_for(run, HELD, times=2).pid != pid
         finish(shop, run)
-    stopped.wait_for_log(f"{HELD} of run {run.id} is not ours any more")
+    stopped.wait_for_log(f"Result of {HELD} of run {run.id} dropped")
     assert_done_once(run)
     takeovers = [line for node in (stopped, other) for line in lines(node, " is gone")]
     assert len(takeovers) == 1

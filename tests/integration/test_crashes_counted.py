@@ -29,7 +29,7 @@ def test_deaths_over_a_parked_step_do_not_count_against_it(
     world.drain(living)
     run.resume("s", 1)
     world.publish()
-    look, gates = Waits.look, [Gate(), Gate()]
+    look, gates = Waits.check, [Gate(), Gate()]
     for gate in gates:
         victim = world.worker(define, max_crashes=2)
 
@@ -38,7 +38,7 @@ def test_deaths_over_a_parked_step_do_not_count_against_it(
             return look(self, *arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Waits, "look", looking)
+            patched.setattr(Waits, "check", looking)
             spawn(victim.engine.advance, world.token_id(run))
             gate.wait_until_reached()
         world.kill(victim)

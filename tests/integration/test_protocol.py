@@ -281,7 +281,9 @@ def test_a_result_that_comes_too_late_is_dropped_in_one_line(
     at_work.result(20)
 
     told = [record.getMessage() for record in caplog.records if "run" in record.getMessage()]
-    assert told == [f"a of run {run.id} is not ours any more"]
+    assert told == [
+        f"Result of a of run {run.id} dropped: the claim was lost (fenced or cancelled)"
+    ]
     world.drain(living)
     assert world.status(run) == "completed"
 

@@ -201,13 +201,13 @@ def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(
     """P5: a thread that is told to exit by it would keep its message."""
     worker = world.worker(lambda durable: durable.workflow("w").step(noting([], "a")))
     run = worker.start("w", {})
-    settle = Committer.settle
+    settle = Committer.commit
 
     def broken(*_: Any) -> None:
-        monkeypatch.setattr(Committer, "settle", settle)
+        monkeypatch.setattr(Committer, "commit", settle)
         raise SystemExit("broken")
 
-    monkeypatch.setattr(Committer, "settle", broken)
+    monkeypatch.setattr(Committer, "commit", broken)
     (token_id,) = world.publish()
     worker.engine.advance(token_id)
 

@@ -11,10 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable.core import decide, waits
-from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Undo
 from celery_durable.core.token import Token
-from celery_durable.engine.commit import Committer
+from celery_durable.engine.claims import Claims
 from celery_durable.store import journal, tokens
 from celery_durable.store import tables as t
 from celery_durable.store.commit import statement
@@ -65,10 +64,7 @@ def test_a_second_claim_of_a_claimed_token_is_found(
 
 
 def test_a_park_without_a_second_look_is_found(find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    def does_not_look(_committer: Committer, _claim: Claim, _then: object) -> None:
-        return None
-
-    monkeypatch.setattr(Committer, "_waiting", does_not_look)
+    monkeypatch.setattr(Claims, "again", lambda *_: None)
     report = find("signal: before, while and after it is waited for")
     assert "P2: something moves every token" in report
     assert "resume 1 begins" in report

@@ -265,7 +265,7 @@ TAKING_OVER = (
     Mutant(
         name="grace-for-a-lost-lock",
         promise="P5",
-        takes_out="looking at a reap lock twice",
+        takes_out="looking at a free lock twice",
         at=f"{RECOVERY}:Reaper._doomed",
         old="if now - at >= grace",
         new="if True",
@@ -424,13 +424,17 @@ TRANSACTIONS = (
         name="one-transaction",
         promise="P6",
         takes_out="recording a transactional step in its own transaction",
-        at="celery_durable.engine.transactional:Transactional._commit_with_step",
-        old="written = settler.write(connection, attempt, execution.event, in_transaction=True)",
-        new=(
-            "written = self._retrying.ask(\n"
-            "                        lambda other: settler.write(other, attempt, execution.event)\n"
-            "                    )"
-        ),
+        at="celery_durable.engine.transactional:Transactional._commit",
+        old="""
+committed = self._committer.write(
+    connection, attempt, execution.event, in_transaction=True
+)
+""",
+        new="""
+committed = self._retrying.ask(
+    lambda other: self._committer.write(other, attempt, execution.event)
+)
+""",
         tests=(
             f"{TRANSACTIONAL}::test_a_constraint_that_speaks_at_commit_is_a_failure_of_the_step",
         ),
@@ -511,8 +515,8 @@ ENDINGS = (
         promise="P3",
         takes_out="applying commands before a unit begins",
         at=f"{ENGINE}:Engine._go_on",
-        old="claim = self._claims.with_commands_applied(claimed)",
-        new="claim: Claim | None = claimed",
+        old="current = self._claims.with_commands_applied(claim)",
+        new="current: Claim | None = claim",
         tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
     ),
     Mutant(
@@ -550,7 +554,7 @@ AT_THE_DOOR = (
         promise="P10",
         takes_out="giving back a run whose workflow is not known here",
         at=f"{ENGINE}:Engine._go_on",
-        old="self._claims.release(claim, admission.delay)",
+        old="self._claims.release(current, admission.delay)",
         new="pass",
         tests=(
             f"{DEFINITIONS}::test_a_worker_that_does_not_know_the_workflow_leaves_its_runs_alone",
@@ -571,10 +575,10 @@ AT_THE_DOOR = (
         name="undo-is-looked-up-when-needed",
         promise="P11",
         takes_out="leaving the journal alone while all goes well",
-        at=f"{SETTLE}:Committer._compensating",
-        old="isinstance(decided, Decision)",
-        new="(journal.next_undo(connection, attempt.claim.token) or True) and "
-        "isinstance(decided, Decision)",
+        at=f"{SETTLE}:Committer._decision",
+        old="if isinstance(decided, RollBack):",
+        new="if (journal.next_undo(connection, claim.token) or True) and "
+        "isinstance(decided, RollBack):",
         tests=(
             f"{COST}::test_statements_and_rows_per_step_do_not_grow_with_the_journal[100]",
             f"{NODES_COST}::test_an_iteration_costs_the_same_however_many_there_were[100]",

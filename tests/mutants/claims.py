@@ -125,9 +125,15 @@ COMMITTING = (
         name="a-result-that-is-dropped-is-logged",
         promise="P4",
         takes_out="saying that a result was dropped",
-        at=f"{SETTLE}:Committer._give_back",
-        old='logger.info("%s of run %s is not ours any more", unit, run_id)',
-        new="_ = unit, run_id",
+        at=f"{SETTLE}:Committer._drop",
+        old="""
+logger.info(
+    "Result of %s of run %s dropped: the claim was lost (fenced or cancelled)",
+    claim.token.unit,
+    claim.run.id,
+)
+""",
+        new="pass",
         tests=(f"{PROTOCOL}::test_a_result_that_comes_too_late_is_dropped_in_one_line",),
     ),
     Mutant(
@@ -229,8 +235,8 @@ sa.select(t.token.c.remaining)
         name="a-commit-sees-commands",
         promise="P3",
         takes_out="looking for commands in the commit that goes straight on",
-        at=f"{SETTLE}:Committer.after",
-        old="has_commands=committed.has_commands",
+        at=f"{SETTLE}:_moved",
+        old="has_commands=written.has_commands",
         new="has_commands=False",
         tests=(f"{CANCEL}::test_a_cancel_is_seen_by_a_commit_that_goes_straight_on",),
     ),
@@ -267,7 +273,7 @@ return None
         name="given-back-when-the-signal-is-gone",
         promise="P9",
         takes_out="looking again when another took the signal before the commit",
-        at=f"{SETTLE}:Committer._give_back",
+        at=f"{SETTLE}:Committer._drop",
         old="case SignalGone(): self._claims.release(claim)",
         new="""
 case SignalGone():
@@ -279,7 +285,7 @@ case SignalGone():
         name="given-back-when-a-child-is-refused",
         promise="P2",
         takes_out="giving the claim back when no child may be started any more",
-        at=f"{SETTLE}:Committer.settle",
+        at=f"{SETTLE}:Committer.commit",
         old="self._claims.release(attempt.claim, RELEASE_FIRST)",
         new="pass",
         tests=(f"{AT_ONCE}::test_no_child_is_started_in_a_tree_that_is_cancelled",),
@@ -288,7 +294,7 @@ case SignalGone():
         name="let-go-after-a-lost-answer",
         promise="P2",
         takes_out="letting go of a token that has moved on under one's own fence",
-        at=f"{SETTLE}:Committer.after",
+        at=f"{SETTLE}:Committer.continue_with",
         old="self._claims.abandon(claim)",
         new="pass",
         tests=(f"{OUTCOME}::test_a_commit_whose_answer_was_lost_is_not_made_twice[100]",),
@@ -298,8 +304,8 @@ case SignalGone():
         promise="P2",
         takes_out="giving a suspect back while another is at work",
         at=f"{ENGINE}:Engine._go_on",
-        old="self._claims.release(claim, admission.delay)",
-        new="if not facts.has_company: self._claims.release(claim, admission.delay)",
+        old="self._claims.release(current, admission.delay)",
+        new="if not has_company: self._claims.release(current, admission.delay)",
         tests=(
             f"{LIFE}::test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another",
         ),
@@ -309,8 +315,8 @@ case SignalGone():
         promise="P2",
         takes_out="giving back what a worker has claimed that stops",
         at=f"{ENGINE}:Engine._go_on",
-        old="self._claims.release(claim, admission.delay)",
-        new="if not claim.draining: self._claims.release(claim, admission.delay)",
+        old="self._claims.release(current, admission.delay)",
+        new="if not current.draining: self._claims.release(current, admission.delay)",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_told_to_stop_begins_nothing",),
     ),
 )

@@ -24,7 +24,7 @@ DEPLOYS = (
         tests=(f"{SOON}[lives]",),
     ),
     Mutant(
-        name="nobody-can_execute",
+        name="nobody-can-execute",
         promise="P10",
         takes_out="offering ever later what nobody can take",
         at=f"{ADMIT}:_released_for",
@@ -78,7 +78,7 @@ DEPLOYS = (
         tests=(f"{SOON}[is of the same node]",),
     ),
     Mutant(
-        name="parked-offers-are-not-promised",
+        name="parked-nodes-are-not-offered",
         promise="P10",
         takes_out="keeping quiet about nodes whose runs this worker leaves alone",
         at=f"{KNOWLEDGE}:Compatibility.offers",
@@ -89,7 +89,7 @@ DEPLOYS = (
     Mutant(
         name="cancels-need-no-code",
         promise="P10",
-        takes_out="ending a cancelled run that nobody can_execute",
+        takes_out="ending a cancelled run that nobody can execute",
         at=f"{KNOWLEDGE}:Compatibility.workflow_for",
         old="if only_ends(claim.token):",
         new="if False:",

@@ -300,7 +300,7 @@ REAPED = (
         tests=(f"{PROTOCOL}::test_a_result_that_comes_too_late_is_dropped_in_one_line",),
     ),
     Mutant(
-        name="what-is-freed-is-reap",
+        name="what-is-reaped-is-free",
         promise="P5",
         takes_out="taking the claim of the dead away",
         at=f"{ORPHANS}:_reaping",

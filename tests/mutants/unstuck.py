@@ -14,7 +14,7 @@ UNSTUCK = (
         name="transactions-are-bounded",
         promise="P2",
         takes_out="ending the transaction of a process that is frozen in it",
-        at="celery_durable.engine.transactional:Transactional._commit_with_step",
+        at="celery_durable.engine.transactional:Transactional._commit",
         old="connection.rows(BOUNDED)",
         new="pass",
         tests=(
@@ -83,7 +83,7 @@ UNSTUCK = (
         ),
     ),
     Mutant(
-        name="disowned-offers",
+        name="nodes-no-longer-offered",
         promise="P10",
         takes_out="leaving a place alone whose unit stands in the journal already",
         at="celery_durable.engine.compatibility:Compatibility.stop_offering",

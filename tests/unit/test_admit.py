@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from celery_durable.core.admit import (
     HAND_OVER_AFTER,
+    MISFIT_FIRST,
     PASS_ON_FIRST,
     PASS_ON_MAXIMUM,
     RELEASE_FIRST,
     RELEASE_MAXIMUM,
     SUSPECT_FIRST,
-    UNFIT_FIRST,
     Admission,
     Check,
     Conclude,
@@ -143,17 +143,17 @@ def passed_on(*, waited: float = 0.0, chance: float = 0.999, **known: Any) -> fl
 
 def test_a_message_with_another_limit_is_sent_again_later_each_time() -> None:
     """The first at once: the hint was put while the token stood elsewhere."""
-    delays = [admitted(at("charge"), unfit=times) for times in (1, 2, 3, 99)]
+    delays = [admitted(at("charge"), misfits=times) for times in (1, 2, 3, 99)]
     assert delays == [
         Release(0.0),
-        Release(UNFIT_FIRST),
-        Release(2 * UNFIT_FIRST),
+        Release(MISFIT_FIRST),
+        Release(2 * MISFIT_FIRST),
         Release(RELEASE_MAXIMUM),
     ]
 
 
 def test_a_message_that_comes_late_is_sent_again_at_once() -> None:
-    assert admitted(at("charge"), is_late=True, unfit=9, draining=True) == Release(0.0)
+    assert admitted(at("charge"), is_late=True, misfits=9, draining=True) == Release(0.0)
 
 
 @given(
@@ -164,7 +164,7 @@ def test_a_message_that_comes_late_is_sent_again_at_once() -> None:
     known=st.fixed_dictionaries(
         {
             "plan": st.sampled_from([PLAN, None]),
-            "unfit": st.integers(0, 3),
+            "misfits": st.integers(0, 3),
             "is_late": st.booleans(),
             "has_company": st.booleans(),
             "is_elsewhere": st.booleans(),
@@ -184,7 +184,7 @@ def test_nothing_is_executed_that_must_not_be(
             assert flags is Flags.NONE
             assert crashes < 3
             assert known["plan"] is not None
-            assert not any((draining, known["unfit"], known["is_late"], known["has_company"]))
+            assert not any((draining, known["misfits"], known["is_late"], known["has_company"]))
         case Release(delay):
             assert 0 <= delay <= RELEASE_MAXIMUM
         case Check() | Conclude():

@@ -27,7 +27,7 @@ def define(durable: Durable, order: Workflow) -> None:
     order.returns({"ok": True})  # type: ignore[arg-type]
     order.step(print, args=(1, 2))  # type: ignore[arg-type]
     order.returns(of_two)  # type: ignore[arg-type]
-    order.plan = None  # type: ignore[misc, assignment]
+    order.plan = None  # type: ignore[assignment]
 
 
 def branch(order: Workflow) -> None:
