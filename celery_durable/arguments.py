@@ -11,7 +11,7 @@ from uuid import UUID
 from celery_durable.core.names import MAX_LENGTH
 from celery_durable.core.plan import HIGHEST_PRIORITY
 from celery_durable.core.status import Status
-from celery_durable.errors import LONGEST, ConfigurationError
+from celery_durable.errors import ConfigurationError, seconds_of
 
 Seconds = float | timedelta
 
@@ -40,29 +40,40 @@ def model_fields(kind: type) -> Mapping[str, Any] | None:
     return fields
 
 
+def whole_of(value: object, lowest: int, highest: int) -> int | None:
+    """Return `value` if it is a whole number from `lowest` to `highest`; None for True and False,
+    which Python counts as 1 and 0, and for any other value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if lowest <= value <= highest else None
+
+
+def flag_of(value: object) -> bool | None:
+    """Return `value` if it is True or False; None for values that only count as one, 0 or ""."""
+    return value if isinstance(value, bool) else None
+
+
 def whole(name: str, value: object, lowest: int, highest: int) -> int:
     """`value` if it is a whole number from `lowest` to `highest`; True and False are not."""
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+    number = whole_of(value, lowest, highest)
+    if number is None:
         raise ConfigurationError(
             f"{name}= takes a whole number from {lowest} to {highest}, not {value!r}."
         )
-    return value
+    return number
 
 
 def seconds(name: str, value: Seconds | None) -> float | None:
     """A duration in seconds, from a number or a timedelta; None for None."""
     if value is None:
         return None
-    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 <= number <= LONGEST
-    ):
+    number = seconds_of(value)
+    if number is None:
         raise ConfigurationError(
             f"{name}= takes seconds or a timedelta, from 0 to a hundred years, not {value!r}."
         )
-    return float(number)
+    return number
 
 
 def checked_priority(value: object) -> int | None:
@@ -72,9 +83,10 @@ def checked_priority(value: object) -> int | None:
 
 def truth(name: str, value: object) -> bool:
     """`value` if it is True or False."""
-    if not isinstance(value, bool):
+    flag = flag_of(value)
+    if flag is None:
         raise ConfigurationError(f"{name}= takes True or False, not {_shown(value)}.")
-    return value
+    return flag
 
 
 def bytes_of(text: object) -> int | None:

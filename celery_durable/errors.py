@@ -45,6 +45,19 @@ LONGEST = 100 * 366 * 86_400.0
 """A hundred years in seconds; a longer duration is a mistake."""
 
 
+def number_of_seconds(value: object) -> float | None:
+    """Return the seconds of a number or a timedelta, however many; None for any other value."""
+    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return number if is_number else None
+
+
+def seconds_of(value: object) -> float | None:
+    """Return the seconds of a number or a timedelta; None unless they are from 0 to `LONGEST`."""
+    number = number_of_seconds(value)
+    return float(number) if number is not None and 0 <= number <= LONGEST else None
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """Why a unit, an attempt or a run failed. `traceback` is text, empty where there is none."""
@@ -230,16 +243,12 @@ class RetryLater(DurableError):
     """
 
     def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
-        seconds: Any = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, int | float)
-            or not 0 <= seconds <= LONGEST
-        ):
+        seconds = seconds_of(delay)
+        if seconds is None:
             raise ValueError(
                 f"RetryLater takes a delay in seconds, from 0 to a hundred years: {delay!r}"
             )
-        self.delay = float(seconds)
+        self.delay = seconds
         self.counts = counts
         self.reason = reason
         super().__init__(reason or f"retry in {seconds:g} s")

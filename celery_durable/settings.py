@@ -10,12 +10,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
-from celery_durable.errors import LONGEST, ConfigurationError, nearest
+from celery_durable.errors import ConfigurationError, nearest, seconds_of
 
 PREFIX = "durable_"
 
@@ -187,10 +186,7 @@ def _schema_name(name: str) -> str:
 
 
 def _positive(value: Any) -> float | None:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value <= LONGEST else None
+    return seconds_of(value) or None
 
 
 def _count(value: Any) -> int | None:
