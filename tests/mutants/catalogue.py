@@ -265,7 +265,7 @@ TAKING_OVER = (
     Mutant(
         name="grace-for-a-lost-lock",
         promise="P5",
-        takes_out="looking at a reap lock twice",
+        takes_out="looking at a free lock twice",
         at=f"{RECOVERY}:Reaper._doomed",
         old="if now - at >= grace",
         new="if True",

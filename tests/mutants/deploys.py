@@ -89,7 +89,7 @@ DEPLOYS = (
     Mutant(
         name="cancels-need-no-code",
         promise="P10",
-        takes_out="ending a cancelled run that nobody can_execute",
+        takes_out="ending a cancelled run that nobody can execute",
         at=f"{KNOWLEDGE}:Compatibility.workflow_for",
         old="if only_ends(claim.token):",
         new="if False:",
