@@ -24,7 +24,7 @@ DEPLOYS = (
         tests=(f"{SOON}[lives]",),
     ),
     Mutant(
-        name="nobody-can_execute",
+        name="nobody-can-execute",
         promise="P10",
         takes_out="offering ever later what nobody can take",
         at=f"{ADMIT}:_released_for",
