@@ -234,7 +234,7 @@ def test_a_result_that_postgres_still_cannot_write_is_a_failure_of_its_unit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: after the time that a commit waits; it would be the same after every execution."""
-    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
+    monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)
     world.rows(HOPELESS.replace("54000", "57014"))
     log: list[str] = []
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), worker_ttl=0.5)

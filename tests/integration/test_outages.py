@@ -366,7 +366,7 @@ def test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answ
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """P2: the audit as it renews does not wait for a second look, which is far away here."""
-    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
+    monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)
     monkeypatch.setattr(liveness, "RENEWALS_PER_TTL", 0.01)
     gate, read = Gate(), list[Any]()
     worker = world.worker(reading(gate, read), database_url=proxy.url, worker_ttl=1)
