@@ -1,4 +1,4 @@
-"""What callers hand over, checked: each wrong value has an error that names it."""
+"""Checks what callers pass: each wrong value raises a `ConfigurationError` that names it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from uuid import UUID
 from celery_durable.core.names import MAX_LENGTH
 from celery_durable.core.plan import HIGHEST_PRIORITY
 from celery_durable.core.status import Status
-from celery_durable.errors import LONGEST, ConfigurationError
+from celery_durable.errors import ConfigurationError, seconds_of
 
 Seconds = float | timedelta
 
 LONGEST_KEY, KEY_BYTES = 500, 1_000
 LONGEST_SIGNAL, SIGNAL_BYTES = 500, 1_610
-"""Characters, and bytes in UTF-8: a workflow's name and a key share an entry of an index, a
-signal's name and its key another, and Postgres has 2,704 bytes for one. A unit's name is a signal's
-too.
+"""Most characters, and most bytes in UTF-8.
+
+A workflow's name and a key share an entry of an index, a signal's name and its key another, and
+Postgres allows 2,704 bytes for an entry. The name of a unit can be the name of a signal.
 """
 
 MOST_TAGS, TAG_BYTES, TAGS_BYTES = 50, 1_000, 4_000
-"""Every claim reads the tags of its run; one of them is in an index, beside the workflow's name."""
+"""Every claim reads the tags of its run. An index holds one of them beside the workflow's name."""
 
 LONGEST_REASON = 2_000
 LONGEST_UNIT = 2_000
 LONGEST_PAGE = 10_000
-SHOWN = 60
+
+LONGEST_SHOWN = 60
+"""Characters of a wrong value that an error shows."""
 
 
 def model_fields(kind: type) -> Mapping[str, Any] | None:
-    """The fields of a pydantic model; None of any other class. pydantic need not be installed."""
+    """Return the fields of a pydantic model; None for other classes, also without pydantic."""
     pydantic: Any = sys.modules.get("pydantic.main")
     if pydantic is None or not issubclass(kind, pydantic.BaseModel):
         return None
@@ -40,47 +43,60 @@ def model_fields(kind: type) -> Mapping[str, Any] | None:
     return fields
 
 
-def whole(name: str, value: object, lowest: int, highest: int) -> int:
-    """`value` if it is a whole number from `lowest` to `highest`; True and False are not."""
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+def whole_of(value: object, lowest: int, highest: int) -> int | None:
+    """Return `value` if it is a whole number from `lowest` to `highest`, else None.
+
+    True and False are none, though Python counts them as 1 and 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if lowest <= value <= highest else None
+
+
+def flag_of(value: object) -> bool | None:
+    """Return `value` if it is True or False, else None, also for what only counts as one: 0, ''."""
+    return value if isinstance(value, bool) else None
+
+
+def checked_whole(name: str, value: object, lowest: int, highest: int) -> int:
+    """Return `value` if it is a whole number from `lowest` to `highest`."""
+    number = whole_of(value, lowest, highest)
+    if number is None:
         raise ConfigurationError(
             f"{name}= takes a whole number from {lowest} to {highest}, not {value!r}."
         )
-    return value
+    return number
 
 
-def seconds(name: str, value: Seconds | None) -> float | None:
-    """A duration in seconds, from a number or a timedelta; None for None."""
+def checked_seconds(name: str, value: Seconds | None) -> float | None:
+    """Return a duration in seconds, from a number or a timedelta; None for None."""
     if value is None:
         return None
-    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 <= number <= LONGEST
-    ):
+    seconds = seconds_of(value)
+    if seconds is None:
         raise ConfigurationError(
             f"{name}= takes seconds or a timedelta, from 0 to a hundred years, not {value!r}."
         )
-    return float(number)
+    return seconds
 
 
 def checked_priority(value: object) -> int | None:
-    """`value` if it is a priority, or None."""
-    return None if value is None else whole("priority", value, 0, HIGHEST_PRIORITY)
+    """Return `value` if it is a priority or None."""
+    return None if value is None else checked_whole("priority", value, 0, HIGHEST_PRIORITY)
 
 
-def truth(name: str, value: object) -> bool:
-    """`value` if it is True or False."""
-    if not isinstance(value, bool):
+def checked_flag(name: str, value: object) -> bool:
+    """Return `value` if it is True or False."""
+    flag = flag_of(value)
+    if flag is None:
         raise ConfigurationError(f"{name}= takes True or False, not {_shown(value)}.")
-    return value
+    return flag
 
 
 def bytes_of(text: object) -> int | None:
-    """The bytes of `text` in UTF-8; None if it is no string that Postgres takes.
+    """Return the length of `text` in bytes of UTF-8; None if Postgres cannot store it as text.
 
-    Postgres takes no NUL, and UTF-8 has no lone surrogates.
+    Postgres stores no NUL, and UTF-8 has no lone surrogates.
     """
     if not isinstance(text, str) or "\0" in text:
         return None
@@ -91,41 +107,41 @@ def bytes_of(text: object) -> int | None:
 
 
 def fits(text: object, longest: int, most_bytes: int | None = None) -> bool:
-    """Whether `text` is a string of 1 to `longest` characters that Postgres takes."""
+    """Return True if `text` is a string of 1 to `longest` characters that Postgres can store."""
     size = bytes_of(text)
     if not size or not isinstance(text, str):
         return False
     return len(text) <= longest and (most_bytes is None or size <= most_bytes)
 
 
-def text(name: str, value: object, longest: int, most_bytes: int | None = None) -> str:
-    """`value` if it is a string of 1 to `longest` characters that Postgres takes."""
+def checked_text(name: str, value: object, longest: int, most_bytes: int | None = None) -> str:
+    """Return `value` if it is a string of 1 to `longest` characters that Postgres can store."""
     if isinstance(value, str) and fits(value, longest, most_bytes):
         return value
     in_bytes = f" ({most_bytes} bytes in UTF-8)" if most_bytes else ""
     raise ConfigurationError(
-        f"{name}= takes a string of 1 to {longest} characters{in_bytes} without NUL or half"
-        f" characters, not {_shown(value)}."
+        f"{name}= takes a string of 1 to {longest} characters{in_bytes} without NUL or lone"
+        f" surrogates, not {_shown(value)}."
     )
 
 
 def checked_key(value: object) -> str | None:
-    """`value` if it is a key of a run or a signal, or None."""
-    return None if value is None else text("key", value, LONGEST_KEY, KEY_BYTES)
+    """Return `value` if it may be the key of a run or a signal, or is None."""
+    return None if value is None else checked_text("key", value, LONGEST_KEY, KEY_BYTES)
 
 
 def checked_signal(value: object) -> str:
-    """`value` if it is the name of a signal."""
-    return text("signal", value, LONGEST_SIGNAL, SIGNAL_BYTES)
+    """Return `value` if it may be the name of a signal."""
+    return checked_text("signal", value, LONGEST_SIGNAL, SIGNAL_BYTES)
 
 
 def checked_workflow(value: object) -> str:
-    """`value` if it may be the name of a workflow."""
-    return text("workflow", value, MAX_LENGTH)
+    """Return `value` if it may be the name of a workflow."""
+    return checked_text("workflow", value, MAX_LENGTH)
 
 
 def checked_tags(tags: object) -> Mapping[str, str] | None:
-    """`tags` if it is a mapping of strings to strings, of bounded size."""
+    """Return `tags` if it is a mapping of strings to strings, of bounded size."""
     if tags is None:
         return None
     pairs: Any = tags.items() if isinstance(tags, Mapping) else [(None, None)]
@@ -133,25 +149,25 @@ def checked_tags(tags: object) -> Mapping[str, str] | None:
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
         raise ConfigurationError(
-            f"tags= takes a mapping of strings to strings without NUL or half characters, not"
-            f" {_shown(tags)}."
+            f"tags= takes a mapping of strings to strings without NUL or lone surrogates,"
+            f" not {_shown(tags)}."
         )
     if len(known) > 2 * MOST_TAGS or sum(known) > TAGS_BYTES or max(known, default=0) > TAG_BYTES:
         raise ConfigurationError(
             f"tags= takes at most {MOST_TAGS} tags, names and values of at most {TAG_BYTES} bytes"
             f" each and {TAGS_BYTES} together, not {len(known) // 2} tags of {sum(known)} bytes;"
-            " what is larger belongs into the input."
+            " put larger values into the input."
         )
     return dict(pairs)
 
 
 def _shown(value: object) -> str:
     shown = repr(value)
-    return shown if len(shown) < SHOWN else f"{shown[:SHOWN]}..."
+    return shown if len(shown) < LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
 
 
 def checked_status(status: str | None) -> Status | None:
-    """`status` if there is such a status."""
+    """Return the `Status` of this name."""
     if status is None:
         return None
     try:
@@ -162,7 +178,7 @@ def checked_status(status: str | None) -> Status | None:
 
 
 def checked_run_id(run_id: UUID | str) -> UUID:
-    """A run id, from a UUID or its text."""
+    """Return a run id as a UUID, from a UUID or its text."""
     if isinstance(run_id, UUID):
         return run_id
     try:

@@ -1,4 +1,4 @@
-"""What anybody may ask of runs, with or without the workflows' code."""
+"""`Client` starts, reads and steers runs, with or without the workflows' code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from celery_durable.arguments import (
     LONGEST_PAGE,
     LONGEST_REASON,
     LONGEST_UNIT,
+    checked_flag,
     checked_key,
     checked_priority,
     checked_run_id,
+    checked_seconds,
     checked_signal,
     checked_status,
     checked_tags,
+    checked_text,
+    checked_whole,
     checked_workflow,
-    seconds,
-    text,
-    truth,
-    whole,
 )
 from celery_durable.background import recovery
 from celery_durable.core.child import NewRun
@@ -52,14 +52,14 @@ from celery_durable.workflow.registry import Registry
 logger = logging.getLogger(__name__)
 
 SCHEDULE_TAG = "schedule"
-"""The tag by which the runs of one schedule know each other."""
+"""The tag that the runs of one schedule share; its value is the schedule's name."""
 
-BULK, BULK_BYTES = 1000, 16 * 1024 * 1024
-"""Runs that one statement of `start_many` writes, and bytes of their inputs: Postgres takes no
-gigabyte.
+BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
+"""Most runs that one statement of `start_many` writes, and most bytes of their inputs: Postgres
+refuses a gigabyte.
 """
 
-Runs = list[Run]  # inside of Client, `list` is the method
+Runs = list[Run]  # inside Client, `list` is the method
 
 C = TypeVar("C", bound="Client")
 P = ParamSpec("P")
@@ -67,10 +67,10 @@ T = TypeVar("T")
 
 
 def twin(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], Awaitable[T]]:
-    """The same method for `async` code.
+    """Return the same method for `async` code.
 
-    With `session`, an AsyncSession or AsyncConnection, it joins that transaction; else it runs in a
-    thread.
+    With `session`, an AsyncSession or AsyncConnection, it joins that transaction. Without, it runs
+    in a thread.
     """
 
     @wraps(method)
@@ -99,9 +99,9 @@ def twin(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], 
 
 
 class Client:
-    """Starts runs, looks at them, and sends them signals and cancels. Nothing here needs Celery.
+    """Starts runs, reads them, and sends them signals and cancels. Nothing here needs Celery.
 
-    The settings are read, and connections made, when they are first needed.
+    Settings are read and connections are made when they are first needed.
     """
 
     def __init__(self, registry: Registry, read_settings: Callable[[], Settings]) -> None:
@@ -118,7 +118,7 @@ class Client:
 
     @once
     def database(self) -> Database:
-        """This process's connections."""
+        """This process's connections to Postgres."""
         chosen = self.settings
         return Database(
             chosen.database_url, direct_url=chosen.direct_database_url, schema=chosen.schema
@@ -126,12 +126,12 @@ class Client:
 
     @once
     def notify(self) -> Notifier:
-        """Wakes the relays."""
+        """The notifier, which wakes the relays."""
         return Notifier(self.database)
 
     @once
     def run_factory(self) -> RunFactory:
-        """Makes runs ready to start."""
+        """The factory that makes runs ready to start."""
         return RunFactory(self.database, self.registry, self.settings)
 
     def start(
@@ -154,7 +154,7 @@ class Client:
         nothing.
         """
         options = StartOptions(checked_key(key), checked_priority(priority), checked_tags(tags))
-        wait = seconds("delay", delay) or 0.0
+        wait = checked_seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
         new = self.run_factory.new_run(outline, input, options)
         with self._writing(session) as connection:
@@ -185,21 +185,21 @@ class Client:
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
             raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r:.60}.")
         options = StartOptions(None, checked_priority(priority), checked_tags(tags))
-        wait = seconds("delay", delay) or 0.0
+        wait = checked_seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
         new = [self.run_factory.new_run(outline, one, options) for one in inputs]
         with self._writing(session) as connection:
-            for some in _in_bulks(new):
-                runs.start(connection, some, wait)
+            for batch in _in_batches(new):
+                runs.start(connection, batch, wait)
         return [Run(self, run.id, created=True) for run in new]
 
     astart_many = twin(start_many)
 
     def start_alone(self, workflow: str, input: object, *, key: str, schedule: str) -> UUID | None:
-        """Start a run of the schedule, unless one is unfinished: None.
+        """Start a run of the schedule and return its id; None while one of its runs is unfinished.
 
-        Who asks at the same moment waits here, and sees the run that was started. A second start
-        with the same key gives the first run, whatever has become of it.
+        Concurrent calls wait for each other here, so the later one sees the run that the first has
+        started. A second start with the same key returns the first run, whatever its status.
         """
         checked_key(key)
         outline = self._outline(workflow, None)
@@ -217,9 +217,9 @@ class Client:
         return new.id
 
     def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
-        """Where a run of this workflow begins."""
+        """Return the outline of the workflow, which says where its runs begin."""
         if version is not None:
-            whole("version", version, 1, HIGHEST_VERSION)
+            checked_whole("version", version, 1, HIGHEST_VERSION)
         if isinstance(workflow, Workflow):
             return self.run_factory.outline(workflow.name, version or workflow.version)
         return self.run_factory.outline(checked_workflow(workflow), version)
@@ -231,10 +231,10 @@ class Client:
         workflow: str | None = None,
         key: str | None = None,
     ) -> Run:
-        """A handle on a run, by its id, or by its workflow and key.
+        """Return a handle on a run, by its id, or by its workflow and key.
 
-        Whether there is a run with this id is asked when the handle is used (`RunNotFound`). A key
-        is looked up at once: `RunError` where no run of the workflow has it.
+        An id is looked up only when the handle is used (`RunNotFound`). A key is looked up at once:
+        raises `RunError` if no run of the workflow has it.
         """
         if run_id is not None:
             return Run(self, checked_run_id(run_id))
@@ -249,9 +249,9 @@ class Client:
         return Run(self, found)
 
     def status(self, run_id: UUID | str, *, results: bool = True) -> RunSnapshot:
-        """How the run stood at one moment. Raises `RunNotFound`.
+        """Return the state of the run at one moment. Raises `RunNotFound`.
 
-        With `results=False` no result is read, however large they are: `sizes` says how large.
+        With `results=False` results are not read; `sizes` says how large they are.
         """
         run_id = checked_run_id(run_id)
         with self.database.snapshot() as connection:
@@ -263,7 +263,7 @@ class Client:
     astatus = twin(status)
 
     def outcome(self, run_id: UUID) -> tuple[Any] | Status:
-        """The result of a run that has completed, in a tuple; the status of one that goes on.
+        """Return the result of a completed run, in a tuple; the status of an unfinished run.
 
         Raises `RunFailed`, `RunCancelled` or `RunNotFound`.
         """
@@ -292,8 +292,9 @@ class Client:
         limit: int = 100,
         before: UUID | str | None = None,
     ) -> Sequence[RunSummary]:
-        """Runs, newest first, in one query; for the next page, `before` is the last run id of this
-        one.
+        """Return runs, newest first, in one query.
+
+        For the next page, pass the last run id of this page as `before`.
         """
         with self.database.autocommit() as connection:
             return views.list_runs(
@@ -302,7 +303,7 @@ class Client:
                 workflow=None if workflow is None else checked_workflow(workflow),
                 parent=checked_run_id(parent) if parent else None,
                 tags=checked_tags(tags),
-                limit=whole("limit", limit, 1, LONGEST_PAGE),
+                limit=checked_whole("limit", limit, 1, LONGEST_PAGE),
                 before=checked_run_id(before) if before else None,
             )
 
@@ -316,16 +317,16 @@ class Client:
         after: str | None = None,
         results: bool = True,
     ) -> Sequence[JournalEntry]:
-        """The units of the run that ended, in order of completion. Raises `RunNotFound`.
+        """Return the units of the run that ended, in order of completion. Raises `RunNotFound`.
 
-        All, or at most `limit`; for the next page, `after` is the last unit of this one. With
-        `results=False` no result is read: `size` says how large it is.
+        Returns all, or at most `limit`; for the next page, pass the last unit of this page as
+        `after`. With `results=False` results are not read; `size` says how large each is.
         """
         run_id = checked_run_id(run_id)
         if limit is not None:
-            whole("limit", limit, 1, LONGEST_PAGE)
+            checked_whole("limit", limit, 1, LONGEST_PAGE)
         if after is not None:
-            text("after", after, LONGEST_UNIT)
+            checked_text("after", after, LONGEST_UNIT)
         with self.database.snapshot() as connection:
             entries = views.history(
                 connection, run_id, limit=limit, after=after, results=bool(results)
@@ -353,13 +354,14 @@ class Client:
     ) -> None:
         """Ask the run to end; a run that has ended stays as it is. Raises `RunNotFound`.
 
-        No further unit begins. What waits ends at once; a unit that is being executed ends, and its
-        result is dropped. With `compensate` its result counts, and everything completed is undone.
+        No further unit begins. What waits ends at once. A unit that is being executed runs to its
+        end, and its result is dropped. With `compensate` its result counts, and everything that has
+        completed is compensated.
         """
         run_id = checked_run_id(run_id)
         if reason is not None:
-            text("reason", reason, LONGEST_REASON)
-        command = inbox.Cancel(compensate=truth("compensate", compensate), reason=reason)
+            checked_text("reason", reason, LONGEST_REASON)
+        command = inbox.Cancel(compensate=checked_flag("compensate", compensate), reason=reason)
         with self._writing(session) as connection:
             found = views.status_of(connection, run_id)
             if found is None:
@@ -385,9 +387,10 @@ class Client:
     ) -> Delivery:
         """Send the run a signal, for a wait or a suspended step. Raises `RunNotFound`.
 
-        It may come before the run waits for it: it is kept until it is consumed or the run ends,
-        signals of one name in the order in which they came. The same `key` under the same name
-        counts once. With `session` it becomes visible, or vanishes, with the caller's transaction.
+        The signal may come before the run waits for it: it is kept until it is consumed or the run
+        ends. Signals of one name are consumed in the order in which they came. Those with the same
+        name and `key` count once. With `session` the signal is sent if and when that transaction
+        commits.
         """
         run_id = checked_run_id(run_id)
         checked_signal(signal)
@@ -405,10 +408,9 @@ class Client:
     aresume = twin(resume)
 
     def recover(self) -> int:
-        """Free what dead workers had claimed and send lost hints again; how many tokens were moved
-        on.
+        """Reap the claims of dead workers, send lost hints again, and return how many tokens moved.
 
-        Harmless at any time, anywhere, any number at once. Relays do it too.
+        It is safe at any time and anywhere, also many times at once. Relays do it too.
         """
         moved = recovery.recover(self.database)
         if moved:
@@ -419,7 +421,7 @@ class Client:
 
     @contextmanager
     def _writing(self, session: object) -> Iterator[Connection]:
-        """The caller's transaction, or one of our own that commits with the block."""
+        """Yield a connection in the caller's transaction, or in our own, committed at the end."""
         if session is not None:
             yield joined(session, self.settings.schema)
             return
@@ -428,12 +430,12 @@ class Client:
         self.notify()
 
 
-def _in_bulks(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:
-    """The runs in the parts that one statement takes."""
+def _in_batches(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:
+    """Split runs into batches, each for one statement."""
     first = size = 0
     for at, run in enumerate(new):
         size += len(run.input)
-        if at > first and (at - first == BULK or size > BULK_BYTES):
+        if at > first and (at - first == BATCH or size > BATCH_BYTES):
             yield new[first:at]
             first, size = at, len(run.input)
     if new:

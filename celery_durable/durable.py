@@ -35,7 +35,7 @@ class Durable(Host):
             self.init_app(app)
 
     def init_app(self, app: Celery) -> None:
-        """Join a Celery app: its tasks, worker and command line learn of durable workflows."""
+        """Join a Celery app: add durable workflows to its tasks, workers and command line."""
         if self._app is not None and self._app is not app:
             raise ConfigurationError("This Durable belongs to another Celery app already.")
         if self._app is None:
@@ -44,12 +44,12 @@ class Durable(Host):
 
     @property
     def default_retry(self) -> RetryPolicy:
-        """The retry policy of steps that name none."""
+        """The retry policy of steps without one."""
         return default_retry(self._app.conf) if self._app else STEP_RETRY
 
     @property
     def default_timeout(self) -> float | None:
-        """Seconds that a step may take that names no `timeout`; None for ever."""
+        """Seconds that a step without a `timeout` may take; None for no limit."""
         return step_timeout(self._app.conf) if self._app else None
 
     @overload
@@ -90,12 +90,12 @@ class Durable(Host):
         compensate: Handler | None = None,
         **options: Any,
     ) -> Step | Callable[[Handler], Step]:
-        """Decorator: a function of the context, plain or async, as a step.
+        """Decorator: make a step of a function of the context, plain or async.
 
         Options: `retry` (a `RetryPolicy`; default `durable_default_retry`), `timeout` (seconds or
-        a timedelta; default `durable_step_timeout`), `queue`, `priority`, `transactional` (then
-        `ctx.session` commits together with the step), `suspends` (a result whose `status` is
-        "suspended" then waits for an answer). `compensate` undoes it.
+        a timedelta; default `durable_step_timeout`), `queue`, `priority`, `transactional`
+        (`ctx.session` then commits together with the step), `suspends` (a result whose `status` is
+        "suspended" then waits for an answer). `compensate` is the function that undoes the step.
         """
         chosen = Options(**checked_options("step", options, STEP_OPTIONS))
 
@@ -110,7 +110,7 @@ class Durable(Host):
     def workflow(self, name: str, *, version: int = 1, input: type | None = None) -> Workflow:
         """Begin a workflow; chain `.step(...)` on what this returns.
 
-        `input`, a dataclass or a pydantic model class, is what inputs are checked against at start.
+        `input` is a dataclass or a pydantic model class; inputs are checked against it at start.
         """
         module, line = _caller()
         self.modules.add(module)
@@ -131,14 +131,14 @@ class Durable(Host):
         self.migrate()
 
     def autodiscover(self, packages: Sequence[str] | None = None) -> None:
-        """Import the module `workflows` of these packages, as Celery does it with `tasks`.
+        """Import the module `workflows` of these packages, as Celery imports `tasks`.
 
-        By default of every package that a fixup knows, which with Django is every installed app.
+        By default of every package that a fixup of Celery knows: with Django, every installed app.
         """
         self.app.autodiscover_tasks(packages, related_name="workflows")
 
 
 def _caller() -> tuple[str, int]:
-    """The module and line that call the function which asks."""
-    frame = sys._getframe(2)  # noqa: SLF001 - there is no other way to it
+    """Return the module and line from which the caller of this function was called."""
+    frame = sys._getframe(2)  # noqa: SLF001 - there is no public way to it
     return str(frame.f_globals.get("__name__")), frame.f_lineno

@@ -45,6 +45,19 @@ LONGEST = 100 * 366 * 86_400.0
 """A hundred years in seconds; a longer duration is a mistake."""
 
 
+def number_of_seconds(value: object) -> float | None:
+    """Return the seconds of a number or a timedelta, however many; None for any other value."""
+    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return number if is_number else None
+
+
+def seconds_of(value: object) -> float | None:
+    """Return the seconds of a number or a timedelta; None unless they are from 0 to `LONGEST`."""
+    number = number_of_seconds(value)
+    return float(number) if number is not None and 0 <= number <= LONGEST else None
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """Why a unit, an attempt or a run failed. `traceback` is text, empty where there is none."""
@@ -64,7 +77,7 @@ class DurableError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the closest known name, or nothing when none is close."""
+    """Return a sentence that suggests the closest known name; empty if none is close."""
     close = get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -112,18 +125,18 @@ class SchemaOutOfDate(ConfigurationError):
 
 class DatabaseUnavailable(DurableError):
     """Postgres could not be reached, dropped the connection, or could not do it now (a lock that is
-    held for long, a full disk); nothing is known to be lost.
+    held for long, a full disk). Nothing is known to be lost.
     """
 
     is_there = False
-    """Whether Postgres answers, and only cannot do it now."""
+    """True if Postgres answers, and only cannot do it now."""
 
     is_given_up = False
-    """Whether the engine has asked again and again, until that was no use any more."""
+    """True if the engine has retried for as long as it may, and has given up."""
 
 
 class BrokerUnavailable(DurableError):
-    """The broker did not answer or confirm; `sent` are the outbox rows it did take."""
+    """The broker did not answer or confirm; `sent` are the outbox rows that it has taken."""
 
     def __init__(self, sent: Iterable[int], why: object) -> None:
         self.sent = tuple(sent)
@@ -132,7 +145,7 @@ class BrokerUnavailable(DurableError):
 
 
 class RunError(DurableError):
-    """Something about one run; `run_id` is None where it could not be found by its key."""
+    """An error about one run; `run_id` is None if no run was found by its key."""
 
     def __init__(self, run_id: UUID | None, message: str) -> None:
         self.run_id = run_id
@@ -168,7 +181,7 @@ class RunCancelled(RunError):
 
 
 class ResultTimeout(RunError):
-    """The run had not ended within the time the caller was ready to wait; it goes on."""
+    """The run has not ended within the caller's `timeout`; it goes on."""
 
     def __init__(self, run_id: UUID, timeout: float, status: str) -> None:
         self.timeout = timeout
@@ -198,7 +211,8 @@ class NotSerializable(PayloadError):
 class PayloadTooLarge(PayloadError):
     """A value is longer than its limit; store a reference to it instead.
 
-    That of inputs and results is `durable_max_payload_bytes`; `setting` is None for a fixed one.
+    `setting` names the limit of inputs and results, `durable_max_payload_bytes`; it is None for a
+    fixed limit.
     """
 
     def __init__(
@@ -216,7 +230,7 @@ class PayloadTooLarge(PayloadError):
 
 
 class GiveUp(DurableError):
-    """Raised by a handler: this attempt failed and no other shall be made."""
+    """Raised by a handler: this attempt failed, and no other is to be made."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -230,16 +244,12 @@ class RetryLater(DurableError):
     """
 
     def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
-        seconds: Any = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, int | float)
-            or not 0 <= seconds <= LONGEST
-        ):
+        seconds = seconds_of(delay)
+        if seconds is None:
             raise ValueError(
                 f"RetryLater takes a delay in seconds, from 0 to a hundred years: {delay!r}"
             )
-        self.delay = float(seconds)
+        self.delay = seconds
         self.counts = counts
         self.reason = reason
         super().__init__(reason or f"retry in {seconds:g} s")
@@ -258,8 +268,8 @@ class ChildFailed(DurableError):
 
 
 class TooDeep(DurableError):
-    """Recorded for a unit whose child run would be deeper below its root than
-    `durable_max_depth`.
+    """Recorded for a unit whose child run would be more than `durable_max_depth` levels below its
+    root run.
     """
 
     def __init__(self, workflow: str, depth: int, limit: int) -> None:
@@ -267,7 +277,7 @@ class TooDeep(DurableError):
         self.depth = depth
         self.limit = limit
         super().__init__(
-            f"A run of {workflow!r} would be {depth} levels below the run that its tree began with;"
+            f"A run of {workflow!r} would be {depth} levels below the root of its tree;"
             f" the limit is {limit} (durable_max_depth)."
         )
 
@@ -281,4 +291,4 @@ class UnknownRoute(DurableError):
 
 
 class LoopExhausted(DurableError):
-    """Recorded for a loop that was not done after `max_iterations`, if it says that this fails."""
+    """Recorded for a loop with `on_exhausted="fail"` that was not done after `max_iterations`."""

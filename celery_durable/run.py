@@ -1,4 +1,4 @@
-"""A handle on one run, and waiting for its end, with a thread or without one."""
+"""`Run` is a handle on one run, and waits for its end, blocking or `async`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from celery_durable.arguments import seconds
+from celery_durable.arguments import checked_seconds
 from celery_durable.core.status import Status
 from celery_durable.errors import ResultTimeout
 from celery_durable.store.read.views import JournalEntry, RunSnapshot
 from celery_durable.store.signals import Delivery
 
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.5
-"""Seconds between looks at a run that is waited for; each pause is half as long again."""
+"""Seconds from one query for the outcome of a run to the next; each pause is half as long again."""
 
 
 class Runs(Protocol):
-    """What a handle asks of the `Durable` that gave it out."""
+    """The methods of `Durable` that a handle calls."""
 
     def outcome(self, run_id: UUID) -> tuple[Any] | Status:
-        """The result of a run that has completed, in a tuple; the status of one that goes on."""
+        """Return the result of a completed run, in a tuple; the status of an unfinished run."""
         ...
 
     def aoutcome(self, run_id: UUID, /) -> Awaitable[tuple[Any] | Status]:
@@ -31,11 +31,11 @@ class Runs(Protocol):
         ...
 
     def status(self, *args: Any, **options: Any) -> RunSnapshot:
-        """How a run stands."""
+        """Return the state of a run."""
         ...
 
     def history(self, *args: Any, **options: Any) -> Sequence[JournalEntry]:
-        """The units that ended."""
+        """Return the units that ended."""
         ...
 
     def cancel(self, *args: Any, **options: Any) -> None:
@@ -83,22 +83,22 @@ class Run:
         return hash(self.id)
 
     def status(self, *, results: bool = True) -> RunSnapshot:
-        """How the run stood at one moment; see `Durable.status`."""
+        """Return the state of the run at one moment; see `Durable.status`."""
         return self._runs.status(self.id, results=results)
 
     def history(
         self, *, limit: int | None = None, after: str | None = None, results: bool = True
     ) -> Sequence[JournalEntry]:
-        """The units that ended, in order of completion; see `Durable.history`."""
+        """Return the units that ended, in order of completion; see `Durable.history`."""
         return self._runs.history(self.id, limit=limit, after=after, results=results)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, at most `timeout` seconds, and return the run's result.
 
-        The mapping of its nodes' results, or what `.returns` made. Raises `RunFailed`,
-        `RunCancelled`, `ResultTimeout` or `RunNotFound`.
+        The result is the mapping of the nodes' results, or what `.returns` made of it. Raises
+        `RunFailed`, `RunCancelled`, `ResultTimeout` or `RunNotFound`.
         """
-        pauses = Pauses(self.id, seconds("timeout", timeout))
+        pauses = Pauses(self.id, checked_seconds("timeout", timeout))
         while isinstance(answer := self._runs.outcome(self.id), Status):
             time.sleep(pauses.next(answer))
         return answer[0]
@@ -124,8 +124,8 @@ class Run:
         return await self._runs.ahistory(self.id, **options)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
-        """`result`; however many wait, they hold no thread."""
-        pauses = Pauses(self.id, seconds("timeout", timeout))
+        """`result`; waiting holds no thread."""
+        pauses = Pauses(self.id, checked_seconds("timeout", timeout))
         while True:
             answer = await self._runs.aoutcome(self.id)
             if isinstance(answer, tuple):
@@ -138,7 +138,7 @@ class Run:
 
 
 class Pauses:
-    """The pauses between looks at a run that is waited for, `limit` seconds in all."""
+    """The pauses between queries for the outcome of a run, at most `limit` seconds in all."""
 
     def __init__(self, run_id: UUID, limit: float | None) -> None:
         self._run_id = run_id
@@ -147,7 +147,7 @@ class Pauses:
         self._next = FIRST_PAUSE
 
     def next(self, status: Status) -> float:
-        """The seconds until the next look; `ResultTimeout` where the time is up by then."""
+        """Return the seconds until the next query; `ResultTimeout` if the limit ends before it."""
         pause = self._next
         if self._limit is not None and time.monotonic() + pause > self._began + self._limit:
             raise ResultTimeout(self._run_id, self._limit, status)

@@ -1,4 +1,4 @@
-"""The `durable_*` settings of a Celery app: read once, checked, frozen.
+"""Reads and checks the `durable_*` settings of a Celery app.
 
 Under Django with `namespace="CELERY"` they are written `CELERY_DURABLE_...`. A `durable_` setting
 that does not exist is refused with the nearest name that does.
@@ -10,12 +10,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
-from celery_durable.errors import LONGEST, ConfigurationError, nearest
+from celery_durable.errors import ConfigurationError, nearest, seconds_of
 
 PREFIX = "durable_"
 
@@ -35,42 +34,42 @@ class Settings:
     """Postgres schema of the tables. One schema belongs to one Celery app."""
 
     queue: str = "durable"
-    """Celery queue of steps that name none."""
+    """Celery queue of steps without one."""
 
     relay_batch: int = 200
     """Most outbox rows published in one transaction of the relay."""
 
     poll_interval: float = 0.5
-    """Longest wait of an idle relay before it looks at the outbox without having been notified."""
+    """Longest wait of an idle relay for a notification before it reads the outbox anyway."""
 
     inline_steps: int = 100
-    """Most steps one message may execute before the run is handed back to the broker."""
+    """Most steps that one message executes before the run goes back to the broker."""
 
     inline_seconds: float = 10.0
     """A message older than this begins no further step."""
 
     worker_ttl: float = 30.0
-    """A worker that has not renewed for so long is dead, whatever its lock says."""
+    """A worker that has not renewed its lease for so long is dead, even if its lock is held."""
 
     max_crashes: int = 3
-    """A unit whose worker died so often is failed with `WorkerLost`."""
+    """A unit whose worker died so many times fails with `WorkerLost`."""
 
     max_depth: int = 100
-    """Levels of child runs that may be below a run; a unit that starts one deeper fails."""
+    """Most levels of child runs below a run; a unit that starts a deeper one fails."""
 
     max_payload_bytes: int = 1024 * 1024
     """Longest JSON of one input or result."""
 
     allowed_types: tuple[str, ...] = ()
-    """Classes whose modules reading a stored value may import: "module:Class", or "package." for
-    all in it. Those of modules that are loaded are read anyway.
+    """Classes whose modules may be imported to read a stored value: "module:Class", or "package."
+    for all classes in it. Classes of modules that are loaded anyway need no entry.
     """
 
     default_retry: RetryPolicy = STEP_RETRY
-    """The retry policy of steps that name none."""
+    """The retry policy of steps without one."""
 
     step_timeout: float | None = None
-    """Time that a step may take that names no `timeout`; without it, any."""
+    """Seconds that a step without a `timeout` may take; None for no limit."""
 
 
 def read_settings(
@@ -78,9 +77,9 @@ def read_settings(
     environment: Mapping[str, str] = os.environ,
     namespace: str | None = None,
 ) -> Settings:
-    """The settings in a Celery app's `conf`; `ConfigurationError` names what is wrong.
+    """Read the settings from a Celery app's `conf`; a `ConfigurationError` names what is wrong.
 
-    `namespace` is the app's: the prefix of its settings where they come from.
+    `namespace` is the app's own: the prefix of its settings in the object that they come from.
     """
     known = {field.name for field in fields(Settings)}
     _refuse_unknown(conf, known, namespace.rstrip("_") + "_" if namespace else "")
@@ -96,7 +95,7 @@ def read_settings(
             " environment variable DURABLE_DATABASE_URL, to an SQLAlchemy URL such as"
             " postgresql+psycopg://user@host/database."
         )
-    _schema_name(values.get("schema", "public"))
+    _check_schema_name(values.get("schema", "public"))
     for name in ("database_url", "direct_database_url"):
         if values.get(name):
             values[name] = _postgres_url(name, str(values[name]))
@@ -104,29 +103,29 @@ def read_settings(
 
 
 def default_retry(conf: Mapping[str, Any]) -> RetryPolicy:
-    """`durable_default_retry` alone: what freezing a workflow needs, with or without a database."""
+    """Read `durable_default_retry` alone: a workflow is frozen with it, also without a database."""
     value = conf.get(PREFIX + "default_retry")
     policy: RetryPolicy = STEP_RETRY if value is None else _checked("default_retry", value)
     return policy
 
 
 def step_timeout(conf: Mapping[str, Any]) -> float | None:
-    """`durable_step_timeout` alone, in seconds; read when `durable_default_retry` is."""
+    """Read `durable_step_timeout` alone, in seconds, for the same reason."""
     value = conf.get(PREFIX + "step_timeout")
     seconds: float | None = None if value is None else _checked("step_timeout", value)
     return seconds
 
 
 def _refuse_unknown(conf: Mapping[str, Any], known: set[str], prefix: str) -> None:
-    """`ConfigurationError` for what is meant as a setting of ours, and Celery does not find.
+    """Raise `ConfigurationError` for a key that is meant as our setting and that Celery ignores.
 
-    Celery looks for `durable_queue` under this name and, with a namespace, with that before it, in
-    capitals if the namespace is.
+    Celery reads `durable_queue` under this name and, with a namespace, under the name with that
+    prefix, in capitals if the namespace is in capitals.
     """
     case = str.upper if prefix.isupper() else str.lower
     read = {spelled for name in known for spelled in (PREFIX + name, case(prefix + PREFIX + name))}
     for key in conf:
-        name = _meant(key, prefix)
+        name = _meant_setting(key, prefix)
         # A module of settings may set `durable_queue` by a constant DURABLE_QUEUE of its own.
         is_constant = name in known and conf.get(f"{PREFIX}{name}") is not None
         if name is not None and key not in read and not is_constant:
@@ -138,20 +137,20 @@ def _refuse_unknown(conf: Mapping[str, Any], known: set[str], prefix: str) -> No
             raise ConfigurationError(f"Unknown setting {key!r}.{hint}")
 
 
-def _meant(key: str, prefix: str) -> str | None:
-    """The name of our setting that `key` was meant for, whatever its case; None for another's."""
+def _meant_setting(key: str, prefix: str) -> str | None:
+    """Return the name of the setting of ours that `key` is meant for, in any case; None if none."""
     lower = key.lower()
-    # Where there is a namespace, capitals without it are not Celery's.
+    # With a namespace, Celery reads no key in capitals that lacks it.
     is_bare = lower.startswith(PREFIX) and (not prefix or key.startswith(PREFIX))
     before = "" if is_bare else (prefix or "celery_").lower()
-    whole = before + PREFIX
-    return lower.removeprefix(whole) if lower.startswith(whole) else None
+    start = before + PREFIX
+    return lower.removeprefix(start) if lower.startswith(start) else None
 
 
 def _postgres_url(name: str, url: str) -> str:
-    """`url` with psycopg 3 as its driver; any other database is refused."""
+    """Return `url` with psycopg 3 as its driver; refuse any other database."""
     if re.match(r"\s*\w+\s*=", url):
-        return url  # as libpq writes it: host=... dbname=...
+        return url  # a connection string of libpq: host=... dbname=...
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         return f"postgresql+psycopg://{rest}"
@@ -162,18 +161,18 @@ def _postgres_url(name: str, url: str) -> str:
 
 
 _SCHEME = r"[a-z][a-z0-9+.-]*(?=:)"
-"""What comes before a colon; where there is none, the rest may be a password."""
+"""The text before a colon. A URL without one is not shown: it may hold a password."""
 
 LONGEST_NAME = 63
-"""Bytes of a name in Postgres (NAMEDATALEN); of a longer one it silently takes the beginning."""
+"""Most bytes of a name in Postgres (NAMEDATALEN), which silently cuts a longer one."""
 
 
 def _string(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _schema_name(name: str) -> str:
-    """`name`, if a schema can be called so."""
+def _check_schema_name(name: str) -> None:
+    """Raise `ConfigurationError` if no schema can have this name."""
     why = None
     if len(name.encode(errors="replace")) > LONGEST_NAME:
         why = f"it is longer than {LONGEST_NAME} bytes"
@@ -183,14 +182,10 @@ def _schema_name(name: str) -> str:
         why = "it holds a square bracket, or a character that cannot be printed"
     if why is not None:
         raise ConfigurationError(f"{PREFIX}schema: no schema can be called {name!r}: {why}.")
-    return name
 
 
 def _positive(value: Any) -> float | None:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value <= LONGEST else None
+    return seconds_of(value) or None
 
 
 def _count(value: Any) -> int | None:
@@ -236,7 +231,7 @@ def _checked(name: str, value: Any) -> Any:
     expected, check = _CHECKS[kinds[name]]
     checked = check(value)
     if checked is None:
-        # A URL holds a password, in whatever it was handed over.
-        told = type(value).__name__ if name.endswith("_url") else repr(value)
-        raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {told}.")
+        # A URL holds a password, whatever the type of the value.
+        shown = type(value).__name__ if name.endswith("_url") else repr(value)
+        raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {shown}.")
     return checked

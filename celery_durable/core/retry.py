@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal, TypeGuard, get_args
 
-from celery_durable.errors import LONGEST, ConfigurationError
+from celery_durable.errors import ConfigurationError, number_of_seconds, seconds_of
 
 Backoff = Literal["exponential", "linear", "fixed"]
 
@@ -87,11 +86,11 @@ def _attempts(value: object) -> int:
 def _seconds(name: str, value: object) -> float | None:
     if value is None and name == "max_elapsed":
         return None
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST:
-        raise _wrong(name, "a number that is not negative", value)
-    return float(value)
+    seconds = seconds_of(value)
+    if seconds is None:
+        number = number_of_seconds(value)
+        raise _wrong(name, "a number that is not negative", value if number is None else number)
+    return seconds
 
 
 def _is_exception_type(kind: object) -> TypeGuard[type[BaseException]]:

@@ -1,11 +1,11 @@
-"""What belongs to one process, whatever runs in it.
+"""Tools of one process: time limits, threads, sockets, values made once, outages.
 
-Rules of this room: nothing here knows Postgres, Celery or runs. What is made here is made anew in a
-forked child.
+Rules of this room: nothing here knows Postgres, Celery or runs. A forked child makes locks and
+threads anew.
 
-    interrupts  where a pool's time limit strikes
-    once        a value that an object makes once
-    outage      what is said of a service that is away: one line at each end
-    sockets     waiting for something to read
-    threads     blocking calls for `async` callers
+    interrupts  lets a pool's time limit interrupt handlers only
+    once        an attribute that an object makes once
+    outage      logs one line at each end of an outage, and lets pauses grow
+    sockets     waits until a socket is readable
+    threads     runs blocking calls for `async` callers
 """

@@ -1,9 +1,9 @@
-"""Where a pool's time limit strikes: in a handler, and in nothing of ours.
+"""Lets a pool's time limit strike in a user's handler, and never in our own code.
 
-A pool that has soft time limits raises in the handler of a signal, which may run between any two
-instructions of the thread. In the middle of a statement that would leave a connection which nobody
-can use, and around the handler it would end what is at work for the handler. So a limit waits for
-the end of a statement of ours, and counts for nothing once the handler has ended.
+A pool with soft time limits raises in a signal handler, which may run between any two instructions
+of the thread. In the middle of a statement that would leave an unusable connection, and outside the
+user's handler it would end the code that works for it. So a limit waits for the end of a statement
+of ours, and has no effect once the user's handler has ended.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 EARLY = 0.5
-"""Seconds before the end of a unit's time in which a limit that strikes is the unit's own: Celery
-counts from when the process was handed the message. One that strikes earlier was for another.
+"""A limit that strikes at most so many seconds before a unit's time is up is the unit's own: Celery
+counts from when the process got the message. One that strikes earlier was for another unit.
 """
 
 
 class _Here(threading.local):
-    """What a limit may do to the unit that this thread executes; nothing while it executes none."""
+    """The unit that this thread executes. `until` is None, and limits have no effect, without one.
+
+    `is_open` is True while a limit may raise at once; `waiting` is one that has to wait.
+    """
 
     until: float | None = None
     is_open = False
@@ -34,14 +37,14 @@ _here = _Here()
 
 
 def begin(limit: float | None) -> None:
-    """A unit begins here that may take `limit` seconds; None is any time."""
+    """Begin a unit that may take `limit` seconds; None for any time."""
     _here.until = None if limit is None else time.monotonic() + limit - EARLY
     _here.is_open = False
     _here.waiting = None
 
 
 def strike(error: BaseException) -> None:
-    """Called in the handler of the pool's signal: raise `error` now, later, or not at all."""
+    """Raise `error` now, later, or not at all; called in the handler of the pool's signal."""
     if _here.until is None or time.monotonic() < _here.until:
         return
     if _here.is_open:
@@ -50,7 +53,7 @@ def strike(error: BaseException) -> None:
 
 
 def in_handler(call: Callable[[], T]) -> T:
-    """Call something of the user's, in which a limit strikes at once."""
+    """Call a function of the user's, in which a limit strikes at once."""
     try:
         _here.is_open = True
         _raise_what_waits()
@@ -61,7 +64,7 @@ def in_handler(call: Callable[[], T]) -> T:
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Around what must not be left in the middle: in a handler, a limit strikes at its end."""
+    """Keep the block from being interrupted: a limit strikes at its end, if in a handler."""
     was_open, _here.is_open = _here.is_open, False
     try:
         yield

@@ -1,4 +1,4 @@
-"""A value that an object makes once."""
+"""`once`, the decorator of an attribute that an object makes once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 class once(Generic[T]):  # noqa: N801 - a decorator
     """Like `functools.cached_property`, which two threads may make twice since Python 3.12.
 
-    One lock for all of them: what is made asks for others. A forked child has a lock of its own,
-    and what its parent had made by then.
+    All share one lock, since making one may need others. A forked child has a lock of its own, and
+    the values that its parent had made by then.
     """
 
     lock = threading.RLock()
@@ -35,7 +35,7 @@ class once(Generic[T]):  # noqa: N801 - a decorator
     def __get__(self, owner: object | None, _: type) -> Self | T:
         if owner is None:
             return self
-        made = vars(owner)  # from now on this is found there, and not asked for here
+        made = vars(owner)  # later reads find the value there and do not come here
         with once.lock:
             if self._name not in made:
                 made[self._name] = self.func(owner)
@@ -43,10 +43,10 @@ class once(Generic[T]):  # noqa: N801 - a decorator
         return found
 
 
-def _forget_parent() -> None:
-    """Another thread of the parent may have held it, and is not here to let go of it."""
+def _replace_lock() -> None:
+    """A thread of the parent, which the child lacks, may have held the lock in the fork."""
     once.lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(after_in_child=_replace_lock)

@@ -1,4 +1,4 @@
-"""Waiting for something to read, on every platform."""
+"""Waits until a socket is readable, on every platform."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def readable(descriptors: Sequence[int], seconds: float) -> set[int]:
-    """Those that have something to read, or whose other end is gone; empty after `seconds`."""
+    """Return those with something to read, or without another end; none after `seconds`."""
     if not hasattr(select, "poll"):  # Windows
         return {*select.select(descriptors, (), (), seconds)[0]}
     poll = select.poll()  # `select.select` takes no descriptor above 1023

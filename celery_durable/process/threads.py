@@ -1,7 +1,7 @@
-"""Blocking calls for `async` callers, in threads of the library's own.
+"""Runs blocking calls for `async` callers, in threads of the library's own.
 
-The loop's default executor is the application's. A call that waits holds no thread while it does:
-what waits is `async`, and only its looks are calls.
+The loop's default executor is the application's. Waiting for a run holds no thread: the wait is
+`async`, and only its queries are calls.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST = 8
-"""Threads at most, and so connections: further calls wait for their turn."""
+"""Most threads, and so most connections; further calls wait for their turn."""
 
 
 class Threads:
-    """The threads of one process; made when they are first needed, and anew in a forked child."""
+    """The threads of one process, made when first needed, and anew in a forked child."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class Threads:
         self._pid = os.getpid()
 
     async def call(self, function: Callable[[], T]) -> T:
-        """What `function` returns; where the caller is cancelled, nobody waits for it."""
+        """Return what `function` returns. It runs on if the caller is cancelled."""
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads(), partial(context.run, function))

@@ -1,22 +1,21 @@
 """Celery lives here: tasks, boot steps, signals, publishing.
 
 Rules of this room: it translates between Celery and the engine, and decides nothing. A task body
-hands an id to the engine; a boot step owns a relay; a signal tells the liveness what happens to the
-process.
+passes an id to the engine; a boot step owns a relay; a signal handler updates the lease.
 
-    host           what a worker needs of the app's `Durable`
+    host           the app's `Durable` as a worker uses it: a client with an engine and a lease
     install        joins an app: tasks, boot steps, routes, signals, command-line options
     tasks          durable.advance, durable.compensate, durable.recover, durable.start
     bootsteps      the relay inside a worker, and the checks before it starts
-    queues         what a worker consumes, and what workflows need
-    configuration  what the app's settings are to us: taken, refused, warned of
-    limits         time limits of the app, which do not hold for our messages
-    loggers        loggers that a logging configuration has silenced
-    lifecycle      what happens to the process
-    process        what this process is to Celery
-    request        how the main process holds a message of ours
-    reconnect      finds a broker again that was away
+    queues         the queues that a worker consumes, and those that workflows need
+    configuration  checks the app's Celery settings: takes, refuses, or warns
+    limits         keeps time limits of the app from our messages
+    loggers        enables our loggers where a logging configuration has disabled them
+    lifecycle      the signals by which Celery reports that a process starts or ends
+    process        the worker that this process belongs to; what Celery raises to end it
+    request        a message of ours in the main process
+    reconnect      two fixes for workers whose broker was away
     publisher      outbox rows -> kombu
     brokers        the connection through which a relay publishes
-    confirms       what RabbitMQ says of what was published
+    confirms       RabbitMQ's answers to what was published
 """

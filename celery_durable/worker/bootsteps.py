@@ -1,4 +1,4 @@
-"""What a Celery worker starts and stops besides its own parts."""
+"""The boot step that adds a relay to a Celery worker, and what it checks before."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from celery_durable.worker.request import follow_cold_shutdown
 logger = logging.getLogger(__name__)
 
 STOP_WITHIN = 15.0
-"""Seconds a worker that shuts down waits for its relay."""
+"""Seconds that a worker waits for its relay as it shuts down."""
 
 
 def refuse_unsupported(worker: Any) -> None:
-    """`ConfigurationError` for a pool or platform that this library does not run on."""
+    """Raise `ConfigurationError` on a pool or platform that this library does not run on."""
     pool = worker.pool_cls.__module__
     if "eventlet" in pool:
         raise ConfigurationError(
@@ -56,8 +56,8 @@ def refuse_unsupported(worker: Any) -> None:
 
 
 @contextmanager
-def ending_in_one_line() -> Iterator[None]:
-    """A worker that cannot work ends, and says what to do without a traceback."""
+def exit_in_one_line() -> Iterator[None]:
+    """Exit on a `ConfigurationError`: its message says what to do, so there is no traceback."""
     try:
         yield
     except ConfigurationError as error:
@@ -66,13 +66,13 @@ def ending_in_one_line() -> Iterator[None]:
 
 
 class RelayStep(bootsteps.StartStopStep):
-    """Checks what durable runs need, then publishes the outbox in a thread for as long as the
-    worker runs. One that consumes nothing durable does neither until it does.
+    """Checks what durable runs need, then runs a relay in a thread for as long as the worker runs.
 
-    A worker step, not a consumer step: those are restarted with every broker reconnect.
+    A worker that consumes no durable queue does neither, until one is added. This is a step of the
+    worker, since a step of the consumer is restarted with every broker reconnect.
     """
 
-    # Started after the pool's first fork; between unrelated steps the order would be a set's.
+    # Starts after the pool's first fork. The order of unrelated steps is that of a set.
     requires = ("celery.worker.components:Pool",)
 
     durable: Host
@@ -80,10 +80,10 @@ class RelayStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, durable_relay: bool = True, **options: Any) -> None:
         enable_loggers()
-        process.introduce(worker, self.durable.modules)
+        process.remember_worker(worker, self.durable.modules)
         self.worker = worker
         self.app = worker.app
-        with ending_in_one_line():
+        with exit_in_one_line():
             self.consumes = consumes_durable(self.durable, worker.app)
         self.relays = durable_relay
         self.relay: Relay | None = None
@@ -95,14 +95,14 @@ class RelayStep(bootsteps.StartStopStep):
         follow_cold_shutdown(parent.consumer)
         restore_prefetch_in_main_thread(parent.consumer)
         if self.consumes:
-            with ending_in_one_line():
+            with exit_in_one_line():
                 self.begin()
         threading.Thread(
-            target=self.say_what_is_missing, name="durable-missing", daemon=True
+            target=self.warn_of_missing_queues, name="durable-missing", daemon=True
         ).start()
 
     def begin(self) -> None:
-        """Check what durable runs need, and publish."""
+        """Check what durable runs need, and start the relay."""
         refuse_unsupported(self.worker)
         check_configuration(self.durable, self.app)
         check_schema(self.durable)
@@ -115,14 +115,14 @@ class RelayStep(bootsteps.StartStopStep):
             self.thread.start()
             atexit.register(self.finish)
 
-    def say_what_is_missing(self) -> None:
-        """In a thread: a worker of other queues does not wait for Postgres to start."""
+    def warn_of_missing_queues(self) -> None:
+        """Runs in a thread: a worker of other queues starts without waiting for Postgres."""
         warn_of_missing(self.durable, self.app)
         if not self.consumes:
             self.durable.database.close()
 
     def on_queues_changed(self) -> None:
-        """A worker that was started for other queues may consume durable ones by now."""
+        """Called after remote control has changed the queues: start once a durable one is added."""
         if self.consumes or not consumes_durable(self.durable, self.app):
             return
         try:
@@ -130,13 +130,13 @@ class RelayStep(bootsteps.StartStopStep):
             self.consumes = True
         except DurableError as error:
             # No traceback: the message says what to do.
-            logger.error("This worker consumes a durable queue in vain: %s", error)  # noqa: TRY400
+            logger.error("This worker consumes a durable queue but cannot serve it: %s", error)  # noqa: TRY400
 
     def stop(self, parent: Any) -> None:
-        """Nothing yet: the pool still drains, and what it commits wants publishing."""
+        """Do nothing yet: the pool still drains, and what it commits has to be published."""
 
     def finish(self) -> None:
-        """The pool is done: publish what it left, and end."""
+        """Called when the pool has ended: publish what it has left in the outbox, and stop."""
         self.changes.stop()
         atexit.unregister(self.finish)
         if self.relay is not None and self.thread is not None:
@@ -157,9 +157,7 @@ class RelayStep(bootsteps.StartStopStep):
 
 
 def relay_step(durable: Host, lifecycle: Lifecycle) -> type[RelayStep]:
-    """The boot step of `durable`'s app. A class each, since Celery takes classes and an app is
-    one's own.
-    """
+    """Return the boot step of `durable`'s app: a class for each app, since Celery takes a class."""
 
     class DurableRelay(RelayStep):
         pass
@@ -169,7 +167,7 @@ def relay_step(durable: Host, lifecycle: Lifecycle) -> type[RelayStep]:
 
 
 def check_schema(durable: Host) -> None:
-    """Refuse to start on a missing or old schema; a database that is away is waited for later."""
+    """Refuse to start on a missing or old schema; only warn if Postgres is away."""
     try:
         schema.check(durable.database.engine, durable.settings.schema)
     except DatabaseUnavailable as error:
@@ -177,14 +175,17 @@ def check_schema(durable: Host) -> None:
 
 
 def store_plans(durable: Host) -> None:
-    """Let processes that do not import the app know its workflows; name runs left alone."""
+    """Store the plans for processes that do not import the app.
+
+    Warn of nodes that have changed and where runs of the earlier definition stand.
+    """
     try:
         with durable.database.autocommit() as connection:
             for workflow in durable.registry:
                 for node in definitions.reconcile(connection, workflow.plan):
                     logger.warning(
-                        "%r was changed at or before %r, where runs stand; they are left to"
-                        " workers that have it as it was",
+                        "%r was changed at or before node %r, where runs stand; only workers with"
+                        " the earlier definition continue them",
                         workflow,
                         node,
                     )
@@ -193,7 +194,7 @@ def store_plans(durable: Host) -> None:
 
 
 def check_children(durable: Host) -> None:
-    """Refuse to start with a workflow whose children nobody knows."""
+    """Refuse to start with a workflow that has an unknown child."""
     try:
         for workflow in durable.registry:
             for name, version in workflow.children:
@@ -203,7 +204,7 @@ def check_children(durable: Host) -> None:
 
 
 def check_child(durable: Host, parent: str, name: str, version: int | None) -> None:
-    """`InvalidWorkflow` for a child that is neither defined here nor stored."""
+    """Raise `InvalidWorkflow` for a child that is neither defined here nor stored."""
     try:
         durable.run_factory.outline(name, version)
     except UnknownWorkflow as error:

@@ -1,4 +1,4 @@
-"""What the Celery configuration of an app is to durable steps: taken, refused or warned of."""
+"""Checks the Celery configuration of an app: takes, refuses or warns of what concerns us."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def serializer_of(conf: Any) -> str | None:
-    """The serializer of our messages: JSON, or else one that the app accepts; None if none is.
+    """Return the serializer of our messages: JSON, or else one that the app accepts, or None.
 
-    They carry ids only, which any serializer can. An app that only takes signed messages gets
-    signed ones.
+    Any serializer will do, since our messages carry ids only. An app that accepts only signed
+    messages gets signed ones.
     """
     if conf.accept_content is None:
         return "json"
-    # By name or by MIME type, as `accept_content` may have them.
+    # `accept_content` holds names or MIME types.
     names = {**registry.type_to_name, **{name: name for name in registry.name_to_type}}
     found = [names[one] for one in conf.accept_content if one in names]
     wanted = [one for one in ("json", conf.task_serializer) if one in found]
@@ -30,14 +30,14 @@ def serializer_of(conf: Any) -> str | None:
 
 
 def check_configuration(durable: Host, app: Any) -> None:
-    """`ConfigurationError` for what lets no durable step run; a warning of what does not hold."""
+    """Raise `ConfigurationError` if no durable step could run; warn of options without effect."""
     refuse_unreadable_messages(app.conf)
     refuse_undeclared_queues(durable, app)
     warn_of_annotations(app)
 
 
 def refuse_unreadable_messages(conf: Any) -> None:
-    """`ConfigurationError` where no message of ours could be written, or would be taken."""
+    """Raise `ConfigurationError` if our messages could not be written, or would be rejected."""
     serializer = serializer_of(conf)
     try:
         if serializer is not None:
@@ -50,7 +50,7 @@ def refuse_unreadable_messages(conf: Any) -> None:
 
 
 def refuse_undeclared_queues(durable: Host, app: Any) -> None:
-    """`ConfigurationError` for a queue that nothing could be published to."""
+    """Raise `ConfigurationError` for a queue that could not be published to."""
     if app.conf.task_create_missing_queues:
         return
     undeclared = sorted({durable.settings.queue, *durable.registry.queues()} - {*app.amqp.queues})
@@ -62,7 +62,7 @@ def refuse_undeclared_queues(durable: Host, app: Any) -> None:
 
 
 def warn_of_annotations(app: Any) -> None:
-    """One warning of annotations that name tasks of ours: their options do not hold."""
+    """Warn once of annotations that name our tasks: they have no effect."""
     named = {
         name
         for name, task in app.tasks.items()
@@ -72,6 +72,6 @@ def warn_of_annotations(app: Any) -> None:
     }
     if named:
         logger.warning(
-            "task_annotations name %s: durable tasks have options of their own, which they keep",
+            "task_annotations name %s: they have no effect, durable tasks keep their own options",
             ", ".join(sorted(named)),
         )

@@ -1,4 +1,4 @@
-"""What a worker needs of the app's `Durable`: a client, an engine, and a heartbeat."""
+"""`Host` is the app's `Durable` as a worker uses it: a client with an engine and a lease."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from celery_durable.workflow.registry import Registry
 
 
 class Host(Client):
-    """A client that belongs to a Celery app, and follows hints where that runs as a worker.
+    """A client that belongs to a Celery app, and follows hints where the app runs as a worker.
 
-    `modules` are those that define workflows: a spawned child of a pool has to import them.
+    `modules` define the workflows: a spawned child of a pool has to import them.
     """
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class Host(Client):
 
     @once
     def liveness(self) -> Liveness:
-        """This process's life as a worker."""
+        """The lease of this process as a worker."""
         return Liveness(
             self.database, self.settings.worker_ttl, partial(process.surroundings, self.app)
         )
 
     @once
     def engine(self) -> Engine:
-        """What follows hints."""
+        """The engine, which follows hints."""
         return Engine(
             self.database,
             self.registry,
@@ -60,7 +60,7 @@ class Host(Client):
 
 
 def refuse_eager(app: Celery) -> None:
-    """`ConfigurationError` when tasks would run inside of their caller."""
+    """Raise `ConfigurationError` if tasks would run inside their caller."""
     if app.conf.task_always_eager:
         raise ConfigurationError(
             "task_always_eager runs tasks inside their caller, before it commits; durable runs need"

@@ -1,4 +1,4 @@
-"""Joining a Celery app."""
+"""Joins a Celery app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from celery_durable.worker.reconnect import ForgetLostChannel
 
 
 def install(durable: Host, app: Any) -> None:
-    """Tasks, boot step, routes, signals and the worker's command-line option."""
+    """Add our tasks, boot steps, routes, signal handlers and the worker's option to the app."""
     if getattr(app, "durable", None) is not None:
         raise ConfigurationError(
             f"The Celery app {app.main!r} has a Durable already; one app has one."
@@ -29,7 +29,7 @@ def install(durable: Host, app: Any) -> None:
     app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
     app.on_after_configure.connect(_route, weak=False)
-    app.on_after_finalize.connect(_route, weak=False)  # the routes may have been set since
+    app.on_after_finalize.connect(_route, weak=False)  # routes may be set in between
     if app.configured:
         _route(app)
     lifecycle.connect()
@@ -50,13 +50,13 @@ class OwnRoute(dict[str, Any]):
 
 
 def _route(sender: Any, **_: Any) -> None:
-    """Our tasks go to our queue, unless the user routes them elsewhere: the first match wins."""
+    """Route our tasks to our queue, unless a route of the user's matches first."""
     conf = sender.conf
     routes = conf.task_routes or ()
     found = routes if isinstance(routes, list | tuple) else (routes,)
     theirs = [route for route in found if not isinstance(route, OwnRoute)]
     queue = conf.get("durable_queue") or "durable"
     conf.task_routes = [*theirs, OwnRoute({"durable.*": {"queue": queue}})]
-    if "amqp" in vars(sender):  # it has read the routes, or will
+    if "amqp" in vars(sender):  # it may have read the routes already
         sender.amqp.flush_routes()
         sender.amqp.router = sender.amqp.Router()

@@ -1,6 +1,6 @@
-"""What happens to the process, told to the liveness. Signals are global; other apps are let be.
+"""Keeps the lease in step with the process. Celery's signals are global; other apps' are ignored.
 
-A worker that is told to stop says so in the rows of its processes, again and again until it ends: a
+A worker that stops marks the rows of its processes as draining, again and again until it ends: a
 child may register after the first time, and Postgres may be away. A thread does it, because the
 signal's own handler may have interrupted the connection it needs, and under gevent must not wait.
 """
@@ -27,29 +27,30 @@ logger = logging.getLogger(__name__)
 
 SOLO = "solo"
 INITIALISED = (SOLO, "prefork")
-"""The pools that send `worker_process_init`."""
+"""The pools in which Celery sends `worker_process_init`."""
 
 REGISTER_AGAIN_AFTER = 5.0
-"""Seconds until a process registers for which Postgres was away."""
+"""Seconds after which a process that could not register tries again."""
 
 DRAIN_EVERY = 0.25
-"""Seconds after which a worker that stops says so once more."""
+"""Seconds after which a worker that stops marks its rows again."""
 
 
 class Lifecycle:
-    """The signals of one app's workers."""
+    """Handles the signals of one app's workers."""
 
     def __init__(self, durable: Host, app: Celery) -> None:
         self._durable = durable
         self._app = app
-        # Of all that wakes a thread, only its put() may be interrupted by itself, in the handler of
-        # another signal. https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put
-        self._told_to_stop: SimpleQueue[None] = SimpleQueue()
+        # A signal handler may call put() while it interrupts put() in the same thread; nothing else
+        # that wakes a thread allows that.
+        # https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put
+        self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._is_over = threading.Event()
         self._program: Any = None
 
     def connect(self) -> None:
-        """Hear them for as long as the process lives."""
+        """Connect the handlers for as long as the process lives."""
         signals.celeryd_after_setup.connect(self._on_setup, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         signals.worker_process_init.connect(self._on_child_start, weak=False)
@@ -58,30 +59,31 @@ class Lifecycle:
         signals.worker_shutdown.connect(self._on_shutdown, weak=False)
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
-        """Called when a worker has read its options, before its pool forks."""
+        """Called after a worker has read its options, before its pool forks."""
         if instance.app is self._app:
             self._program = instance
-            self._hear_of_cold_shutdown(instance)
+            self._drain_before_soft_shutdown(instance)
 
-    def _hear_of_cold_shutdown(self, worker: Any) -> None:
-        """Celery says that it stops only after a soft shutdown's wait, in which what is begun may
-        end; without this the next step would begin then, and be killed.
+    def _drain_before_soft_shutdown(self, worker: Any) -> None:
+        """Drain before Celery waits in a soft shutdown, for the steps that are executing to end.
 
-        On the solo pool its signal handler interrupts the step in hand, which the pool cannot
-        cancel: an error that says so would be raised in the step, and be the step's failure.
+        Celery sends its signal only after that wait: another step would begin meanwhile, and be
+        killed. On the solo pool Celery's signal handler interrupts the executing step, which the
+        pool cannot cancel. Its error for that would be raised in the step, as the step's failure:
+        hence `WorkerTerminate`.
         """
         wait = worker.wait_for_soft_shutdown
 
-        def tell_and_wait() -> None:
+        def drain_and_wait() -> None:
             self._on_stopping()
             wait()
             if process.surroundings(self._app).pool == SOLO:
                 raise WorkerTerminate(EX_FAILURE)
 
-        worker.wait_for_soft_shutdown = tell_and_wait
+        worker.wait_for_soft_shutdown = drain_and_wait
 
     def _on_child_start(self, **_: Any) -> None:
-        """Called in a new prefork child, which must not take long; on solo in the main process."""
+        """Called in a new prefork child, and on solo in the main process; it must return soon."""
         enable_loggers()
         if process.is_worker_of(self._app) and consumes_durable(self._durable, self._app):
             threading.Thread(target=self._register, name="durable-register", daemon=True).start()
@@ -91,20 +93,24 @@ class Lifecycle:
         if sender.app is not self._app:
             return
         self._is_over.clear()
-        threading.Thread(target=self._say_it_stops, name="durable-drain", daemon=True).start()
+        threading.Thread(
+            target=self._drain_until_the_end, name="durable-drain", daemon=True
+        ).start()
         if process.surroundings(self._app).pool not in INITIALISED:
             self._on_child_start()
 
     def _register(self) -> None:
-        """Let others know, before the first message, where this process can go on.
+        """Register before the first message, so that others know what this process can execute.
 
-        As long as nobody is known to consume a queue, no lost hint is sent again there.
+        A lost hint is sent again only to a queue that a registered worker consumes.
         """
         while True:
             try:
                 self._durable.liveness.worker_id()
             except DurableError as error:
-                logger.info("It registers with its first message, or later: %s", error)
+                logger.info(
+                    "This process is not registered as a worker yet, trying again: %s", error
+                )
             else:
                 return
             if self._is_over.wait(REGISTER_AGAIN_AFTER):
@@ -112,11 +118,11 @@ class Lifecycle:
 
     def _on_stopping(self, **_: Any) -> None:
         """Called in the main process, in a signal's handler, while its pool still works."""
-        self._told_to_stop.put(None)
+        self._stop_requests.put(None)
 
-    def _say_it_stops(self) -> None:
-        """The thread."""
-        self._told_to_stop.get()
+    def _drain_until_the_end(self) -> None:
+        """Runs in a thread of its own."""
+        self._stop_requests.get()
         while self._has_database:
             self._drain()
             if self._is_over.wait(DRAIN_EVERY):
@@ -131,7 +137,7 @@ class Lifecycle:
             return
 
     def _on_child_exit(self, **_: Any) -> None:
-        """Called in a prefork child that exits in good order."""
+        """Called in a prefork child that exits normally."""
         if self._has_database:
             self._durable.liveness.leave()
 
@@ -141,14 +147,16 @@ class Lifecycle:
             self.end(sender)
 
     def on_terminated(self, worker: Any) -> None:
-        """Called when a worker is stopped at once: with it ends the process that `celery worker`
-        is, and not one that has started a worker within itself, such as a test.
+        """Called when a worker is stopped at once.
+
+        The process of `celery worker` ends with its worker. One that has started a worker inside
+        itself, such as a test, goes on.
         """
         if worker is not self._program:
             self.end(worker)
 
     def end(self, worker: Any) -> None:
-        """Leave nothing of the worker behind in this process, which may go on."""
+        """Remove all traces of the worker from this process, which may go on."""
         for step in worker.steps:
             if hasattr(step, "finish"):
                 step.finish()
@@ -156,9 +164,9 @@ class Lifecycle:
         if self._has_database:
             self._durable.liveness.leave()
             self._durable.database.close()
-        process.forget(self._app)
+        process.forget_worker(self._app)
 
     @property
     def _has_database(self) -> bool:
-        """Whether this process has used the database; else there is nothing to say goodbye to."""
+        """True if this process has used the database; else there is no lease to end."""
         return "database" in vars(self._durable)

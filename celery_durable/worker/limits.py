@@ -1,8 +1,8 @@
-"""Time limits of a whole app do not hold for our messages.
+"""Keeps the time limits of the app from our messages.
 
-Celery takes the limit that a message names, else its task's, of which ours have none, else its
-pool's, of the settings or the command line. A message of ours that names none may take any
-time: it may execute many units, and what counts the tries of a unit knows of its own limit only.
+Celery applies the limit that a message names, else that of its task, of which ours have none, else
+that of its pool, from the settings or the command line. A message of ours that names no limit may
+take any time: it may execute many units, and attempts are counted by the unit's own limit only.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ OURS = "durable."
 
 
 def limits_step(durable: Host) -> type[bootsteps.StartStopStep]:
-    """The boot step that lifts the limits of `durable`'s app from our messages."""
+    """Return the boot step that keeps the limits of `durable`'s app from our messages."""
 
     class DurableLimits(bootsteps.StartStopStep):
-        """Before the first message, and in every worker: a queue may be added to it later."""
+        """Starts before the first message, in every worker: a queue may be added to it later."""
 
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
             lift_limits(parent.pool)
             if consumes_durable(durable, parent.app):
-                tell_of_lifted_limits(durable, parent)
+                warn_of_lifted_limits(durable, parent)
 
     return DurableLimits
 
@@ -49,11 +49,11 @@ def lift_limits(pool: Any) -> None:
             return apply(target, args, *more, **options)
         hard, soft = limits_of(args)
         if pool.is_green:
-            hard = 0  # it would be raised in whatever the greenlet is at; the deadline is enough
+            hard = 0  # would be raised anywhere in the greenlet; our own deadline is enough
         options |= {"timeout": hard, "soft_timeout": soft}
         result = apply(target, args, *more, **options)
         if hasattr(result, "_soft_timeout"):
-            # For 0 the pool has taken its own. It looks at these once a process has the message.
+            # The pool takes 0 for its own limit. It reads these once a process has the message.
             vars(result).update(_timeout=hard, _soft_timeout=soft)
         return result
 
@@ -61,17 +61,17 @@ def lift_limits(pool: Any) -> None:
 
 
 def limits_of(args: Any) -> tuple[float, float]:
-    """The hard and the soft limit that a message names; 0 is none.
+    """Return the hard and the soft limit that a message names; 0 is none.
 
-    `args` are those of Celery's function that executes a message: its task, its id, its headers,
-    ... (`Request.execute_using_pool`).
+    `args` are the arguments of Celery's function that executes a message: task, id, headers, ...
+    (`Request.execute_using_pool`).
     """
     hard, soft = args[2].get("timelimit") or (0, 0)
     return (hard or 0, soft or 0) if args[0] in LIMITED else (0, 0)
 
 
-def tell_of_lifted_limits(durable: Host, worker: Any) -> None:
-    """Say once that limits which users may count on do not hold here."""
+def warn_of_lifted_limits(durable: Host, worker: Any) -> None:
+    """Warn once that limits which users may count on have no effect here."""
     limits = [worker.time_limit, worker.soft_time_limit]
     for annotation in worker.app.annotations:
         of_any_task = annotation.annotate_any() or {}

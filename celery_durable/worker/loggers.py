@@ -1,4 +1,4 @@
-"""Loggers that a logging configuration has silenced by mistake."""
+"""Enables our loggers where a logging configuration has disabled them by mistake."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PACKAGE = "celery_durable"
 
 
 def enable_loggers() -> None:
-    """Let the library's loggers speak again, with one warning.
+    """Enable the library's loggers again, with one warning.
 
     `dictConfig` and `fileConfig` disable every logger that exists and is not named in them, unless
-    `disable_existing_loggers` is False. Nobody who wants less of a library does it this way.
+    `disable_existing_loggers` is False. Nobody silences a library on purpose this way.
     """
     silenced = [
         found

@@ -1,4 +1,4 @@
-"""What this process is to Celery."""
+"""The Celery worker that this process belongs to, and the exceptions by which Celery ends it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from celery_durable.process import interrupts
 from celery_durable.workflow.loops import threads_are_greenlets
 
 TIMEOUTS: tuple[type[BaseException], ...] = (SoftTimeLimitExceeded,)
-"""What a pool raises in a task whose soft time limit has passed."""
+"""Raised by a pool in a task whose soft time limit has passed."""
 
 try:
     from greenlet import GreenletExit
@@ -34,22 +34,21 @@ except ImportError:  # there is no gevent either
     GreenletExit = WorkerTerminate
 
 EXITS: tuple[type[BaseException], ...] = (GreenletExit, WorkerShutdown, WorkerTerminate)
-"""What Celery raises in a task that must end because the worker does, on solo and gevent pools."""
+"""Raised by Celery, on solo and gevent pools, in a task that must end because the worker does."""
 
 
 def is_exit(error: BaseException) -> bool:
-    """Whether the process has to exit: with anything else a handler has failed.
+    """Return True if the process has to exit; if not, the handler has failed.
 
-    In a child of a prefork pool a signal says so, and whatever comes of the handler afterwards
-    comes of that: billiard raises SystemExit, of which a handler may make another exception.
-    Celery's own exceptions say so in the main process, where its signal handlers raise them, and a
-    thread of a pool is told nothing.
+    In a prefork child a signal has arrived, and any exception afterwards follows from it: billiard
+    raises SystemExit, which a handler may turn into another exception. In the main process Celery's
+    signal handlers raise Celery's own exceptions. They do not reach the threads of a pool.
     """
     return _is_ending[0] or (isinstance(error, EXITS) and _runs_signal_handlers())
 
 
 def _runs_signal_handlers() -> bool:
-    """Whether what Celery raises in the main process may arrive here."""
+    """Return True if what a signal handler of the main process raises may arrive here."""
     is_main = threading.current_thread() is threading.main_thread()
     is_child = current_process().name != "MainProcess"
     return not is_child and (is_main or threads_are_greenlets())
@@ -57,9 +56,10 @@ def _runs_signal_handlers() -> bool:
 
 @contextmanager
 def soft_limit_held_off() -> Iterator[None]:
-    """The pool's soft limit strikes in handlers only: see `interrupts`.
+    """Let the pool's soft limit strike in handlers only: see `interrupts`.
 
-    Its handler is set by each child of a prefork pool, later than any signal of Celery's is sent.
+    Each prefork child sets the pool's signal handler after Celery has sent its last signal, so it
+    is replaced for the time of a task.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGUSR1) is not pool.soft_timeout_sighandler:
@@ -69,7 +69,7 @@ def soft_limit_held_off() -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGUSR1) is _on_soft_limit:  # or a handler has set its own
+        if signal.getsignal(signal.SIGUSR1) is _on_soft_limit:  # unless a handler has set its own
             signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
 
 
@@ -81,11 +81,11 @@ _ATTRIBUTE = "_durable_surroundings"
 _VARIABLE = "DURABLE_PARENT_WORKER"
 
 
-def introduce(worker: Any, modules: Iterable[str] = ()) -> None:
-    """Remember, before its pool starts children, which Celery worker this is.
+def remember_worker(worker: Any, modules: Iterable[str] = ()) -> None:
+    """Remember which Celery worker this is, before its pool starts children.
 
-    A spawned child is a fresh interpreter: it has the environment, and imports what the app
-    includes, to which the modules of workflows are added here: they need not have tasks.
+    A spawned child is a fresh interpreter: it inherits the environment, and imports what the app
+    includes. So the modules of workflows are added there: they need not contain tasks.
     """
     app = worker.app
     found = Surroundings(
@@ -102,34 +102,34 @@ def introduce(worker: Any, modules: Iterable[str] = ()) -> None:
     os.environ[_VARIABLE] = json.dumps(facts)
 
 
-def forget(app: Any) -> None:
-    """The worker has ended, and its process goes on."""
+def forget_worker(app: Any) -> None:
+    """Forget the worker after its end, in a process that goes on."""
     vars(app).pop(_ATTRIBUTE, None)
     os.environ.pop(_VARIABLE, None)
 
 
 def _inherited(app: Any) -> Surroundings | None:
-    """What the environment of a spawned child says of its worker."""
+    """Return what the environment of a spawned child says of its worker."""
     parent, main, *facts = json.loads(os.environ.get(_VARIABLE, "[0, null]"))
     if (parent, main) != (os.getppid(), app.main):
-        return None  # it is another's: a program that a step has started, for instance
+        return None  # inherited by another process, such as a program that a step has started
     hostname, pool, queues, node_id = facts
     return Surroundings(hostname, pool, tuple(queues), UUID(node_id))
 
 
 def consumed(app: Any) -> tuple[str, ...]:
-    """The queues that this process's worker consumes by now, sorted."""
+    """Return the queues that this process's worker consumes now, sorted."""
     return tuple(sorted(app.amqp.queues.consume_from))
 
 
 def is_worker_of(app: Celery) -> bool:
-    """Whether this process, or the one that started it, is a worker of `app`."""
+    """Return True if this process, or the one that started it, is a worker of `app`."""
     return hasattr(app, _ATTRIBUTE) or _inherited(app) is not None
 
 
 def surroundings(app: Celery) -> Surroundings:
-    """What was remembered; a process that is no worker's is known by its host."""
-    knows = partial(_places, app)
+    """Return what was remembered; a process of no worker is known by the name of its host."""
+    knows = partial(_offers, app)
     found: Surroundings | None = getattr(app, _ATTRIBUTE, None)
     if found is not None:
         return replace(found, queues=consumed(app), knows=knows)
@@ -137,6 +137,6 @@ def surroundings(app: Celery) -> Surroundings:
     return replace(found, knows=knows)
 
 
-def _places(app: Any) -> Mapping[str, Sequence[str]]:
-    places: Mapping[str, Sequence[str]] = app.durable.engine.offers()
-    return places
+def _offers(app: Any) -> Mapping[str, Sequence[str]]:
+    offers: Mapping[str, Sequence[str]] = app.durable.engine.offers()
+    return offers

@@ -1,11 +1,11 @@
 """Outbox rows -> the broker, through kombu.
 
-With RabbitMQ a row counts as sent when a queue has it and the broker has confirmed it; a batch is
-published first and its confirms are waited for together. With Redis the reply to the push is the
-confirm; kombu 5.7 pushes a batch in one round trip. Other transports are published to one by one.
+With RabbitMQ a row is sent when a queue has it and the broker has confirmed it. The confirms of a
+batch are awaited together, after all of it is published. With Redis the reply to the push is the
+confirm; kombu 5.7 pushes a batch in one round trip. Other transports get messages one by one.
 
-What fails is laid to a row, to its queue, or to the broker, and only that one is left alone for a
-while.
+A failure is attributed to a row, to its queue, or to the broker, and only that one is left alone
+for a while.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ REDIS = "redis"
 """https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities"""
 
 ORIGIN_HEADER = "durable_origin"
-"""The header of a hint that says whose it is."""
+"""The header of a hint that names the schema which has sent it."""
 
 
 class KombuPublisher:
-    """A connection and a producer of the relay's own, made when needed and after a failure.
+    """Publishes through the relay's own connection, made when needed and after a failure.
 
-    Hints are sent with what `origin` answers, once it does.
+    Hints carry the answer of `origin`, once it is not None.
     """
 
     def __init__(self, app: Celery, origin: Callable[[], str | None] = lambda: None) -> None:
@@ -53,22 +53,22 @@ class KombuPublisher:
 
     @property
     def lowest_first(self) -> bool:
-        """Whether the broker is Redis, where 0 is the highest priority."""
+        """True if the broker is Redis, where 0 is the highest priority."""
         return bool(self._app.connection_for_write().transport.driver_type == REDIS)
 
     def connect(self) -> None:
-        """Be ready to publish; `BrokerUnavailable` when the broker does not answer."""
+        """Connect, unless connected; raise `BrokerUnavailable` if the broker does not answer."""
         try:
             self._ready()
         except DatabaseUnavailable:
             raise
         except Exception as error:
             if self._is_outage(error):
-                raise self._away((), error) from error
+                raise self._unavailable((), error) from error
             raise
 
     def publish(self, messages: Sequence[Message]) -> Published:
-        """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
+        """Publish what the broker takes; raise `BrokerUnavailable` if it does not answer."""
         together = self._publish_together(messages)
         published = published_of(messages, together)
         sent, refused, full = [*published.sent], dict(published.refused), dict(published.full)
@@ -82,14 +82,14 @@ class KombuPublisher:
 
     def _publish_together(self, messages: Sequence[Message]) -> Answers:
         try:
-            answers = self._answers(messages)
+            answers = self._publish_batch(messages)
         except (BrokerUnavailable, DatabaseUnavailable):
             raise
         except Exception as error:
             if self._is_outage(error):
                 taken = self._confirms.take().sent if self._confirms else ()
-                raise self._away(taken, error) from error
-            # It names no row: which one is bad is found one by one.
+                raise self._unavailable(taken, error) from error
+            # The error names no row: publishing one by one finds the bad one.
             self._drop()
             return Answers(again=dict.fromkeys([message.id for message in messages], ""))
         if answers.again:
@@ -97,34 +97,34 @@ class KombuPublisher:
         return answers
 
     def _publish_alone(self, message: Message, before: Sequence[int]) -> Published:
-        """Publish what did not go in its batch; `before` is what the broker has taken by now."""
+        """Publish a message that failed in its batch; `before` are the rows taken so far."""
         try:
-            answers = self._answers([message])
+            answers = self._publish_batch([message])
         except BrokerUnavailable as error:
             raise BrokerUnavailable([*before, *error.sent], error.why) from error
         except DatabaseUnavailable:
             raise
         except Exception as error:
             if self._is_outage(error):
-                raise self._away(before, error) from error
+                raise self._unavailable(before, error) from error
             why = f"{type(error).__name__}: {error}"
-            # One bad row must not block the others, nor a bad queue.
+            # Neither a bad row nor a bad queue may block the others.
             full = {message.queue: why} if message.queue and self._is_of_queue(error) else {}
             self._drop()  # a channel that raised is closed
             return Published((), {message.id: why}, full)
         published = published_of([message], answers)
         return Published(published.sent, {**published.refused, **answers.again}, published.full)
 
-    def _away(self, taken: Sequence[int], error: Exception) -> BrokerUnavailable:
-        """Leave a broker that fails. One that is blocked has what it was given, and will say so."""
+    def _unavailable(self, taken: Sequence[int], error: Exception) -> BrokerUnavailable:
+        """Leave a broker that fails, but not a blocked one: it confirms later what it has got."""
         if not isinstance(error, Blocked) and self._connection is not None:
             self._drop()
             self._brokers.pass_over()
         return BrokerUnavailable(taken, error)
 
-    def _answers(self, messages: Sequence[Message]) -> Answers:
+    def _publish_batch(self, messages: Sequence[Message]) -> Answers:
         producer = self._ready()
-        earlier = self._earlier()
+        earlier = self._sent_while_blocked()
         batch = getattr(producer, "batch", None)
         with batch(len(messages)) if batch else nullcontext():
             for message in messages:
@@ -137,20 +137,20 @@ class KombuPublisher:
                 except Exception as error:
                     if self._confirms is None or not is_timeout(error):
                         raise
-                    return self._undeclared(self._confirms, messages, message)
+                    return self._declaration_timed_out(self._confirms, messages, message)
         if self._confirms is None:
             return Answers([message.id for message in messages])
-        return self._confirmed(self._confirms, [m.id for m in messages if m.id in earlier])
+        return self._wait_for_confirms(self._confirms, [m.id for m in messages if m.id in earlier])
 
-    def _earlier(self) -> frozenset[int]:
-        """The rows that were published while the broker was blocked, and have been taken since."""
+    def _sent_while_blocked(self) -> frozenset[int]:
+        """Return the rows that were published while the broker was blocked, and taken since."""
         if self._confirms is None or not (self._confirms.waiting or self._confirms.is_blocked):
             return frozenset()
         self._confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
         return frozenset(self._confirms.take().sent)
 
-    def _confirmed(self, confirms: Confirms, earlier: Sequence[int]) -> Answers:
-        """Wait for the answers. Where a queue gives none and the broker does, the queue is mute."""
+    def _wait_for_confirms(self, confirms: Confirms, earlier: Sequence[int]) -> Answers:
+        """Wait for the confirms; hold the rows that lack one, unless the broker itself is away."""
         try:
             confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
             unanswered: Mapping[int, str] = {}
@@ -162,10 +162,10 @@ class KombuPublisher:
             self._connect_anew(sent)
         return Answers(sent, {**answers.held, **unanswered}, answers.again)
 
-    def _undeclared(
+    def _declaration_timed_out(
         self, confirms: Confirms, messages: Sequence[Message], mute: Message
     ) -> Answers:
-        """Nothing came of declaring the queue of one message; the others after it go alone."""
+        """Hold the message whose queue could not be declared; each after it is published alone."""
         answers = confirms.take()
         self._connect_anew(answers.sent)
         held = {**answers.held, mute.id: f"it was not declared in {brokers.CONFIRM_TIMEOUT} s"}
@@ -173,9 +173,9 @@ class KombuPublisher:
         return Answers(answers.sent, held, {**dict.fromkeys(rest, ""), **answers.again})
 
     def _connect_anew(self, sent: Sequence[int]) -> None:
-        """After an answer that did not come: `BrokerUnavailable` if the broker gives no other.
+        """Connect anew after a missing answer; raise `BrokerUnavailable` if the broker is away.
 
-        Else it is the doing of a queue: of a quorum queue without its majority, say.
+        Else the queue has caused it, such as a quorum queue without its majority.
         """
         self._drop()
         try:
@@ -208,18 +208,18 @@ class KombuPublisher:
         return self._producer
 
     def _is_outage(self, error: Exception) -> bool:
-        """Whether the broker is away, and not a row or a queue in the way."""
+        """Return True if the broker is away; False if a row or a queue is the cause."""
         known = self._connection.connection_errors if self._connection else ()
         is_lost = isinstance(error.__cause__ or error, tuple(known))
         return (is_lost or isinstance(error, OperationalError)) and not is_of_redis_key(error)
 
     def _is_of_queue(self, error: Exception) -> bool:
-        """Whether the broker refuses the queue, whatever the message."""
+        """Return True if the broker refuses the queue, whatever the message."""
         known = self._connection.channel_errors if self._connection else ()
         return isinstance(error, tuple(known)) or is_of_redis_key(error)
 
     def _drop(self) -> None:
-        """Forget the connection without a word to the broker, which might not answer."""
+        """Drop the connection without telling the broker, which might not answer."""
         connection, self._connection = self._connection, None
         self._producer = self._confirms = None
         if connection is not None:
@@ -236,13 +236,13 @@ class KombuPublisher:
 
 
 def origin_of(database: Database) -> str | None:
-    """The origin of the hints of this schema, once it has one."""
+    """Return the origin of the hints of this schema; None until it has one."""
     with database.autocommit() as connection:
         return origin.find(connection)
 
 
 def published_of(messages: Sequence[Message], answers: Answers) -> Published:
-    """What was held back is laid to its queue; where none is named, to the row."""
+    """Attribute each held message to its queue, or to its row if it names no queue."""
     refused: dict[int, str] = {}
     full: dict[str, str] = {}
     for message in messages:
@@ -255,15 +255,15 @@ def published_of(messages: Sequence[Message], answers: Answers) -> Published:
 
 
 def is_timeout(error: Exception) -> bool:
-    """Whether something was waited for that did not come, while the connection held."""
+    """Return True if an answer did not come in time, though the connection held."""
     return isinstance(error.__cause__ or error, TimeoutError)
 
 
 def is_of_redis_key(error: Exception) -> bool:
-    """Whether Redis refuses one key, which is a queue.
+    """Return True if Redis refuses one key, which is a queue.
 
-    All else that it refuses, it refuses for all: it is out of memory, a read-only replica, without
-    its replicas, unable to save.
+    Any other refusal concerns all keys: Redis is out of memory, a read-only replica, without its
+    replicas, or unable to save.
     """
     cause = error.__cause__ or error
     return "WRONGTYPE" in str(cause) or type(cause).__name__ == "NoPermissionError"

@@ -1,7 +1,7 @@
 """The queues that a worker consumes, and those that the workflows need.
 
 `add_consumer` and `cancel_consumer` change the first while the worker runs. Its processes do not
-notice, and those that a pool has forked cannot: the main process says so in their rows.
+notice, and forked ones cannot: the main process writes the change into their rows.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from celery_durable.worker.host import Host
 
 logger = logging.getLogger(__name__)
 
-SAY_AGAIN_AFTER = 2.0
-"""Seconds between looks for rows that do not say what is consumed by now: a process that was forked
-before the change may register after it.
+WRITE_AGAIN_AFTER = 2.0
+"""Seconds after which the queues are written again: a process that was forked before the change may
+register after it.
 """
 
 
 def needed(durable: Host) -> frozenset[str]:
-    """The queues that runs of the workflows known here come to."""
+    """Return the queues to which runs of the workflows known here are sent."""
     if not durable.registry.names():
         return frozenset()
     return durable.registry.queues() | {durable.settings.queue}
 
 
 def consumes_durable(durable: Host, app: Any) -> bool:
-    """Whether this worker takes messages of durable runs."""
+    """Return True if this worker takes messages of durable runs."""
     queues = {durable.settings.queue, *durable.registry.queues()}
     return not queues.isdisjoint(process.surroundings(app).queues)
 
 
 def warn_of_missing(durable: Host, app: Any) -> None:
-    """One warning of the queues that neither this worker nor a running one consumes."""
+    """Warn once of the queues that neither this worker nor another running one consumes."""
     consumed = process.consumed(app)
     missing = needed(durable) - {*consumed}
     if missing:
         missing -= _consumed_elsewhere(durable)
     if missing:
         logger.warning(
-            "The workflows of this app need the queues %s. This worker does not consume them, and"
-            " no other does that is running now: until one does, their runs wait. Start this one"
-            " with -Q %s, or another for them.",
+            "The workflows of this app need the queues %s. Neither this worker nor another that"
+            " is running consumes them: until one does, their runs wait. Start this one with -Q %s,"
+            " or another for them.",
             ", ".join(sorted(missing)),
             ",".join([*consumed, *sorted(missing)]),
         )
@@ -62,7 +62,7 @@ def _consumed_elsewhere(durable: Host) -> frozenset[str]:
 
 
 class QueueChanges:
-    """What follows when a worker begins or ends to consume a queue while it runs."""
+    """Writes the queues that a running worker consumes into its rows, after each change."""
 
     def __init__(self, durable: Host, app: Any, on_change: Callable[[], None]) -> None:
         self._durable = durable
@@ -73,47 +73,47 @@ class QueueChanges:
         self._thread: threading.Thread | None = None
 
     def follow(self, consumer: Any) -> None:
-        """Hear of what remote control does to this worker's consumer."""
+        """Notice what remote control does to this worker's consumer."""
         add, queues = consumer.add_task_queue, self._app.amqp.queues
 
         def add_and_select(queue: str, *args: Any, **options: Any) -> None:
             add(queue, *args, **options)
-            # Celery 5.5 leaves out of those that it consumes a queue that it knew before.
+            # Celery 5.5 does not select a queue that it knew before.
             queues.select_add(queues[queue])
 
-        consumer.add_task_queue = self._heard(add_and_select)
-        consumer.cancel_task_queue = self._heard(consumer.cancel_task_queue)
+        consumer.add_task_queue = self._noticed(add_and_select)
+        consumer.cancel_task_queue = self._noticed(consumer.cancel_task_queue)
 
-    def _heard(self, change: Callable[..., None]) -> Callable[..., None]:
-        def change_and_say(*args: Any, **options: Any) -> None:
+    def _noticed(self, change: Callable[..., None]) -> Callable[..., None]:
+        def change_and_notice(*args: Any, **options: Any) -> None:
             change(*args, **options)
             self._changed.set()
             if self._thread is None:  # this runs in the worker's event loop, which must not wait
                 self._thread = threading.Thread(
-                    target=self._say, name="durable-queues", daemon=True
+                    target=self._keep_writing, name="durable-queues", daemon=True
                 )
                 self._thread.start()
 
-        return change_and_say
+        return change_and_notice
 
-    def _say(self) -> None:
-        """The thread."""
+    def _keep_writing(self) -> None:
+        """Runs in a thread of its own."""
         while not self._is_over.is_set():
             if self._changed.is_set():
                 self._changed.clear()
                 self._on_change()
-            self._say_once()
-            self._changed.wait(SAY_AGAIN_AFTER)
+            self._write()
+            self._changed.wait(WRITE_AGAIN_AFTER)
 
-    def _say_once(self) -> None:
+    def _write(self) -> None:
         here = process.surroundings(self._app)
         try:
             with self._durable.database.autocommit() as connection:
                 workers.set_queues(connection, here.node_id, here.queues)
         except DurableError as error:
-            logger.debug("What this worker consumes is said later: %s", error)
+            logger.debug("The queues of this worker are not written yet, trying again: %s", error)
 
     def stop(self) -> None:
-        """The worker ends."""
+        """End the thread, as the worker ends."""
         self._is_over.set()
         self._changed.set()

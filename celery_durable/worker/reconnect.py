@@ -1,16 +1,14 @@
-"""Finding a broker again that was away.
-
-Celery does it, but for two cases.
+"""Two fixes for workers whose broker was away; else Celery reconnects by itself.
 
 The worker ends with "Unrecoverable error: 'NoneType' object has no attribute 'hostname'": Redis
 breaks the connection while messages wait to be acknowledged, and refuses the next one. kombu's
-`Connection.collect` then fails half-way in closing its channel, and on the other half
-`Connection.close` fails, which Celery 5.7 calls after it.
+`Connection.collect` then fails half-way through closing its channel. Celery 5.7 calls
+`Connection.close` after it, which fails on the other half.
 
-The worker of a thread pool on RabbitMQ hangs until the broker's next heartbeat, or loses the new
-connection at once. After a reconnect, Celery raises the prefetch count again whenever a task has
-ended. It does so in the thread of the task, which then reads the broker's answer from a socket that
-the main thread reads too.
+A worker of a thread pool on RabbitMQ hangs until the broker's next heartbeat, or loses the new
+connection at once. After a reconnect, Celery raises the prefetch count again each time a task ends.
+It does so in the thread of the task, which then reads the broker's answer from a socket that the
+main thread reads too.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ from celery import bootsteps
 
 
 class ForgetLostChannel(bootsteps.StartStopStep):
-    """A consumer step: it starts anew with every connection."""
+    """Drops the channel of a lost connection. A consumer step starts with every connection."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
     def start(self, parent: Any) -> None:
-        """What has been collected is not closed once more."""
+        """Make `collect` forget the channel, so that `close` does not close it once more."""
         connection = parent.connection
         collect = connection.collect
 
@@ -40,7 +38,7 @@ class ForgetLostChannel(bootsteps.StartStopStep):
 
 
 def restore_prefetch_in_main_thread(consumer: Any) -> None:
-    """Leave it to the thread that reads the connection to raise the prefetch count again."""
+    """Raise the prefetch count again in the thread that reads the connection."""
     restore = consumer._restore_prefetch_count_after_connection_restart  # noqa: SLF001
 
     def restore_soon(*args: Any) -> None:

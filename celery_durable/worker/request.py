@@ -1,4 +1,4 @@
-"""How a worker's main process holds a message of ours."""
+"""`LastingRequest` is a message of ours in a worker's main process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from celery.worker.request import Request
 
 logger = logging.getLogger(__name__)
 
-LOST = (WorkerLostError, SystemExit, KeyboardInterrupt)
-"""What Celery says of a message whose process has ended, or is about to."""
+PROCESS_ENDS = (WorkerLostError, SystemExit, KeyboardInterrupt)
+"""The errors of a message whose process has ended, or is about to."""
 
-
-SAYS_WHY = "emit_retry" in inspect.signature(Request.cancel).parameters
-"""Whether Celery tells a cold shutdown from a lost connection; 5.5 does not."""
+HAS_EMIT_RETRY = "emit_retry" in inspect.signature(Request.cancel).parameters
+"""True if `cancel` tells a cold shutdown from a lost connection, by `emit_retry`; not in 5.5."""
 
 
 def follow_cold_shutdown(consumer: Any) -> None:
-    """Let a cold shutdown of Celery 5.5 end what is in hand, as that of later versions does."""
+    """Make a cold shutdown of Celery 5.5 cancel what is executing, as later versions do."""
 
     def cancel_all_unacked_requests() -> None:
         for request in tuple(state.active_requests):
@@ -34,14 +33,15 @@ def follow_cold_shutdown(consumer: Any) -> None:
             else:
                 request.cancel(consumer.pool)
 
-    if not SAYS_WHY:
+    if not HAS_EMIT_RETRY:
         consumer.cancel_all_unacked_requests = cancel_all_unacked_requests
 
 
-class Expected:
-    """Writes in a line what kombu calls critical: a message that cannot be acknowledged.
+class CalmLogger:
+    """Logs at info what kombu logs as critical: a message that cannot be acknowledged.
 
-    Its connection is gone, which Celery says once. Of ours, what comes again changes nothing.
+    Its connection is gone, which Celery logs once. A message of ours that comes again changes
+    nothing.
     """
 
     @staticmethod
@@ -53,33 +53,33 @@ class Expected:
 class LastingRequest(Request):
     """A message whose execution goes on when the connection to the broker is lost.
 
-    `worker_cancel_long_running_tasks_on_connection_loss` ends what cannot be acknowledged any more,
-    since it will be delivered again. Of ours, what is delivered again finds its token claimed.
+    `worker_cancel_long_running_tasks_on_connection_loss` ends tasks whose messages can no longer be
+    acknowledged, since those are delivered again. A message of ours then finds its token claimed.
     """
 
     acknowledged: bool
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """Called when the connection is lost, and without `emit_retry` in a cold shutdown."""
+        """Called when the connection is lost; in a cold shutdown with `emit_retry=False`."""
         if emit_retry:
             return
         try:
-            super().cancel(pool, signal, **({"emit_retry": False} if SAYS_WHY else {}))
+            super().cancel(pool, signal, **({"emit_retry": False} if HAS_EMIT_RETRY else {}))
         except NotImplementedError:
-            # Nothing ends a thread from outside. Celery would call this an unrecoverable error, and
-            # then stop as it does now: when the steps in hand have ended.
+            # Nothing ends a thread from outside. Celery would log an unrecoverable error, and then
+            # stop as it does now: when the executing steps have ended.
             raise SystemExit(EX_FAILURE) from None
 
     def acknowledge(self) -> None:
-        """As Celery does, which names a logger of its own."""
+        """Do as Celery does, with another logger."""
         if not self.acknowledged:
-            self._on_ack(Expected, self._connection_errors)
+            self._on_ack(CalmLogger, self._connection_errors)
             self.acknowledged = True
 
     def reject(self, requeue: bool = False) -> None:
-        """As Celery does, which names a logger of its own."""
+        """Do as Celery does, with another logger."""
         if not self.acknowledged:
-            self._on_reject(Expected, self._connection_errors, requeue)
+            self._on_reject(CalmLogger, self._connection_errors, requeue)
             self.acknowledged = True
             self.send_event("task-rejected", requeue=requeue)
 
@@ -88,11 +88,12 @@ class LastingRequest(Request):
     ) -> None:
         """Called when the task has raised, or its process has ended.
 
-        The latter is no failure: the message goes back to its queue, and the unit is taken over.
+        The latter is no failure: the message goes back to its queue, and another worker takes the
+        unit over.
         """
         error = getattr(exc_info.exception, "exc", exc_info.exception)
-        is_told = self._already_cancelled or self._already_revoked
-        if isinstance(error, LOST) and not is_told:
+        is_wanted = self._already_cancelled or self._already_revoked
+        if isinstance(error, PROCESS_ENDS) and not is_wanted:
             logger.warning(
                 "A process ended while it executed %s[%s], which goes back to its queue: %r",
                 self.name,
@@ -100,7 +101,8 @@ class LastingRequest(Request):
                 error,
             )
             if not isinstance(error, WorkerLostError):
-                exc_info = _as_lost(error)  # Celery 5.5 takes only that for the end of a process
+                # Celery 5.5 takes no other error for the end of a process.
+                exc_info = _as_lost(error)
             return_ok = True
         super().on_failure(exc_info, send_failed_event, return_ok)
 

@@ -26,13 +26,13 @@ RECOVER = "durable.recover"
 START = "durable.start"
 
 STARTS_WITHIN = 600.0
-"""Seconds for which a start waits for Postgres, its message unacknowledged, before that goes back
-into the queue. Not fewer: a quorum queue drops what has come back twenty times.
+"""Seconds that a start waits for Postgres before its message, unacknowledged until then, goes back
+into the queue. Not fewer: a quorum queue drops a message that has come back twenty times.
 """
 
 OWN_OPTIONS: Mapping[str, Any] = {
-    # Acknowledged late, and given back when the process dies: a message is never lost with its
-    # worker. Without `reject_on_worker_lost` Celery acknowledges the message of a killed child.
+    # A message is acknowledged late, and rejected when the process dies, so that it is never lost
+    # with its worker. Without `reject_on_worker_lost` Celery acknowledges that of a killed child.
     "acks_late": True,
     "acks_on_failure": True,
     "acks_on_timeout": True,
@@ -62,15 +62,15 @@ OWN_OPTIONS: Mapping[str, Any] = {
     "Strategy": Task.Strategy,
     "Request": "celery_durable.worker.request:LastingRequest",
 }
-"""How our messages are sent and taken, whatever other tasks of the app have."""
+"""How our messages are sent and taken, whatever the options of the app's other tasks."""
 
 
 def keep_own_options(**exceptions: Any) -> Any:
-    """The hook `on_bound` of a task of ours.
+    """Return the hook `on_bound` of a task of ours.
 
     A task takes options from its base class, from `task_*` settings and from `task_annotations`,
-    and Celery 5.7 sends the options of a known task with every message that names it. What the base
-    class and annotations do besides (`__call__`, `on_failure`, ...) stays.
+    and Celery 5.7 sends the options of a known task with every message that names it. Methods of
+    the base class and of annotations (`__call__`, `on_failure`, ...) stay.
     """
 
     def on_bound(cls: Any, app: Any) -> None:
@@ -88,20 +88,20 @@ def register(durable: Host, app: Celery) -> None:
 
     @app.task(name=ADVANCE, bind=True, **own)
     def advance(task: Task, token_id: str, *more: str) -> None:
-        """Look at a token, and at each of `more`."""
+        """Advance a token, and each of `more`."""
         with process.soft_limit_held_off():
             for one in (token_id, *more):
                 follow(durable, task, one)
 
     @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
-        """Look at a token of a run that is rolled back: the same work under a telling name."""
+        """Advance a token of a run in rollback: the same work, under a name that says so."""
         with process.soft_limit_held_off():
             follow(durable, task, token_id)
 
     @app.task(name=RECOVER, **own)
     def recover() -> None:
-        """Free what dead workers had claimed and send lost hints again."""
+        """Reap the claims of dead workers and send lost hints again."""
         recover_unless_away(durable)
 
     own["on_bound"] = keep_own_options(ignore_result=False)
@@ -116,16 +116,16 @@ def register(durable: Host, app: Celery) -> None:
         schedule: str | None = None,
         overlap: str = "allow",
     ) -> str | None:
-        """Start a run, so that beat and ordinary canvases can; its id, or None when it was skipped.
+        """Start a run, from beat or an ordinary canvas; return its id, or None if it was skipped.
 
         A message that is delivered twice starts one run. With a `schedule` name and
         `overlap="skip"` nothing is started while a run of that schedule is unfinished.
         """
-        is_alone = must_be_alone(schedule, overlap)
+        skips = skips_overlap(schedule, overlap)
         key = key or f"message-{task.request.id}"
 
         def start() -> UUID | None:
-            if is_alone and schedule is not None:
+            if skips and schedule is not None:
                 return durable.start_alone(workflow, input, key=key, schedule=schedule)
             tags = {SCHEDULE_TAG: schedule} if schedule else None
             return durable.start(workflow, input, key=key, tags=tags).id
@@ -133,23 +133,23 @@ def register(durable: Host, app: Celery) -> None:
         try:
             started = Retrying(durable.database, STARTS_WITHIN).until_answered(start)
         except DatabaseUnavailable as error:
-            # Back into the queue: not by a new message, which the broker might lose.
+            # Back into the queue, and not as a new message, which the broker might lose.
             raise Reject(str(error), requeue=True) from error
         return None if started is None else str(started)
 
 
 def follow(durable: Host, task: Task, token_id: object) -> None:
-    """Look at a token. A message that names none is dropped: nobody of ours has sent it."""
+    """Follow the hint of a message. One that names no token is dropped: it is not from us."""
     try:
-        known = UUID(str(token_id))
+        token = UUID(str(token_id))
     except ValueError:
         logger.warning("A message %s names no token: %.100r; it is dropped", task.name, token_id)
         return
-    durable.engine.advance(known, limit_of(task), origin_of(task))
+    durable.engine.advance(token, limit_of(task), sender_of(task))
 
 
 def recover_unless_away(durable: Host) -> None:
-    """In an outage nothing is recovered, and the process says so once: the task comes again."""
+    """Recover; in an outage only log it, once for the process, since the task comes again."""
     try:
         durable.recover()
     except DatabaseUnavailable as error:
@@ -158,23 +158,23 @@ def recover_unless_away(durable: Host) -> None:
         durable.database.outage.is_over()
 
 
-def origin_of(task: Task) -> str | None:
-    """The schema whose relay has sent the message in hand; None where another has sent it."""
+def sender_of(task: Task) -> str | None:
+    """Return the origin that the executing message names; None if no relay has sent it."""
     found = task.request.get(ORIGIN_HEADER)
     return found if isinstance(found, str) else None
 
 
 def limit_of(task: Task) -> float | EllipsisType | None:
-    """The soft time limit of the message in hand, in seconds; `...` where there is no message.
+    """Return the soft time limit of the executing message, in seconds; `...` without a message.
 
-    Celery writes both limits into every message; a task that is called in place has none.
+    Celery writes both limits into every message; a task that is called in place has no message.
     """
     limits = task.request.timelimit
     return ... if limits is None else limits[1]
 
 
-def must_be_alone(schedule: str | None, overlap: str) -> bool:
-    """Whether nothing is to be started while a run of the schedule is unfinished."""
+def skips_overlap(schedule: str | None, overlap: str) -> bool:
+    """Return True if nothing may be started while a run of the schedule is unfinished."""
     if overlap not in ("allow", "skip"):
         raise ConfigurationError(f"overlap= takes 'allow' or 'skip', not {overlap!r}.")
     if overlap == "skip" and not schedule:

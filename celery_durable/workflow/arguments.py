@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
-
-from celery_durable.errors import LONGEST, InvalidWorkflow, nearest
+from celery_durable.arguments import flag_of, whole_of
+from celery_durable.errors import InvalidWorkflow, nearest, seconds_of
 
 YEARS = "at most 100 years"
 DURATION = f"seconds or a timedelta, not negative and {YEARS}"
@@ -16,14 +14,6 @@ FLAG = "True or False"
 def wrong(of: str, name: str, expected: str, value: object) -> InvalidWorkflow:
     """The error for a wrong value of the argument `name`."""
     return InvalidWorkflow(f"{of}: {name}= takes {expected}, not {value!r}.")
-
-
-def seconds_of(value: object) -> float | None:
-    """A duration in seconds, from a number or a timedelta; None if it is not one."""
-    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return None
-    return float(number) if 0 <= number <= LONGEST else None
 
 
 def timeout_of(value: object) -> float | None:
@@ -43,16 +33,18 @@ def duration(of: str, name: str, value: object) -> float | None:
 
 def count(of: str, name: str, value: object, highest: int) -> int:
     """A whole number from 1 to `highest`; True is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
+    number = whole_of(value, 1, highest)
+    if number is None:
         raise wrong(of, name, f"a whole number from 1 to {highest}", value)
-    return value
+    return number
 
 
 def flag(of: str, name: str, value: object) -> bool:
     """True or False, and not what is as good as that."""
-    if not isinstance(value, bool):
+    checked = flag_of(value)
+    if checked is None:
         raise wrong(of, name, FLAG, value)
-    return value
+    return checked
 
 
 def choice(of: str, name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -23,8 +23,8 @@ from celery_durable.core.nodes import (
     SleepNode,
 )
 from celery_durable.core.plan import MOST_ITEMS
-from celery_durable.errors import InvalidWorkflow, nearest
-from celery_durable.workflow.arguments import choice, count, duration, flag, seconds_of, wrong
+from celery_durable.errors import InvalidWorkflow, nearest, seconds_of
+from celery_durable.workflow.arguments import choice, count, duration, flag, wrong
 from celery_durable.workflow.definition import (
     STEP_WORDS,
     Definition,

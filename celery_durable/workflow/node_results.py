@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Chosen, Listed, SleepRequested
 from celery_durable.core.nodes import MapNode, RouteNode, SleepNode
 from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
-from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute
+from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute, number_of_seconds
 
 Encode = Callable[[object, str], str]
 
@@ -60,8 +60,6 @@ def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Cho
 
 def slept(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
     """The event of a sleep that knows how long: seconds, a timedelta or an aware datetime."""
-    if isinstance(duration, timedelta):
-        duration = duration.total_seconds()
     if isinstance(duration, datetime):
         if duration.tzinfo is None:
             raise ValueError(
@@ -75,13 +73,14 @@ def slept(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
                 f"The duration of {node.name!r} is {duration}, more than 100 years from now."
             )
         return SleepRequested(left, claim.seen_at)
-    if isinstance(duration, bool) or not isinstance(duration, int | float):
+    seconds = number_of_seconds(duration)
+    if seconds is None:
         raise TypeError(
             f"The duration of {node.name!r} is {type(duration).__name__}; it must be seconds, a"
             " timedelta or an aware datetime."
         )
-    if not 0 <= duration <= LONGEST:
+    if not 0 <= seconds <= LONGEST:
         raise ValueError(
-            f"The duration of {node.name!r} is {duration} s; it must be from 0 to 100 years."
+            f"The duration of {node.name!r} is {seconds} s; it must be from 0 to 100 years."
         )
-    return SleepRequested(float(duration), claim.seen_at)
+    return SleepRequested(float(seconds), claim.seen_at)

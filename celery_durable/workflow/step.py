@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-from celery_durable.arguments import fits
+from celery_durable.arguments import fits, flag_of, whole_of
 from celery_durable.core.names import checked_name
 from celery_durable.core.nodes import Compensator, Routing, StepNode
 from celery_durable.core.plan import HIGHEST_PRIORITY
@@ -50,13 +50,7 @@ def _queue(value: object) -> str | None:
 
 
 def _priority(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if 0 <= value <= HIGHEST_PRIORITY else None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
+    return whole_of(value, 0, HIGHEST_PRIORITY)
 
 
 _EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
@@ -64,8 +58,8 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
     "timeout": (timeout_of, TIMEOUT),
     "queue": (_queue, "the name of a Celery queue, of 1 to 255 characters"),
     "priority": (_priority, f"a whole number from 0 to {HIGHEST_PRIORITY}"),
-    "transactional": (_flag, FLAG),
-    "suspends": (_flag, FLAG),
+    "transactional": (flag_of, FLAG),
+    "suspends": (flag_of, FLAG),
 }
 """What makes of each option the value that is kept, and None of a wrong one."""
 

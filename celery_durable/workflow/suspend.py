@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery_durable.arguments import LONGEST_SIGNAL, SIGNAL_BYTES, fits
-from celery_durable.errors import LONGEST
+from celery_durable.errors import LONGEST, number_of_seconds
 
 SUSPENDED = "suspended"
 
@@ -44,15 +44,14 @@ class Suspend:
 def _seconds(timeout: object) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, timedelta):
-        timeout = timeout.total_seconds()
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+    seconds = number_of_seconds(timeout)
+    if seconds is None:
         raise TypeError(f"Suspend(timeout=...) takes seconds or a timedelta, not {timeout!r}.")
-    if not 0 <= timeout <= LONGEST:
+    if not 0 <= seconds <= LONGEST:
         raise ValueError(
-            f"Suspend(timeout=...) takes seconds, from 0 to a hundred years: {timeout!r}."
+            f"Suspend(timeout=...) takes seconds, from 0 to a hundred years: {seconds!r}."
         )
-    return float(timeout)
+    return float(seconds)
 
 
 def suspension(result: object, *, suspends: bool) -> Suspend | None:

@@ -49,7 +49,7 @@ def test_a_child_that_registers_after_its_worker_was_told_to_stop_is_told_too(
 ) -> None:
     """P5: no sibling's row can say so any more."""
     lifecycle, worker = Lifecycle(durable, durable.app), Ready(durable.app)
-    process.introduce(worker)
+    process.remember_worker(worker)
     lifecycle._on_setup(worker)
     lifecycle._on_ready(worker)
     durable.liveness.worker_id()
@@ -90,7 +90,7 @@ def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable)
         waited.append("told")
 
     worker.wait_for_soft_shutdown = wait
-    process.introduce(worker)
+    process.remember_worker(worker)
     lifecycle._on_setup(worker)
     durable.liveness.worker_id()
     lifecycle._on_ready(worker)
@@ -102,7 +102,7 @@ def test_a_soft_shutdown_is_told_before_it_waits(world: World, durable: Durable)
 def test_a_cold_shutdown_ends_a_step_on_the_solo_pool(durable: Durable) -> None:
     """Its pool would raise an error in the step, which could only be the step's failure."""
     worker = Ready(durable.app, "celery.concurrency.solo")
-    process.introduce(worker)
+    process.remember_worker(worker)
     Lifecycle(durable, durable.app)._on_setup(worker)
     with pytest.raises(WorkerTerminate):
         worker.wait_for_soft_shutdown()

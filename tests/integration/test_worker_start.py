@@ -33,7 +33,7 @@ def consuming(world: World, *queues: str, **settings: Any) -> Durable:
     """A worker that consumes these queues."""
     durable = world.worker(define, **settings)
     durable.app.amqp.queues.select(queues)
-    process.introduce(Ready(durable.app))
+    process.remember_worker(Ready(durable.app))
     return durable
 
 
@@ -61,7 +61,7 @@ def test_a_spawned_child_is_known_by_the_environment_of_its_worker(
     assert here.queues == ("durable", "payments")
     assert not process.is_worker_of(Celery("another", set_as_current=False))
 
-    process.forget(app)
+    process.forget_worker(app)
     assert not process.is_worker_of(app)
 
 

@@ -41,7 +41,7 @@ BROKERS = (
         name="mandatory-messages",
         promise="P2",
         takes_out="asking for a message that no queue takes to be returned",
-        at=f"{CONFIRMS}:Confirms._counted",
+        at=f"{CONFIRMS}:Confirms._publish_counted",
         old='options["mandatory"] = True',
         new="",
         tests=(
@@ -90,8 +90,8 @@ BROKERS = (
         promise="P2",
         takes_out="the bound on what Redis is waited for",
         at=f"{LINK}:bounded_options",
-        old='options = {**given, "socket_timeout": seconds}',
-        new='options = {**given, "socket_timeout": None}',
+        old='options = {**configured, "socket_timeout": seconds}',
+        new='options = {**configured, "socket_timeout": None}',
         tests=(f"{FAILOVER}::test_one_that_accepts_and_never_answers_is_passed_over[redis]",),
     ),
     Mutant(
@@ -118,7 +118,7 @@ BROKERS = (
         name="a-blocked-broker-is-kept",
         promise="P2",
         takes_out="keeping the connection to a broker that is short of memory",
-        at=f"{PUBLISHER}:KombuPublisher._away",
+        at=f"{PUBLISHER}:KombuPublisher._unavailable",
         old="if not isinstance(error, Blocked) and",
         new="if",
         tests=(f"{FULL}::test_a_broker_that_is_short_of_memory_gets_each_message_once",),

@@ -62,9 +62,9 @@ VALUES = (
         name="large-inputs-in-parts",
         promise="P12",
         takes_out="counting the bytes of the inputs that one statement writes",
-        at=f"{CLIENT}:_in_bulks",
-        old="(at - first == BULK or size > BULK_BYTES)",
-        new="at - first == BULK",
+        at=f"{CLIENT}:_in_batches",
+        old="(at - first == BATCH or size > BATCH_BYTES)",
+        new="at - first == BATCH",
         tests=(f"{DOORS}::test_many_large_inputs_are_written_in_parts",),
     ),
     Mutant(
