@@ -13,4 +13,4 @@ def readable(descriptors: Sequence[int], seconds: float) -> set[int]:
     poll = select.poll()  # `select.select` takes no descriptor above 1023
     for one in descriptors:
         poll.register(one, select.POLLIN)
-    return {one for one, _ in poll.poll(1000 * seconds)}
+    return set(dict(poll.poll(1000 * seconds)))
