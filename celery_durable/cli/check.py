@@ -11,7 +11,7 @@ from celery_durable.cli.application import durable_of, json_option
 from celery_durable.cli.exit_codes import Exit
 from celery_durable.cli.formatting import one_line
 from celery_durable.cli.output import Column, Form, Output, Row, workflow_text
-from celery_durable.engine.compatibility import Review, Verdict, review
+from celery_durable.engine.review import Review, Verdict, review
 
 COLUMNS = (
     Column("workflow", fixed=False),

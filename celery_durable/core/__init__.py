@@ -1,28 +1,27 @@
-"""The pure core: what a run is and how it changes.
+"""The pure core: what a run is, and how it changes.
 
 Rules of this room: no clock, no randomness, no I/O, no logging, no SQLAlchemy, no Celery. Time and
 chance come in as arguments, every value is frozen, `admit` is the only place where it is decided
 whether a unit is executed, and `decide` the only place where a run changes.
 `tests/unit/test_core_is_pure.py` holds the room to it.
 
-    names        what a workflow, node or branch may be called; the grammar of units
-    status       the statuses of a run and the legal changes between them
-    retry        when and how long after a failure to try again
-    failure      a failure as it is recorded
-    nodes        the kinds of nodes, each a class that answers for itself
-    plan         a workflow without its callables
-    token        where a run stands
-    child        child runs that shall start or be undone
-    claim        what a worker holds while it executes a unit
-    event        what happened to a token
-    decision     what shall become of it
-    lifecycle    the places of a token and the legal changes between them
-    units        what a plan says of the unit in hand, and the way from one to the next
-    progress     how a unit ends
-    waits        forking, choosing, waiting
-    rollback     cancelling, and the way back
-    admit        claim, facts -> executed, checked, concluded, or given back
-    decide       plan, token, event -> decision
-    journey      whether a run has come the way that a plan says
-    diagram      plans and tables of changes as pictures
+    names          what a workflow, node or branch may be called; the grammar of units
+    status         the statuses of a run and the legal changes between them
+    retry          when and how long after a failure to try again
+    failure        a failure as it is recorded
+    nodes          the kinds of nodes, each a class that answers for itself
+    plan           a workflow without its callables
+    token          where a run stands
+    child          child runs that start, or are undone
+    claim          what a worker holds while it executes a unit
+    event          what happened to a token
+    decision       what becomes of the token
+    units          what a plan says of a unit, and the way from one to the next
+    progress       how a unit ends
+    waits          forking, choosing, waiting
+    rollback       cancelling and compensating
+    admit          claim, facts -> executed, checked, concluded, or released
+    decide         plan, token, event -> decision
+    compatibility  whether a plan fits where a run stands
+    diagram        stored plans as pictures
 """

@@ -23,29 +23,29 @@ from celery_durable.core.token import Flags, ForBranches, ForChild, Token
 from celery_durable.core.units import unit_of
 
 HAND_OVER_AFTER = 0.1
-"""Seconds until the run of a worker that stops is offered to others: it may still be listening."""
+"""Seconds until others get the run of a worker that stops: it may still take messages itself."""
 
 PASS_ON_FIRST, PASS_ON_MAXIMUM = 0.1, 1.0
-"""Most seconds until a run that this worker cannot go on with is offered again, doubling from the
-first to the maximum, where another worker can; where none that lives can, `RELEASE_FIRST` and on.
+"""Most seconds until a run that this worker cannot go on with, and another can, is hinted again;
+doubling from the first to the maximum. Where no living worker can: `RELEASE_FIRST` and on.
 
-It is half of that at least, at random: workers on Redis ask for messages once a second and the one
-that has waited longest is answered, so that after whole seconds the same one might be, for ever.
+The delay is drawn from the upper half of that. Workers on Redis ask for messages once a second, and
+the one that has waited longest is answered: after whole seconds it might always be the same one.
 """
 
 RELEASE_FIRST, RELEASE_MAXIMUM = 1.0, 30.0
-"""Seconds a run is left alone with which nothing can be done now; doubling from the first to the
-maximum.
+"""Seconds for which a run is released that nobody can go on with now; doubling from the first to
+the maximum.
 """
 
 SUSPECT_FIRST, SUSPECT_MAXIMUM = 0.1, 2.0
-"""Seconds until a unit that may have killed its process is offered again, while another such one is
-executing here; doubling from the first to the maximum.
+"""Seconds until a unit that may have killed its process is hinted again, while another such unit
+executes here; doubling from the first to the maximum.
 """
 
 MISFIT_FIRST = 0.05
-"""Seconds until a unit is offered again whose message has had another limit twice; doubling. Once
-is nothing: the hint was put while the token stood elsewhere.
+"""Seconds until a unit is hinted again whose message had another time limit twice; doubling. Once
+is normal: the hint was put while the token stood elsewhere.
 """
 
 
@@ -72,26 +72,26 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The claim is given back, and somebody is asked to look at the token after `delay` seconds."""
+    """Release the claim; a hint brings the token back after `delay` seconds."""
 
     delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What the token waits for is looked up."""
+    """Check whether what the token waits for is there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """Nothing is called: `event` is what happened."""
+    """Call nothing: `event` is what happened."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """The unit's function is called; `in_transaction`: its own SQL is committed with its result."""
+    """Call the unit's function; `in_transaction`: its own SQL is committed with its result."""
 
     in_transaction: bool
 
@@ -101,7 +101,7 @@ Admission = Release | Check | Conclude | Execute
 
 
 def admit(claim: Claim, facts: Facts) -> Admission:
-    """Decide whether the unit of a claim is executed, concluded, checked, or given back."""
+    """Decide what the worker does with a claim."""
     token = claim.token
     if (delay := _released_for(claim, facts)) is not None:
         return Release(delay)
@@ -119,7 +119,7 @@ def backoff(claim: Claim, first: float, maximum: float) -> float:
 
 
 def _released_for(claim: Claim, facts: Facts) -> float | None:
-    """For how many seconds the claim is given back; None when it is kept."""
+    """Return the seconds for which the claim is released; None when it is kept."""
     if facts.is_late:
         return 0.0
     if facts.misfits:
@@ -140,7 +140,7 @@ def _released_for(claim: Claim, facts: Facts) -> float | None:
 
 
 def _is_to_be_checked(plan: Plan, token: Token) -> bool:
-    """Whether the token waits, or stands at a node that only waits or forks."""
+    """Return True if the token waits, or stands at a node that only waits or forks."""
     if isinstance(token.wait, ForChild | ForBranches):
         return True
     if token.flags is not Flags.NONE:
@@ -153,7 +153,7 @@ def _is_to_be_checked(plan: Plan, token: Token) -> bool:
 
 
 def _concluded(claim: Claim, facts: Facts) -> Event | None:
-    """What happened to a unit that must not be executed; None for one that is."""
+    """Return what happened to a unit that must not be executed; None to execute it."""
     token = claim.token
     is_cancelled = Flags.CANCEL in token.flags and token.rollback is None
     if facts.timed_out is not None and not is_cancelled:

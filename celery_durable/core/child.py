@@ -1,4 +1,4 @@
-"""Runs that shall start, and child runs that shall be undone."""
+"""Runs that start, and child runs that are undone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from celery_durable.errors import ErrorRecord
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Who starts a child: its token, its run, and the run that the whole tree began with.
+    """The parent of a child: its token, its run, and the run that the whole tree began with.
 
     `depth` counts the runs above the parent.
     """
@@ -26,7 +26,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that shall start. `input` is JSON text."""
+    """A run that starts. `input` is JSON text."""
 
     id: UUID
     token_id: UUID
@@ -48,7 +48,7 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class ReopenedRun:
-    """A completed child that shall be undone: its run gets a token again, which is rolled back."""
+    """A completed child that is undone: its run gets a token again, which is rolled back."""
 
     id: UUID
     token_id: UUID
@@ -63,7 +63,7 @@ Child = NewRun | ReopenedRun
 def child_failed(
     unit: str, wait: ForChild, status: Status, error: ErrorRecord | None
 ) -> ErrorRecord:
-    """What the parent's unit fails with: the child's error is in it."""
+    """Make the failure of the parent's unit: the child's error is in it."""
     ended = "was cancelled" if status is Status.CANCELLED else f"has {status}"
     why = f": {error.type}: {error.message}" if error and (error.type or error.message) else ""
     at = f" at {error.unit}" if error and error.unit else ""

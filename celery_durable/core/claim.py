@@ -38,7 +38,7 @@ class Claim:
     database's time of the claim, or of the commit that went straight on. `due_in` is how many
     seconds the token would have waited, had nothing called it; `is_due`: its time has come;
     `waited` for how many seconds it had not been touched, `waiting_since` the time since when it
-    has been parked. `draining`: the worker was told to stop. `has_commands`: a cancel has arrived
+    has been parked. `draining`: the worker stops. `has_commands`: a cancel has arrived
     that is not applied yet.
     """
 

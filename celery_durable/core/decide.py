@@ -1,15 +1,15 @@
 """The only place where a run changes.
 
-A token walks forward through its plan until its last node has completed, or until a unit fails for
-good or a cancel asks for compensation; then it walks back, undoing what completed, newest first,
-and ends. At a parallel or map node it forks: each branch is a token that walks through one unit and
+A token moves through its plan until its last node has completed, or until a unit fails for good or
+a cancel asks for compensation. Then the run is rolled back: what completed is compensated, newest
+first. At a parallel or map node the token forks: each branch is a token that executes one unit and
 leaves; the last to leave lets the parent go on.
 
-    forward   a unit completed   -> the next iteration, the next node, the gate, or the end
-              it failed          -> the same unit later, the gate, or the way back
-              it must wait       -> parked: for a signal, a timer, a child, or branches
-              a cancel           -> the gate, the end, or the way back
-    back      every event        -> the same undo later, the next one, or the end
+    forward    a unit completed   -> the next iteration, the next node, left, or the end
+               it failed          -> the same unit later, left, or the rollback
+               it must wait       -> parked: for a signal, a timer, a child, or branches
+               a cancel           -> left, the end, or the rollback
+    rollback   every event        -> the same compensation later, the next one, or the end
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from celery_durable.core.waits import begin_to_wait, chosen, elapsed, listed, si
 
 
 def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decided:
-    """What becomes of `token` after `event`; `now` is by the database's clock.
+    """Decide what becomes of `token` after `event`; `now` is by the database's clock.
 
-    A `RollBack` becomes a decision once the unit is known that is to be undone next.
+    A `RollBack` becomes a decision once the unit to compensate next is known.
     """
     if token.rollback is not None:
         return in_rollback(plan, token, event, now, token.rollback)
@@ -83,7 +83,7 @@ def _forward(  # noqa: PLR0911 - a table of cases
 
 
 def _waiting(plan: Plan, token: Token, event: Event) -> Decided:
-    """What has to do with waiting, and with the functions between steps."""
+    """Decide on events of waiting, and of nodes' own functions."""
     match event:
         case Suspended() | Arrived() | SleepRequested() | ChildRequested():
             return begin_to_wait(plan, token, event)

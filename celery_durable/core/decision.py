@@ -1,4 +1,4 @@
-"""What shall become of a token: a frozen value that the shell writes in one statement."""
+"""What becomes of a token: a frozen value that the engine writes in one statement."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class JournalRecord:
 
     @property
     def undo(self) -> Undo | None:
-        """How the unit is undone; None if nothing undoes it."""
+        """How the unit is compensated; None if it is not."""
         return Undo(self.unit, self.node, self.part, self.position) if self.undoable else None
 
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """A completed unit that is to be undone."""
+    """A completed unit that is to be compensated."""
 
     unit: str
     node: str
@@ -70,7 +70,7 @@ class RunChange:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The token goes on as `token`, not before `delay` seconds have passed, at `routing`."""
+    """The token goes on as `token`, after `delay` seconds, with a message to `routing`."""
 
     token: Token
     routing: Routing
@@ -112,7 +112,7 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The branch is gone, and its parent told. `stops`: so are its siblings that have not begun.
+    """The branch is gone, and its parent counts it. `stops`: siblings that have not begun are too.
 
     `chunk` is how many of those that wait for room are opened at a time.
     """
@@ -133,10 +133,10 @@ Then = Move | Park | Fork | Leave | End
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`token` as the commit must still find it, what becomes of it, and what is recorded beside.
+    """What becomes of `token`, which the commit must find as it is here, and what is recorded.
 
-    `consumes` is the row of the inbox that is used up; without it nothing may be written. `starts`
-    is the child that begins with it.
+    `consumes` is the row of the inbox that is consumed; if it is gone, nothing is written. `starts`
+    is the child that starts, or is undone, in the same transaction.
     """
 
     token: Token
@@ -148,7 +148,7 @@ class Decision:
 
     @property
     def keeps(self) -> bool:
-        """Whether it holds on to what the unit has just done: completed, or suspended."""
+        """True if what the unit has just done is kept: it completed, or suspended."""
         is_completed = any(
             r.unit == self.token.unit and r.outcome is Outcome.COMPLETED for r in self.records
         )
@@ -157,10 +157,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RollBack:
-    """The run goes back by a unit, or ends as `ends_as` where nothing is left to be undone.
+    """The run compensates a unit, or ends as `ends_as` where nothing is left to compensate.
 
-    Which unit that is has to be read from the journal; `rollback.compensate` makes a decision of
-    it. `change` is written to the run where a unit is left.
+    The engine reads from the journal which unit that is, and `rollback.compensate` makes a decision
+    of both. `change` is written to the run where a unit is left.
     """
 
     token: Token
@@ -171,7 +171,7 @@ class RollBack:
 
     @property
     def recorded(self) -> Undo | None:
-        """The unit that is undone first: it is recorded with this, so the journal lacks it."""
+        """The unit to compensate first, if it is recorded with this: the journal lacks it still."""
         return next((record.undo for record in self.records if record.undoable), None)
 
 

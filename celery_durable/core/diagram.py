@@ -1,4 +1,4 @@
-"""A stored plan as a Mermaid flowchart, and tables of changes as Mermaid state diagrams.
+"""A stored plan as a Mermaid flowchart.
 
 Text that users chose is only ever written inside of quotes, with everything that could mean
 something there as a numbered entity. https://mermaid.js.org/syntax/flowchart.html
@@ -186,18 +186,18 @@ def _draw_loop(drawing: _Drawing, id: str, node: Data) -> None:
 
 def _draw_sleep(drawing: _Drawing, id: str, node: Data) -> None:
     seconds = node.get("seconds")
-    told = "sleeps as its function says" if seconds is None else f"sleeps {duration(seconds)}"
+    length = "sleeps as its function says" if seconds is None else f"sleeps {duration(seconds)}"
     drawing.enter(id)
-    drawing.add(id, STADIUM, node["name"], told, unit=node["name"])
+    drawing.add(id, STADIUM, node["name"], length, unit=node["name"])
     drawing.exits = [(id, "")]
 
 
 def _draw_signal(drawing: _Drawing, id: str, node: Data) -> None:
     timeout = node.get("timeout")
     until = "" if timeout is None else f", at most {duration(timeout)}"
-    told = f"waits for {node['signal']}{until}"
+    wait = f"waits for {node['signal']}{until}"
     drawing.enter(id)
-    drawing.add(id, FLAG, node["name"], told, unit=node["name"])
+    drawing.add(id, FLAG, node["name"], wait, unit=node["name"])
     drawing.exits = [(id, "")]
 
 
@@ -237,17 +237,3 @@ def _entity(character: str) -> str:
     if not character.isprintable():
         return " "
     return f"#{ord(character)};" if character.isascii() else character
-
-
-def state_diagram(
-    begins: Iterable[str],
-    changes: Iterable[tuple[str, str]],
-    ends: Iterable[str] = (),
-    named: Mapping[str, str] | None = None,
-) -> str:
-    """States and the changes between them; `named` are texts of states that are not a word."""
-    lines = [f'state "{escaped(text)}" as {state}' for state, text in (named or {}).items()]
-    lines += [f"[*] --> {state}" for state in begins]
-    lines += [f"{before} --> {after}" for before, after in changes]
-    lines += [f"{state} --> [*]" for state in ends]
-    return "\n".join(["stateDiagram-v2", *(f"    {line}" for line in lines)])

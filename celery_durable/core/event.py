@@ -13,7 +13,7 @@ from celery_durable.errors import ErrorRecord
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """What the loop's own functions said of an iteration: `until`, and `feedback` in JSON text.
+    """The answers of a loop's own functions: `until`, and `feedback` as JSON text.
 
     `error` is what one of them raised.
     """
@@ -59,14 +59,14 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
-    """The claim found a flag up; nothing was executed. `due_in` is as in the claim."""
+    """The claim found a flag up, and nothing was executed. `due_in` is as in the claim."""
 
     due_in: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Suspended:
-    """The unit's callable asks for an answer. `timeout` is in seconds."""
+    """The unit's callable waits for an answer. `timeout` is in seconds."""
 
     snapshot: str | None
     started_at: datetime
@@ -76,7 +76,7 @@ class Suspended:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The token has come to a node with nothing to call: branches, or a signal not there yet."""
+    """The token has arrived at a node that calls nothing: branches, or a signal not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,7 @@ class Signalled:
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """The time has come that a sleep waited for, or until which a signal was waited for.
-
-    `error` is what the latter fails with.
-    """
+    """The time of a sleep, or of a wait for a signal, is up; `error` is the latter's failure."""
 
     error: ErrorRecord
     started_at: datetime
@@ -101,7 +98,7 @@ class Elapsed:
 
 @dataclass(frozen=True, slots=True)
 class SleepRequested:
-    """How many seconds a sleep is to last; negative when its time has passed already."""
+    """A sleep lasts `seconds`; they are negative when its time has passed already."""
 
     seconds: float
     started_at: datetime
@@ -126,7 +123,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ChildRequested:
-    """A child run is ready to start, or in a rollback to be undone, together with the commit."""
+    """A child run is ready to start, or in a rollback to be undone, in the commit's transaction."""
 
     child: Child
     started_at: datetime

@@ -24,19 +24,19 @@ class FailedAttempt:
 def with_attempt(
     failures: tuple[FailedAttempt, ...], failed: FailedAttempt
 ) -> tuple[FailedAttempt, ...]:
-    """`failures` and `failed`, bounded; the first stays, since it says when the trying began."""
+    """Append `failed` to `failures`, bounded; the first stays: it says when the tries began."""
     if len(failures) < KEPT_ATTEMPTS:
         return (*failures, failed)
     return (failures[0], *failures[2:], failed)
 
 
 def worker_lost(unit: str, crashes: int) -> ErrorRecord:
-    """The failure of a unit that has killed, or survived, too many workers.
+    """Make the failure of a unit that has killed, or survived, too many workers.
 
     The connection of a transactional step is counted like its worker.
     """
-    told = (
+    message = (
         f"{crashes} workers died while they executed {unit}, or lost the connection of its"
         " transaction; it is not tried again"
     )
-    return ErrorRecord("WorkerLost", told, unit=unit)
+    return ErrorRecord("WorkerLost", message, unit=unit)

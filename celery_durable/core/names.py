@@ -19,7 +19,7 @@ RETURNS = "#returns"
 """The unit that makes a run's result where the workflow says `.returns`."""
 
 ROLLBACK = "#rollback"
-"""Where the token of a completed run begins that is undone because its parent turns back."""
+"""Where the token of a completed run begins that is undone with its parent."""
 
 ROUTE = "route"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.nodes import LoopNode, Node, Routing
 
 HIGHEST_PRIORITY = 255
@@ -104,25 +103,3 @@ class Outline:
             first=Routing(first["queue"], first["priority"], first["time_limit"]),
             first_unit=first["unit"],
         )
-
-
-def incompatible(stored: Outline, plan: Plan, in_flight: Iterable[str]) -> frozenset[str]:
-    """The nodes of `in_flight`, where runs of the stored plan stand, that `plan` cannot go on from.
-
-    A run can go on when its node and everything before it are as they were; what comes after may
-    differ.
-    """
-    now = tuple((node.name, node.kind) for node in plan.nodes)
-    return frozenset(
-        node
-        for node in in_flight
-        if (before := _before(now, node)) is None or before != _before(stored.nodes, node)
-    )
-
-
-def _before(nodes: tuple[tuple[str, str], ...], name: str) -> tuple[tuple[str, str], ...] | None:
-    """The nodes up to `name`; all of them for a unit that follows the last."""
-    if name in (RETURNS, ROLLBACK):
-        return nodes
-    index = next((i for i, (other, _) in enumerate(nodes) if other == name), None)
-    return None if index is None else nodes[: index + 1]

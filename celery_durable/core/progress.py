@@ -1,6 +1,6 @@
 """How a unit ends: it completes and the token goes on, or it fails and is tried again or not.
 
-A branch goes nowhere: it leaves through the gate, whatever became of it.
+A branch goes nowhere: it leaves, and its parent counts it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
 def _recorded(
     plan: Plan, token: Token, entry: JournalRecord, iteration: Iteration | None
 ) -> Decided:
-    """The unit in hand has completed as `entry` says."""
+    """Decide where the token goes whose unit has completed as `entry` says."""
     node = plan.find(token.node)
     if token.parent is not None:
         return Decision(token, leave(plan, token), (entry,))
@@ -68,7 +68,7 @@ def _recorded(
 
 
 def go_on(plan: Plan, token: Token, records: tuple[JournalRecord, ...]) -> Decision:
-    """From a node that has completed to the next one, or to the end."""
+    """Move from a node that has completed to the next one, or to the end."""
     following = plan.after(token.node)
     if following is not None:
         return Decision(token, units.begin(token, following), records)
@@ -92,8 +92,8 @@ def _iterated(
             following = units.next_iteration(plan, token, node, iteration.next_input)
             return Decision(token, following, (entry,))
         if node.fails_when_exhausted:
-            told = f"{node.name} was not done after {done} iterations"
-            error = ErrorRecord("LoopExhausted", told, unit=node.name)
+            message = f"{node.name} was not done after {done} iterations"
+            error = ErrorRecord("LoopExhausted", message, unit=node.name)
     if error is not None:
         failed = JournalRecord(
             node.name, node.name, Outcome.FAILED, 1, entry.started_at, error=error
@@ -103,7 +103,7 @@ def _iterated(
 
 
 def is_exhausted(plan: Plan, token: Token) -> bool:
-    """Whether the iteration in hand is the last that its loop may have."""
+    """Return True if the token's iteration is the last that its loop may have."""
     node = plan.find(token.node)
     return isinstance(node, LoopNode) and (token.position or 0) + 1 >= node.max_iterations
 
@@ -116,7 +116,7 @@ def gathered(token: Token, started_at: datetime, gathers: Gathers) -> JournalRec
 
 
 def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decision | None:
-    """The same unit later, or None when it has failed for good."""
+    """Decide on the same unit later; None when it has failed for good."""
     if not event.may_retry:
         return None
     policy = units.unit_of(plan, token).retry
@@ -136,7 +136,7 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
 
 
 def failed(plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None = None) -> Decided:
-    """The unit in hand, which was `child` where it was a run, has failed for good."""
+    """Decide on a unit that has failed for good; `child` is the run that it was, if it was one."""
     entry = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
     if token.parent is not None:
         return Decision(token, leave(plan, token, failed=True), (entry,))
@@ -150,12 +150,12 @@ def start_rollback(
     ends_as: Status,
     error: ErrorRecord | None = None,
 ) -> RollBack:
-    """Begin the rollback of a run that was on its way forward."""
+    """Begin the rollback of a run."""
     return RollBack(token, ends_as, records, error, RunChange(Status.COMPENSATING, error))
 
 
 def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
-    """A branch goes through the gate."""
+    """Let a branch leave: its parent counts it."""
     unit = units.unit_of(plan, token)
     if unit.node is None:
         return Leave(failed)

@@ -46,7 +46,7 @@ class RetryPolicy:
             object.__setattr__(self, name, _exception_types(name, getattr(self, name)))
 
     def retries(self, failure: BaseException) -> bool:
-        """Whether a failure of this type may be tried again at all."""
+        """Return True if a failure of this type may be tried again at all."""
         is_any = Exception in self.retry_on and not isinstance(failure, Exception)
         is_wanted = is_any or isinstance(failure, self.retry_on)
         return is_wanted and not isinstance(failure, self.give_up_on)

@@ -1,4 +1,4 @@
-"""Cancelling, and the way back."""
+"""Cancelling and compensating."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from celery_durable.errors import ErrorRecord
 
 
 def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:
-    """The token comes to the compensation of what is undone next, else the run ends.
+    """Move the token to the compensation that comes next; without one, end the run.
 
-    `undo` is the newest completed unit in the journal that can be undone and has not been.
+    `undo` is the newest completed unit in the journal that can be compensated and has not been.
     """
     token, undo = rollback.token, rollback.recorded or undo
     if undo is None:
@@ -50,7 +50,7 @@ def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:
 
 
 def cancelled(plan: Plan, token: Token, event: Event) -> Decided:
-    """What the unit in hand did is written down; then the branch leaves, or the run turns back."""
+    """Record what the unit did; then the branch leaves, or the run ends or is rolled back."""
     compensating = Flags.COMPENSATE in token.flags
     entry = _record_of_cancelled(plan, token, event, compensating=compensating)
     records = () if entry is None else (entry,)
@@ -72,7 +72,7 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
         case ChildEnded(status=Status.COMPLETED) if compensating:
             return of_child(plan, token, event)
         case Failed(error=ErrorRecord(type="RunCancelled")):
-            # It was told, and stopped.
+            # It was told to stop, and did.
             return units.record(plan, token, event, Outcome.CANCELLED)
         case Failed() | Crashed():
             return units.record(plan, token, event, Outcome.FAILED)

@@ -44,7 +44,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.SUSPENDED: frozenset({Status.RUNNING}),
     Status.SLEEPING: frozenset({Status.RUNNING}),
     Status.COMPENSATING: frozenset({Status.FAILED, Status.CANCELLED}),
-    # A completed child whose parent turns back, where the parent says compensate="cascade".
+    # A completed child whose parent is rolled back, where that says compensate="cascade".
     Status.COMPLETED: frozenset({Status.COMPENSATING}),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

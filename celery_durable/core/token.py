@@ -16,7 +16,7 @@ class Flags(IntFlag):
     NONE = 0
     CANCEL = 1
     COMPENSATE = 2
-    """With CANCEL: let the unit in hand end, then undo everything completed."""
+    """With CANCEL: let the unit that executes end, then compensate everything completed."""
     TIMED_OUT = 4
     """The unit took longer than its time limit, and its worker cannot say so any more."""
 
@@ -35,7 +35,7 @@ class ForTimer:
 
 @dataclass(frozen=True, slots=True)
 class ForChild:
-    """Waits for this run to end; on the way back, for it to be undone."""
+    """Waits for this run to end; in a rollback, for it to be undone."""
 
     run_id: UUID
 
@@ -56,9 +56,9 @@ class Token:
     """One place of a run: a unit, the try it is at, what it waits for and what is asked of it.
 
     `attempt` counts from 1. `crashes` counts workers that died while they executed this unit.
-    `rollback` is None on the way forward; on the way back it is the status the run ends with, and
-    `unit` is the compensation in hand. A branch has its `parent`, and is told from its siblings by
-    `part`, a name, or `position`, a number from 0. A case has a `part`, an iteration a `position`.
+    In a rollback, `rollback` is the status that the run ends with, and `unit` a compensation; else
+    it is None. A branch has its `parent`, and differs from its siblings by `part`, a name, or
+    `position`, a number from 0. A case has a `part`, an iteration a `position`.
 
     `input`, `snapshot` and `answer` are JSON text: an item or the input of an iteration; what a
     suspended step keeps; what it was resumed with.

@@ -29,7 +29,7 @@ class Unit:
 
 
 def unit_of(plan: Plan, token: Token) -> Unit:
-    """The unit that the token is at. A plan makes each once."""
+    """Return the unit that the token is at. A plan makes each once."""
     key = (token.node, token.part, token.parent is None, token.rollback is None)
     found = plan.units.get(key)
     if found is None:
@@ -61,7 +61,7 @@ def moved(
     position: int | None = None,
     input: str | None = None,
 ) -> Token:
-    """The token at another unit, without what belonged to the one it leaves."""
+    """Make the token at another unit, without what belonged to the one it leaves."""
     return Token(
         id=token.id,
         run_id=token.run_id,
@@ -76,18 +76,18 @@ def moved(
 
 
 def begin(token: Token, node: Node) -> Move:
-    """The token comes to `node`."""
+    """Move the token to `node`."""
     there = moved(token, node.name, node.first_unit, position=node.first_position)
     return Move(there, node.first_routing)
 
 
 def begin_returns(token: Token) -> Move:
-    """The token comes to what makes the run's result."""
+    """Move the token to the function that makes the run's result."""
     return Move(moved(token, RETURNS, RETURNS), Routing())
 
 
 def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) -> Move:
-    """The token comes to the next iteration of its loop."""
+    """Move the token to the next iteration of its loop."""
     position = (token.position or 0) + 1
     unit = part_of(node.name, position)
     there = moved(token, node.name, unit, position=position, input=input)
@@ -95,12 +95,12 @@ def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) 
 
 
 def same_again(plan: Plan, token: Token, delay: float = 0.0) -> Move:
-    """The same unit, when `delay` seconds have passed."""
+    """Move the token to its own unit once more, after `delay` seconds."""
     return Move(replace(token, flags=Flags.NONE), unit_of(plan, token).routing, delay)
 
 
 def undo(plan: Plan, token: Token, what: Undo) -> Move:
-    """The token comes to the compensation of `what`."""
+    """Move the token to the compensation of `what`."""
     unit = compensation_of(what.unit)
     there = moved(token, what.node, unit, part=what.part, position=what.position)
     return Move(there, unit_of(plan, there).routing)
@@ -112,7 +112,7 @@ def record(
     event: Succeeded | Failed | Crashed | Suspended,
     outcome: Outcome,
 ) -> JournalRecord:
-    """The journal's entry of the unit in hand."""
+    """Make the journal's record of the unit that the token is at."""
     is_completed = outcome is Outcome.COMPLETED
     is_forward = token.rollback is None
     body = unit_of(plan, token).body

@@ -11,7 +11,8 @@ of Postgres is asked again while Postgres is away (`retrying`). No Celery.
     transactional  a step's own SQL and the commit in one transaction
     waits          checks whether what a token waits for is there
     children       makes runs ready to start, children too
-    compatibility  which tokens the definitions of this process can execute
+    compatibility  which claims the definitions of this process can go on with
+    review         compares the definitions with all unfinished runs
     run_history    what a handler reads of its run
     retrying       asks Postgres again until it answers
     ids            ids of runs

@@ -1,4 +1,4 @@
-"""Making runs ready to start: by a client, and by a unit that is a child run."""
+"""Makes runs ready to start: for a client, and for a unit that is a child run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from celery_durable.workflow.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What a run is given besides its input."""
+    """What a run has besides its input."""
 
     key: str | None = None
     priority: int | None = None
@@ -29,7 +29,7 @@ class StartOptions:
 
 
 class RunFactory:
-    """Knows where runs of a workflow begin: from the code, else from what workers have stored."""
+    """Makes runs of a workflow: by the code, else by the plan that workers have stored."""
 
     def __init__(self, database: Database, registry: Registry, settings: Settings) -> None:
         self._database = database
@@ -38,7 +38,7 @@ class RunFactory:
         self._stored: set[tuple[str, int]] = set()
 
     def outline(self, name: str, version: int | None) -> Outline:
-        """The outline of this version, by default of the highest. Raises `UnknownWorkflow`.
+        """Return the outline of this version, by default of the highest. Raises `UnknownWorkflow`.
 
         Plans are stored beside the caller's transaction, not in it: there they would lock out
         others.
@@ -58,7 +58,7 @@ class RunFactory:
         return stored
 
     def new_run(self, outline: Outline, input: object, options: StartOptions) -> NewRun:
-        """A run of `outline` with this input, checked and serialized."""
+        """Make a run of `outline`; its input is checked and serialized."""
         known = self._registry.find(outline.workflow, outline.version)
         checked = input if known is None else checked_input(known, input)
         limit = self._settings.max_payload_bytes
@@ -66,7 +66,7 @@ class RunFactory:
         return self._ready(outline, text, options)
 
     def new_child(self, outline: Outline, text: str, options: StartOptions) -> NewRun:
-        """A run of `outline` whose input is JSON text already."""
+        """Make a run of `outline` whose input is JSON text already."""
         known = self._registry.find(outline.workflow, outline.version)
         if known is not None and known.input is not None:
             return self.new_run(outline, codec.loads(text), options)
@@ -95,5 +95,5 @@ class RunFactory:
 
 
 def parent_of(token_id: UUID, run: RunFacts) -> Parent:
-    """The parent that a child is linked to; a run that has none is the root of its tree."""
+    """Make the link of a child to its parent; a run without a parent is the root of its tree."""
     return Parent(token_id, run.id, run.root_run_id or run.id, run.depth)

@@ -1,4 +1,4 @@
-"""What a context reads of its run's past: what is asked for, when it is asked for.
+"""What a context reads of its run, when it is asked for and not before.
 
 A handler that asks while Postgres is away waits for the answer: that is no failure of its step.
 """
@@ -15,7 +15,7 @@ from celery_durable.store.heartbeat import Heartbeat
 from celery_durable.store.read import results
 
 NOTE_LIMIT = 10_000
-"""Bytes of JSON that a unit may note of its progress."""
+"""Most bytes of JSON in a note of progress."""
 
 
 class RunHistory:
@@ -56,10 +56,10 @@ class RunHistory:
         )
 
     def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
-        """Note something about the unit in hand, and see what is asked of it.
+        """Write a note of the unit that executes, and return what is asked of it.
 
-        While Postgres is away, what was last heard: the work goes on, and the commit is what will
-        be refused if it must be.
+        While Postgres is away, what was last heard: the work goes on, and the commit is refused if
+        it must be.
         """
         text = None
         if note is not None:

@@ -54,7 +54,7 @@ class Waits:
                 return Execution(Arrived())
 
     def _signal(self, claim: Claim, name: str) -> Execution | None:
-        """A signal that is there goes before a time that has passed."""
+        """Return the signal; where there is none, that its time is up."""
         found = self._retrying.ask(
             lambda connection: signals.oldest(connection, claim.run.id, name)
         )
@@ -98,6 +98,6 @@ class Waits:
 
 def _elapsed(claim: Claim) -> Elapsed:
     name = claim.token.wait.name if isinstance(claim.token.wait, ForSignal) else ""
-    told = f"the signal {name!r} did not come in time"
-    error = ErrorRecord("SignalTimeout", told, unit=claim.token.unit)
+    message = f"the signal {name!r} did not come in time"
+    error = ErrorRecord("SignalTimeout", message, unit=claim.token.unit)
     return Elapsed(error, claim.waiting_since or claim.seen_at)

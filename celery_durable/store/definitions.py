@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from celery_durable.core.compatibility import incompatible
 from celery_durable.core.names import COMPENSATE, SEPARATOR
-from celery_durable.core.plan import Outline, Plan, incompatible
+from celery_durable.core.plan import Outline, Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.store import sql

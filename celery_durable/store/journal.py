@@ -7,8 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from celery_durable.core.compatibility import Passed
 from celery_durable.core.decision import JournalRecord, Outcome, Undo
-from celery_durable.core.journey import Passed
 from celery_durable.core.names import compensated_by
 from celery_durable.core.nodes import Gathers
 from celery_durable.core.token import Token

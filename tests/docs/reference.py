@@ -8,7 +8,7 @@ import ast
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_overloads
@@ -32,9 +32,7 @@ from celery_durable import (
     settings,
 )
 from celery_durable.cli import durable as durable_command
-from celery_durable.core.diagram import state_diagram
 from celery_durable.core.failure import FailedAttempt
-from celery_durable.core.lifecycle import CHANGES, CLAIMED, Place
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.errors import ErrorRecord
 from celery_durable.settings import Settings
@@ -44,6 +42,7 @@ from celery_durable.store.read.position import UnitInHand
 from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
 from tests.docs.pages import ROOT
+from tests.model.token_changes import CHANGES, CLAIMED, TokenState
 from tests.mutants.catalogue import MUTANTS
 
 PAGES = [
@@ -220,23 +219,23 @@ def status_diagram() -> str:
     return fenced(state_diagram((Status.PENDING, Status.RUNNING), changes, ends))
 
 
-WAITS: Mapping[Place, str] = {
-    Place.SIGNAL: "waits for a signal",
-    Place.TIMER: "waits for a time",
-    Place.CHILD: "waits for a child run",
-    Place.BRANCHES: "waits for its branches",
+WAITS: Mapping[TokenState, str] = {
+    TokenState.SIGNAL: "waits for a signal",
+    TokenState.TIMER: "waits for a time",
+    TokenState.CHILD: "waits for a child run",
+    TokenState.BRANCHES: "waits for its branches",
 }
 """What the places are called that are a wait."""
 
 
 def token_diagram() -> str:
     """A token between its places: each change goes through a claim."""
-    claims: list[tuple[str, str]] = [(place, CLAIMED) for place in Place if CHANGES[place]]
-    reached = {after for before in Place for after in CHANGES[before]}
-    changes = [*claims, *((CLAIMED, place) for place in Place if place in reached)]
-    ends = [place for place in Place if not CHANGES[place]]
+    claims: list[tuple[str, str]] = [(place, CLAIMED) for place in TokenState if CHANGES[place]]
+    reached = {after for before in TokenState for after in CHANGES[before]}
+    changes = [*claims, *((CLAIMED, place) for place in TokenState if place in reached)]
+    ends = [place for place in TokenState if not CHANGES[place]]
     named = {place.value: text for place, text in WAITS.items()}
-    return fenced(state_diagram((Place.READY,), changes, ends, named))
+    return fenced(state_diagram((TokenState.READY,), changes, ends, named))
 
 
 def token_table() -> str:
@@ -244,12 +243,26 @@ def token_table() -> str:
     rows = [
         (
             WAITS.get(place, place.value),
-            ", ".join(WAITS.get(one, one.value) for one in Place if one in CHANGES[place])
+            ", ".join(WAITS.get(one, one.value) for one in TokenState if one in CHANGES[place])
             or "nothing: the end",
         )
-        for place in Place
+        for place in TokenState
     ]
     return table(("before the claim", "after the commit"), rows)
+
+
+def state_diagram(
+    begins: Iterable[str],
+    changes: Iterable[tuple[str, str]],
+    ends: Iterable[str] = (),
+    named: Mapping[str, str] | None = None,
+) -> str:
+    """States and the changes between them; `named` are texts of states that are not a word."""
+    lines = [f'state "{text}" as {state}' for state, text in (named or {}).items()]
+    lines += [f"[*] --> {state}" for state in begins]
+    lines += [f"{before} --> {after}" for before, after in changes]
+    lines += [f"{state} --> [*]" for state in ends]
+    return "\n".join(["stateDiagram-v2", *(f"    {line}" for line in lines)])
 
 
 def members_of(kind: type) -> list[str]:

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 import celery_durable
-from celery_durable.core.lifecycle import CHANGES, CLAIMED, Place
 from celery_durable.core.status import TRANSITIONS, Status
 from celery_durable.store import tables
 from tests.docs import reference
 from tests.docs.pages import ROOT, name_of, pages
+from tests.model.token_changes import CHANGES, CLAIMED, TokenState
 
 TABLES = [table.name for table in tables.metadata.sorted_tables]
 
@@ -60,7 +60,7 @@ def test_a_change_of_the_core_makes_the_page_on_statuses_stale(
     text = (ROOT / "docs/reference/statuses.md").read_text(encoding="utf-8")
     assert f"<!-- generated: {generated} -->" in text
     ended = dict.fromkeys(Status, frozenset[Status]())
-    gone = dict.fromkeys(Place, frozenset[Place]())
+    gone = dict.fromkeys(TokenState, frozenset[TokenState]())
     monkeypatch.setattr(reference, "TRANSITIONS", ended)
     monkeypatch.setattr(reference, "CHANGES", gone)
     made = reference.GENERATED[generated]().strip()

@@ -12,11 +12,11 @@ from celery_durable.core.decision import (
     Park,
 )
 from celery_durable.core.event import Event, Signalled
-from celery_durable.core.lifecycle import CHANGES, change_of
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForTimer, Token
+from tests.model.token_changes import CHANGES, change_of
 
 
 def check_law(plan: Plan, token: Token, event: Event, decision: Decision) -> None:

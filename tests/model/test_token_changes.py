@@ -35,7 +35,6 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.lifecycle import CHANGES, Place, change_of
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.nodes import (
     ChildNode,
@@ -56,6 +55,7 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.core.units import unit_of
 from celery_durable.errors import ErrorRecord
+from tests.model.token_changes import CHANGES, TokenState, change_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ERROR = ErrorRecord("ValueError", "no")
@@ -188,10 +188,10 @@ def decisions() -> tuple[Decision, ...]:
     return tuple(made)
 
 
-def changes() -> set[tuple[Place, Place]]:
+def changes() -> set[tuple[TokenState, TokenState]]:
     """The changes; a token that goes on waiting as it was has not changed."""
     made = {change_of(decision) for decision in decisions()}
-    return {change for change in made if change[0] is Place.READY or change[0] != change[1]}
+    return {change for change in made if change[0] is TokenState.READY or change[0] != change[1]}
 
 
 def test_decide_makes_every_change_of_the_table_and_no_other() -> None:
@@ -201,10 +201,10 @@ def test_decide_makes_every_change_of_the_table_and_no_other() -> None:
 def test_every_node_and_every_place_is_come_to() -> None:
     found = {decision.token.node for decision in decisions()}
     assert found == {*PLAN.names, RETURNS, ROLLBACK}
-    assert {before for before, _ in changes()} == set(Place) - {Place.GONE}
+    assert {before for before, _ in changes()} == set(TokenState) - {TokenState.GONE}
 
 
-@pytest.mark.parametrize("place", sorted(set(Place) - {Place.READY, Place.GONE}))
-def test_a_wait_is_left_before_another_begins(place: Place) -> None:
+@pytest.mark.parametrize("place", sorted(set(TokenState) - {TokenState.READY, TokenState.GONE}))
+def test_a_wait_is_left_before_another_begins(place: TokenState) -> None:
     """So that what one wait was about (its time, its signal) cannot be taken for the next one's."""
-    assert CHANGES[place] == {Place.READY, Place.GONE}
+    assert CHANGES[place] == {TokenState.READY, TokenState.GONE}

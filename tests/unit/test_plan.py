@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_durable.core.compatibility import incompatible
 from celery_durable.core.names import RETURNS
 from celery_durable.core.nodes import (
     Body,
@@ -20,11 +21,7 @@ from celery_durable.core.nodes import (
     SleepNode,
     StepNode,
 )
-from celery_durable.core.plan import (
-    Outline,
-    Plan,
-    incompatible,
-)
+from celery_durable.core.plan import Outline, Plan
 from tests.unit.values import RETRY, node, place, plan, undoable
 
 CHILD = ChildNode("goods", "stock", version=2)

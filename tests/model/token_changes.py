@@ -1,6 +1,7 @@
-"""The places of a token, and the legal changes between them.
+"""The states of a token, and the legal changes between them.
 
-A test drives `decide` over every kind of event and holds the table to what it decides.
+A test drives `decide` over every kind of event and holds the table to what it decides; a page of
+the reference shows it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from celery_durable.core.decision import Decision, End, Leave
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 
 
-class Place(StrEnum):
+class TokenState(StrEnum):
     """Where a token is while no worker has claimed it."""
 
     READY = "ready"
@@ -29,38 +30,38 @@ class Place(StrEnum):
 CLAIMED = "claimed"
 """Where a token is in between: a worker executes its unit, or looks whether its wait is over."""
 
-CHANGES: Mapping[Place, frozenset[Place]] = {
+CHANGES: Mapping[TokenState, frozenset[TokenState]] = {
     # To itself: the next unit, or another try of the same one.
-    Place.READY: frozenset(Place),
-    Place.SIGNAL: frozenset({Place.READY, Place.GONE}),
-    Place.TIMER: frozenset({Place.READY, Place.GONE}),
-    Place.CHILD: frozenset({Place.READY, Place.GONE}),
-    Place.BRANCHES: frozenset({Place.READY, Place.GONE}),
-    Place.GONE: frozenset(),
+    TokenState.READY: frozenset(TokenState),
+    TokenState.SIGNAL: frozenset({TokenState.READY, TokenState.GONE}),
+    TokenState.TIMER: frozenset({TokenState.READY, TokenState.GONE}),
+    TokenState.CHILD: frozenset({TokenState.READY, TokenState.GONE}),
+    TokenState.BRANCHES: frozenset({TokenState.READY, TokenState.GONE}),
+    TokenState.GONE: frozenset(),
 }
 """From each place, those that one decision may bring the token to."""
 
 
-def place_of(token: Token) -> Place:
+def state_of(token: Token) -> TokenState:
     """Where the token is."""
     match token.wait:
         case None:
-            return Place.READY
+            return TokenState.READY
         case ForSignal():
-            return Place.SIGNAL
+            return TokenState.SIGNAL
         case ForTimer():
-            return Place.TIMER
+            return TokenState.TIMER
         case ForChild():
-            return Place.CHILD
+            return TokenState.CHILD
         case ForBranches():
-            return Place.BRANCHES
+            return TokenState.BRANCHES
         case _:
             assert_never(token.wait)
 
 
-def change_of(decision: Decision) -> tuple[Place, Place]:
+def change_of(decision: Decision) -> tuple[TokenState, TokenState]:
     """From where to where a decision brings its token."""
-    before = place_of(decision.token)
+    before = state_of(decision.token)
     if isinstance(decision.then, Leave | End):
-        return before, Place.GONE
-    return before, place_of(decision.then.token)
+        return before, TokenState.GONE
+    return before, state_of(decision.then.token)
