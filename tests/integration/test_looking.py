@@ -58,14 +58,14 @@ def done(world: World, worker: Durable) -> Run:
     return run
 
 
-@pytest.mark.parametrize("together", ["results", "places"])
+@pytest.mark.parametrize("statement", ["results", "position"])
 def test_a_status_is_one_state_of_its_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, together: str
+    world: World, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    """Whatever is committed between two of its statements."""
+    """The run ends just before `statement`, and the status still shows the state before."""
     worker = world.worker(defining([], "a", "b"))
     run = worker.start("w")
-    module, name = (results, "of_run") if together == "results" else (views, "places")
+    module, name = (results, "of_run") if statement == "results" else (views, "position")
     read = getattr(module, name)
 
     def read_late(*arguments: Any) -> Any:
