@@ -44,7 +44,7 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
         KombuPublisher(app, partial(origin_of, durable.database)),
         durable.settings,
     )
-    stop_on_signals(running)
+    _stop_on_signals(running)
     broker = app.connection_for_write().as_uri()
     logger.info("The relay publishes schema %r to %s", durable.settings.schema, broker)
     running.run()
@@ -55,8 +55,8 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
         output.lines(Text(f"{running.published} messages published."))
 
 
-def stop_on_signals(running: Relay) -> None:
-    """The first SIGINT or SIGTERM lets the relay finish; the second ends the process at once."""
+def _stop_on_signals(running: Relay) -> None:
+    """Stop the relay in good order on SIGINT or SIGTERM; a second one ends the process at once."""
 
     def stop(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Context, Durable, Run, Suspend
-from celery_durable.cli.run_view import Seen, Watch
+from celery_durable.cli.run_view import RunReader, RunView
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.read import overview
 from tests.forms import short_or_long
@@ -192,33 +192,33 @@ def test_what_has_not_changed_is_not_read_again(
         return execute(self, statement, *parameters)
 
     monkeypatch.setattr(PsycopgConnection, "rows", noted)
-    watch = Watch(picking.durable, picking.run, with_results=False)
-    first = watch.look()
+    reader = RunReader(picking.durable, picking.run, with_results=False)
+    first = reader.read()
     assert overview._ENTRIES in asked
     asked.clear()
-    assert watch.look() is first
+    assert reader.read() is first
     assert overview._ENTRIES not in asked
     assert len(asked) < 10
     picking.end()
-    assert watch.look() is not first
-    assert watch.look().is_over
+    assert reader.read() is not first
+    assert reader.read().has_ended
 
 
 def test_follow_counts_items_and_tells_waits(
     world: World, call: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Seen] = []
-    look = Watch.look
+    views: list[RunView] = []
+    read = RunReader.read
 
-    def noticed(watch: Watch) -> Seen:
-        looks.append(look(watch))
-        return looks[-1]
+    def noticed(reader: RunReader) -> RunView:
+        views.append(read(reader))
+        return views[-1]
 
-    monkeypatch.setattr(Watch, "look", noticed)
+    monkeypatch.setattr(RunReader, "read", noticed)
     picking = Picking(world, count=10)
     picking.go()
     following = spawn(call, picking.durable.app, "show", str(picking.run.id), "--follow")
-    wait_until(lambda: looks, message="somebody looks at the run")
+    wait_until(lambda: views, message="the run is read")
     for _ in range(3):
         world.let_time_pass(100)
         picking.go()
