@@ -21,8 +21,8 @@ from sqlalchemy import create_engine, text
 from celery_durable.errors import ConfigurationError
 from celery_durable.testing.binaries import (
     copy_binaries,
-    everybody_may_enter,
     installed_binaries,
+    is_open_to_everybody,
     unprivileged_account,
 )
 from celery_durable.testing.embedded import EmbeddedPostgres, install_pgmq, pgmq_broker
@@ -225,7 +225,7 @@ def test_copied_binaries_run_for_the_other_user(folder: Path) -> None:
 def test_a_closed_folder_on_the_way_is_noticed(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    assert not everybody_may_enter(closed / "not there yet")
+    assert not is_open_to_everybody(closed / "not there yet")
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
