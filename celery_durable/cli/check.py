@@ -36,9 +36,9 @@ STYLES: Mapping[Verdict, str] = {
 def check(ctx: click.Context, /, *, as_json: bool) -> None:
     """Check whether unfinished runs could go on with the code of this app.
 
-    For a pipeline, before it deploys. Each version of a workflow is held against the stored plan
-    and the runs in flight: where they stand, and what they may have to undo. Changes nothing; exit
-    code 1 if a run would be stuck.
+    For a pipeline, before it deploys. Compares each version of a workflow with the stored plan and
+    the runs in flight: where they stand, and what they may have to undo. Changes nothing; exit code
+    1 if a run would be stuck.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
@@ -80,6 +80,6 @@ def _advice(version: Review) -> str:
             " Keep it registered until they have ended, or cancel them."
         )
     return (
-        f"{name}: what runs stand at, have before them or may have to undo is not as it was. Bring"
-        " this version back as it was, and define what is new as another version."
+        f"{name}: this app changed nodes that runs stand at, have passed or may have to undo."
+        " Restore this version, and define the change as another version."
     )

@@ -61,9 +61,9 @@ def graph(
 ) -> None:
     """Print a plan as a Mermaid flowchart.
 
-    Of a workflow, as it is stored, in processes too that do not import it; or of a run, given by
-    its id or its key, with how each node stands. Markdown pages on GitHub and GitLab show it in a
-    block called mermaid.
+    Of a workflow, as it is stored: this process need not import it. Or of a run, named by its id or
+    its key, with the state of each node. Markdown pages on GitHub and GitLab show it in a block
+    called mermaid.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)

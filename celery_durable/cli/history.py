@@ -76,7 +76,7 @@ def history(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """Show a run's journal: the units that ended, in order.
 
     The items of a map and the iterations of a loop share a line, and so do their compensations;
-    --all, --limit and --json have each. What has failed and is tried again stands at the end.
+    --all, --limit and --json list each. Units that failed and are tried again come last.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
     """Publish the outbox until SIGINT or SIGTERM.
 
-    Workers do it too unless they were started with --no-durable-relay; any number may. A database
-    or broker that is away is waited for.
+    Workers do it too unless they were started with --no-durable-relay; any number may run. Waits
+    for a database or broker that is away.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)

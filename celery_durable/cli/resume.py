@@ -40,9 +40,10 @@ def resume(
 ) -> None:
     """Send the run a signal.
 
-    SIGNAL is the name that is waited for: of a wait_for_signal, or of a suspended unit. It may come
-    before the run waits for it; a name that no node waits for is kept too, with a warning. Prints
-    stored, duplicate or refused, and why; exit code 1 if it was refused, because the run has ended.
+    SIGNAL is the name that the run waits for: of a wait_for_signal, or of a suspended unit. It may
+    come before the run waits for it; a name that no node waits for is stored too, with a warning.
+    Prints stored, duplicate or refused, and why; exit code 1 if it was refused, because the run has
+    ended.
     """
     output = Output.of(ctx, as_json=as_json)
     by_key = workflow is not None or run_key is not None

@@ -29,11 +29,11 @@ from celery_durable.cli.run_view import document_of, read_run
 def show(
     ctx: click.Context, /, *, is_followed: bool, no_results: bool, as_json: bool, **name: Any
 ) -> None:
-    """Show how a run stands, step by step.
+    """Show where a run stands, step by step.
 
-    Items and iterations are counted; what the run waits for is said with since when and until when.
-    With --follow it is drawn anew as it moves; piped, each change is a line; with --json, each
-    change is a document on a line of its own.
+    Items and iterations are counted; a wait is shown with since when and until when it lasts. With
+    --follow the picture is redrawn as the run moves; piped, each change is a line; with --json,
+    each change is a document on a line of its own.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
