@@ -1,22 +1,22 @@
-"""`celery -A app durable ...`: what an operator sees of runs, and does to them.
+"""`celery -A app durable ...`: commands for operators, to look at runs and to act on them.
 
 Rules of this room: a command reads its arguments, calls `Durable`, and renders; it decides nothing
 about runs. Every command writes in three forms: tables and colours on a terminal, aligned text when
 piped, JSON. Celery loads this file at each of its starts, so it and `group` import nothing heavy;
 the module of a command is imported when it is called.
 
-    group          the commands by name; errors become one line and an exit code
+    group          the commands by name; turns errors into one line and an exit code
     exit_codes     the exit codes
-    application    from Celery's context to a Durable, and from arguments to a run
+    application    finds the Durable of Celery's context, and the run that arguments name
     output         the three forms
     document       JSON
-    formatting     times and texts in words
+    formatting     durations, times and counts as text
     json_argument  JSON as an argument
-    run_view       reads what is drawn of a run
-    steps          how each node of a run stands
-    node_notes     what is said of a node beside its state
+    run_view       reads what a picture of a run shows
+    node_view      the state of each node of a run
+    node_notes     notes on a node: its attempt, waits, counts, progress and error
     drawing        a run as `show` draws it
-    follow         a run as it moves
+    follow         shows a run until it ends
     start, listing, show, history, graph, resume, cancel, check, recover, relay, migrate
                    the commands
 """

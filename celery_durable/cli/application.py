@@ -1,4 +1,4 @@
-"""From Celery's context to a `Durable`, and from arguments to a run."""
+"""Finds the `Durable` of Celery's context, and the run that arguments name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from celery_durable.cli.exit_codes import Exit, Refused
+from celery_durable.cli.exit_codes import CliError, ExitCode
 from celery_durable.durable import Durable
 from celery_durable.run import Run
 
@@ -16,67 +16,74 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def durable_of(ctx: click.Context) -> Durable:
-    """The `Durable` of the app that -A names, with the app's modules imported."""
+    """The `Durable` of the app that -A names, after importing the app's modules."""
     app = ctx.obj.app
-    # Without -A Celery makes an app up, and calls it so.
+    # Without -A Celery makes an app of its own, called "default".
     if app.main == "default" and not hasattr(app, "durable"):
-        raise Refused(
+        raise CliError(
             "No app is named. Name yours before the command: celery -A <your app> durable ...",
-            Exit.USAGE,
+            ExitCode.USAGE,
         )
     try:
         app.loader.import_default_modules()
     except ImportError as error:
-        raise Refused(
+        raise CliError(
             f"A module of the app {app.main!r} cannot be imported: {error}. Repair it, or correct"
             " `imports` in the app's configuration.",
-            Exit.USAGE,
+            ExitCode.USAGE,
         ) from error
     app.finalize()
-    found = getattr(app, "durable", None)
-    if not isinstance(found, Durable):
-        raise Refused(
+    durable = getattr(app, "durable", None)
+    if not isinstance(durable, Durable):
+        raise CliError(
             f"The app {app.main!r} has no durable workflows. Where the app is made, add:"
             " durable = Durable(app)",
-            Exit.USAGE,
+            ExitCode.USAGE,
         )
-    return found
+    return durable
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def run_options(command: Command) -> Command:
-    """The arguments that name a run; `run_named` takes them."""
-    key_help = "With --workflow, in place of RUN: the run's key."
-    command = click.option("--run-key", "--key", "run_key", metavar="KEY", help=key_help)(command)
-    command = click.option("--workflow", help="With --run-key: the run's workflow.")(command)
+    """Add the arguments that name a run, by its id or its key; `run_named` takes them."""
+    command = run_key_options("--run-key", "--key")(command)
     return click.argument("run_id", metavar="[RUN]", type=click.UUID, required=False)(command)
+
+
+def run_key_options(*names: str) -> Callable[[Command], Command]:
+    """The options that name a run by its key; `names` are those of the key's option."""
+    run_key = click.option(
+        *names, "run_key", metavar="KEY", help="With --workflow, in place of RUN: the run's key."
+    )
+    workflow = click.option("--workflow", help="With --run-key: the run's workflow.")
+    return lambda command: workflow(run_key(command))
 
 
 def run_named(
     durable: Durable, run_id: UUID | None, workflow: str | None, run_key: str | None
 ) -> Run:
-    """The run that the arguments of `run_options` name."""
+    """The run with this id, or of this workflow with this key."""
     by_key = (workflow is not None, run_key is not None)
     if run_id is not None and not any(by_key):
         return durable.run(run_id)
     if run_id is None and all(by_key):
         return durable.run(workflow=workflow, key=run_key)
-    raise Refused(
+    raise CliError(
         "Name one run: its id, or --workflow and --run-key. `durable list` shows what there is.",
-        Exit.USAGE,
+        ExitCode.USAGE,
     )
 
 
-def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    split = [one.partition("=") for one in given]
-    for name, separator, value in split:
+def _parse_tags(_: click.Context, __: click.Parameter, tags: tuple[str, ...]) -> dict[str, str]:
+    parts = [tag.partition("=") for tag in tags]
+    for name, separator, value in parts:
         if not (name and separator):
             raise click.BadParameter(f"{name + value!r} is not of the form name=value.")
-    return {name: value for name, _, value in split}
+    return {name: value for name, _, value in parts}
 
 
 tag_option = click.option(
-    "--tag", "tags", multiple=True, callback=_pairs, metavar="NAME=VALUE", help="Repeatable."
+    "--tag", "tags", multiple=True, callback=_parse_tags, metavar="NAME=VALUE", help="Repeatable."
 )

@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.output import Form, Output, status_text
+from celery_durable.cli.output import Output, status_text
 from celery_durable.core.status import FINISHED
 
 
@@ -36,11 +36,11 @@ def cancel(
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, **name)
-    is_asked = run.status(results=False).status not in FINISHED
+    is_unfinished = run.status(results=False).status not in FINISHED
     run.cancel(compensate=compensate, reason=reason)
     status = run.status(results=False).status
-    if output.form is Form.JSON:
-        output.document({"run_id": run.id, "asked": is_asked, "status": status})
-        return
-    said = "Asked to end; the run is" if is_asked else "Nothing to cancel; the run has ended:"
-    output.lines(Text(f"{said} ").append_text(status_text(status)))
+    text = "Asked to end; the run is" if is_unfinished else "Nothing to cancel; the run has ended:"
+    output.answer(
+        {"run_id": run.id, "asked": is_unfinished, "status": status},
+        Text(f"{text} ").append_text(status_text(status)),
+    )

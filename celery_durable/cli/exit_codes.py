@@ -1,4 +1,4 @@
-"""Exit codes that scripts can use, and the errors they stand for."""
+"""The exit codes that scripts can use, and the errors that end a command with one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 from celery_durable import errors
 
 
-class Exit(IntEnum):
-    """What the process says when it ends."""
+class ExitCode(IntEnum):
+    """The exit codes of the commands. Two outcomes may share one: scripts need no more."""
 
     OK = 0
     RUN_ENDED_BADLY = 1
@@ -25,7 +25,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-EXPLAINED = """\b
+EXIT_CODES_HELP = """\b
 Exit codes:
   0    ok
   1    the run failed, was cancelled (start --wait, show --follow), ended (resume), is stuck (check)
@@ -37,38 +37,50 @@ Exit codes:
 """
 
 
-class Refused(click.ClickException):
-    """An error of one line."""
+class CliError(click.ClickException):
+    """An error that ends a command: one line on standard error, and an exit code."""
 
-    def __init__(self, message: str, code: Exit) -> None:
+    def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(" ".join(message.split()))
-        self.exit_code = code  # type: ignore[misc] # click takes any instance's
+        self.exit_code = code  # type: ignore[misc] # click reads the instance's before the class's
 
 
-def refusal(error: errors.DurableError) -> Refused:
-    """The line and the exit code for an error of this library."""
+def usage_error(error: click.UsageError) -> CliError:
+    """Wrong usage in one line, where click prints several."""
+    command = error.ctx.command_path if error.ctx else "celery durable"
+    return CliError(f"{error.format_message()} Try: {command} --help", ExitCode.USAGE)
+
+
+def cli_error(error: Exception) -> CliError | None:
+    """The error that a command ends with for `error`; None for one that nobody foresaw."""
     match error:
-        case errors.RunFailed() | errors.RunCancelled():
-            return Refused(str(error), Exit.RUN_ENDED_BADLY)
-        case errors.RunError() | errors.UnknownWorkflow():
-            return Refused(str(error), Exit.NOT_FOUND)
         case errors.DatabaseUnavailable():
             advice = "Check durable_database_url, and that Postgres runs there."
-            return Refused(f"{str(error).rstrip('.?! ')}. {advice}", Exit.UNAVAILABLE)
-        case errors.BrokerUnavailable() | errors.SchemaOutOfDate():
-            return Refused(str(error), Exit.UNAVAILABLE)
+            return CliError(f"{str(error).rstrip('.?! ')}. {advice}", ExitCode.UNAVAILABLE)
+        case errors.DurableError():
+            return CliError(str(error), _exit_code(error))
+        case OSError(errno=errno.ENOSPC | errno.EIO):
+            discard_output()
+            message = f"Standard output cannot be written: {error.strerror}."
+            return CliError(message, ExitCode.UNAVAILABLE)
         case _:
-            return Refused(str(error), Exit.USAGE)
+            return _postgres_error(error)
 
 
-def refusal_of_usage(error: click.UsageError) -> Refused:
-    """Click's own lines as one."""
-    command = error.ctx.command_path if error.ctx else "celery durable"
-    return Refused(f"{error.format_message()} Try: {command} --help", Exit.USAGE)
+def _exit_code(error: errors.DurableError) -> ExitCode:
+    match error:
+        case errors.RunFailed() | errors.RunCancelled():
+            return ExitCode.RUN_ENDED_BADLY
+        case errors.RunError() | errors.UnknownWorkflow():
+            return ExitCode.NOT_FOUND
+        case errors.BrokerUnavailable() | errors.SchemaOutOfDate():
+            return ExitCode.UNAVAILABLE
+        case _:
+            return ExitCode.USAGE
 
 
-def refusal_of_postgres(error: Exception) -> Refused | None:
-    """The same for a database error that the store has no name for; None for any other error."""
+def _postgres_error(error: Exception) -> CliError | None:
+    """A database error that the store does not translate; None for any other error."""
     # Slow to import, and not needed until something went wrong.
     import psycopg  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
@@ -76,18 +88,10 @@ def refusal_of_postgres(error: Exception) -> Refused | None:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(cause, psycopg.Error):
         return None
-    said = cause.diag.message_primary or str(cause)
-    return Refused(f"Postgres refused: {said}", Exit.UNAVAILABLE)
+    message = cause.diag.message_primary or str(cause)
+    return CliError(f"Postgres refused: {message}", ExitCode.UNAVAILABLE)
 
 
-def refusal_of_output(error: Exception) -> Refused | None:
-    """The same for a standard output that takes no more; None for any other error."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EIO):
-        return None
-    drop_output()
-    return Refused(f"Standard output cannot be written: {error.strerror}.", Exit.UNAVAILABLE)
-
-
-def drop_output() -> None:
-    """Send to nobody what is left to be flushed at the end of the process: it would fail again."""
+def discard_output() -> None:
+    """Discard what is still buffered: the flush at the end of the process would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,8 @@
-"""Times and texts in words."""
+"""Durations, times, counts and errors as text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import floor
 
@@ -38,19 +39,24 @@ def coarse(duration: timedelta) -> str:
     return f"{seconds // 1:.0f}s"
 
 
+def elapsed(started_at: datetime | None, finished_at: datetime | None, now: datetime) -> str:
+    """How long a run has taken, so far or in all; empty for one that has not started."""
+    return span((finished_at or now) - started_at) if started_at else ""
+
+
 def local(at: datetime) -> str:
-    """A time for the person at this terminal."""
+    """A time in the time zone of this machine."""
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def clock(at: datetime, now: datetime) -> str:
-    """The same, as short as can be: without the date if that is today's."""
+    """A local time, as short as possible: without the year, and without the date if it is today."""
     here, today = at.astimezone(), now.astimezone().date()
     return f"{here:%H:%M:%S}" if here.date() == today else f"{here:%m-%d %H:%M:%S}"
 
 
 def utc(at: datetime) -> str:
-    """A time for whoever reads a file, wherever."""
+    """A time in ISO 8601, in UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -61,18 +67,35 @@ def size(count: int) -> str:
     return f"{count / KIB:.1f} KiB" if count < KIB**2 else f"{count / KIB**2:.1f} MiB"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def nonzero(counts: Mapping[str, int]) -> list[str]:
+    """Each count that is not zero, with its word: `2 failed`, `1 waiting`."""
+    return [f"{count} {word}" for word, count in counts.items() if count]
+
+
 def one_line(text: str) -> str:
     """`text` on one line, without control characters: a user's text must not move the cursor."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return _printable(" ".join(text.split()))
 
 
 def many_lines(text: str) -> str:
     """`text` without control characters, line by line."""
-    return "\n".join(
-        "".join(c if c.isprintable() else " " for c in line) for line in text.splitlines()
-    )
+    return "\n".join(map(_printable, text.splitlines()))
 
 
-def why(error: ErrorRecord) -> str:
-    """An error in one line."""
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in line)
+
+
+def shortened(text: str, longest: int) -> str:
+    """`text`, cut after `longest` characters."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def error_line(error: ErrorRecord) -> str:
+    """An error's type and message on one line."""
     return one_line(f"{error.type}: {error.message}" if error.message else error.type)

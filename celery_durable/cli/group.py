@@ -13,17 +13,14 @@ from celery.bin.base import handle_preload_options
 from click_didyoumean import DYMGroup  # type: ignore[import-untyped]
 
 from celery_durable.cli.exit_codes import (
-    EXPLAINED,
-    Exit,
-    Refused,
-    drop_output,
-    refusal,
-    refusal_of_output,
-    refusal_of_postgres,
-    refusal_of_usage,
+    EXIT_CODES_HELP,
+    CliError,
+    ExitCode,
+    cli_error,
+    discard_output,
+    usage_error,
 )
 from celery_durable.cli.json_argument import as_utf8
-from celery_durable.errors import DurableError
 
 COMMANDS: Mapping[str, str] = {
     "migrate": "celery_durable.cli.migrate:migrate",
@@ -38,17 +35,17 @@ COMMANDS: Mapping[str, str] = {
     "recover": "celery_durable.cli.recover:recover",
     "relay": "celery_durable.cli.relay:relay",
 }
-"""Where each command is, in the order of the help."""
+"""Where each command is, in the order of the help: the order in which a newcomer needs them."""
 
 
 class DurableGroup(DYMGroup):
-    """Imports a command when it is asked for; one that fails ends with a line and an exit code.
+    """Imports a command when it is called; ends one that fails with a line and an exit code.
 
     https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """The names, in the order a newcomer needs them."""
+        """The names of the commands."""
         return list(COMMANDS)
 
     def get_command(
@@ -64,40 +61,40 @@ class DurableGroup(DYMGroup):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take arguments as UTF-8, whatever the locale says."""
-        left: list[str] = super().parse_args(ctx, [*map(as_utf8, args)])
-        return left
+        """Read arguments as UTF-8, whatever the locale says."""
+        rest: list[str] = super().parse_args(ctx, [*map(as_utf8, args)])
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command."""
         if sys.stdout is None:
-            raise Refused("Standard output is closed; > /dev/null leaves it out.", Exit.USAGE)
+            raise CliError("Standard output is closed; > /dev/null leaves it out.", ExitCode.USAGE)
         try:
             return super().invoke(ctx)
-        except DurableError as error:
-            raise refusal(error) from error
         except click.NoSuchOption:
             # Celery explains a misplaced -A.
             raise
         except click.UsageError as error:
-            raise refusal_of_usage(error) from error
-        except KeyboardInterrupt:
-            ctx.exit(Exit.INTERRUPTED)
+            raise usage_error(error) from error
         except (click.exceptions.Exit, click.Abort, click.ClickException):
             raise
+        except KeyboardInterrupt:
+            ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            drop_output()  # its reader has what it wanted
-            ctx.exit(Exit.OK)
+            # The reader has read what it wanted, as `| head -1` does.
+            discard_output()
+            ctx.exit(ExitCode.OK)
         except Exception as error:
-            refused = refusal_of_postgres(error) or refusal_of_output(error)
-            if refused is None:
-                # For whoever reports it; a script must not take it for a run that failed.
+            known = cli_error(error)
+            if known is None:
+                # The traceback is for a bug report. A script must not take the defect for a run
+                # that failed: it has an exit code of its own.
                 traceback.print_exc()
-                ctx.exit(Exit.DEFECT)
-            raise refused from error
+                ctx.exit(ExitCode.DEFECT)
+            raise known from error
 
 
-@click.group(cls=DurableGroup, epilog=EXPLAINED)
+@click.group(cls=DurableGroup, epilog=EXIT_CODES_HELP)
 @click.pass_context
 @handle_preload_options
 def durable(ctx: click.Context, **preload: Any) -> None:

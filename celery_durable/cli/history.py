@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.formatting import clock, many_lines, one_line, span, why
+from celery_durable.cli.formatting import error_line, many_lines, one_line, plural, span
 from celery_durable.cli.output import Column, Form, Output, Row
-from celery_durable.cli.run_view import counted_of, nodes_of
+from celery_durable.cli.run_view import counted_nodes, plan_nodes
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import compensation_of, part_of
@@ -24,6 +25,8 @@ from celery_durable.store.read.folded import Group, Line, Trying
 from celery_durable.store.read.views import JournalEntry
 
 T = TypeVar("T")
+
+HistoryLine = Line | Trying
 
 COLUMNS = (
     Column("unit", fixed=False),
@@ -44,14 +47,13 @@ OUTCOME_STYLES = {
 }
 
 SHORT_WORKER = 8
-"""Characters of a worker's id that tell workers apart on a terminal."""
+"""Last characters of a worker's id, which are enough to tell workers apart on a terminal."""
 
-ROOM_FOR_WORKER = 100
-"""Columns of a terminal from which workers are shown; on others, errors need the room."""
+WIDTH_FOR_WORKER = 100
+"""Columns from which a terminal shows workers; on a narrower one, errors need the space."""
 
-
-MOST_TRYING = 100
-"""Units that are being tried again that are shown."""
+MOST_RETRIES = 100
+"""Units that failed and are tried again that are shown."""
 
 
 @click.command()
@@ -74,106 +76,102 @@ def history(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """Show a run's journal: the units that ended, in order.
 
     The items of a map and the iterations of a loop share a line, and so do their compensations;
-    --all, --limit and --json have each. What has failed and is tried again stands at the end.
+    --all, --limit and --json list each. Units that failed and are tried again come last.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
-    name = {key: options[key] for key in ("run_id", "workflow", "run_key")}
-    run = run_named(durable, **name)
+    run = run_named(durable, options["run_id"], options["workflow"], options["run_key"])
     page = {key: options[key] for key in ("limit", "after")}
     is_paged = any(value is not None for value in page.values())
     if output.form is Form.JSON:
         output.document(run.history(**page, results=not options["no_results"]))
         return
-    trying = () if is_paged else tries_of(durable, run)
-    lines: Sequence[Line]
+    retries = () if is_paged else _read_retries(durable, run)
+    lines: Sequence[HistoryLine]
     if is_paged or options["is_whole"]:
-        lines = run.history(**page, results=False)
+        lines = (*run.history(**page, results=False), *retries)
     else:
-        lines = lines_of(durable, run)
-    if output.form is Form.TERMINAL and not (lines or trying):
-        output.lines(Text("No unit has ended yet.", "dim"))
-        return
-    attempts = options["attempts"]
-    rows = [*_rows(output, lines, attempts=attempts), *_tries(output, trying, attempts=attempts)]
-    output.table(_cells(output, COLUMNS), [_cells(output, row) for row in rows])
+        lines = (*_read_folded(durable, run), *retries)
+    rows = _rows(output, lines, attempts=options["attempts"])
+    output.table(
+        _fitting(output, COLUMNS),
+        [_fitting(output, row) for row in rows],
+        if_empty="No unit has ended yet.",
+    )
     if options["traceback"]:
-        for title, error in _failures(lines, trying, attempts=attempts):
-            output.lines(Text(), Text(title, "bold"), Text(many_lines(error.traceback)))
+        for title, error in _errors(lines, attempts=options["attempts"]):
+            if error.traceback:
+                output.lines(Text(), Text(title, "bold"), Text(many_lines(error.traceback)))
 
 
-def lines_of(durable: Durable, run: Run) -> Sequence[Line]:
-    """The journal, what maps and loops consist of counted. Raises `RunNotFound`."""
+def _read_folded(durable: Durable, run: Run) -> Sequence[Line]:
+    """The journal, with items and iterations counted. Raises `RunNotFound`."""
     with durable.database.snapshot() as connection:
-        found = views.snapshot(connection, run.id, results=False)
-        if found is None:
+        snapshot = views.snapshot(connection, run.id, results=False)
+        if snapshot is None:
             raise RunNotFound(run.id)
-        return folded.lines(connection, run.id, counted_of(nodes_of(connection, found)))
+        nodes = plan_nodes(connection, snapshot)
+        return folded.lines(connection, run.id, counted_nodes(nodes))
 
 
-def tries_of(durable: Durable, run: Run) -> Sequence[Trying]:
-    """What has failed and is tried again."""
+def _read_retries(durable: Durable, run: Run) -> Sequence[Trying]:
     with durable.database.snapshot() as connection:
-        return folded.trying(connection, run.id, MOST_TRYING)
+        return folded.trying(connection, run.id, MOST_RETRIES)
 
 
-def _cells(output: Output, cells: Sequence[T]) -> Sequence[T]:
-    """The cells of a row that the reader has room for."""
-    if output.form is Form.TERMINAL and output.console.width < ROOM_FOR_WORKER:
+def _fitting(output: Output, cells: Sequence[T]) -> Sequence[T]:
+    """The cells of a row, without the worker on a narrow terminal."""
+    if output.form is Form.TERMINAL and output.console.width < WIDTH_FOR_WORKER:
         return [*cells[:WORKER], *cells[WORKER + 1 :]]
     return cells
 
 
-def _time(output: Output, at: datetime) -> Text:
-    return Text(clock(at, datetime.now(UTC))) if output.form is Form.TERMINAL else output.time(at)
-
-
-def _rows(output: Output, lines: Sequence[Line], *, attempts: bool) -> Iterator[Row]:
+def _rows(output: Output, lines: Sequence[HistoryLine], *, attempts: bool) -> Iterator[Row]:
+    now = datetime.now(UTC)
     for line in lines:
-        if isinstance(line, Group):
-            yield _group_row(output, line)
-            continue
-        if attempts:
-            for failed in line.failures:
-                yield _attempt_row(output, failed)
-        yield _entry_row(output, line)
+        if attempts and not isinstance(line, Group):
+            for failure in line.failures:
+                yield _failure_row(output, failure, now)
+        match line:
+            case Group():
+                yield _group_row(output, line, now)
+            case Trying():
+                yield _retry_row(output, line, now)
+            case JournalEntry():
+                yield _entry_row(output, line, now)
 
 
-def _tries(output: Output, trying: Sequence[Trying], *, attempts: bool) -> Iterator[Row]:
-    for unit in trying:
-        if attempts:
-            for failed in unit.failures:
-                yield _attempt_row(output, failed)
-        yield _trying_row(output, unit)
-
-
-def _trying_row(output: Output, unit: Trying) -> Row:
-    worker = str(unit.worker or "")
-    return (
-        Text(one_line(unit.unit), "bold"),
-        Text("executing" if unit.worker else "tried again", "yellow"),
-        Text(str(unit.attempt)),
-        _time(output, unit.wake_at or unit.since),
-        Text(),
-        Text(worker[-SHORT_WORKER:] if output.form is Form.TERMINAL else worker, "dim"),
-        Text(why(unit.failures[-1].error), "red"),
-    )
-
-
-def _entry_row(output: Output, entry: JournalEntry) -> Row:
-    worker = str(entry.worker or "")
+def _entry_row(output: Output, entry: JournalEntry, now: datetime) -> Row:
     return (
         Text(one_line(entry.unit), "bold"),
         Text(entry.outcome.value, OUTCOME_STYLES[entry.outcome]),
         Text(str(entry.attempt)),
-        _time(output, entry.started_at),
+        Text(output.short_time(entry.started_at, now)),
         Text(span(entry.finished_at - entry.started_at)),
-        Text(worker[-SHORT_WORKER:] if output.form is Form.TERMINAL else worker, "dim"),
-        Text(why(entry.error) if entry.error else "", "red"),
+        _worker(output, entry.worker),
+        Text(error_line(entry.error) if entry.error else "", "red"),
     )
 
 
-def _group_row(output: Output, group: Group) -> Row:
+def _retry_row(output: Output, unit: Trying, now: datetime) -> Row:
+    return (
+        Text(one_line(unit.unit), "bold"),
+        Text("executing" if unit.worker else "tried again", "yellow"),
+        Text(str(unit.attempt)),
+        Text(output.short_time(unit.wake_at or unit.since, now)),
+        Text(),
+        _worker(output, unit.worker),
+        Text(error_line(unit.failures[-1].error), "red"),
+    )
+
+
+def _worker(output: Output, worker: UUID | None) -> Text:
+    worker_id = str(worker or "")
+    is_short = output.form is Form.TERMINAL
+    return Text(worker_id[-SHORT_WORKER:] if is_short else worker_id, "dim")
+
+
+def _group_row(output: Output, group: Group, now: datetime) -> Row:
     return (
         Text(one_line(_title(group)), "bold"),
         Text(", ").join(
@@ -182,10 +180,10 @@ def _group_row(output: Output, group: Group) -> Row:
             if count
         ),
         Text(str(group.attempt)),
-        _time(output, group.started_at),
+        Text(output.short_time(group.started_at, now)),
         Text(span(group.finished_at - group.started_at)),
-        Text(f"{group.workers} worker{'' if group.workers == 1 else 's'}", "dim"),
-        Text(why(group.error) if group.error else "", "red"),
+        Text(plural(group.workers, "worker"), "dim"),
+        Text(error_line(group.error) if group.error else "", "red"),
     )
 
 
@@ -195,32 +193,29 @@ def _title(group: Group) -> str:
     return f"{compensation_of(unit) if group.is_undo else unit} ({group.size})"
 
 
-def _attempt_row(output: Output, failed: FailedAttempt) -> Row:
+def _failure_row(output: Output, failure: FailedAttempt, now: datetime) -> Row:
     return (
         Text("  attempt", "dim"),
         Text("retried", "dim"),
-        Text(str(failed.attempt), "dim"),
-        _time(output, failed.started_at),
-        Text(span(failed.failed_at - failed.started_at), "dim"),
+        Text(str(failure.attempt), "dim"),
+        Text(output.short_time(failure.started_at, now)),
+        Text(span(failure.failed_at - failure.started_at), "dim"),
         Text(),
-        Text(why(failed.error), "dim red"),
+        Text(error_line(failure.error), "dim red"),
     )
 
 
-def _failures(
-    lines: Sequence[Line], trying: Sequence[Trying], *, attempts: bool
-) -> Iterator[tuple[str, ErrorRecord]]:
-    """What failed and has a traceback, with a title."""
-    for line in (*lines, *trying):
-        if isinstance(line, Group):
-            failed = [(line.attempt, line.error)] if line.error else []
-            unit = line.error.unit if line.error else ""
-        else:
-            unit = line.unit
-            tries = [(f.attempt, f.error) for f in line.failures]
-            failed = tries if attempts else tries[-1:] if isinstance(line, Trying) else []
-            if isinstance(line, JournalEntry) and line.error is not None:
-                failed.append((line.attempt, line.error))
-        for attempt, error in failed:
-            if error.traceback:
-                yield f"{one_line(unit)}, attempt {attempt}:", error
+def _errors(lines: Sequence[HistoryLine], *, attempts: bool) -> Iterator[tuple[str, ErrorRecord]]:
+    """The errors that `lines` show, with titles; of a group the first."""
+    for line in lines:
+        if not isinstance(line, Group):
+            last = line.failures[-1:] if isinstance(line, Trying) else ()
+            for failure in line.failures if attempts else last:
+                yield _attempt_title(line.unit, failure.attempt), failure.error
+        if not isinstance(line, Trying) and line.error is not None:
+            unit = line.error.unit if isinstance(line, Group) else line.unit
+            yield _attempt_title(unit, line.attempt), line.error
+
+
+def _attempt_title(unit: str, attempt: int) -> str:
+    return f"{one_line(unit)}, attempt {attempt}:"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,8 +9,7 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
-from celery_durable.cli.drawing import elapsed
-from celery_durable.cli.formatting import coarse, one_line, why
+from celery_durable.cli.formatting import coarse, elapsed, error_line, one_line, shortened
 from celery_durable.cli.output import Column, Form, Output, Row, status_text, workflow_text
 from celery_durable.core.status import Status
 from celery_durable.store.read.views import RunSummary
@@ -26,9 +24,8 @@ COLUMNS = (
     Column("error", fixed=False),
 )
 
-
 LONGEST_ERROR = 60
-"""Characters of an error that a line has; `durable show` has the rest."""
+"""Characters of an error that are shown; `durable show` has the rest."""
 
 
 @click.command("list")
@@ -65,17 +62,10 @@ def list_runs(
     if output.form is Form.JSON:
         output.document(runs)
         return
-    _print(output, runs)
+    now = datetime.now(UTC)
+    output.table(COLUMNS, [_row(run, now) for run in runs], if_empty="No runs.")
     if output.form is Form.TERMINAL and len(runs) == limit:
         output.lines(Text(f"There may be more: --before {runs[-1].run_id}", "dim"))
-
-
-def _print(output: Output, runs: Sequence[RunSummary]) -> None:
-    if output.form is Form.TERMINAL and not runs:
-        output.lines(Text("No runs.", "dim"))
-        return
-    now = datetime.now(UTC)
-    output.table(COLUMNS, [_row(run, now) for run in runs])
 
 
 def _row(run: RunSummary, now: datetime) -> Row:
@@ -86,9 +76,5 @@ def _row(run: RunSummary, now: datetime) -> Row:
         Text(one_line(run.key or "")),
         Text(coarse(now - run.created_at), "dim"),
         Text(elapsed(run.started_at, run.finished_at, now)),
-        Text(_cut(why(run.error)) if run.error else "", "red"),
+        Text(shortened(error_line(run.error), LONGEST_ERROR) if run.error else "", "red"),
     )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…"

@@ -8,8 +8,8 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from celery_durable.cli.application import durable_of, json_option
-from celery_durable.cli.exit_codes import Exit, Refused
-from celery_durable.cli.output import Form, Output
+from celery_durable.cli.exit_codes import CliError, ExitCode
+from celery_durable.cli.output import Output
 from celery_durable.database import schema
 from celery_durable.durable import Durable
 from celery_durable.store.connection import raise_known
@@ -25,25 +25,24 @@ def migrate(ctx: click.Context, /, *, as_json: bool) -> None:
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
-    found, name = revision(durable), durable.settings.schema
+    before, name = _revision(durable), durable.settings.schema
     try:
         durable.migrate()
     except CommandError as error:
-        raise Refused(
-            f"The schema {name!r} is at revision {found}, which this release does not know."
+        raise CliError(
+            f"The schema {name!r} is at revision {before}, which this release does not know."
             " A newer release made it; install that one.",
-            Exit.UNAVAILABLE,
+            ExitCode.UNAVAILABLE,
         ) from error
-    reached = revision(durable)
-    if output.form is Form.JSON:
-        output.document({"schema": name, "from": found, "to": reached})
-    elif found == reached:
-        output.lines(Text(f"Schema {name!r} is at revision {reached} already."))
+    after = _revision(durable)
+    if before == after:
+        text = Text(f"Schema {name!r} is at revision {after} already.")
     else:
-        output.lines(Text(f"Schema {name!r} migrated: {found or 'nothing'} -> {reached}", "green"))
+        text = Text(f"Schema {name!r} migrated: {before or 'nothing'} -> {after}", "green")
+    output.answer({"schema": name, "from": before, "to": after}, text)
 
 
-def revision(durable: Durable) -> str | None:
+def _revision(durable: Durable) -> str | None:
     """The revision of the tables; None where there are none."""
     try:
         with durable.database.engine.connect() as connection:

@@ -1,195 +1,183 @@
-"""What is said of a node beside its state, and on the lines below it."""
+"""Notes on a node beside its state and below it: attempt, waits, counts, progress and error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import islice
 
 from rich.text import Text
 
 from celery_durable.cli.document import as_json
-from celery_durable.cli.formatting import clock, coarse, one_line, span, utc, why
+from celery_durable.cli.formatting import (
+    coarse,
+    error_line,
+    nonzero,
+    one_line,
+    plural,
+    shortened,
+    span,
+    utc,
+)
+from celery_durable.cli.node_view import ACTIVE, NodeView
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.steps import IN_HAND, StepStanding
 from celery_durable.store.read.position import Progress, UnitInHand
 
-BAR = 20
-"""Signs that a progress bar is long."""
+BAR_LENGTH = 20
+"""Characters of a progress bar."""
 
-UNITS_BELOW = 5
-"""Units of one node that have lines of their own: what they wait for, what they say."""
+MOST_UNITS = 5
+"""Units of one node that have lines of their own."""
+
+ALL_UNITS_BELOW = 90
+"""Units of a node below which a snapshot surely lists all; from there on it may list only some."""
 
 LONGEST_DETAILS = 80
+"""Characters of a unit's details that are shown."""
 
 
-def note(step: StepStanding, output: Output, now: datetime) -> Text:
-    """Which attempt, what it waits for, how far it is, and the error."""
-    parts = [part for part in (_kind(step, output), _try(step, now)) if part]
-    waits = [unit for unit in step.units if unit.waits_for in ("signal", "timer", "child")]
-    if len(waits) == 1 and step.state in IN_HAND and not _lists_units(step):
-        parts.append(Text(waiting(waits[0], output, now), "yellow"))
-    if not _lists_units(step):
-        parts += [_progress(said, output) for said in (step.progress or {}).values()]
-    if step.error is not None:
-        parts.append(Text(why(step.error), "red"))
-    return Text("  ").join(parts)
+def node_note(node: NodeView, output: Output, now: datetime) -> Text:
+    """Counts, attempt, wait, progress and error of a node."""
+    notes = [note for note in (_kind_note(node, output), _attempt_note(node, now)) if note]
+    if not node.is_fork:
+        waits = [unit for unit in node.units if unit.waits_for in ("signal", "timer", "child")]
+        if len(waits) == 1 and node.state in ACTIVE:
+            notes.append(Text(wait_text(waits[0], output, now), "yellow"))
+        notes += [_progress_note(reported, output) for reported in node.progress.values()]
+    if node.error is not None:
+        notes.append(Text(error_line(node.error), "red"))
+    return Text("  ").join(notes)
 
 
-def _lists_units(step: StepStanding) -> bool:
-    return step.kind in ("map", "parallel")
+def _attempt_note(node: NodeView, now: datetime) -> Text | None:
+    has_wait = any(unit.waits_for for unit in node.units)
+    attempt = f"attempt {node.attempt}" if node.attempt > 1 else ""
+    begins = f"in {span(node.wake_at - now)}" if node.wake_at and not has_wait else ""
+    text = " ".join(part for part in (attempt, begins) if part)
+    return Text(text, "yellow" if begins else "dim") if text else None
 
 
-def _try(step: StepStanding, now: datetime) -> Text | None:
-    """Which try, and how long until it begins."""
-    waits = any(unit.waits_for for unit in step.units)
-    tries = f"attempt {step.attempt}" if step.attempt > 1 else ""
-    wakes = f"in {span(step.wake_at - now)}" if step.wake_at and not waits else ""
-    said = " ".join(part for part in (tries, wakes) if part)
-    return Text(said, "yellow" if wakes else "dim") if said else None
-
-
-def _kind(step: StepStanding, output: Output) -> Text | None:
-    """What belongs to this kind of node."""
-    match step.kind:
+def _kind_note(node: NodeView, output: Output) -> Text | None:
+    """The counts of a fork or a loop, the case of a route."""
+    match node.kind:
         case "map" | "parallel":
-            return _fork(step, output)
+            return _fork_note(node, output)
         case "loop":
-            done = step.tally.ended if step.tally else 0
-            if step.state in IN_HAND:
-                return Text(f"loop  {done} of at most {step.limit} iterations", "dim")
-            return _loop_ended(step, done)
-        case "route" if step.branch is not None:
-            return Text(f"case {one_line(step.branch)}", "dim")
+            return _loop_note(node)
+        case "route" if node.branch is not None:
+            return Text(f"case {one_line(node.branch)}", "dim")
         case _:
             return None
 
 
-def _loop_ended(step: StepStanding, done: int) -> Text | None:
-    said = [f"loop  {done} iteration{'' if done == 1 else 's'}"] if done else []
-    if step.tally is not None:
-        said += _counted(("undone", step.tally.undone), ("not undone", step.tally.undo_failed))
-    return Text("  ".join(said), "dim") if said else None
+def _loop_note(node: NodeView) -> Text | None:
+    """`loop  3 of at most 20 iterations`, `loop  3 iterations  3 undone`."""
+    ended = node.tally.ended if node.tally else 0
+    if node.state in ACTIVE:
+        return Text(f"loop  {ended} of at most {node.limit} iterations", "dim")
+    counts = [f"loop  {plural(ended, 'iteration')}"] if ended else []
+    if node.tally is not None:
+        counts += nonzero({"undone": node.tally.undone, "not undone": node.tally.undo_failed})
+    return Text("  ".join(counts), "dim") if counts else None
 
 
-def _fork(step: StepStanding, output: Output) -> Text | None:
-    """`map  730/1000  2 failed  10 executing`."""
-    if step.forked is not None and step.state in IN_HAND:
-        at = step.forked
-        said = Text(f"{step.kind}  ", "dim").append(f"{at.ended}/{at.total}", "bold")
+def _fork_note(node: NodeView, output: Output) -> Text | None:
+    """`map  730/1000  2 failed  10 executing`, `map  1000 items  2 failed`."""
+    if node.forked is not None and node.state in ACTIVE:
+        forked = node.forked
+        note = Text(f"{node.kind}  ", "dim").append(f"{forked.ended}/{forked.total}", "bold")
         if output.form is Form.TERMINAL:
-            said.append("  ").append_text(bar(at.ended / at.total if at.total else 1.0))
-        counts = (("executing", at.executing), ("waiting", at.waiting), ("queued", at.queued))
-        return _with_failed(said, failed_of(step), _counted(*counts))
-    if step.tally is None:
+            note.append("  ").append_text(_bar(forked.ended / forked.total if forked.total else 1))
+        counts = {
+            "executing": forked.executing,
+            "waiting": forked.waiting,
+            "queued": forked.queued,
+        }
+        failed = failed_parts(node)
+    elif node.tally is not None:
+        tally = node.tally
+        note = Text(f"{node.kind}  {plural(tally.ended, 'item')}", "dim")
+        counts = {
+            "cancelled": tally.cancelled,
+            "undone": tally.undone,
+            "not undone": tally.undo_failed,
+        }
+        failed = tally.failed
+    else:
         return None
-    done = step.tally
-    items = f"{step.kind}  {done.ended} item{'' if done.ended == 1 else 's'}"
-    counts = (
-        ("cancelled", done.cancelled),
-        ("undone", done.undone),
-        ("not undone", done.undo_failed),
-    )
-    return _with_failed(Text(items, "dim"), done.failed, _counted(*counts))
-
-
-def failed_of(step: StepStanding) -> int:
-    """How many branches or items have failed; the gate does not count errors that are kept."""
-    return max(
-        step.forked.failed if step.forked else 0,
-        step.tally.failed if step.tally else 0,
-    )
-
-
-def _with_failed(said: Text, failed: int, counts: Sequence[str]) -> Text:
     if failed:
-        said.append("  ").append(f"{failed} failed", "red")
-    return said.append("".join(f"  {count}" for count in counts), "dim")
+        note.append("  ").append(f"{failed} failed", "red")
+    return note.append("".join(f"  {count}" for count in nonzero(counts)), "dim")
 
 
-def _counted(*counts: tuple[str, int]) -> list[str]:
-    return [f"{count} {word}" for word, count in counts if count]
+def failed_parts(node: NodeView) -> int:
+    """How many branches or items have failed; a fork does not count errors that are kept."""
+    return max(
+        node.forked.failed if node.forked else 0,
+        node.tally.failed if node.tally else 0,
+    )
 
 
-def bar(fraction: float) -> Text:
-    """How much is done, drawn."""
-    done = min(max(int(fraction * BAR), 0), BAR)
-    return Text("━" * done, "green").append("━" * (BAR - done), "bright_black")
+def _bar(fraction: float) -> Text:
+    done = min(max(int(fraction * BAR_LENGTH), 0), BAR_LENGTH)
+    return Text("━" * done, "green").append("━" * (BAR_LENGTH - done), "bright_black")
 
 
-def waiting(unit: UnitInHand, output: Output, now: datetime) -> str:
-    """What a unit waits for, since when, and until when."""
-    match unit.waits_for:
-        case "signal":
-            what = f"waits for signal {one_line(unit.signal or '')}"
-        case "child":
-            what = f"waits for child {unit.child_run_id}"
-        case "timer":
-            what = "sleeps"
-        case _:
-            return ""
-    is_terminal = output.form is Form.TERMINAL
-    said = [what]
-    if unit.waiting_since is not None:
-        said.append(
-            f"for {coarse(now - unit.waiting_since)}"
-            if is_terminal
-            else f"since {utc(unit.waiting_since)}"
-        )
-    if unit.wake_at is not None:
-        until = clock(unit.wake_at, now) if is_terminal else utc(unit.wake_at)
-        said.append(f"until {until}")
-    return " ".join(said)
-
-
-def _progress(said: Progress, output: Output) -> Text:
+def _progress_note(progress: Progress, output: Output) -> Text:
     """`40%  reading page 3`."""
     parts: list[str] = []
-    text = Text()
-    if said.fraction is not None:
+    note = Text()
+    if progress.fraction is not None:
         if output.form is Form.TERMINAL:
-            text.append_text(bar(said.fraction)).append(" ")
-        parts.append(f"{said.fraction:.0%}")
-    if said.message:
-        parts.append(one_line(said.message))
-    if said.details is not None:
-        parts.append(_details(said.details))
-    return text.append("  ".join(parts), "cyan")
+            note.append_text(_bar(progress.fraction)).append(" ")
+        parts.append(f"{progress.fraction:.0%}")
+    if progress.message:
+        parts.append(one_line(progress.message))
+    if progress.details is not None:
+        details = one_line(as_json(progress.details, indent=None))
+        parts.append(shortened(details, LONGEST_DETAILS))
+    return note.append("  ".join(parts), "cyan")
 
 
-def _details(details: Any) -> str:
-    text = one_line(as_json(details, indent=None))
-    return text if len(text) <= LONGEST_DETAILS else f"{text[:LONGEST_DETAILS]}…"
+def unit_notes(node: NodeView, output: Output, now: datetime) -> dict[str, Text]:
+    """Notes on units of a fork, by unit: progress, wait or retry. At most `MOST_UNITS`."""
+    if not node.is_fork:
+        return {}
+    notes = {unit: _progress_note(progress, output) for unit, progress in node.progress.items()}
+    for unit in node.units:
+        # The error of a branch stands on the branch's own line.
+        text = wait_text(unit, output, now) or ("" if unit.branch else _retry_text(unit, now))
+        if text and unit.unit not in node.progress:
+            notes[unit.unit] = Text(text, "yellow")
+    shown = dict(islice(notes.items(), MOST_UNITS))
+    rest = len(notes) - len(shown)
+    if rest:
+        shown["…"] = Text(f"{rest} more" if len(node.units) < ALL_UNITS_BELOW else "more", "dim")
+    return shown
 
 
-def below(step: StepStanding, output: Output, now: datetime) -> Iterator[tuple[str, Text]]:
-    """Units of a fork that have something to say: their names, and that."""
-    if not _lists_units(step):
-        return
-    told = dict(_told(step, output, now))
-    yield from list(told.items())[:UNITS_BELOW]
-    left = len(told) - UNITS_BELOW
-    if left > 0:
-        yield "…", Text(f"{left} more" if len(step.units) < MANY else "more", "dim")
+def wait_text(unit: UnitInHand, output: Output, now: datetime) -> str:
+    """The signal, child or time that a unit waits for, since when and until when; or empty."""
+    match unit.waits_for:
+        case "signal":
+            parts = [f"waits for signal {one_line(unit.signal or '')}"]
+        case "child":
+            parts = [f"waits for child {unit.child_run_id}"]
+        case "timer":
+            parts = ["sleeps"]
+        case _:
+            return ""
+    if unit.waiting_since is not None:
+        is_terminal = output.form is Form.TERMINAL
+        waited, since = coarse(now - unit.waiting_since), utc(unit.waiting_since)
+        parts.append(f"for {waited}" if is_terminal else f"since {since}")
+    if unit.wake_at is not None:
+        parts.append(f"until {output.short_time(unit.wake_at, now)}")
+    return " ".join(parts)
 
 
-MANY = 90
-"""Units in hand from which there may be more than a snapshot lists."""
-
-
-def trying(unit: UnitInHand, now: datetime) -> str:
-    """Which try of a unit that has failed before is in hand, when it begins, and the error."""
+def _retry_text(unit: UnitInHand, now: datetime) -> str:
+    """The attempt that follows a failed one, when it begins, and the error; empty without one."""
     if unit.error is None:
         return ""
-    wakes = f" in {span(unit.wake_at - now)}" if unit.wake_at else ""
-    return f"attempt {unit.attempt}{wakes}  {why(unit.error)}"
-
-
-def _told(step: StepStanding, output: Output, now: datetime) -> Iterator[tuple[str, Text]]:
-    for unit, said in (step.progress or {}).items():
-        yield unit, _progress(said, output)
-    for at in step.units:
-        # What a branch fails with stands on its own line.
-        words = waiting(at, output, now) or ("" if at.branch else trying(at, now))
-        if words and at.unit not in (step.progress or {}):
-            yield at.unit, Text(words, "yellow")
+    begins = f" in {span(unit.wake_at - now)}" if unit.wake_at else ""
+    return f"attempt {unit.attempt}{begins}  {error_line(unit.error)}"

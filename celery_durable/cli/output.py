@@ -1,6 +1,6 @@
-"""The three forms of what a command says: a terminal's, a pipe's, JSON.
+"""The three forms of a command's output: for a terminal, for a pipe, and JSON.
 
-Commands hand over rows of `Text`; on a terminal their styles show, in a pipe their words are
+Commands pass rows of `Text`. A terminal shows their styles; in a pipe the cells are plain and
 aligned. Text is built piece by piece, never from markup: a key such as `[red]` is printed as it is.
 """
 
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_durable.cli.document import as_json as to_json
-from celery_durable.cli.formatting import local, one_line, utc
+from celery_durable.cli.formatting import clock, local, one_line, utc
 from celery_durable.core.status import Status
 
 Row = Sequence[Text]
@@ -43,7 +43,7 @@ STATUS_STYLES = {
 
 
 class Form(Enum):
-    """How to say it."""
+    """The form of a command's output."""
 
     TERMINAL = auto()
     PIPE = auto()
@@ -61,30 +61,37 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Standard output, and the form it takes."""
+    """Writes to standard output in one of the three forms."""
 
     form: Form
     console: Console
 
     @classmethod
     def of(cls, ctx: click.Context, *, as_json: bool) -> Output:
-        """JSON if it is asked for, else what the reader of standard output can use."""
+        """JSON with --json; otherwise the form for what standard output is connected to."""
         is_terminal = sys.stdout.isatty()
-        write_utf_8()
+        _replace_ascii_by_utf_8()
         console = Console(highlight=False, no_color=ctx.obj.no_color or None)
-        chosen = Form.JSON if as_json else Form.TERMINAL if is_terminal else Form.PIPE
-        return cls(chosen, console)
+        form = Form.JSON if as_json else Form.TERMINAL if is_terminal else Form.PIPE
+        return cls(form, console)
+
+    def answer(self, document: Any, *texts: Text) -> None:
+        """Write a short answer: the document as JSON, the texts in the other forms."""
+        if self.form is Form.JSON:
+            self.document(document)
+        else:
+            self.lines(*texts)
 
     def document(self, value: Any) -> None:
-        """One JSON document."""
+        """Write one JSON document."""
         click.echo(to_json(value))
 
     def json_line(self, value: Any) -> None:
-        """One JSON document of several, each on its line."""
+        """Write one of several JSON documents, on a line of its own."""
         click.echo(to_json(value, indent=None))
 
     def lines(self, *texts: Text) -> None:
-        """Text as it is."""
+        """Write each text on a line, however long."""
         for text in texts:
             if self.form is Form.TERMINAL:
                 self.console.print(text, soft_wrap=True)
@@ -92,33 +99,38 @@ class Output:
                 click.echo(text.plain)
 
     def draw(self, renderable: RenderableType) -> None:
-        """Something that only a terminal can show."""
+        """Write something that only a terminal can show."""
         self.console.print(renderable)
 
-    def table(self, columns: Sequence[Column], rows: Rows) -> None:
-        """Rows under titles."""
-        if self.form is Form.TERMINAL:
-            self.draw(framed(columns, rows))
-        else:
+    def table(self, columns: Sequence[Column], rows: Rows, *, if_empty: str = "") -> None:
+        """Write rows under titles. `if_empty` takes the place of an empty table on a terminal."""
+        if self.form is not Form.TERMINAL:
             titles = [Text(column.title.upper()) for column in columns]
             click.echo(aligned([titles, *rows]))
+        elif if_empty and not rows:
+            self.lines(Text(if_empty, "dim"))
+        else:
+            self.draw(_terminal_table(columns, rows))
 
     def time(self, at: datetime | None) -> Text:
-        """A time; nothing for None."""
+        """A time with its date; empty for None."""
         if at is None:
             return Text()
         return Text(local(at) if self.form is Form.TERMINAL else utc(at))
 
+    def short_time(self, at: datetime, now: datetime) -> str:
+        """A time that a terminal shows as short as possible."""
+        return clock(at, now) if self.form is Form.TERMINAL else utc(at)
 
-def write_utf_8() -> None:
-    """Standard output is UTF-8 too where the locale knows no more than ASCII, as click's own is."""
+
+def _replace_ascii_by_utf_8() -> None:
+    # click writes UTF-8 under a locale that knows only ASCII; rich writes to sys.stdout as it is.
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name == "ascii":
         out.reconfigure(encoding="utf-8")
 
 
-def framed(columns: Sequence[Column], rows: Rows) -> Table:
-    """A table for a terminal."""
+def _terminal_table(columns: Sequence[Column], rows: Rows) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -135,16 +147,17 @@ def framed(columns: Sequence[Column], rows: Rows) -> Table:
 
 
 def aligned(rows: Rows) -> str:
-    """Rows as text, each column as wide as its widest cell."""
+    """Rows as plain text, each column as wide as its widest cell."""
     widths = [
         max(cell_len(cell.plain) for cell in column)
         for column in zip_longest(*rows, fillvalue=Text())
     ]
-    return "\n".join("  ".join(map(_padded, row, widths)).rstrip() for row in rows)
-
-
-def _padded(cell: Text, width: int) -> str:
-    return set_cell_size(cell.plain, width)
+    return "\n".join(
+        "  ".join(
+            set_cell_size(cell.plain, width) for cell, width in zip(row, widths, strict=False)
+        ).rstrip()
+        for row in rows
+    )
 
 
 def status_text(status: Status) -> Text:
@@ -153,5 +166,5 @@ def status_text(status: Status) -> Text:
 
 
 def workflow_text(workflow: str, version: int) -> Text:
-    """A workflow and the version a run keeps."""
+    """The name and the version of a workflow."""
     return Text(one_line(workflow)).append(f" v{version}", "dim")

@@ -6,6 +6,7 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option
+from celery_durable.cli.formatting import plural
 from celery_durable.cli.output import Form, Output
 
 
@@ -13,16 +14,12 @@ from celery_durable.cli.output import Form, Output
 @json_option
 @click.pass_context
 def recover(ctx: click.Context, /, *, as_json: bool) -> None:
-    """Free what dead workers had claimed and send lost hints again.
+    """Take claims away from dead workers and send lost hints again.
 
     Prints how many tokens were moved on. Harmless at any time; relays and beat do it too.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     moved = durable.recover()
-    if output.form is Form.JSON:
-        output.document({"moved": moved})
-    elif output.form is Form.PIPE:
-        output.lines(Text(str(moved)))
-    else:
-        output.lines(Text(f"{moved} token{'' if moved == 1 else 's'} moved on."))
+    text = str(moved) if output.form is Form.PIPE else f"{plural(moved, 'token')} moved on."
+    output.answer({"moved": moved}, Text(text))

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
     """Publish the outbox until SIGINT or SIGTERM.
 
-    Workers do it too unless they were started with --no-durable-relay; any number may. A database
-    or broker that is away is waited for.
+    Workers do it too unless they were started with --no-durable-relay; any number may run. Waits
+    for a database or broker that is away.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
@@ -44,7 +44,7 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
         KombuPublisher(app, partial(origin_of, durable.database)),
         durable.settings,
     )
-    stop_on_signals(running)
+    _stop_on_signals(running)
     broker = app.connection_for_write().as_uri()
     logger.info("The relay publishes schema %r to %s", durable.settings.schema, broker)
     running.run()
@@ -55,8 +55,8 @@ def relay(ctx: click.Context, /, *, loglevel: int, as_json: bool) -> None:
         output.lines(Text(f"{running.published} messages published."))
 
 
-def stop_on_signals(running: Relay) -> None:
-    """The first SIGINT or SIGTERM lets the relay finish; the second ends the process at once."""
+def _stop_on_signals(running: Relay) -> None:
+    """Stop the relay in good order on SIGINT or SIGTERM; a second one ends the process at once."""
 
     def stop(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)

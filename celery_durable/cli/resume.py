@@ -8,24 +8,23 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option, run_named
+from celery_durable.cli.application import durable_of, json_option, run_key_options, run_named
 from celery_durable.cli.document import fields_of
-from celery_durable.cli.exit_codes import Exit
+from celery_durable.cli.exit_codes import ExitCode
 from celery_durable.cli.formatting import one_line
-from celery_durable.cli.json_argument import json_given
+from celery_durable.cli.json_argument import json_argument
 from celery_durable.cli.output import Form, Output
 
-STYLES = {"stored": "green", "duplicate": "yellow", "refused": "bold red"}
+OUTCOME_STYLES = {"stored": "green", "duplicate": "yellow", "refused": "bold red"}
 
 
 @click.command()
 @click.argument("words", metavar="[RUN] SIGNAL", nargs=-1)
 @click.option(
-    "--data", metavar="JSON", callback=json_given, help="JSON, @file, or - for standard input."
+    "--data", metavar="JSON", callback=json_argument, help="JSON, @file, or - for standard input."
 )
 @click.option("--key", help="The signal's: the same key under the same name counts once.")
-@click.option("--workflow", help="With --run-key: the run's workflow.")
-@click.option("--run-key", metavar="KEY", help="With --workflow, in place of RUN: the run's key.")
+@run_key_options("--run-key")
 @json_option
 @click.pass_context
 def resume(
@@ -41,29 +40,32 @@ def resume(
 ) -> None:
     """Send the run a signal.
 
-    SIGNAL is the name that is waited for: of a wait_for_signal, or of a suspended unit. It may come
-    before the run waits for it; a name that no node waits for is kept too, with a warning. Prints
-    stored, duplicate or refused, and why; exit code 1 if it was refused, because the run has ended.
+    SIGNAL is the name that the run waits for: of a wait_for_signal, or of a suspended unit. It may
+    come before the run waits for it; a name that no node waits for is stored too, with a warning.
+    Prints stored, duplicate or refused, and why; exit code 1 if it was refused, because the run has
+    ended.
     """
     output = Output.of(ctx, as_json=as_json)
-    run_id, signal = _named(words, by_key=workflow is not None or run_key is not None)
+    by_key = workflow is not None or run_key is not None
+    run_id, signal = _run_and_signal(words, by_key=by_key)
     durable = durable_of(ctx)
     run = run_named(durable, run_id, workflow, run_key)
     delivery = run.resume(signal, data, key=key)
-    if output.form is Form.JSON:
-        facts = {name: value for name, value in fields_of(delivery).items() if value is not None}
-        output.document({"run_id": run.id, **facts, "accepted": delivery.accepted})
-    else:
-        said = Text(delivery.outcome, STYLES[delivery.outcome])
-        output.lines(said.append(f": {delivery.reason}", "default"))
-        if delivery.warning is not None:
-            click.echo(f"Warning: {one_line(delivery.warning)}", err=True)
+    facts = {name: value for name, value in fields_of(delivery).items() if value is not None}
+    output.answer(
+        {"run_id": run.id, **facts, "accepted": delivery.accepted},
+        Text(delivery.outcome, OUTCOME_STYLES[delivery.outcome]).append(
+            f": {delivery.reason}", "default"
+        ),
+    )
+    if delivery.warning is not None and output.form is not Form.JSON:
+        click.echo(f"Warning: {one_line(delivery.warning)}", err=True)
     if not delivery.accepted:
-        ctx.exit(Exit.RUN_ENDED_BADLY)
+        ctx.exit(ExitCode.RUN_ENDED_BADLY)
 
 
-def _named(words: tuple[str, ...], *, by_key: bool) -> tuple[UUID | None, str]:
-    """The run's id, where it is not named by its key, and the signal."""
+def _run_and_signal(words: tuple[str, ...], *, by_key: bool) -> tuple[UUID | None, str]:
+    """The run's id, which is left out `by_key`, and the signal's name."""
     if by_key and len(words) == 1:
         return None, words[0]
     if by_key or len(words) != 2:  # noqa: PLR2004 - RUN and SIGNAL

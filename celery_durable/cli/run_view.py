@@ -1,4 +1,4 @@
-"""Looking at a run: everything that is drawn of it, read as cheaply as the picture allows."""
+"""Reads what a picture of a run shows, and no more than that: results only where they are shown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery_durable.cli.document import fields_of
-from celery_durable.cli.steps import COUNTED, StepStanding, standings
+from celery_durable.cli.exit_codes import ExitCode
+from celery_durable.cli.node_view import COUNTED_KINDS, NodeView, node_views
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.durable import Durable
 from celery_durable.errors import RunNotFound
@@ -17,13 +18,13 @@ from celery_durable.store.read import overview, results, views
 from celery_durable.store.read.overview import Glimpse, Tally
 from celery_durable.store.read.views import JournalEntry, RunSnapshot
 
-SHOWN = 4_000
+LARGEST_RESULT = 4_000
 """Bytes, as Postgres keeps them, up to which a result is read to show the beginning of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A run as it was found; of maps and loops the journal's entries are counted, not listed.
+class RunView:
+    """A run at one moment; journal entries of items and iterations are counted, not listed.
 
     `result` is that of a completed run, in a tuple, where it is small enough to be shown; else
     there is its `size`.
@@ -31,25 +32,31 @@ class Seen:
 
     snapshot: RunSnapshot
     entries: Sequence[JournalEntry]
-    nodes: Sequence[Mapping[str, Any]] = ()
+    plan_nodes: Sequence[Mapping[str, Any]] = ()
     tallies: Mapping[str, Tally] = field(default_factory=dict)
-    children: Mapping[Status, int] = field(default_factory=dict)
+    children_by_status: Mapping[Status, int] = field(default_factory=dict)
     result: tuple[Any] | None = None
     size: int = 0
 
     @property
-    def is_over(self) -> bool:
-        """Whether the run has ended."""
+    def has_ended(self) -> bool:
+        """True if the run has ended."""
         return self.snapshot.status in FINISHED
 
     @property
-    def steps(self) -> tuple[StepStanding, ...]:
-        """Its nodes."""
-        return standings(self.snapshot, self.entries, self.nodes, self.tallies)
+    def exit_code(self) -> ExitCode:
+        """The exit code of a command that waits until the run has ended."""
+        is_completed = self.snapshot.status is Status.COMPLETED
+        return ExitCode.OK if is_completed else ExitCode.RUN_ENDED_BADLY
+
+    @property
+    def nodes(self) -> tuple[NodeView, ...]:
+        """The state of each node."""
+        return node_views(self.snapshot, self.entries, self.plan_nodes, self.tallies)
 
 
-class Watch:
-    """Looks at a run again and again; what has not changed is not read again.
+class RunReader:
+    """Reads a run any number of times; does not read again what has not changed.
 
     `with_results` reads the results of nodes too, which only JSON shows.
     """
@@ -59,31 +66,31 @@ class Watch:
         self._run_id = run.id
         self._with_results = with_results
         self._glimpse: Glimpse | None = None
-        self._seen: Seen | None = None
+        self._view: RunView | None = None
 
-    def look(self) -> Seen:
-        """How the run stands. Raises `RunNotFound`."""
+    def read(self) -> RunView:
+        """The run at this moment. Raises `RunNotFound`."""
         with self._database.snapshot() as connection:
             glimpse = overview.glimpse(connection, self._run_id)
             if glimpse is None:
                 raise RunNotFound(self._run_id)
-            if self._seen is None or glimpse != self._glimpse:
-                self._seen = self._read(connection, glimpse)
+            if self._view is None or glimpse != self._glimpse:
+                self._view = self._read(connection, glimpse)
                 self._glimpse = glimpse
-        return self._seen
+        return self._view
 
-    def _read(self, connection: Connection, glimpse: Glimpse) -> Seen:
+    def _read(self, connection: Connection, glimpse: Glimpse) -> RunView:
         snapshot = views.snapshot(connection, self._run_id, results=self._with_results)
         if snapshot is None:
             raise RunNotFound(self._run_id)
         result, size = None, 0
         if glimpse.status is Status.COMPLETED and not self._with_results:
             size = results.size_of_run(connection, self._run_id)
-            if size <= SHOWN:
+            if size <= LARGEST_RESULT:
                 result = (results.of_child(connection, self._run_id),)
-        nodes = nodes_of(connection, snapshot)
-        counted = counted_of(nodes)
-        return Seen(
+        nodes = plan_nodes(connection, snapshot)
+        counted = counted_nodes(nodes)
+        return RunView(
             snapshot,
             overview.entries(connection, self._run_id, counted),
             nodes,
@@ -94,38 +101,40 @@ class Watch:
         )
 
 
-def nodes_of(connection: Connection, snapshot: RunSnapshot) -> Sequence[Mapping[str, Any]]:
-    """The nodes of the run's plan."""
+def read_run(durable: Durable, run: Run, *, with_results: bool) -> RunView:
+    """Read a run once. Raises `RunNotFound`."""
+    return RunReader(durable, run, with_results=with_results).read()
+
+
+def plan_nodes(connection: Connection, snapshot: RunSnapshot) -> Sequence[Mapping[str, Any]]:
+    """The nodes of the run's stored plan."""
     plan = overview.plan(connection, snapshot.workflow, snapshot.version)
     nodes: Sequence[Mapping[str, Any]] = plan["nodes"] if plan else []
     return nodes
 
 
-def counted_of(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those of which the parts are counted and not listed."""
-    return [node["name"] for node in nodes if node["kind"] in COUNTED]
+def counted_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of the nodes whose items or iterations are counted, not listed."""
+    return [node["name"] for node in nodes if node["kind"] in COUNTED_KINDS]
 
 
-def look(durable: Durable, run: Run, *, with_results: bool) -> Seen:
-    """One look. Raises `RunNotFound`."""
-    return Watch(durable, run, with_results=with_results).look()
-
-
-def document_of(seen: Seen) -> dict[str, object]:
-    """A run as JSON: its snapshot, how each node stands, and its children by status."""
-    steps = seen.steps
+def document_of(view: RunView) -> dict[str, object]:
+    """A run as JSON: its snapshot, the state of each node, and its children by status."""
+    nodes = view.nodes
     return {
-        **fields_of(seen.snapshot),
-        "awaiting_signal": seen.snapshot.awaiting_signal,
-        "states": {step.name: step.state.value for step in steps},
-        "nodes": [_node_document(step) for step in steps],
-        "children_by_status": {status.value: n for status, n in seen.children.items()},
+        **fields_of(view.snapshot),
+        "awaiting_signal": view.snapshot.awaiting_signal,
+        "states": {node.name: node.state.value for node in nodes},
+        "nodes": [_node_document(node) for node in nodes],
+        "children_by_status": {
+            status.value: count for status, count in view.children_by_status.items()
+        },
     }
 
 
-def _node_document(step: StepStanding) -> dict[str, object]:
+def _node_document(node: NodeView) -> dict[str, object]:
     """A node without what the snapshot says of it already."""
     left_out = ("units", "progress", "parts", "forked")
-    facts = {name: value for name, value in fields_of(step).items() if name not in left_out}
-    facts["branches"] = {part.name: part.state.value for part in step.parts}
+    facts = {name: value for name, value in fields_of(node).items() if name not in left_out}
+    facts["branches"] = {part.name: part.state.value for part in node.parts}
     return facts

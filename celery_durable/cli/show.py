@@ -9,10 +9,10 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.drawing import drawn, written
-from celery_durable.cli.follow import exit_of, follow
+from celery_durable.cli.drawing import picture, plain_text
+from celery_durable.cli.follow import follow
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.run_view import document_of, look
+from celery_durable.cli.run_view import document_of, read_run
 
 
 @click.command()
@@ -29,23 +29,23 @@ from celery_durable.cli.run_view import document_of, look
 def show(
     ctx: click.Context, /, *, is_followed: bool, no_results: bool, as_json: bool, **name: Any
 ) -> None:
-    """Show how a run stands, step by step.
+    """Show where a run stands, step by step.
 
-    Items and iterations are counted; what the run waits for is said with since when and until when.
-    With --follow it is drawn anew as it moves; piped, each change is a line; with --json, each
-    change is a document on a line of its own.
+    Items and iterations are counted; a wait is shown with since when and until when it lasts. With
+    --follow the picture is redrawn as the run moves; piped, each change is a line; with --json,
+    each change is a document on a line of its own.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, **name)
     if is_followed:
-        ctx.exit(exit_of(follow(durable, run, output, with_results=not no_results)))
-    seen = look(durable, run, with_results=output.form is Form.JSON and not no_results)
+        ctx.exit(follow(durable, run, output, with_results=not no_results).exit_code)
+    view = read_run(durable, run, with_results=output.form is Form.JSON and not no_results)
     now = datetime.now(UTC)
     match output.form:
         case Form.TERMINAL:
-            output.draw(drawn(output, seen, now))
+            output.draw(picture(output, view, now))
         case Form.PIPE:
-            output.lines(Text(written(output, seen, now)))
+            output.lines(Text(plain_text(output, view, now)))
         case Form.JSON:
-            output.document(document_of(seen))
+            output.document(document_of(view))

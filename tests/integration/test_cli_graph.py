@@ -64,7 +64,7 @@ def test_a_plan_that_is_not_stored_is_drawn_from_the_app(world: World, call: Cli
     assert world.counts()["definition"] == 0
 
 
-def test_what_cannot_be_drawn_is_said(world: World, call: Cli) -> None:
+def test_a_graph_that_cannot_be_drawn_is_refused(world: World, call: Cli) -> None:
     durable = world.worker(define)
     run = durable.start("w", 1)
     assert_refused(call(durable.app, "graph", "v"), 3, "'v'", "known here: w")

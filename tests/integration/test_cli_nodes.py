@@ -1,4 +1,4 @@
-"""What the commands say of runs with branches, items, iterations, waits and children."""
+"""The commands on runs with branches, items, iterations, waits and children."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Context, Durable, Run, Suspend
-from celery_durable.cli.run_view import Seen, Watch
+from celery_durable.cli.run_view import RunReader, RunView
 from celery_durable.store.connection import PsycopgConnection
 from celery_durable.store.read import overview
 from tests.forms import short_or_long
@@ -192,33 +192,33 @@ def test_what_has_not_changed_is_not_read_again(
         return execute(self, statement, *parameters)
 
     monkeypatch.setattr(PsycopgConnection, "rows", noted)
-    watch = Watch(picking.durable, picking.run, with_results=False)
-    first = watch.look()
+    reader = RunReader(picking.durable, picking.run, with_results=False)
+    first = reader.read()
     assert overview._ENTRIES in asked
     asked.clear()
-    assert watch.look() is first
+    assert reader.read() is first
     assert overview._ENTRIES not in asked
     assert len(asked) < 10
     picking.end()
-    assert watch.look() is not first
-    assert watch.look().is_over
+    assert reader.read() is not first
+    assert reader.read().has_ended
 
 
-def test_follow_counts_items_and_tells_waits(
+def test_follow_counts_items_and_shows_waits(
     world: World, call: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Seen] = []
-    look = Watch.look
+    views: list[RunView] = []
+    read = RunReader.read
 
-    def noticed(watch: Watch) -> Seen:
-        looks.append(look(watch))
-        return looks[-1]
+    def noticed(reader: RunReader) -> RunView:
+        views.append(read(reader))
+        return views[-1]
 
-    monkeypatch.setattr(Watch, "look", noticed)
+    monkeypatch.setattr(RunReader, "read", noticed)
     picking = Picking(world, count=10)
     picking.go()
     following = spawn(call, picking.durable.app, "show", str(picking.run.id), "--follow")
-    wait_until(lambda: looks, message="somebody looks at the run")
+    wait_until(lambda: views, message="the run is read")
     for _ in range(3):
         world.let_time_pass(100)
         picking.go()
@@ -245,7 +245,7 @@ def many_kinds(durable: Durable) -> None:
     )
 
 
-def test_show_tells_branches_cases_iterations_and_sleeps(world: World, call: Cli) -> None:
+def test_show_has_branches_cases_iterations_and_sleeps(world: World, call: Cli) -> None:
     durable = world.worker(many_kinds)
     run = durable.start("w", 1)
     world.drain(durable)
@@ -265,7 +265,7 @@ def test_show_tells_branches_cases_iterations_and_sleeps(world: World, call: Cli
     assert [child["workflow"] for child in below] == ["child"]
 
 
-def test_show_tells_what_was_undone(world: World, call: Cli) -> None:
+def test_show_has_what_was_compensated(world: World, call: Cli) -> None:
     durable = world.worker(many_kinds, default_retry={"max_attempts": 1})
     run = durable.start("w", 0)
     world.drain(durable)
@@ -291,7 +291,7 @@ def test_show_tells_what_was_undone(world: World, call: Cli) -> None:
     assert "poll#*#compensate (3)" in call(durable.app, "history", str(run.id)).out
 
 
-def test_show_tells_which_iteration_is_in_hand(world: World, call: Cli) -> None:
+def test_show_has_the_current_iteration(world: World, call: Cli) -> None:
     def define(durable: Durable) -> None:
         durable.workflow("w").loop("poll", echo, max_iterations=20, every=60)
 
@@ -328,7 +328,7 @@ def test_many_children_are_counted(world: World, call: Cli) -> None:
     assert len(told["children"]) == 30
 
 
-def test_show_tells_what_steps_and_branches_say_of_themselves(world: World, call: Cli) -> None:
+def test_show_has_the_progress_of_steps_and_branches(world: World, call: Cli) -> None:
     gates = {"step": Gate(), "left": Gate()}
 
     def step(ctx: Context) -> None:

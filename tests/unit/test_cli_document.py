@@ -1,4 +1,4 @@
-"""What `--json` prints of values."""
+"""Values as `--json` prints them."""
 
 import json
 from datetime import UTC, datetime, timedelta
