@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,7 @@ from celery_durable import (
 from celery_durable.cli import durable as durable_command
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
+from celery_durable.engine.loop import Engine
 from celery_durable.errors import ErrorRecord
 from celery_durable.settings import Settings
 from celery_durable.store import tables
@@ -48,6 +50,7 @@ from tests.mutants.catalogue import MUTANTS
 PAGES = [
     *sorted((ROOT / "docs" / "reference").glob("*.md")),
     ROOT / "docs" / "explanation" / "reliability.md",
+    ROOT / "docs" / "explanation" / "one-message.md",
 ]
 
 REGION = re.compile(
@@ -265,6 +268,15 @@ def state_diagram(
     return "\n".join(["stateDiagram-v2", *(f"    {line}" for line in lines)])
 
 
+def the_loop() -> str:
+    """The method that a message begins with, without its docstring and types."""
+    source = textwrap.dedent(inspect.getsource(Engine.advance))
+    body = re.sub(r'^    """.*?"""\n', "", source, count=1, flags=re.DOTALL | re.MULTILINE)
+    body = body.partition(") -> None:\n")[2]
+    head = f"def advance({', '.join(inspect.signature(Engine.advance).parameters)}):\n"
+    return f"<!-- no-run: it is a part of a class -->\n```python\n{head}{body}```"
+
+
 def members_of(kind: type) -> list[str]:
     """The public names of a class that its users may use."""
     hidden = INTERNAL.get(kind, ())
@@ -453,6 +465,7 @@ def _short(node_id: str) -> str:
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "mutants": mutant_table,
+    "the loop": the_loop,
     "settings": settings_table,
     "error tree": error_tree,
     "errors": error_table,

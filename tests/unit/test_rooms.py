@@ -42,3 +42,22 @@ def test_a_folder_lists_what_lives_in_it(room: str) -> None:
 
 def test_nothing_stands_at_the_root_but_what_users_hold() -> None:
     assert {path.stem for path in ROOT.glob("*.py")} == AT_THE_ROOT
+
+
+ARCHITECTURE = ROOT.parent / "docs" / "explanation" / "architecture.md"
+ROW = re.compile(r"^\| `([a-z]+)` \| ([\d,]+) \|", re.MULTILINE)
+
+
+def lines_of(room: str) -> int:
+    """The lines of a room's modules; migrations are not read."""
+    found = (path for path in (ROOT / room).rglob("*.py") if "migrations" not in path.parts)
+    return sum(len(path.read_text().splitlines()) for path in found)
+
+
+def test_the_architecture_page_says_how_long_each_room_is() -> None:
+    said = {
+        room: int(lines.replace(",", "")) for room, lines in ROW.findall(ARCHITECTURE.read_text())
+    }
+    assert set(said) == {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    for room, lines in said.items():
+        assert lines == pytest.approx(lines_of(room), rel=0.25), room
