@@ -120,7 +120,7 @@ def name_of_function(function: Handler) -> str | None:
 
 
 class Step:
-    """A function with the options of `durable.step`. Called with a context, it calls the function."""
+    """A function with its options. Called with a context, it calls the function."""
 
     def __init__(self, function: Handler, *, name: str | None = None, options: Options) -> None:
         self.function = function
