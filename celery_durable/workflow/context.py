@@ -205,8 +205,8 @@ class Context:
         self._last_beat = time.monotonic()
         if not heartbeat.is_ours:
             raise WorkerLost(
-                f"{self.unit} of run {self.run_id} is not this worker's any more; what it does is"
-                " thrown away. Stop here."
+                f"{self.unit} of run {self.run_id} is not this worker's any more: its result will"
+                " be dropped. Stop here."
             )
         cancel = heartbeat.flags & (Flags.CANCEL | Flags.COMPENSATE)
         is_rollback = self._claim.token.rollback is not None

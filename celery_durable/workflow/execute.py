@@ -75,7 +75,7 @@ def execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) ->
     """Call the function of the claimed unit, and return what happened as an event.
 
     A result without JSON form is an event too: a failure. Context variables that the function sets
-    are gone afterwards.
+    are gone afterwards. Raises only if the process has to exit, or if our own database stays away.
     """
     return contextvars.copy_context().run(_guarded, workflow, claim, context, tools)
 
