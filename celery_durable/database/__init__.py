@@ -1,13 +1,13 @@
-"""Connections to Postgres, and the schema they find there.
+"""Connections to Postgres, and the schema.
 
-Rules of this room: connections are opened, pooled, given and closed here and nowhere else, and
-nothing here knows what runs are. An outage becomes `DatabaseUnavailable`.
+Rules of this room: connections are opened, pooled, lent and closed here and nowhere else. Nothing
+here knows what runs are. An outage becomes `DatabaseUnavailable`.
 
-    address      where Postgres is
+    address      reads a database setting: URL -> parameters of libpq
     opening      opens a connection, and sets what our statements rely on
-    connections  the process's own pool, and what a transaction is bounded by
-    notify       wakes the relays, and listens
+    connections  the process's connection pools, and the bounds of a transaction
+    notify       wakes the relays, and waits for notifications
     schema       migrates the tables, and checks that they are of this release
-    rights       what the role may do, and what it lacks
+    rights       checks that the role may do what our statements do
     migrations   Alembic's
 """

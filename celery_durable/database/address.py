@@ -1,7 +1,7 @@
-"""Where Postgres is: what a setting says, as parameters of a connection.
+"""Reads the setting of a database's address: makes parameters of libpq of it.
 
-An SQLAlchemy URL, a URL as libpq writes it (several hosts), or libpq's `host=... dbname=...`. What
-is wrong with one is said without its password.
+It may be an SQLAlchemy URL, a URL of libpq (several hosts), or libpq's `host=... dbname=...`. No
+error shows its password.
 """
 
 from __future__ import annotations
@@ -23,13 +23,21 @@ Parameters = Mapping[str, Any]
 
 DRIVER, PLAIN = "postgresql+psycopg://", "postgresql://"
 
-_OF_ENGINES = ("pool_size", "max_overflow", "pool_timeout", "pool_recycle", "pool_pre_ping", "echo")
+_ENGINE_OPTIONS = (
+    "pool_size",
+    "max_overflow",
+    "pool_timeout",
+    "pool_recycle",
+    "pool_pre_ping",
+    "echo",
+)
+"""Options of SQLAlchemy's `create_engine` that users write into URLs."""
 
 
 def parameters_of(setting: str, text: str) -> Parameters:
-    """Libpq's parameters of the database at `text`, which `setting` says.
+    """Return libpq's parameters for `text`, the value of `setting`.
 
-    Raises `ConfigurationError`.
+    Raises `ConfigurationError` if it cannot be read.
     """
     is_url = "://" in text
     if is_url:
@@ -37,7 +45,7 @@ def parameters_of(setting: str, text: str) -> Parameters:
     try:
         found = _from_url(text) if is_url else conninfo_to_dict(text)
     except (psycopg.ProgrammingError, ArgumentError, ValueError):
-        # Its text may be a part of the password.
+        # The error's text may be a part of the password.
         raise _unreadable(setting) from None
     _refuse_unknown(setting, found)
     return found
@@ -62,9 +70,9 @@ def _split(setting: str, text: str) -> Any:
 
 
 def _refuse_unknown(setting: str, names: Collection[str]) -> None:
-    known = _known()
+    known = _libpq_parameters()
     for name in names:
-        if name in _OF_ENGINES:
+        if name in _ENGINE_OPTIONS:
             raise ConfigurationError(
                 f"{setting} has {name!r}, an option of SQLAlchemy's create_engine. Leave it out:"
                 " a process opens as many connections as it has threads at work."
@@ -78,7 +86,7 @@ def _refuse_unknown(setting: str, names: Collection[str]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _known() -> frozenset[str]:
+def _libpq_parameters() -> frozenset[str]:
     return frozenset(each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults())
 
 

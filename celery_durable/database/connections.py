@@ -1,8 +1,8 @@
-"""The process's own connections.
+"""The process's own connections, and the bounds of a transaction.
 
-Made when they are first needed, never at import, and never shared across a fork: a forked child
-forgets its parent's pool without closing it. `DatabaseUnavailable` is what callers get when
-Postgres is away.
+Pools are made at the first use, never at import, and are never shared across a fork: a forked child
+forgets its parent's pools without closing them. While Postgres is away, callers get
+`DatabaseUnavailable`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import PoolProxiedConnection
 
 from celery_durable.database.address import DRIVER, parameters_of
-from celery_durable.database.opening import SETTLE_HANDLERS, SETTLE_OURS, opened
+from celery_durable.database.opening import (
+    CONFIGURE_OURS,
+    CONFIGURE_WITH_HANDLERS,
+    open_connection,
+)
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
 from celery_durable.process.outage import Shared
@@ -41,15 +45,15 @@ from celery_durable.store.connection import (
 logger = logging.getLogger(__name__)
 
 KEPT_CONNECTIONS = 32
-"""Most idle connections kept by one process; it uses one per thread that is in a statement."""
+"""Most idle connections of one process; each thread that is in a statement uses one."""
 
 
 def bounded(limit: str, *, lock: str | None = None) -> Statement:
-    """What bounds the transaction it is sent in: how long it idles, and waits for a lock."""
+    """Return a statement that limits its transaction: how long it may idle, and wait for a lock."""
     bounds = {
         "idle_in_transaction_session_timeout": limit,
         "lock_timeout": lock or limit,
-        "statement_timeout": "0",  # a role's, where a handler has worked before us
+        "statement_timeout": "0",  # lifts the role's, on a connection that a handler has used
     }
     return Statement(
         sa.select(
@@ -62,18 +66,18 @@ def bounded(limit: str, *, lock: str | None = None) -> Statement:
 
 
 BOUNDED = bounded("10s")
-"""A process may stop while it has a token locked, and others wait for it: whoever cancels the run,
-and the relay that applies the cancel.
+"""For ordinary transactions. A process may freeze while it has a token locked, and others wait for
+that lock: a caller that cancels the run, and the relay that applies the cancel.
 """
 
 SNAPSHOT = Statement(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 BRIEFLY = bounded("10s", lock="100ms")
-"""The same for what comes again by itself, and must not be held up."""
+"""For background work, which comes again by itself and must not be held up by a lock."""
 
 
 class Database:
-    """One process's way to Postgres."""
+    """The connections of one process."""
 
     def __init__(self, url: str, *, direct_url: str | None = None, schema: str = "public") -> None:
         self.schema = schema
@@ -82,7 +86,7 @@ class Database:
         if direct_url:
             self._direct_address = parameters_of("durable_direct_database_url", direct_url)
         self._engine: sa.Engine | None = None
-        self._handlers: sa.Engine | None = None
+        self._handlers_engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.outage = new_outage()
@@ -94,44 +98,44 @@ class Database:
             with self._lock:
                 self._forget_parent()
                 if self._engine is None:
-                    self._handlers = self._new_engine(SETTLE_HANDLERS)
-                    self._engine = self._new_engine(SETTLE_OURS)
+                    self._handlers_engine = self._new_engine(CONFIGURE_WITH_HANDLERS)
+                    self._engine = self._new_engine(CONFIGURE_OURS)
         return self._engine
 
     def _engine_of_handlers(self) -> sa.Engine:
-        """The engine whose connections have the role's own timeouts: a handler's session."""
+        """Return the engine of handlers' sessions: its connections have the role's own timeouts."""
         assert self.engine is not None
-        assert self._handlers is not None
-        return self._handlers
+        assert self._handlers_engine is not None
+        return self._handlers_engine
 
     def _forget_parent(self) -> None:
         if self._pid != os.getpid():
-            for engine in (self._engine, self._handlers):
+            for engine in (self._engine, self._handlers_engine):
                 if engine is not None:
-                    # The sockets are the parent's: they must not be closed here, only forgotten.
+                    # The parent still uses the sockets: forget them, do not close them.
                     engine.dispose(close=False)
-            self._engine, self._handlers, self._pid = None, None, os.getpid()
+            self._engine, self._handlers_engine, self._pid = None, None, os.getpid()
             self.outage = new_outage()
 
-    def _new_engine(self, settle: Statement) -> sa.Engine:
+    def _new_engine(self, configure: Statement) -> sa.Engine:
         engine = sa.create_engine(
             DRIVER,
-            creator=partial(opened, self._address, settle, self.schema),
+            creator=partial(open_connection, self._address, configure, self.schema),
             isolation_level="AUTOCOMMIT",
             pool_size=KEPT_CONNECTIONS,
             max_overflow=-1,
         )
-        event.listen(engine, "checkout", _refuse_a_dead_connection)
+        event.listen(engine, "checkout", _refuse_dead_connection)
         return engine
 
     @contextmanager
     def autocommit(self) -> Iterator[PsycopgConnection]:
-        """A connection on which every statement is its own transaction.
+        """Lend a connection on which every statement is its own transaction.
 
-        A handler whose time is up meanwhile is interrupted when the connection is given back.
+        A time limit that strikes meanwhile interrupts the handler when the connection is returned.
         """
         with interrupts.held_off():
-            pooled = self._checked_out()
+            pooled = self._check_out()
             try:
                 yield PsycopgConnection(
                     cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
@@ -146,10 +150,10 @@ class Database:
 
     @contextmanager
     def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:
-        """A connection in a transaction that commits when the block ends well.
+        """Lend a connection in a transaction, which commits unless the block raises.
 
-        It waits for no lock, and holds none in a frozen process, for longer than `bounds` say;
-        `BOUNDED`, if nothing else.
+        `bounds` limits how long it waits for a lock, and how long it holds one while the process is
+        frozen; by default `BOUNDED`.
         """
         with self._in_transaction() as connection:
             connection.rows(bounds or BOUNDED)
@@ -157,7 +161,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[PsycopgConnection]:
-        """A connection that only reads, and sees at each statement what it saw at the first."""
+        """Lend a connection in a read-only transaction in which all statements see one snapshot."""
         with self._in_transaction() as connection:
             connection.rows(SNAPSHOT)
             yield connection
@@ -175,14 +179,13 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[tuple[Session, OwnTransaction]]:
-        """A session in a transaction; it is rolled back unless the block commits it by the second
-        value.
+        """Lend a session in a transaction, and the transaction: only the latter can commit it.
 
-        A handler that commits or rolls back the session itself ends a savepoint: the transaction is
-        not the handler's. One that has ended it past the session, or closed its connection, has
-        left nothing to be closed well.
+        Without that it is rolled back. A handler that commits or rolls back the session ends only a
+        savepoint. If it has ended the transaction past the session, or closed the connection,
+        closing fails here, which is logged and does no harm.
         """
-        is_over = False
+        is_block_done = False
         try:
             with self._engine_of_handlers().connect() as connection:
                 connection.execution_options(isolation_level="READ COMMITTED")
@@ -190,22 +193,22 @@ class Database:
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
                     try:
                         yield session, own
-                        is_over = True
+                        is_block_done = True
                     finally:
                         own.abandon_if_interrupted()
         except (SQLAlchemyError, psycopg.Error) as error:
-            if is_over:
-                logger.info("A step's session could not be closed well: %s", error)
+            if is_block_done:
+                logger.info("The session of a transactional step could not be closed: %s", error)
                 return
             if isinstance(error, DBAPIError):
                 raise_known(error.orig, self.schema)
             raise
 
     def dedicated(self) -> psycopg.Connection[Any]:
-        """A new connection past any pooler, for what belongs to a session: locks and LISTEN."""
-        return opened(self._direct_address, SETTLE_OURS, self.schema)
+        """Return a new connection past any pooler, for what belongs to a session: locks, LISTEN."""
+        return open_connection(self._direct_address, CONFIGURE_OURS, self.schema)
 
-    def _checked_out(self) -> PoolProxiedConnection:
+    def _check_out(self) -> PoolProxiedConnection:
         try:
             return self.engine.raw_connection()
         except (psycopg.Error, DBAPIError) as error:
@@ -215,21 +218,21 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the idle connections of this process."""
-        for engine in (self._engine, self._handlers):
+        """Close the idle connections of this process, and no parent's."""
+        for engine in (self._engine, self._handlers_engine):
             if engine is not None and self._pid == os.getpid():
                 engine.dispose()
 
 
 def new_outage() -> Shared:
-    """What this process says of Postgres. A child's own: a lock may be held while it is forked."""
+    """Return the log of outages; a forked child needs its own, as its lock may be held."""
     return Shared(logger, "Postgres")
 
 
-def _refuse_a_dead_connection(raw: Any, _record: object, _proxy: object) -> None:
-    """Pool hook: a connection whose server went away is replaced, without a round trip to find out.
+def _refuse_dead_connection(raw: Any, _record: object, _proxy: object) -> None:
+    """Called when the pool lends a connection: make it replace one whose server went away.
 
-    Nothing arrives on an idle connection but a notice, or its end.
+    That costs no round trip: nothing arrives on an idle connection but a notice, or its end.
     """
     if readable([raw.fileno()], 0):
         try:

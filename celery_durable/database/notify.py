@@ -1,7 +1,7 @@
-"""The hint, sent after a commit, that the outbox has something due.
+"""Wakes the relays after a commit that made an outbox row due.
 
-It is sent in a statement of its own: a NOTIFY inside the transaction would take a lock on the whole
-database at commit. One that gets lost costs a poll interval and nothing else.
+The NOTIFY is a statement of its own: inside the transaction it would take a lock on the whole
+database at commit. A lost one costs a poll interval and nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from celery_durable.store.connection import Connection, PsycopgConnection, State
 from celery_durable.store.workers import is_direct
 
 DEBOUNCE = 0.005
-"""Seconds after a notification in which this process sends no other. A relay that was woken looks
-once more after `LINGER`, and so sees what was committed meanwhile.
+"""Seconds after a notification in which this process sends no other. A relay that was woken polls
+once more after `LINGER`, and so finds what was committed meanwhile.
 """
 
 LINGER = 2 * DEBOUNCE
@@ -33,10 +33,11 @@ _NOTIFY = Statement(
 
 CHANNEL = "durable_outbox_"
 LONGEST_CHANNEL = 63
+"""Most bytes of a channel's name in Postgres."""
 
 
 def channel(schema: str) -> str:
-    """The channel relays of this schema listen on."""
+    """Return the channel that the relays of this schema listen on."""
     name = CHANNEL + schema
     if len(name.encode()) <= LONGEST_CHANNEL:
         return name
@@ -44,18 +45,18 @@ def channel(schema: str) -> str:
 
 
 class Notifier:
-    """Wakes the relays; at most once in `DEBOUNCE` seconds."""
+    """Wakes the relays, at most once in `DEBOUNCE` seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._last = 0.0
+        self._last_sent = 0.0
 
     def __call__(self) -> None:
-        """Say that something is due. Never raises: a relay finds it by polling anyway."""
+        """Wake the relays. Ignores errors of Postgres: relays poll for what is due anyway."""
         now = time.monotonic()
-        if now - self._last < DEBOUNCE:
+        if now - self._last_sent < DEBOUNCE:
             return
-        self._last = now
+        self._last_sent = now
         try:
             with self._database.autocommit() as connection:
                 send(connection)
@@ -76,25 +77,28 @@ class Listener:
         self._raw: psycopg.Connection[object] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait until notified or `seconds` have passed; True when notified."""
+        """Wait at most `seconds` for a notification; return True if one came."""
         try:
             if self._raw is None:
-                self._raw = self._listening()
+                self._raw = self._open()
             return bool(list(self._raw.notifies(timeout=max(seconds, 0.0), stop_after=1)))
         except (psycopg.Error, DatabaseUnavailable):
             self.close()
             time.sleep(min(seconds, 1.0))
             return False
 
-    def _listening(self) -> psycopg.Connection[object]:
-        """A new connection. Behind a transaction pooler nobody would hear: there it only waits."""
+    def _open(self) -> psycopg.Connection[object]:
+        """Open a connection and listen, unless a transaction pooler shares it: there it only waits.
+
+        Behind one, notifications would not arrive.
+        """
         raw = self._database.dedicated()
         if is_direct(PsycopgConnection(raw, self._database.schema)):
             raw.execute(SQL("LISTEN {}").format(Identifier(channel(self._database.schema))))
         return raw
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._raw is not None:
             self._raw.close()
             self._raw = None

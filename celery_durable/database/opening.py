@@ -1,9 +1,8 @@
-"""Opening a connection, and what it relies on.
+"""Opens a connection, and sets the settings that our statements rely on.
 
-A database, a role or a server may have other defaults than PostgreSQL's for every setting of a
-session. What our statements rely on is set in the one statement that a new connection begins with.
-Where a transaction pooler shares sessions nothing can be set: what is not as it must be is refused
-there, or warned of.
+A server, a database or a role may have its own default for every setting of a session. So a new
+connection begins with one statement that sets what our statements rely on. Behind a transaction
+pooler, which shares sessions, nothing can be set: a wrong setting is refused there, or warned of.
 https://www.postgresql.org/docs/current/runtime-config-client.html
 """
 
@@ -31,12 +30,12 @@ CONNECTING: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-"""libpq parameters where the URL says nothing else: a host that fell silent is noticed in time."""
+"""Parameters of libpq that the URL may override: with them, a silent host is noticed in time."""
 
 ENCODING = {"client_encoding": "UTF8"}
-"""Sent with the start of the connection: poolers take this one over."""
+"""A parameter of libpq that the URL cannot override. Poolers pass it on to the server."""
 
-NEEDED: Mapping[str, str] = {
+REQUIRED: Mapping[str, str] = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
@@ -45,12 +44,15 @@ NEEDED: Mapping[str, str] = {
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
 }
-"""What is read by psycopg, and what two statements that meet at one row are thought out for."""
+"""Formats that psycopg reads, and the isolation that statements which meet at one row rely on.
 
-KEPT: Mapping[str, str] = {"idle_session_timeout": "0", "synchronous_commit": "on"}
-"""Idle connections hold locks and wait in pools; what is committed is not lost."""
+A shared session with another value is refused.
+"""
 
-UNDISTURBED: Mapping[str, str] = {
+LASTING: Mapping[str, str] = {"idle_session_timeout": "0", "synchronous_commit": "on"}
+"""Idle connections stay open, to hold locks and to wait in pools; commits survive a crash."""
+
+OURS_ALONE: Mapping[str, str] = {
     "statement_timeout": "0",
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
@@ -60,75 +62,77 @@ UNDISTURBED: Mapping[str, str] = {
     "plan_cache_mode": "auto",
     "search_path": "",
 }
-"""For connections on which nothing but our own statements runs: what is bounded, they bound."""
+"""For connections on which only our own statements run: these set their bounds themselves."""
 
-OF_HANDLERS = {**NEEDED, **KEPT}
-"""For those that a handler shares: its own statements have the role's timeouts and path."""
+WITH_HANDLERS = {**REQUIRED, **LASTING}
+"""For connections that a handler uses too: its statements have the role's timeouts and path."""
 
-OURS = {**OF_HANDLERS, **UNDISTURBED}
+OURS = {**WITH_HANDLERS, **OURS_ALONE}
 
 WARNED_OF = ("statement_timeout", "transaction_timeout", "synchronous_commit")
-"""What is not needed, but missed where it cannot be set."""
+"""Settings of which a wrong value is warned of, where it cannot be set."""
 
 
-def _settled(name: str, value: str) -> sa.ColumnElement[Any]:
-    """The setting, once it is as it must be. Some versions do not have it; then it is null."""
+def _set_if_ours(name: str, value: str) -> sa.ColumnElement[Any]:
+    """Set `name` if the session is ours, and return its value; null if this Postgres lacks it."""
     setting, now = sql.word(name), sa.func.current_setting(sql.word(name), sa.true())
-    must: list[sa.ColumnElement[Any]] = [_is_ours, now.is_not(None)]
+    when: list[sa.ColumnElement[Any]] = [_is_ours, now.is_not(None)]
     wanted: sa.ColumnElement[Any] = sql.word(value)
     if name == "synchronous_commit":
-        must.append(now == sql.word("off"))  # `remote_apply` and others promise more
+        when.append(now == sql.word("off"))  # `remote_apply` and others promise more
     if name == "search_path":
-        # Our tables are named with their schema. Functions and operators are PostgreSQL's, unless
-        # the path says that others go before.
-        must.append(now.contains(sql.word("pg_catalog")))
+        # Our statements name their tables with the schema. Their functions and operators are those
+        # of Postgres, unless a path puts others before `pg_catalog`.
+        when.append(now.contains(sql.word("pg_catalog")))
         wanted = sa.func.concat(sql.word("pg_catalog, "), now)
-    return sa.case((sa.and_(*must), sa.func.set_config(setting, wanted, sa.false())), else_=now)
+    return sa.case((sa.and_(*when), sa.func.set_config(setting, wanted, sa.false())), else_=now)
 
 
 _is_ours = sa.func.pg_backend_pid() == sql.integer("pid")
 
 
-def _long_retrying(settings: Mapping[str, str]) -> Statement:
+def _configure(settings: Mapping[str, str]) -> Statement:
     return Statement(
         sa.select(
             _is_ours.label("is_ours"),
             sa.func.current_database().label("database"),
             sa.func.current_setting(sql.word("server_encoding")).label("encoding"),
-            *(_settled(name, value).label(name) for name, value in settings.items()),
+            *(_set_if_ours(name, value).label(name) for name, value in settings.items()),
         )
     )
 
 
-SETTLE_OURS, SETTLE_HANDLERS = _long_retrying(OURS), _long_retrying(OF_HANDLERS)
+CONFIGURE_OURS, CONFIGURE_WITH_HANDLERS = _configure(OURS), _configure(WITH_HANDLERS)
 
 
-def opened(
-    parameters: Parameters, settle: Statement = SETTLE_OURS, schema: str = ""
+def open_connection(
+    parameters: Parameters, configure: Statement = CONFIGURE_OURS, schema: str = ""
 ) -> psycopg.Connection[Any]:
-    """A new connection in autocommit mode. Raises `DatabaseUnavailable`, `ConfigurationError`."""
+    """Return a new connection in autocommit mode.
+
+    Raises `DatabaseUnavailable`, or `ConfigurationError` if the library cannot work with it.
+    """
     try:
         raw = psycopg.connect(**{**CONNECTING, **parameters, **ENCODING}, autocommit=True)
     except psycopg.OperationalError as error:
         raise_if_transient(error)
         raise DatabaseUnavailable(_no_connection(error)) from error
     try:
-        settle_in(raw, settle, schema)
+        configure_session(raw, configure, schema)
     except BaseException:
         raw.close()
         raise
     return raw
 
 
-def settle_in(raw: psycopg.Connection[Any], settle: Statement, schema: str) -> None:
-    """Set what the connection relies on, or see that it is so; no prepared statements behind a
-    pooler.
+def configure_session(raw: psycopg.Connection[Any], configure: Statement, schema: str) -> None:
+    """Set the session's settings; behind a transaction pooler, check them, and prepare nothing.
 
-    A transaction pooler hands every statement to another server process, which has not prepared it:
-    https://www.psycopg.org/psycopg3/docs/advanced/prepare.html. It answers with a process id of its
-    own making.
+    Such a pooler sends each statement to another server process, which has not prepared it:
+    https://www.psycopg.org/psycopg3/docs/advanced/prepare.html. It shows in the process id that the
+    client has: the pooler makes it up, so it is not that of the server process.
     """
-    row = one(PsycopgConnection(raw, schema), settle, {"pid": raw.info.backend_pid})
+    row = one(PsycopgConnection(raw, schema), configure, {"pid": raw.info.backend_pid})
     assert row is not None
     if row["encoding"] != "UTF8":
         raise ConfigurationError(
@@ -138,11 +142,11 @@ def settle_in(raw: psycopg.Connection[Any], settle: Statement, schema: str) -> N
         )
     if not row["is_ours"]:
         raw.prepare_threshold = None
-        _look_at_shared(row)
+        _check_shared_session(row)
 
 
-def _look_at_shared(row: Mapping[str, Any]) -> None:
-    for name, value in NEEDED.items():
+def _check_shared_session(row: Mapping[str, Any]) -> None:
+    for name, value in REQUIRED.items():
         if not str(row[name]).startswith(value):
             raise ConfigurationError(
                 f"{name} is {row[name]!r} where the library needs {value!r}, and behind a"
@@ -176,6 +180,6 @@ def _warn_once(name: str, value: str) -> None:
 
 
 def _no_connection(error: psycopg.Error) -> str:
-    told = str(error).removeprefix("connection failed: ").strip()
-    does = "refuses the connection" if "FATAL" in told else "cannot be reached"
-    return f"Postgres {does}: {told}"
+    why = str(error).removeprefix("connection failed: ").strip()
+    what = "refuses the connection" if "FATAL" in why else "cannot be reached"
+    return f"Postgres {what}: {why}"

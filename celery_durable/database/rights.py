@@ -1,4 +1,4 @@
-"""What the role may do, and what it lacks."""
+"""Checks that the role may do what our statements do, and names the rights that it lacks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FUNCTIONS = (
     "set_config(text, text, boolean)",
     "hashtext(text)",
 )
-"""Those that everybody may call, unless somebody has hardened the server."""
+"""Functions that our statements call; every role may call them, unless the server is hardened."""
 
-_ON_SCHEMA = Statement(
+_SCHEMA_USAGE = Statement(
     sa.text(
         "SELECT quote_ident(current_user) AS role, quote_ident(nspname) AS schema,"
         " has_schema_privilege(oid, 'USAGE') AS is_usable"
@@ -34,7 +34,7 @@ _ON_SCHEMA = Statement(
     )
 )
 
-_ON_TABLES = Statement(
+_MISSING_ON_TABLES = Statement(
     sa.text(
         "SELECT relname, privilege FROM pg_class, unnest(CAST(:p_privileges AS text[])) privilege"
         " WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :p_schema)"
@@ -43,7 +43,7 @@ _ON_TABLES = Statement(
     )
 )
 
-_ON_SEQUENCE = Statement(
+_MISSING_ON_SEQUENCE = Statement(
     sa.text(
         "SELECT relname FROM pg_class"
         " WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :p_schema)"
@@ -52,14 +52,14 @@ _ON_SEQUENCE = Statement(
     )
 )
 
-_ON_FUNCTIONS = Statement(
+_MISSING_ON_FUNCTIONS = Statement(
     sa.text(
         "SELECT signature FROM unnest(CAST(:p_signatures AS text[])) signature"
         " WHERE NOT has_function_privilege('pg_catalog.' || signature, 'EXECUTE')"
     )
 )
 
-_FILTERED = Statement(
+_UNDER_ROW_SECURITY = Statement(
     sa.text(
         "SELECT relname FROM pg_class"
         " WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :p_schema)"
@@ -67,60 +67,63 @@ _FILTERED = Statement(
     )
 )
 
-_EVERY = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_READ_AND_WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def check(connection: Connection, version_table: str) -> None:
-    """Raise `ConfigurationError` with the GRANTs that are missing; warn of row level security."""
-    found = one(connection, _ON_SCHEMA, {"schema": connection.schema})
+    """Raise `ConfigurationError` with the missing GRANTs; warn of row level security."""
+    found = one(connection, _SCHEMA_USAGE, {"schema": connection.schema})
     if found is None:
         return
     role, schema = found["role"], found["schema"]
-    lacking = [] if found["is_usable"] else [f"GRANT USAGE ON SCHEMA {schema} TO {role};"]
-    lacking += _on_tables(connection, schema, role, TABLES, _EVERY)
-    lacking += _on_tables(connection, schema, role, [version_table], ("SELECT",))
+    grants = [] if found["is_usable"] else [f"GRANT USAGE ON SCHEMA {schema} TO {role};"]
+    grants += _grants_on_tables(connection, schema, role, TABLES, _READ_AND_WRITE)
+    grants += _grants_on_tables(connection, schema, role, [version_table], ("SELECT",))
     sequence = {"schema": connection.schema, "sequence": lock_numbers.name}
-    for row in connection.rows(_ON_SEQUENCE, sequence):
-        lacking.append(f"GRANT USAGE ON SEQUENCE {schema}.{row['relname']} TO {role};")
-    for row in connection.rows(_ON_FUNCTIONS, {"signatures": _array(FUNCTIONS)}):
-        lacking.append(f"GRANT EXECUTE ON FUNCTION pg_catalog.{row['signature']} TO {role};")
-    if lacking:
+    for row in connection.rows(_MISSING_ON_SEQUENCE, sequence):
+        grants.append(f"GRANT USAGE ON SEQUENCE {schema}.{row['relname']} TO {role};")
+    for row in connection.rows(_MISSING_ON_FUNCTIONS, {"signatures": _array(FUNCTIONS)}):
+        grants.append(f"GRANT EXECUTE ON FUNCTION pg_catalog.{row['signature']} TO {role};")
+    if grants:
         raise ConfigurationError(
-            f"The role {role} may not do what the library does. As their owner, run:"
-            f" {' '.join(lacking)}"
+            f"The role {role} lacks rights that the library needs. As the owner of these objects,"
+            f" run: {' '.join(grants)}"
         )
-    filtered = connection.rows(_FILTERED, {"schema": connection.schema, "tables": _array(TABLES)})
-    if filtered:
+    under_policies = connection.rows(
+        _UNDER_ROW_SECURITY, {"schema": connection.schema, "tables": _array(TABLES)}
+    )
+    if under_policies:
         logger.warning(
-            "Row level security holds for the role %s on %s. Where a policy hides rows, runs stand"
-            " still. Run: ALTER ROLE %s BYPASSRLS",
+            "Row level security holds for the role %s on %s. Runs whose rows a policy hides do not"
+            " advance. Run: ALTER ROLE %s BYPASSRLS",
             role,
-            ", ".join(row["relname"] for row in filtered),
+            ", ".join(row["relname"] for row in under_policies),
             role,
         )
 
 
-def _on_tables(
+def _grants_on_tables(
     connection: Connection, schema: str, role: str, tables: Sequence[str], rights: Sequence[str]
 ) -> list[str]:
-    """One GRANT for all tables that lack the same."""
+    """Return the missing GRANTs, one for all tables on which the role lacks the same rights."""
     parameters = {
         "schema": connection.schema,
         "tables": _array(tables),
         "privileges": _array(rights),
     }
-    of_table: dict[str, list[str]] = defaultdict(list)
-    for row in connection.rows(_ON_TABLES, parameters):
-        of_table[row["relname"]].append(row["privilege"])
-    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for table, lacks in of_table.items():
-        alike[tuple(one for one in rights if one in lacks)].append(f"{schema}.{table}")
+    missing: dict[str, list[str]] = defaultdict(list)
+    for row in connection.rows(_MISSING_ON_TABLES, parameters):
+        missing[row["relname"]].append(row["privilege"])
+    tables_by_rights: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for table, lacked in missing.items():
+        in_order = tuple(right for right in rights if right in lacked)
+        tables_by_rights[in_order].append(f"{schema}.{table}")
     return [
-        f"GRANT {', '.join(lacks)} ON {', '.join(named)} TO {role};"
-        for lacks, named in alike.items()
+        f"GRANT {', '.join(lacked)} ON {', '.join(named)} TO {role};"
+        for lacked, named in tables_by_rights.items()
     ]
 
 
 def _array(words: Sequence[str]) -> str:
-    """The text form of an array: drivers differ in how they take a list."""
+    """Return the text form of an array: drivers differ in how they take a list."""
     return "{" + ",".join(f'"{word}"' for word in words) + "}"

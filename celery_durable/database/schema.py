@@ -1,4 +1,4 @@
-"""Migrating the schema, and checking that it is current.
+"""Migrates the schema, and checks that it is of this release.
 
 The migrations run beside a user's own: their version table is `durable_alembic_version`, in the
 same schema as the tables.
@@ -18,7 +18,6 @@ VERSION_TABLE = "durable_alembic_version"
 MIGRATION_LOCK = 0x64757261
 """Key of the advisory lock ("dura") under which one process at a time migrates."""
 
-
 MIGRATIONS = "celery_durable.database:migrations"
 
 HEAD = "0001"
@@ -26,8 +25,8 @@ HEAD = "0001"
 
 
 def migrate(engine: sa.Engine, schema: str) -> None:
-    """Bring the tables to this release, in one transaction; harmless when they are current."""
-    # Only who migrates needs Alembic; every worker and client would pay for importing it.
+    """Bring the tables to this release, in one transaction; does nothing if they are current."""
+    # Only migrating needs Alembic; importing it at the top would cost every worker and client.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
@@ -36,11 +35,11 @@ def migrate(engine: sa.Engine, schema: str) -> None:
     try:
         with engine.begin() as connection:
             connection.execution_options(schema_translate_map={SCHEMA: schema})
-            # However long another takes that migrates: then there is nothing left to do.
+            # Wait for as long as another process migrates: then nothing is left to do here.
             connection.execute(sa.select(sa.func.set_config("lock_timeout", "0", True)))  # noqa: FBT003
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             if not sa.inspect(connection).has_schema(schema):
-                # Not IF NOT EXISTS, for which a role needs the right though it is there.
+                # Not IF NOT EXISTS: that needs the right to create, even if the schema exists.
                 connection.execute(sa.schema.CreateSchema(schema))
             config.attributes["connection"] = connection
             config.attributes["schema"] = schema
@@ -54,7 +53,7 @@ _versions = sa.Table(VERSION_TABLE, sa.MetaData(schema=SCHEMA), sa.Column("versi
 
 
 def current(connection: sa.Connection, schema: str) -> str | None:
-    """The revision of the tables, None where there are none."""
+    """Return the revision of the tables; None if there are none."""
     if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     translated = connection.execution_options(schema_translate_map={SCHEMA: schema})
@@ -62,8 +61,9 @@ def current(connection: sa.Connection, schema: str) -> str | None:
 
 
 def check(engine: sa.Engine, schema: str) -> None:
-    """Raise `SchemaOutOfDate` unless the tables are of this release, and `ConfigurationError` where
-    the role may not use them.
+    """Raise `SchemaOutOfDate` unless the tables are of this release.
+
+    Raises `ConfigurationError` if the role lacks rights on them.
     """
     try:
         with engine.connect() as connection:

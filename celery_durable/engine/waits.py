@@ -24,7 +24,7 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.store import journal, signals
 from celery_durable.store.read import results, views
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.execute import Execution, Tools, iterate
+from celery_durable.workflow.execute import Execution, Tools, call_until_and_feedback
 
 
 class Waits:
@@ -92,7 +92,7 @@ class Waits:
             lost = worker_lost(claim.token.unit, claim.token.crashes)
             iteration = Iteration(error=replace(lost, unit=claim.token.node))
             return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
-        asked = iterate(workflow, claim, result, claim.token.input, self._tools)
+        asked = call_until_and_feedback(workflow, claim, result, claim.token.input, self._tools)
         return Execution(ChildEnded(wait.run_id, status, failed, since, asked))
 
 

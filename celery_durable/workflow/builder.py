@@ -1,14 +1,14 @@
-"""The chain of nodes that users write."""
+"""`Workflow`: users build one by appending nodes, and start its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from celery_durable.arguments import model_fields
+from celery_durable.arguments import model_fields, whole_of
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.plan import Plan
@@ -17,22 +17,22 @@ from celery_durable.errors import InvalidWorkflow, PayloadError
 from celery_durable.process.once import once
 from celery_durable.run import Run
 from celery_durable.workflow import node_kinds
-from celery_durable.workflow.definition import Defaults, Definition, Entry, Functions
+from celery_durable.workflow.definition import AnyWorkflow, Functions, NodeDefinition, StepDefaults
 from celery_durable.workflow.node_kinds import MISSING, Missing
 from celery_durable.workflow.step import Handler, Step, checked_handler
 
 
 class Starter(Protocol):
-    """What a workflow needs of `Durable` to start its runs."""
+    """What a workflow needs of `Durable`: defaults for its steps, and a way to start its runs."""
 
     @property
     def default_retry(self) -> RetryPolicy:
-        """The policy of steps that name none."""
+        """The retry policy of steps that name none."""
         ...
 
     @property
     def default_timeout(self) -> float | None:
-        """The seconds that steps may take that name no `timeout`."""
+        """The time limit, in seconds, of steps that name no `timeout`."""
         ...
 
     def start(self, *args: Any, **options: Any) -> Run:
@@ -40,19 +40,19 @@ class Starter(Protocol):
         ...
 
     def start_many(self, *args: Any, **options: Any) -> list[Run]:
-        """Start many runs."""
+        """Start a run for each input."""
         ...
 
     def run(self, *args: Any, **options: Any) -> Run:
-        """A handle on a run."""
+        """Return a handle on a run."""
         ...
 
 
-class Workflow(Definition):
-    """A named, versioned, ordered list of nodes. Made by `durable.workflow(...)`; each method
-    returns it.
+class Workflow(AnyWorkflow):
+    """A named, versioned, ordered list of nodes, made by `durable.workflow(...)`.
 
-    It is checked and frozen when a worker starts, or its first run does.
+    Each method that appends a node returns the workflow. It is checked and frozen when a worker
+    starts, or when its first run does.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Workflow(Definition):
         defined_at: str = "an unknown place",
     ) -> None:
         self.name = checked_name("workflow", name)
-        if not is_version(version):
+        if whole_of(version, 1, HIGHEST_VERSION) is None:
             raise InvalidWorkflow(
                 f"Workflow {name!r}: version= takes a whole number from 1, not {version!r}."
             )
@@ -73,8 +73,8 @@ class Workflow(Definition):
         self.input = checked_model(name, input)
         self.defined_at = defined_at
         self._client = client
-        self._entries: dict[str, Entry] = {}
-        self._returns: Handler | None = None
+        self._nodes: dict[str, NodeDefinition] = {}
+        self._result_function: Handler | None = None
 
     def __repr__(self) -> str:
         return f"<workflow {self.name} v{self.version}: {' -> '.join(self.steps)}>"
@@ -82,7 +82,7 @@ class Workflow(Definition):
     @property
     def steps(self) -> tuple[str, ...]:
         """The names of the nodes, in order."""
-        return tuple(self._entries)
+        return tuple(self._nodes)
 
     def step(
         self,
@@ -102,9 +102,10 @@ class Workflow(Definition):
     ) -> Workflow:
         """Append a step: a decorated step, or any function of the context.
 
-        `name` and the options of `durable.step` hold for this workflow only. `args` and `kwargs`,
-        functions of the context, call an existing Celery task or plain function with what they
-        return. A workflow runs as a child run; it takes no options but `name`.
+        `name` and the options of `durable.step` hold for this workflow only. `args` and `kwargs`
+        are functions of the context: the handler, an existing Celery task or a plain function, is
+        called with what they return instead of the context. A workflow runs as a child run; it
+        takes no options but `name`.
         """
         self._refuse_if_frozen("step")
         options: dict[str, Any] = {
@@ -126,12 +127,12 @@ class Workflow(Definition):
         *,
         fail_fast: bool = False,
     ) -> Workflow:
-        """Append branches that run at the same time, on different workers if there are.
+        """Append branches that run at the same time, on several workers if there are several.
 
-        In a sequence each has the name of its step or workflow. The node ends when all branches
-        have; if one fails for good, so does the node, and what the others completed is undone.
-        With `fail_fast`, branches that have not begun by then are dropped. The result is the
-        mapping of names to results.
+        In a sequence, each branch has the name of its step or workflow. The node ends when all
+        branches have ended. If a branch fails for good, the node fails, and the completed branches
+        are undone; with `fail_fast`, branches that have not begun by then are dropped. The result
+        is the mapping of names to results.
         """
         self._refuse_if_frozen("parallel")
         return self._add(node_kinds.parallel(name, branches, fail_fast=fail_fast))
@@ -149,12 +150,13 @@ class Workflow(Definition):
     ) -> Workflow:
         """Append a branch for each item of the list that `over(ctx)` returns.
 
-        `handler` finds its item in `ctx.item`. At most `max_concurrency` items are open at a time,
-        and `chunk` of them share a message. With `on_error="keep"` the place of a failed item holds
-        `{"error": {...}}` and the node completes. The result is the list of results, in order.
+        In `handler`, `ctx.item` is the item. At most `max_concurrency` items are open at a time;
+        `chunk` items share a message. With `on_error="keep"` the node completes although items have
+        failed; their results are `{"error": {...}}`. The result is the list of results, in the
+        order of the items.
         """
         self._refuse_if_frozen("map")
-        entry = node_kinds.map_over(
+        node = node_kinds.map_over(
             name,
             over=over,
             handler=handler,
@@ -163,7 +165,7 @@ class Workflow(Definition):
             fail_fast=fail_fast,
             on_error=on_error,
         )
-        return self._add(entry)
+        return self._add(node)
 
     def route(
         self,
@@ -173,11 +175,12 @@ class Workflow(Definition):
         *,
         default: str | Handler | Workflow | Missing | None = MISSING,
     ) -> Workflow:
-        """Append one of several cases: the one that `selector`, a function of the context, names.
+        """Append a choice between cases: `selector`, a function of the context, returns a name.
 
-        Its answer is journaled before the case begins. An answer that names no case leads to
-        `default`: the name of a case, a step or workflow (then the case `default`), or None, with
-        which the result is None. Without `default` it fails the node. The result is the case's.
+        Its answer is journaled before the case begins. If the answer names no case, `default` is
+        taken: the name of a case, or a step or workflow, which becomes the case `default`, or None,
+        and then the result is None. Without `default` such an answer fails the node. The result is
+        the case's.
         """
         self._refuse_if_frozen("route")
         return self._add(node_kinds.route(name, selector, cases, default=default))
@@ -196,13 +199,14 @@ class Workflow(Definition):
     ) -> Workflow:
         """Append a handler that is repeated, each iteration a unit of its own.
 
-        It ends when `until(result, iterations_done)` is true, or after `max_iterations`; what that
-        means is `on_exhausted`. `ctx.item` is what `map_input(ctx)` returned (by default the run's
-        input), from the second iteration on what `feedback(result)` did. `every`, in seconds or a
-        timedelta, is waited in between. The result is the last iteration's.
+        The loop ends when `until(result, iterations_done)` is true. After `max_iterations` it
+        completes or fails, as `on_exhausted` says. In the first iteration `ctx.item` is what
+        `map_input(ctx)` returned, by default the run's input; in later ones what `feedback(result)`
+        returned, by default the same as before. `every` is the pause between iterations, in seconds
+        or a timedelta. The result is the last iteration's.
         """
         self._refuse_if_frozen("loop")
-        entry = node_kinds.loop(
+        node = node_kinds.loop(
             name,
             handler,
             max_iterations=max_iterations,
@@ -212,11 +216,13 @@ class Workflow(Definition):
             every=every,
             on_exhausted=on_exhausted,
         )
-        return self._add(entry)
+        return self._add(node)
 
     def sleep(self, name: str, duration: float | timedelta | datetime | Handler) -> Workflow:
-        """Append a time to wait: seconds, a timedelta, an aware datetime until which is waited, or
-        a function of the context that returns one of them.
+        """Append a sleep.
+
+        `duration` is seconds, a timedelta, an aware datetime at which the sleep ends, or a function
+        of the context that returns one of these.
         """
         self._refuse_if_frozen("sleep")
         return self._add(node_kinds.sleep(name, duration))
@@ -229,10 +235,10 @@ class Workflow(Definition):
         timeout: float | timedelta | None = None,
         on_timeout: Literal["fail", "continue"] = "fail",
     ) -> Workflow:
-        """Append a wait for a signal, which may have come before; it is called `name` by default.
+        """Append a wait for the signal `signal`, by default `name`; it may have come before.
 
-        The result is what the signal carries; after a `timeout` (seconds or a timedelta) with
-        `on_timeout="continue"` it is None.
+        The result is the signal's payload. After `timeout` (seconds or a timedelta) the node fails,
+        or with `on_timeout="continue"` it completes, and the result is None.
         """
         self._refuse_if_frozen("wait_for_signal")
         return self._add(node_kinds.signal(name, signal, timeout=timeout, on_timeout=on_timeout))
@@ -246,68 +252,70 @@ class Workflow(Definition):
         version: int | None = None,
         compensate: Literal["cascade"] | None = None,
     ) -> Workflow:
-        """Append a run of another workflow, given as such or by its name, defined here or not.
+        """Append a child run of another workflow.
 
-        Its input is what `map_input(ctx)` returns, by default the run's. Of a name the highest
-        `version` is run that is known when the child starts. With `compensate="cascade"` the
-        completed child is undone when this run turns back. The result is the child's.
+        `workflow` is a workflow or the name of one, which need not be defined in this process. The
+        input is what `map_input(ctx)` returns, by default this run's input. For a name, `version`
+        is by default the highest that is known when the child starts. With `compensate="cascade"`
+        the completed child is undone if this run is rolled back. The result is the child's.
         """
         self._refuse_if_frozen("child_workflow")
-        entry = node_kinds.child(
+        node = node_kinds.child(
             name, workflow, map_input=map_input, version=version, compensate=compensate
         )
-        return self._add(entry)
+        return self._add(node)
 
     def returns(self, function: Handler) -> Workflow:
-        """What this function of the context returns is the run's result, in place of its nodes'."""
+        """Make what `function` of the context returns the run's result, instead of the nodes'."""
         self._refuse_if_frozen("returns")
-        if self._returns is not None:
+        if self._result_function is not None:
             raise InvalidWorkflow(f"Workflow {self.name!r} says .returns twice.")
-        self._returns = checked_handler("returns", function)
+        self._result_function = checked_handler("returns", function)
         return self
 
     @once
     def plan(self) -> Plan:
-        """The plan; making it checks and freezes the workflow."""
-        if not self._entries:
+        """The plan of the workflow; making it checks and freezes the workflow."""
+        if not self._nodes:
             raise InvalidWorkflow(f"Workflow {self.name!r} is empty; give it a .step(...).")
-        defaults = Defaults(self._client.default_retry, self._client.default_timeout)
-        nodes = tuple(entry.node(defaults) for entry in self._entries.values())
-        return Plan(self.name, self.version, nodes, returns=self._returns is not None)
+        defaults = StepDefaults(self._client.default_retry, self._client.default_timeout)
+        nodes = tuple(node.for_plan(defaults) for node in self._nodes.values())
+        return Plan(self.name, self.version, nodes, returns=self._result_function is not None)
 
     def step_of(self, node: str, part: str | None) -> Step:
-        """The step behind a body of the node; `KeyError` if that is a child.
-
-        `part` is the branch or case; nodes without such do not look at it.
-        """
-        return self._entries[node].step(part)
+        """Return the step of the node, or of its branch or case `part`; `KeyError` for a child."""
+        parts = self._nodes[node].parts
+        found = parts.get(None) or parts[part]
+        if isinstance(found, Step):
+            return found
+        raise KeyError(part or node)
 
     def functions(self, node: str) -> Functions:
-        """The callables of the node that are no steps."""
-        return self._entries[node].functions
+        """Return the callables of the node that are no steps."""
+        return self._nodes[node].functions
 
     @property
     def callables(self) -> Mapping[str, Handler]:
-        """Every function of the workflow, by what it is there."""
-        found = {} if self._returns is None else {".returns": self._returns}
-        for entry in self._entries.values():
-            found |= entry.callables
+        """Every function of the workflow, by its place in the workflow, as errors name it."""
+        found = {} if self._result_function is None else {".returns": self._result_function}
+        for node in self._nodes.values():
+            found |= node.callables
         return found
 
     @property
     def children(self) -> frozenset[tuple[str, int | None]]:
-        """The workflows that run as its children: name and version, None for the highest."""
+        """The name and version of each workflow that it runs as a child; None is the highest."""
         return frozenset(
             (part.workflow, part.version)
-            for entry in self._entries.values()
-            for part in entry.parts.values()
+            for node in self._nodes.values()
+            for part in node.parts.values()
             if isinstance(part, ChildNode)
         )
 
     @property
     def result_function(self) -> Handler | None:
-        """What `.returns` was given."""
-        return self._returns
+        """The function of `.returns`; None without one."""
+        return self._result_function
 
     def start(
         self,
@@ -339,15 +347,15 @@ class Workflow(Definition):
         )
 
     def run(self, run_id: UUID | str | None = None, *, key: str | None = None) -> Run:
-        """A handle on a run of this workflow, by its id or its key."""
+        """Return a handle on a run of this workflow, by its id or its key."""
         return self._client.run(run_id, workflow=self.name, key=key)
 
-    def _add(self, entry: Entry, remedy: str = "another name") -> Workflow:
-        if entry.name in self._entries:
+    def _add(self, node: NodeDefinition, remedy: str = "another name") -> Workflow:
+        if node.name in self._nodes:
             raise InvalidWorkflow(
-                f"Workflow {self.name!r} has a node {entry.name!r} already; give this one {remedy}."
+                f"Workflow {self.name!r} has a node {node.name!r} already; give this one {remedy}."
             )
-        self._entries[entry.name] = entry
+        self._nodes[node.name] = node
         return self
 
     def _refuse_if_frozen(self, method: str) -> None:
@@ -358,14 +366,8 @@ class Workflow(Definition):
             )
 
 
-def is_version(value: object) -> bool:
-    """Whether `value` is a whole number from 1."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return is_whole and 1 <= cast("int", value) <= HIGHEST_VERSION
-
-
 def checked_model(workflow: str, model: object) -> Any:
-    """`model` if inputs can be checked with it: None, a dataclass or a pydantic model."""
+    """Return `model` if it can check inputs: a dataclass, a pydantic model or None."""
     if model is None:
         return None
     if isinstance(model, type) and (is_dataclass(model) or model_fields(model) is not None):
@@ -376,7 +378,7 @@ def checked_model(workflow: str, model: object) -> Any:
 
 
 def checked_input(workflow: Workflow, value: object) -> object:
-    """`value` as the workflow's input model has it; `PayloadError` names what does not fit."""
+    """Return `value` as the workflow's input model; raise `PayloadError` if it does not fit."""
     model: Any = workflow.input
     if model is None or isinstance(value, model):
         return value

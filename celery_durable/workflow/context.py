@@ -1,4 +1,4 @@
-"""What a handler is given."""
+"""`Context`, the argument of every handler."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 class Journal(Protocol):
-    """What a context reads of the run's past, when it is asked for and not before."""
+    """What a context needs of the engine: the run's past, read when a handler asks for it."""
 
     def decode(self, text: str) -> Any:
-        """A stored value as it was."""
+        """Return the value that this JSON text was made of."""
         ...
 
     def result(self, unit: str) -> tuple[Any] | None:
-        """The result of a completed unit, in a tuple; None when it has not completed."""
+        """Return the result of a completed unit, in a tuple; None if it has not completed."""
         ...
 
     def completed_nodes(self) -> tuple[str, ...]:
-        """The nodes that have completed."""
+        """Return the names of the completed nodes."""
         ...
 
     def input(self, unit: str) -> str | None:
-        """JSON text of the item or iteration input of a completed unit that can be undone."""
+        """Return JSON text of the item or iteration input of a completed, undoable unit."""
         ...
 
     def signal(self, name: str) -> str | None:
-        """JSON text of the newest signal of this name that the run has consumed."""
+        """Return JSON text of the newest signal of this name that the run has consumed."""
         ...
 
     def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
-        """Note something about the unit in hand, and see what is asked of it."""
+        """Store `note` about the unit of the claim, and return what others ask of it."""
         ...
 
 
 class Results(Mapping[str, Any]):
-    """The results of completed nodes by name, each loaded when it is first asked for."""
+    """The results of completed nodes by name, each loaded at its first use."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -70,18 +70,18 @@ class Results(Mapping[str, Any]):
         return len(self._journal.completed_nodes())
 
 
-LOOK_EVERY = 0.5
-"""Seconds between looks at the database for a cancel, however often a handler asks."""
+BEAT_EVERY = 0.5
+"""Least seconds between queries for a cancel, however often a handler asks."""
 
 
 class Context:
-    """One attempt of one unit, as its handler sees it."""
+    """The argument of a handler: what it can read and note in one attempt of its unit."""
 
     def __init__(self, claim: Claim, journal: Journal, session: Session | None = None) -> None:
         self._claim = claim
         self._journal = journal
         self._session = session
-        self._looked_at = -LOOK_EVERY
+        self._last_beat = -BEAT_EVERY
         self._is_cancelled = False
         self.results = Results(journal)
 
@@ -92,7 +92,7 @@ class Context:
 
     @property
     def run_id(self) -> UUID:
-        """The run."""
+        """The run's id."""
         return self._claim.run.id
 
     @property
@@ -112,7 +112,7 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """Which try this is, from 1. One that a dead worker began is made again as itself."""
+        """The number of this attempt, from 1. A worker that dies does not raise it."""
         return self._claim.token.attempt
 
     @cached_property
@@ -125,13 +125,13 @@ class Context:
             stored = token.input
         if stored is not None:
             return self._journal.decode(stored)
-        # A loop's iteration whose input nobody made has the run's.
+        # A loop's iteration without an input of its own has the run's.
         is_iteration = token.position is not None and token.parent is None and token.part is None
         return self.input if is_iteration else None
 
     @property
     def iteration(self) -> int | None:
-        """In a loop: the iteration, from 0. In a map: the place of the item. None elsewhere."""
+        """In a loop: the iteration, from 0. In a map: the position of the item. None elsewhere."""
         return self._claim.token.position if self.branch is None else None
 
     @property
@@ -140,42 +140,46 @@ class Context:
         return self._claim.token.part
 
     def signal(self, name: str) -> Any:
-        """The payload of the newest signal of this name that the run has consumed; None if none."""
+        """Return the payload of the newest signal of this name that the run has consumed.
+
+        None if it has consumed none.
+        """
         stored = self._journal.signal(name)
         return None if stored is None else self._journal.decode(stored)
 
     @cached_property
     def snapshot(self) -> Any:
-        """What the step kept when it last suspended; None before that."""
+        """The snapshot with which the step last suspended; None if it has not."""
         return self._decoded(self._claim.token.snapshot)
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the step suspended and what it waited for has arrived."""
+        """True if the step has suspended and the signal that it waited for has arrived."""
         return self._claim.token.answer is not None
 
     @cached_property
     def resume_data(self) -> Any:
-        """What the suspended step was resumed with."""
+        """The payload of the signal that resumed the step."""
         return self._decoded(self._claim.token.answer)
 
     def _decoded(self, text: str | None) -> Any:
         return None if text is None else self._journal.decode(text)
 
     def heartbeat(self, details: Any = None) -> None:
-        """Show that the work goes on, with `details` for whoever looks at the run.
+        """Report that the unit is still at work; `details` are shown in the run's status.
 
-        Raises `RunCancelled` when the run is cancelled and what the unit does would be thrown away,
-        and `WorkerLost` when the unit is not this worker's any more. Looks at most twice a second.
+        Raises `RunCancelled` if the run was cancelled and the unit's result would be dropped, and
+        `WorkerLost` if the worker has lost its claim of the unit. Without `details` it queries the
+        database at most twice a second.
         """
         note = None if details is None else {"details": details}
-        if note is not None or self._is_time_to_look():
+        if note is not None or self._is_time_to_beat():
             self._beat(note)
         if self._is_cancelled:
             raise RunCancelled(self.run_id)
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Note how far the unit is, from 0 to 1, for whoever looks at the run."""
+        """Report how far the unit is, from 0 to 1; it is shown in the run's status."""
         if isinstance(fraction, bool) or not isinstance(fraction, int | float):
             raise TypeError(f"progress takes a fraction from 0 to 1, not {fraction!r}.")
         if not 0 <= fraction <= 1:
@@ -184,41 +188,42 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is cancelled and what this unit does would be thrown away.
+        """True if the run was cancelled and this unit's result would be dropped.
 
-        Looks at most twice a second. False for a cancel that compensates: there the unit may end.
+        Queries the database at most twice a second. False for a cancel with `compensate=True`:
+        then the unit runs to its end, and its result counts.
         """
-        if not self._is_cancelled and self._is_time_to_look():
+        if not self._is_cancelled and self._is_time_to_beat():
             self._beat(None)
         return self._is_cancelled
 
-    def _is_time_to_look(self) -> bool:
-        return time.monotonic() - self._looked_at >= LOOK_EVERY
+    def _is_time_to_beat(self) -> bool:
+        return time.monotonic() - self._last_beat >= BEAT_EVERY
 
     def _beat(self, note: dict[str, Any] | None) -> None:
-        heard = self._journal.beat(self._claim, note)
-        self._looked_at = time.monotonic()
-        if not heard.is_ours:
+        heartbeat = self._journal.beat(self._claim, note)
+        self._last_beat = time.monotonic()
+        if not heartbeat.is_ours:
             raise WorkerLost(
-                f"{self.unit} of run {self.run_id} is not this worker's any more; what it does is"
-                " thrown away. Stop here."
+                f"{self.unit} of run {self.run_id} is not this worker's any more: its result will"
+                " be dropped. Stop here."
             )
-        asked = heard.flags & (Flags.CANCEL | Flags.COMPENSATE)
-        is_going_back = self._claim.token.rollback is not None
-        self._is_cancelled = asked is Flags.CANCEL and not is_going_back
+        cancel = heartbeat.flags & (Flags.CANCEL | Flags.COMPENSATE)
+        is_rollback = self._claim.token.rollback is not None
+        self._is_cancelled = cancel is Flags.CANCEL and not is_rollback
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this unit, whatever crashes; no other unit has it.
+        """A key that is the same in every attempt of this unit, and differs from all other units'.
 
-        36 ASCII characters. Hand it to whatever must not be done twice: a payment provider, a
-        mailer.
+        36 ASCII characters. Pass it to a service that must not do a thing twice: a payment
+        provider, a mailer.
         """
         return str(uuid5(self.run_id, self.unit))
 
     @cached_property
     def result(self) -> Any:
-        """In a compensator: what the unit that is being undone returned. None elsewhere."""
+        """In a compensator: the result of the unit that it undoes. None elsewhere."""
         if self._claim.token.rollback is None:
             return None
         found = self._journal.result(compensated_by(self.unit))
@@ -243,10 +248,10 @@ class Context:
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry `run_id`, `workflow`, `unit` and `attempt`."""
         logger = logging.getLogger(f"celery_durable.workflow.{self.workflow}")
-        facts = {
+        extra = {
             "run_id": str(self.run_id),
             "workflow": self.workflow,
             "unit": self.unit,
             "attempt": self.attempt,
         }
-        return logging.LoggerAdapter(logger, facts)
+        return logging.LoggerAdapter(logger, extra)

@@ -1,4 +1,4 @@
-"""Running user code: a claim in, an event out."""
+"""Executes a claimed unit: calls the user's functions and returns what happened as an event."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from celery_durable.process import interrupts
 from celery_durable.workflow import forks, loops, node_results
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
-from celery_durable.workflow.failures import failure_of, of_handler_only
+from celery_durable.workflow.failures import failure_of, without_engine_frames
 from celery_durable.workflow.step import Handler
-from celery_durable.workflow.suspend import suspension
+from celery_durable.workflow.suspend import Suspend, suspension
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What happened, and the exception behind it for the log.
+    """The event of a unit, and the exception behind it for the log.
 
-    `input` is JSON text of what `map_input` made for a loop's first iteration: the token keeps it.
+    `input`, JSON text, is what `map_input` made for a loop's first iteration: the token keeps it.
     """
 
     event: Event
@@ -43,8 +43,8 @@ class Execution:
     input: str | None = None
 
 
-class _NotTheStep(Exception):
-    """A function between steps failed, so the step's retry policy has no say in it."""
+class _NodeFunctionFailed(Exception):
+    """A function of the node raised, and not its step: the step's retry policy does not apply."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__()
@@ -52,207 +52,222 @@ class _NotTheStep(Exception):
 
 
 class NewChild(Protocol):
-    """How a child run is made ready to start, or in a rollback to be undone."""
+    """Makes a child run ready to start, or in a rollback ready to be rolled back."""
 
     def __call__(self, claim: Claim, child: ChildNode, input: str | None) -> Child:
-        """`input` is JSON text; None is the parent run's."""
+        """`input` is JSON text; None stands for the parent run's input."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What executing needs of the engine. `encode` makes JSON text of a value, or refuses it."""
+    """What `execute` needs of the engine. `encode` makes JSON text of a value or raises."""
 
     encode: Callable[[object, str], str]
-    spawn: NewChild
+    new_child: NewChild
     timeouts: tuple[type[BaseException], ...] = ()
-    """What is raised in a handler whose time limit has passed."""
+    """The exceptions that a pool raises in a handler whose time limit has passed."""
     is_exit: Callable[[BaseException], bool] = lambda _: False
-    """Whether the process has to exit: all else that a handler raises is the handler's failure."""
+    """Returns True if the process has to exit; any other exception is the handler's failure."""
 
 
 def execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
-    """Call the unit's function. Whatever it does is an event, also a result without JSON form.
+    """Call the function of the claimed unit, and return what happened as an event.
 
-    What it sets of context variables is gone after it.
+    A result without JSON form is an event too: a failure. Context variables that the function sets
+    are gone afterwards. Raises only if the process has to exit, or if our own database stays away.
     """
     return contextvars.copy_context().run(_guarded, workflow, claim, context, tools)
 
 
 def _guarded(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
+    """Execute the unit; an exception is its failure, unless the process has to exit."""
     try:
         return _execute(workflow, claim, context, tools)
     except DatabaseUnavailable as error:
         is_tried_once = not isinstance(unit_of(workflow.plan, claim.token).body, StepNode)
         if error.is_given_up and is_tried_once:
             raise  # it must not fail because our own database is away
-        return Execution(failure_of(workflow, claim, error), of_handler_only(error))
-    except _NotTheStep as error:
+        return Execution(failure_of(workflow, claim, error), without_engine_frames(error))
+    except _NodeFunctionFailed as error:
         failed = failure_of(workflow, claim, error.cause, tools.timeouts)
-        return Execution(replace(failed, may_retry=False), of_handler_only(error.cause))
+        return Execution(replace(failed, may_retry=False), without_engine_frames(error.cause))
     except BaseException as error:
         if tools.is_exit(error):
             raise
         failed = failure_of(workflow, claim, error, tools.timeouts)
-        return Execution(failed, of_handler_only(error))
+        return Execution(failed, without_engine_frames(error))
 
 
 def _execute(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Execution:
     token = claim.token
     if token.unit == RETURNS:
         assert workflow.result_function is not None
-        return _finished(workflow, claim, context, workflow.result_function, tools)
-    unit = unit_of(workflow.plan, token)
-    body = unit.body
+        return _call_handler(workflow.result_function, claim, context, tools)
+    body = unit_of(workflow.plan, token).body
     if body is None:
-        return Execution(_between(workflow, claim, context, tools))
+        return Execution(_call_own_function(workflow, claim, context, tools))
     if isinstance(body, ChildNode):
-        return _child_requested(workflow, claim, context, body, tools)
-    step = workflow.step_of(token.node, token.part)
-    if token.rollback is not None:
-        assert step.compensator is not None, token
-        return _finished(workflow, claim, context, step.compensator, tools)
-    is_loop = isinstance(unit.node, LoopNode)
-    given = _first_input(workflow, claim, context, tools) if is_loop else token.input
-    return _finished(workflow, claim, context, step.function, tools, body=body, given=given)
+        return _request_child(workflow, claim, context, tools, body)
+    if token.rollback is None:
+        return _call_step(workflow, claim, context, tools, body)
+    compensator = workflow.step_of(token.node, token.part).compensator
+    assert compensator is not None, token
+    return _call_handler(compensator, claim, context, tools)
 
 
-def _between(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Event:
-    """A node's own function: its items, its choice, its time."""
+def _call_own_function(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> Event:
+    """Call the function of a map, a route or a sleep: it lists, chooses, or says how long."""
     node = workflow.plan.find(claim.token.node)
     functions = workflow.functions(claim.token.node)
     match node:
         case MapNode():
             assert functions.over is not None
-            items = node_results.items(node, call(functions.over, context), tools.encode)
-            return node_results.listed(items, claim)
+            answer = _call(functions.over, context)
+            return node_results.listed(node, answer, claim, tools.encode)
         case RouteNode():
             assert functions.selector is not None
-            answer = call(functions.selector, context)
+            answer = _call(functions.selector, context)
             return node_results.chosen(node, answer, claim, tools.encode)
         case SleepNode():
-            made = functions.duration
-            duration = node.seconds if made is None else call(made, context)
-            return node_results.slept(node, duration, claim)
+            find_duration = functions.duration
+            duration = node.seconds if find_duration is None else _call(find_duration, context)
+            return node_results.sleep_requested(node, duration, claim)
         case _:
             raise AssertionError(claim.token)
 
 
-def _finished(
-    workflow: Workflow,
-    claim: Claim,
-    context: Context,
-    function: Handler,
-    tools: Tools,
-    *,
-    body: StepNode | None = None,
-    given: str | None = None,
+def _request_child(
+    workflow: Workflow, claim: Claim, context: Context, tools: Tools, child: ChildNode
 ) -> Execution:
-    """Call a handler and take what it returns."""
-    unit = claim.token.unit
-    result = call(function, context)
-    asked = suspension(result, suspends=body is not None and body.suspends)
-    if asked is not None:
-        if body is None:
-            raise TypeError(f"{unit} returned a Suspend; only a step may suspend.")
-        snapshot = tools.encode(asked.snapshot, f"the snapshot of {unit}")
-        suspended = Suspended(snapshot, claim.seen_at, asked.signal, asked.seconds)
-        return Execution(suspended, input=given)
-    text = tools.encode(result, f"the result of {unit}")
-    iteration = None if body is None else iterate(workflow, claim, lambda: result, given, tools)
-    return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=given)
+    """Make the child run ready to start; in a rollback, ready to be rolled back."""
+    token = claim.token
+    if token.rollback is not None:
+        return Execution(_child_requested(claim, tools, child, token.input))
+    if isinstance(workflow.plan.find(token.node), LoopNode):
+        text = _iteration_input(workflow, claim, context, tools)
+        return Execution(_child_requested(claim, tools, child, text), input=text)
+    map_input = workflow.functions(token.node).map_input
+    if map_input is None:
+        return Execution(_child_requested(claim, tools, child, token.input))
+    text = tools.encode(_call(map_input, context), f"the input of {child.workflow}")
+    return Execution(_child_requested(claim, tools, child, text))
 
 
 def _child_requested(
-    workflow: Workflow, claim: Claim, context: Context, child: ChildNode, tools: Tools
+    claim: Claim, tools: Tools, child: ChildNode, input: str | None
+) -> ChildRequested:
+    return ChildRequested(tools.new_child(claim, child, input), claim.seen_at)
+
+
+def _call_step(
+    workflow: Workflow, claim: Claim, context: Context, tools: Tools, node: StepNode
 ) -> Execution:
-    """Make the child ready; on the way back, have it undone."""
-    text = claim.token.input
-    given = None
-    if claim.token.rollback is None:
-        if isinstance(workflow.plan.find(claim.token.node), LoopNode):
-            text = given = _first_input(workflow, claim, context, tools)
-        elif (make := workflow.functions(claim.token.node).map_input) is not None:
-            text = tools.encode(call(make, context), f"the input of {child.workflow}")
-    return Execution(ChildRequested(tools.spawn(claim, child, text), claim.seen_at), input=given)
-
-
-def _first_input(workflow: Workflow, claim: Claim, context: Context, tools: Tools) -> str | None:
-    """The input of a loop's iteration: of the first one, what `map_input` makes."""
+    """Call a step; in a loop, call `map_input` before it, and `until` and `feedback` after it."""
     token = claim.token
-    if token.input is not None or not isinstance(workflow.plan.find(token.node), LoopNode):
+    unit_input = token.input
+    if isinstance(workflow.plan.find(token.node), LoopNode):
+        unit_input = _iteration_input(workflow, claim, context, tools)
+    result = _call(workflow.step_of(token.node, token.part).function, context)
+    suspend = suspension(result, suspends=node.suspends)
+    if suspend is not None:
+        return Execution(_suspended(suspend, claim, tools), input=unit_input)
+    text = tools.encode(result, f"the result of {token.unit}")
+    iteration = call_until_and_feedback(workflow, claim, lambda: result, unit_input, tools)
+    return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=unit_input)
+
+
+def _suspended(suspend: Suspend, claim: Claim, tools: Tools) -> Suspended:
+    snapshot = tools.encode(suspend.snapshot, f"the snapshot of {claim.token.unit}")
+    return Suspended(snapshot, claim.seen_at, suspend.signal, suspend.seconds)
+
+
+def _call_handler(function: Handler, claim: Claim, context: Context, tools: Tools) -> Execution:
+    """Call a compensator, or the function of `.returns`."""
+    unit = claim.token.unit
+    result = _call(function, context)
+    if isinstance(result, Suspend):
+        raise TypeError(f"{unit} returned a Suspend; only a step may suspend.")
+    text = tools.encode(result, f"the result of {unit}")
+    return Execution(Succeeded(text, claim.seen_at))
+
+
+def _iteration_input(
+    workflow: Workflow, claim: Claim, context: Context, tools: Tools
+) -> str | None:
+    """Return the input of a loop's iteration, JSON text: `map_input` makes the first one's."""
+    token = claim.token
+    map_input = workflow.functions(token.node).map_input
+    if token.input is not None or map_input is None:
         return token.input
-    make = workflow.functions(token.node).map_input
-    if make is None:
-        return None
     try:
-        given = call(make, context)
-        text = tools.encode(given, f"the input of {token.unit}")
+        item = _call(map_input, context)
+        text = tools.encode(item, f"the input of {token.unit}")
     except BaseException as error:
         if tools.is_exit(error):
             raise
-        raise _NotTheStep(error) from error
-    context.item = given
+        raise _NodeFunctionFailed(error) from error
+    context.item = item
     return text
 
 
-def iterate(
+def call_until_and_feedback(
     workflow: Workflow,
     claim: Claim,
-    result: Callable[[], object],
-    given: str | None,
+    read_result: Callable[[], object],
+    input: str | None,
     tools: Tools,
 ) -> Iteration | None:
-    """Ask a loop's functions whether the iteration was the last; `result` gives its result.
+    """Call the loop's functions after an iteration; None if the unit is no iteration.
 
-    `given` is the iteration's input, JSON text, which the next one has too where there is no
-    `feedback`. None where the unit is no iteration. What the functions raise fails the node.
+    `read_result` returns the iteration's result. `input` is its input, JSON text: the next
+    iteration has the same if the loop has no `feedback`. An exception in here fails the node.
     """
     node = workflow.plan.find(claim.token.node)
     if not isinstance(node, LoopNode) or claim.token.rollback is not None:
         return None
     functions = workflow.functions(node.name)
-    done = (claim.token.position or 0) + 1
-    what = f"{claim.run.workflow}.{node.name}"
+    iterations_done = (claim.token.position or 0) + 1
+    name = f"{claim.run.workflow}.{node.name}"
 
-    def asked_of(function: Callable[[], Any]) -> Any:
+    def call(function: Callable[[], Any]) -> Any:
         try:
-            return _called(function, what)
+            return _run_to_end(function, name)
         except DatabaseUnavailable as error:
-            raise _NotTheStep(error) from error  # some database of the function's own
+            raise _NodeFunctionFailed(error) from error  # some database of the function's own
 
-    def asked() -> Iteration:
-        value = result()
-        if functions.until is not None and asked_of(partial(functions.until, value, done)):
+    def after_iteration() -> Iteration:
+        result = read_result()
+        if functions.until is not None and call(partial(functions.until, result, iterations_done)):
             return Iteration(is_done=True)
-        if functions.feedback is not None:
-            fed = asked_of(partial(functions.feedback, value))
-            return Iteration(next_input=tools.encode(fed, f"the feedback of {claim.token.unit}"))
-        return Iteration(next_input=given)
+        if functions.feedback is None:
+            return Iteration(next_input=input)
+        item = call(partial(functions.feedback, result))
+        return Iteration(next_input=tools.encode(item, f"the feedback of {claim.token.unit}"))
 
     try:
-        return contextvars.copy_context().run(asked)
+        return contextvars.copy_context().run(after_iteration)
     except DatabaseUnavailable:
         raise
     except BaseException as error:
         if tools.is_exit(error):
             raise
-        cause = error.cause if isinstance(error, _NotTheStep) else error
+        cause = error.cause if isinstance(error, _NodeFunctionFailed) else error
         failed = failure_of(workflow, claim, cause, tools.timeouts)
         return Iteration(error=replace(failed.error, unit=node.name))
 
 
-def call(function: Callable[[Any], Any], context: Context) -> Any:
-    """What a plain or async function of the context returns."""
-    return _called(partial(function, context), f"{context.workflow}.{context.unit}")
+def _call(function: Handler, context: Context) -> Any:
+    """Return what a function of the context returns, plain or async."""
+    return _run_to_end(partial(function, context), f"{context.workflow}.{context.unit}")
 
 
-def _called(function: Callable[[], Any], what: str) -> Any:
-    """Call something of the user's, which is where its time limit strikes."""
+def _run_to_end(function: Callable[[], Any], name: str) -> Any:
+    """Call a function of the user's, which is the only place where its time limit strikes."""
 
-    def to_the_end() -> Any:
+    def call() -> Any:
         result = function()
-        return loops.run(result, what) if inspect.iscoroutine(result) else result
+        return loops.run(result, name) if inspect.iscoroutine(result) else result
 
-    with forks.ended_with_their_function(what):
-        return interrupts.in_handler(to_the_end)
+    with forks.end_with_block(name):
+        return interrupts.in_handler(call)

@@ -1,4 +1,4 @@
-"""Exceptions of user code -> events and records."""
+"""Makes events and error records of the exceptions that user code raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celery_durable.workflow.builder import Workflow
 
 MESSAGE_LIMIT = 5_000
 TRACEBACK_LIMIT = 20_000
-"""Most characters that are kept of a failure's message and, from its end, of its traceback."""
+"""Most characters stored of an error's message (its beginning) and of its traceback (its end)."""
 
 
 def failure_of(
@@ -23,7 +23,7 @@ def failure_of(
     error: BaseException,
     timeouts: tuple[type[BaseException], ...] = (),
 ) -> Failed:
-    """The event of a unit that failed with `error`, as its retry policy sees it."""
+    """Return the event of a unit that failed with `error`; its policy says if it may retry."""
     if isinstance(error, timeouts) and claim.time_limit is not None:
         return timed_out(workflow, claim, record_of(error, claim.token.unit).traceback)
     record = record_of(error, claim.token.unit)
@@ -39,16 +39,18 @@ def failure_of(
 
 
 def timed_out(workflow: Workflow, claim: Claim, trace: str = "") -> Failed:
-    """The event of a unit that has taken longer than its time limit."""
-    whose = "timeout=" if _names_a_timeout(workflow, claim) else "durable_step_timeout"
-    error = StepTimeout(f"{claim.token.unit} took longer than its {claim.time_limit:g} s ({whose})")
+    """Return the event of a unit that took longer than its time limit."""
+    source = "timeout=" if _has_own_timeout(workflow, claim) else "durable_step_timeout"
+    error = StepTimeout(
+        f"{claim.token.unit} took longer than its {claim.time_limit:g} s ({source})"
+    )
     record = ErrorRecord("StepTimeout", str(error), trace, claim.token.unit)
     may_retry = unit_of(workflow.plan, claim.token).retry.retries(error)
     return Failed(record, claim.seen_at, may_retry=may_retry, chance=_chance())
 
 
-def _names_a_timeout(workflow: Workflow, claim: Claim) -> bool:
-    """Whether the limit is the unit's own; only a step can have it from the settings."""
+def _has_own_timeout(workflow: Workflow, claim: Claim) -> bool:
+    """Return False if the time limit comes from the settings; only a step's can."""
     token = claim.token
     if token.rollback is not None:
         return True
@@ -56,41 +58,41 @@ def _names_a_timeout(workflow: Workflow, claim: Claim) -> bool:
 
 
 def record_of(error: BaseException, unit: str) -> ErrorRecord:
-    """An exception as it is stored: text without NUL or lone surrogates, of bounded length."""
-    # Of this library's exceptions, users know those of `errors`.
-    kind = next(one for one in type(error).__mro__ if not one.__module__.startswith(_INNER))
+    """Return what is stored of an exception: bounded text without NUL or lone surrogates."""
+    # Users know the exceptions of `errors`, and not those that `store` derives from them.
+    kind = next(one for one in type(error).__mro__ if not one.__module__.startswith(_PRIVATE))
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "celery_durable.errors"):
         name = f"{kind.__module__}.{name}"
     lines = "".join(
-        traceback.format_exception(type(error), error, _of_handler(error.__traceback__))
+        traceback.format_exception(type(error), error, _handlers_frames(error.__traceback__))
     )
     return ErrorRecord(
         type=name,
-        message=_storable(_text_of(error))[:MESSAGE_LIMIT],
+        message=_storable(_message_of(error))[:MESSAGE_LIMIT],
         traceback=_storable(lines)[-TRACEBACK_LIMIT:],
         unit=unit,
     )
 
 
-_INNER = "celery_durable.store"
-_OURS = ("celery_durable.workflow.", "celery_durable.process.interrupts", "asyncio.")
+_PRIVATE = "celery_durable.store"
+_ENGINE = ("celery_durable.workflow.", "celery_durable.process.interrupts", "asyncio.")
 
 
-def of_handler_only(error: BaseException) -> BaseException:
-    """The same exception, its traceback without the engine's frames: for the log."""
-    return error.with_traceback(_of_handler(error.__traceback__))
+def without_engine_frames(error: BaseException) -> BaseException:
+    """Return `error` with a traceback that begins in the handler: for the log."""
+    return error.with_traceback(_handlers_frames(error.__traceback__))
 
 
-def _of_handler(frames: TracebackType | None) -> TracebackType | None:
-    """`frames` without ours before the handler's, which are what the reader wants."""
+def _handlers_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return `frames` without the engine's at their beginning; all if the handler has none."""
     first = frames
-    while first is not None and first.tb_frame.f_globals["__name__"].startswith(_OURS):
+    while first is not None and first.tb_frame.f_globals["__name__"].startswith(_ENGINE):
         first = first.tb_next
     return first or frames
 
 
-def _text_of(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as broken:  # noqa: BLE001 - a user's __str__ may fail as well

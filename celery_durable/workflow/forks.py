@@ -1,4 +1,4 @@
-"""Processes that user code forks: none goes on into the engine."""
+"""Ends the processes that user code forks, before they go on into the engine."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ended_with_their_function(what: str) -> Iterator[None]:
-    """Call a function of the user's within: a process that it forked ends where the function does.
+def end_with_block(name: str) -> Iterator[None]:
+    """End each process that the block forks where the block ends. `name` is for the log.
 
-    The process would go on with its parent's claim otherwise, and then as one more worker. What
-    ends by `sys.exit` or `os._exit`, or was started with `multiprocessing`, ends as it would.
+    The block calls a function of the user's. The process would go on with its parent's claim, and
+    then as one more worker. One that calls `sys.exit` or `os._exit`, or that `multiprocessing` has
+    started, ends as it would without this.
     """
     pid = os.getpid()
     try:
         yield
     finally:
         if os.getpid() != pid:
-            _end_process(what, sys.exc_info()[1])
+            _end_process(name, sys.exc_info()[1])
 
 
-def _end_process(what: str, error: BaseException | None) -> None:
+def _end_process(name: str, error: BaseException | None) -> None:
     try:
         if not isinstance(error, SystemExit):
             logger.warning(
                 "A process that %s forked has come to the end of the function, and is ended there:"
-                " end it with os._exit(), or run what it does with multiprocessing or subprocess",
-                what,
+                " end it with os._exit(), or use multiprocessing or subprocess instead",
+                name,
                 exc_info=error,
             )
         elif isinstance(error.code, str):
@@ -44,7 +45,7 @@ def _end_process(what: str, error: BaseException | None) -> None:
 
 
 def _exit_code(error: BaseException | None) -> int:
-    """What Python would exit with."""
+    """Return the exit code that Python itself would exit with."""
     if error is None:
         return 0
     if not isinstance(error, SystemExit):

@@ -1,7 +1,7 @@
-"""Running coroutines to their end, and with them everything that they have begun.
+"""Runs coroutines to their end, and ends everything that they leave behind.
 
 A thread keeps its event loop from one coroutine to the next, since clients that handlers keep may
-be bound to it. A loop in which something went wrong, or was left, is closed and never used again.
+be bound to it. A loop in which a coroutine failed, or left something behind, is closed.
 """
 
 from __future__ import annotations
@@ -21,78 +21,76 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ENDS_WITHIN = 2.0
-"""Seconds that what a coroutine has left behind has to end in, once it is cancelled."""
+"""Seconds within which the tasks that a coroutine left behind have to end, once cancelled."""
 
-SETTLES_WITHIN = 10
-"""Turns of the loop in which what is done has been noted everywhere."""
+QUIET_WITHIN = 10
+"""Most turns of the loop until no callback of an ended task is left."""
 
 MOST_THREADS = 1000
 """Most coroutines at once in a process whose threads are greenlets."""
 
-_here = threading.local()
+_thread = threading.local()
+"""Each thread's `runner`, which has the event loop that the thread keeps."""
 
 
-def run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
-    """What `coroutine` returns. What it leaves behind is ended before this returns or raises.
-
-    `what` names it in the log.
-    """
+def run(coroutine: Coroutine[Any, Any, T], name: str) -> T:
+    """Run `coroutine` and return its result; end what it leaves behind. `name` is for the log."""
     if threads_are_greenlets():
-        return _run_in_a_thread(coroutine, what)
-    return _run(coroutine, what)
+        return _run_in_a_thread(coroutine, name)
+    return _run(coroutine, name)
 
 
-def _run(coroutine: Coroutine[Any, Any, T], what: str) -> T:
-    runner: asyncio.Runner = getattr(_here, "runner", None) or _new_runner()
-    _here.runner = None
+def _run(coroutine: Coroutine[Any, Any, T], name: str) -> T:
+    runner: asyncio.Runner = getattr(_thread, "runner", None) or _new_runner()
+    _thread.runner = None
     is_clean = False
     try:
         result = runner.run(coroutine, context=contextvars.copy_context())
-        is_clean = _is_clean(runner.get_loop(), what)
+        is_clean = _is_clean(runner.get_loop(), name)
     finally:
         if is_clean:
-            _here.runner = runner
+            _thread.runner = runner
         else:
-            _close(runner.get_loop(), what)
+            _close(runner.get_loop(), name)
     return result
 
 
 def _new_runner() -> asyncio.Runner:
-    """One whose loop is not the thread's current one: that is for plain handlers to set."""
+    """Return a runner whose loop is not the thread's current one: plain handlers may set that."""
     return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
-def _is_clean(loop: asyncio.AbstractEventLoop, what: str) -> bool:
-    """Whether nothing runs when the loop runs next, but what has been noted by then."""
+def _is_clean(loop: asyncio.AbstractEventLoop, name: str) -> bool:
+    """Return True if nothing of this coroutine runs when the loop runs the next one."""
     timers: Any = getattr(loop, "_scheduled", ())
     for timer in timers:
         timer.cancel()
     turns = 0
     ready: Any = getattr(loop, "_ready", ())
     while not (left := asyncio.all_tasks(loop)) and ready:
-        if turns == SETTLES_WITHIN:
+        if turns == QUIET_WITHIN:
             return False
         turns += 1
         loop.run_until_complete(asyncio.sleep(0))
     if left:
         logger.warning(
             "%s left %d asyncio tasks behind, which are cancelled: await them before it returns",
-            what,
+            name,
             len(left),
         )
     generators: Any = getattr(loop, "_asyncgens", ())
     return not left and not generators
 
 
-def _close(loop: asyncio.AbstractEventLoop, what: str) -> None:
+def _close(loop: asyncio.AbstractEventLoop, name: str) -> None:
     try:
-        loop.run_until_complete(_end(what))
+        loop.run_until_complete(_end_everything(name))
     finally:
         loop.close()
 
 
-async def _end(what: str) -> None:
-    """End all that is left in the loop, whatever it makes of that."""
+async def _end_everything(name: str) -> None:
+    """End all tasks and generators that are left in the loop, also those that resist."""
     me = asyncio.current_task()
     left = asyncio.all_tasks() - {me}
     for task in left:
@@ -102,19 +100,19 @@ async def _end(what: str) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), ENDS_WITHIN)
     for task in asyncio.all_tasks() - {me}:
-        logger.warning("%s left a task that cannot be cancelled: %r", what, task)
-        with suppress(RuntimeError):  # it goes on despite GeneratorExit: then it is forgotten
+        logger.warning("%s left a task that cannot be cancelled: %r", name, task)
+        with suppress(RuntimeError):  # it ignores GeneratorExit, and is forgotten
             task.get_coro().close()
 
 
 def threads_are_greenlets() -> bool:
-    """Whether this process is gevent's."""
+    """Return True if gevent has replaced the threads of this process."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and monkey.is_module_patched("threading")
 
 
-def _run_in_a_thread(coroutine: Coroutine[Any, Any, T], what: str) -> T:
-    """Run it in a thread that is one: in one thread asyncio runs one loop at a time."""
+def _run_in_a_thread(coroutine: Coroutine[Any, Any, T], name: str) -> T:
+    """Run `coroutine` in a real thread: in one thread asyncio runs one loop at a time."""
     context = contextvars.copy_context()
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -124,7 +122,7 @@ def _run_in_a_thread(coroutine: Coroutine[Any, Any, T], what: str) -> T:
 
     def work() -> tuple[T | None, BaseException | None]:
         try:
-            return context.run(_run, noting_its_loop(), what), None
+            return context.run(_run, noting_its_loop(), name), None
         except BaseException as error:  # noqa: BLE001 - raised in the greenlet that waits
             return None, error
 
@@ -146,6 +144,6 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
 
 @cache
 def _threads() -> Any:
-    from gevent.threadpool import ThreadPool  # noqa: PLC0415 - nobody else has it
+    from gevent.threadpool import ThreadPool  # noqa: PLC0415 - optional
 
     return ThreadPool(MOST_THREADS)

@@ -1,6 +1,6 @@
-"""One function for each kind of node: its arguments checked, and what is written of it.
+"""Makes the definition of a node: one function for each kind of node, which checks its arguments.
 
-A refusal names the method, the node and the argument, and leaves nothing behind.
+An error names the method, the node and the argument, and leaves the workflow as it was.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from celery_durable.errors import InvalidWorkflow, nearest, seconds_of
 from celery_durable.workflow.arguments import choice, count, duration, flag, wrong
 from celery_durable.workflow.definition import (
     STEP_WORDS,
-    Definition,
-    Entry,
+    AnyWorkflow,
     Functions,
+    NodeDefinition,
     Part,
     as_part,
     own_name,
@@ -37,10 +37,10 @@ from celery_durable.workflow.definition import (
 from celery_durable.workflow.step import Handler, as_step, checked_handler
 
 MOST_ITERATIONS = 2**31 - 1
-"""Postgres's largest integer; the position of an iteration is one."""
+"""The largest `integer` of Postgres: the position of an iteration is stored as one."""
 
 DEFAULT_CASE = "default"
-"""What the case is called that `default=` adds to a route."""
+"""The name of the case that `default=` adds to a route."""
 
 
 class Missing(Enum):
@@ -53,7 +53,7 @@ class Missing(Enum):
 
 
 MISSING = Missing.MISSING
-"""Not given, where None has a meaning of its own."""
+"""The default of an argument for which None has a meaning of its own."""
 
 
 def step(
@@ -62,15 +62,17 @@ def step(
     args: Handler | None,
     kwargs: Handler | None,
     options: Mapping[str, Any],
-) -> Entry:
-    """A step of its own; a workflow in its place runs as a child."""
-    if isinstance(handler, Definition):
+) -> NodeDefinition:
+    """Define a step; a workflow in its place runs as a child."""
+    if isinstance(handler, AnyWorkflow):
         return _workflow_as_step(handler, name, {"args": args, "kwargs": kwargs, **options})
-    made = as_step(handler, args, kwargs, name).with_options(name, options)
-    return Entry(made.name, _only, {None: made})
+    part = as_step(handler, args, kwargs, name).with_options(name, options)
+    return NodeDefinition(part.name, _the_body, {None: part})
 
 
-def _workflow_as_step(workflow: Definition, name: str | None, options: Mapping[str, Any]) -> Entry:
+def _workflow_as_step(
+    workflow: AnyWorkflow, name: str | None, options: Mapping[str, Any]
+) -> NodeDefinition:
     name = checked_name("step", workflow.name if name is None else name)
     for option, value in options.items():
         if value is not None:
@@ -78,62 +80,62 @@ def _workflow_as_step(workflow: Definition, name: str | None, options: Mapping[s
                 f"step {name!r} runs a workflow, which takes no {option}=; give the options to the"
                 " steps in it, or use .child_workflow, which takes map_input, version, compensate."
             )
-    return Entry(name, _only, {None: ChildNode(name, workflow.name, workflow.version)})
+    return NodeDefinition(name, _the_body, {None: ChildNode(name, workflow.name, workflow.version)})
 
 
-def _only(bodies: tuple[Body, ...]) -> Node:
+def _the_body(bodies: tuple[Body, ...]) -> Node:
     (body,) = bodies
     return body
 
 
-def parallel(name: object, branches: object, *, fail_fast: object) -> Entry:
-    """Named branches."""
+def parallel(name: object, branches: object, *, fail_fast: object) -> NodeDefinition:
+    """Define a node of named branches."""
     name = checked_name("parallel", name)
-    of = f"parallel {name!r}"
-    fails_fast = flag(of, "fail_fast", fail_fast)
-    return Entry(
+    owner = f"parallel {name!r}"
+    fails_fast = flag(owner, "fail_fast", fail_fast)
+    return NodeDefinition(
         name,
         lambda bodies: ParallelNode(name, bodies, fails_fast),
-        _named(of, "branch", _pairs(of, branches)),
+        _named_parts(owner, "branch", _named_branches(owner, branches)),
     )
 
 
-def _pairs(of: str, branches: object) -> Iterable[tuple[object, object]]:
-    """Names and steps; those of a sequence are called what they are called by themselves."""
+def _named_branches(owner: str, branches: object) -> Iterable[tuple[object, object]]:
+    """Return the branches with their names; those of a sequence have names of their own."""
     if isinstance(branches, Mapping):
         return branches.items()
     if isinstance(branches, Sequence) and not isinstance(branches, str | bytes):
-        return [(_branch_name(of, one), one) for one in branches]
-    raise wrong(of, "branches", "a sequence or a mapping of steps and workflows", branches)
+        return [(_branch_name(owner, branch), branch) for branch in branches]
+    raise wrong(owner, "branches", "a sequence or a mapping of steps and workflows", branches)
 
 
-def _branch_name(of: str, given: object) -> str:
-    if not isinstance(given, Definition):
-        checked_handler(f"a branch of {of}", given, STEP_WORDS)
-    name = own_name(given)
+def _branch_name(owner: str, branch: object) -> str:
+    if not isinstance(branch, AnyWorkflow):
+        checked_handler(f"a branch of {owner}", branch, STEP_WORDS)
+    name = own_name(branch)
     if name is None:
         raise InvalidWorkflow(
-            f"{of}: {given!r} has no name of its own; name the branches with a mapping,"
+            f"{owner}: {branch!r} has no name of its own; name the branches with a mapping,"
             " {'a name': ..., 'another': ...}."
         )
     return name
 
 
-def _named(
-    of: str, kind: Literal["branch", "case"], given: Iterable[tuple[object, object]]
+def _named_parts(
+    owner: str, kind: Literal["branch", "case"], handlers: Iterable[tuple[object, object]]
 ) -> dict[str | None, Part]:
     parts: dict[str | None, Part] = {}
-    for key, one in given:
+    for key, handler in handlers:
         name = checked_name(kind, key)
         if name in parts:
             raise InvalidWorkflow(
-                f"{of} has two branches called {name!r}; name them with a mapping,"
+                f"{owner} has two branches called {name!r}; name them with a mapping,"
                 " {'a name': ..., 'another': ...}."
             )
-        parts[name] = as_part(f"{kind} {name!r} of {of}", one, name)
+        parts[name] = as_part(f"{kind} {name!r} of {owner}", handler, name)
     if not parts:
         plural = {"branch": "branches", "case": "cases"}[kind]
-        raise InvalidWorkflow(f"{of} has no {plural}; give it one at least.")
+        raise InvalidWorkflow(f"{owner} has no {plural}; give it one at least.")
     return parts
 
 
@@ -146,82 +148,85 @@ def map_over(
     chunk: object,
     fail_fast: object,
     on_error: object,
-) -> Entry:
-    """One branch for each item."""
+) -> NodeDefinition:
+    """Define a node with one branch for each item."""
     name = checked_name("map", name)
-    of = f"map {name!r}"
-    items = checked_handler(f"over= of {of}", over)
+    owner = f"map {name!r}"
+    list_items = checked_handler(f"over= of {owner}", over)
     window = None
     if max_concurrency is not None:
-        window = count(of, "max_concurrency", max_concurrency, MOST_ITEMS)
-    size = count(of, "chunk", chunk, MOST_ITEMS)
-    fails_fast = flag(of, "fail_fast", fail_fast)
-    keeps = choice(of, "on_error", on_error, ("fail", "keep")) == "keep"
-    if window is not None and size > window:
+        window = count(owner, "max_concurrency", max_concurrency, MOST_ITEMS)
+    chunk_size = count(owner, "chunk", chunk, MOST_ITEMS)
+    fails_fast = flag(owner, "fail_fast", fail_fast)
+    keeps_errors = choice(owner, "on_error", on_error, ("fail", "keep")) == "keep"
+    if window is not None and chunk_size > window:
         raise InvalidWorkflow(
-            f"{of}: chunk={size} is more items than max_concurrency={window} lets begin; lower the"
-            " one or raise the other."
+            f"{owner}: chunk={chunk_size} is more items than max_concurrency={window} lets begin;"
+            " lower the one or raise the other."
         )
-    if fails_fast and keeps:
+    if fails_fast and keeps_errors:
         raise InvalidWorkflow(
-            f"{of}: with on_error='keep' no item fails the node, so fail_fast=True has no meaning;"
-            " leave one of them out."
+            f"{owner}: with on_error='keep' no item fails the node, so fail_fast=True has no"
+            " meaning; leave one of them out."
         )
-    return Entry(
+    return NodeDefinition(
         name,
-        lambda bodies: MapNode(name, bodies[0], window, size, fails_fast, keeps),
-        _handler_of(of, name, handler),
-        Functions(over=items),
+        lambda bodies: MapNode(name, bodies[0], window, chunk_size, fails_fast, keeps_errors),
+        _only_part(owner, name, handler),
+        Functions(over=list_items),
     )
 
 
-def _handler_of(of: str, name: str, handler: object) -> dict[str | None, Part]:
-    """The only part of a node; a function without a name of its own has the node's."""
-    return {None: as_part(f"handler of {of}", handler, own_name(handler) or name)}
+def _only_part(owner: str, name: str, handler: object) -> dict[str | None, Part]:
+    """Return the only part of a node; a function without a name of its own has the node's."""
+    return {None: as_part(f"handler of {owner}", handler, own_name(handler) or name)}
 
 
-def route(name: object, selector: object, cases: object, *, default: object) -> Entry:
-    """One of several cases."""
+def route(name: object, selector: object, cases: object, *, default: object) -> NodeDefinition:
+    """Define a node that executes one of several cases."""
     name = checked_name("route", name)
-    of = f"route {name!r}"
-    choose = checked_handler(f"selector of {of}", selector)
+    owner = f"route {name!r}"
+    choose = checked_handler(f"selector of {owner}", selector)
     if not isinstance(cases, Mapping):
-        raise wrong(of, "cases", "a mapping of answers to steps and workflows", cases)
-    parts = _named(of, "case", cases.items())
-    elsewhere = _default(of, parts, default)
-    return Entry(
+        raise wrong(owner, "cases", "a mapping of answers to steps and workflows", cases)
+    parts = _named_parts(owner, "case", cases.items())
+    default_case = _default_case(owner, parts, default)
+    return NodeDefinition(
         name,
-        lambda bodies: RouteNode(name, bodies, elsewhere),
+        lambda bodies: RouteNode(name, bodies, default_case),
         parts,
         Functions(selector=choose),
     )
 
 
-def _default(
-    of: str, parts: dict[str | None, Part], default: object
+def _default_case(
+    owner: str, parts: dict[str | None, Part], default: object
 ) -> str | Literal[False] | None:
-    """Where an answer leads that names no case; a step given for that joins `parts`."""
+    """Return the case for answers that name none; False if they fail the node.
+
+    A step or workflow as the default is added to `parts`.
+    """
     if default is MISSING:
         return False
     if default is None:
         return None
     if isinstance(default, str):
-        return _known_case(of, parts, default)
-    part = as_part(f"default= of {of}", default, DEFAULT_CASE)
+        return _known_case(owner, parts, default)
+    part = as_part(f"default= of {owner}", default, DEFAULT_CASE)
     if DEFAULT_CASE in parts:
         raise InvalidWorkflow(
-            f"{of} has a case {DEFAULT_CASE!r} already, which is what default= would be called;"
+            f"{owner} has a case {DEFAULT_CASE!r} already, which is what default= would be called;"
             f" say default={DEFAULT_CASE!r}, or call that case something else."
         )
     parts[DEFAULT_CASE] = part
     return DEFAULT_CASE
 
 
-def _known_case(of: str, parts: Mapping[str | None, Part], name: str) -> str:
+def _known_case(owner: str, parts: Mapping[str | None, Part], name: str) -> str:
     if name not in parts:
         known = [str(case) for case in parts]
         raise InvalidWorkflow(
-            f"{of}: default={name!r} is no case of it; its cases are {', '.join(known)}."
+            f"{owner}: default={name!r} is no case of it; its cases are {', '.join(known)}."
             f"{nearest(name, known)}"
         )
     return name
@@ -237,52 +242,55 @@ def loop(
     map_input: object,
     every: object,
     on_exhausted: object,
-) -> Entry:
-    """A body that is repeated."""
+) -> NodeDefinition:
+    """Define a node that repeats a handler."""
     name = checked_name("loop", name)
-    of = f"loop {name!r}"
-    most = count(of, "max_iterations", max_iterations, MOST_ITERATIONS)
-    between = duration(of, "every", every) or 0.0
-    fails = choice(of, "on_exhausted", on_exhausted, ("complete", "fail")) == "fail"
+    owner = f"loop {name!r}"
+    max_count = count(owner, "max_iterations", max_iterations, MOST_ITERATIONS)
+    pause = duration(owner, "every", every) or 0.0
+    fails = choice(owner, "on_exhausted", on_exhausted, ("complete", "fail")) == "fail"
     if fails and until is None:
         raise InvalidWorkflow(
-            f"{of}: on_exhausted='fail' fails every run without until=; give it until=, or leave"
+            f"{owner}: on_exhausted='fail' fails every run without until=; give it until=, or leave"
             " on_exhausted out."
         )
     functions = Functions(
-        until=_optional(of, "until", until, "a function of a result and the iterations done"),
-        feedback=_optional(of, "feedback", feedback, "a function of a result"),
-        map_input=_optional(of, "map_input", map_input),
+        until=_optional_function(
+            owner, "until", until, "a function of a result and the iterations done"
+        ),
+        feedback=_optional_function(owner, "feedback", feedback, "a function of a result"),
+        map_input=_optional_function(owner, "map_input", map_input),
     )
-    return Entry(
+    return NodeDefinition(
         name,
-        lambda bodies: LoopNode(name, bodies[0], most, between, fails),
-        _handler_of(of, name, handler),
+        lambda bodies: LoopNode(name, bodies[0], max_count, pause, fails),
+        _only_part(owner, name, handler),
         functions,
     )
 
 
-def _optional(
-    of: str, name: str, function: object, takes: str = "a function of the context"
+def _optional_function(
+    owner: str, name: str, function: object, takes: str = "a function of the context"
 ) -> Callable[..., Any] | None:
-    return None if function is None else checked_handler(f"{name}= of {of}", function, takes)
+    return None if function is None else checked_handler(f"{name}= of {owner}", function, takes)
 
 
-def sleep(name: object, length: object) -> Entry:
-    """A time to wait."""
+def sleep(name: object, length: object) -> NodeDefinition:
+    """Define a sleep."""
     name = checked_name("sleep", name)
-    seconds, function = _length(f"sleep {name!r}", length)
-    return Entry(name, lambda _: SleepNode(name, seconds), {}, Functions(duration=function))
+    seconds, function = _duration(f"sleep {name!r}", length)
+    functions = Functions(duration=function)
+    return NodeDefinition(name, lambda _: SleepNode(name, seconds), {}, functions)
 
 
-def _length(of: str, length: object) -> tuple[float | None, Handler | None]:
-    """The seconds to sleep, or the function that says how long or until when."""
+def _duration(owner: str, length: object) -> tuple[float | None, Handler | None]:
+    """Return the seconds to sleep, or the function that returns how long or until when."""
     if isinstance(length, datetime):
         moment = length
         if moment.utcoffset() is None:
             raise InvalidWorkflow(
-                f"{of}: {moment!r} has no time zone, so nobody knows when it is; give it one, for"
-                " example tzinfo=datetime.UTC."
+                f"{owner}: {moment!r} has no time zone, so nobody knows when it is; give it one,"
+                " for example tzinfo=datetime.UTC."
             )
         return None, lambda _context: moment
     if callable(length):
@@ -293,51 +301,52 @@ def _length(of: str, length: object) -> tuple[float | None, Handler | None]:
             "seconds or a timedelta (not negative, at most 100 years), an aware datetime, or a"
             " function of the context that returns one of them"
         )
-        raise wrong(of, "duration", expected, length)
+        raise wrong(owner, "duration", expected, length)
     return seconds, None
 
 
-def signal(name: object, signal: object, *, timeout: object, on_timeout: object) -> Entry:
-    """A wait for a signal, which is called as the node if nothing else is said."""
+def signal(name: object, signal: object, *, timeout: object, on_timeout: object) -> NodeDefinition:
+    """Define a wait for a signal, which by default has the node's name."""
     name = checked_name("wait_for_signal", name)
-    of = f"wait_for_signal {name!r}"
+    owner = f"wait_for_signal {name!r}"
     awaited = name if signal is None else checked_name("signal", signal)
-    limit = duration(of, "timeout", timeout)
-    goes_on = choice(of, "on_timeout", on_timeout, ("fail", "continue")) == "continue"
-    if goes_on and limit is None:
+    limit = duration(owner, "timeout", timeout)
+    continues = choice(owner, "on_timeout", on_timeout, ("fail", "continue")) == "continue"
+    if continues and limit is None:
         raise InvalidWorkflow(
-            f"{of}: on_timeout='continue' needs a timeout=; without one the wait has no end."
+            f"{owner}: on_timeout='continue' needs a timeout=; without one the wait has no end."
         )
-    return Entry(name, lambda _: SignalNode(name, awaited, limit, goes_on), {})
+    return NodeDefinition(name, lambda _: SignalNode(name, awaited, limit, continues), {})
 
 
 def child(
     name: object, workflow: object, *, map_input: object, version: object, compensate: object
-) -> Entry:
-    """A run of another workflow, which is given as such or by its name."""
+) -> NodeDefinition:
+    """Define a child run of `workflow`, which is a workflow or the name of one."""
     name = checked_name("child_workflow", name)
-    of = f"child_workflow {name!r}"
-    called, numbered = _target(of, workflow, _version(of, version))
+    owner = f"child_workflow {name!r}"
+    child_name, child_version = _child_workflow(owner, workflow, _version(owner, version))
     cascade = compensate is not None
     if cascade and compensate != "cascade":
-        raise wrong(of, "compensate", "None or 'cascade'", compensate)
-    made = ChildNode(name, called, numbered, cascade)
-    functions = Functions(map_input=_optional(of, "map_input", map_input))
-    return Entry(name, _only, {None: made}, functions)
+        raise wrong(owner, "compensate", "None or 'cascade'", compensate)
+    part = ChildNode(name, child_name, child_version, cascade)
+    functions = Functions(map_input=_optional_function(owner, "map_input", map_input))
+    return NodeDefinition(name, _the_body, {None: part}, functions)
 
 
-def _target(of: str, workflow: object, version: int | None) -> tuple[str, int | None]:
+def _child_workflow(owner: str, workflow: object, version: int | None) -> tuple[str, int | None]:
+    """Return the name and the version of the child's workflow; None is the highest version."""
     if isinstance(workflow, str):
         return checked_name("workflow", workflow), version
-    if not isinstance(workflow, Definition):
-        raise wrong(of, "workflow", "a workflow or the name of one", workflow)
+    if not isinstance(workflow, AnyWorkflow):
+        raise wrong(owner, "workflow", "a workflow or the name of one", workflow)
     if version not in (None, workflow.version):
         raise InvalidWorkflow(
-            f"{of}: the workflow given is version {workflow.version} of {workflow.name!r}, not"
+            f"{owner}: the workflow given is version {workflow.version} of {workflow.name!r}, not"
             f" version={version}; give its name, {workflow.name!r}, to run another version."
         )
     return workflow.name, workflow.version
 
 
-def _version(of: str, version: object) -> int | None:
-    return None if version is None else count(of, "version", version, HIGHEST_VERSION)
+def _version(owner: str, version: object) -> int | None:
+    return None if version is None else count(owner, "version", version, HIGHEST_VERSION)

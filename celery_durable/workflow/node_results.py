@@ -1,4 +1,4 @@
-"""What the functions between steps return, checked: items, choices, durations."""
+"""Checks what a node's own function returns: items, a choice, a duration; makes it an event."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute, number
 Encode = Callable[[object, str], str]
 
 
-def items(node: MapNode, given: object, encode: Encode) -> tuple[str, ...]:
-    """The items of a map, each JSON text. Raises `TypeError` or `ValueError` for no list."""
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+def listed(node: MapNode, answer: object, claim: Claim, encode: Encode) -> Listed:
+    """Return the event of a map whose `over` has returned `answer`."""
+    return Listed(items(node, answer, encode), claim.seen_at)
+
+
+def items(node: MapNode, answer: object, encode: Encode) -> tuple[str, ...]:
+    """Return the items of a map, each as JSON text.
+
+    Raises `TypeError` if `answer` is no list, `ValueError` or `PayloadTooLarge` if it is too long.
+    """
+    if isinstance(answer, str | bytes | Mapping) or not isinstance(answer, Iterable):
         raise TypeError(
-            f"over= of {node.name!r} returned {type(given).__name__}; a map needs a list of items."
+            f"over= of {node.name!r} returned {type(answer).__name__}; a map needs a list of items."
         )
     texts: list[str] = []
     size = 0
-    for item in given:
+    for item in answer:
         if len(texts) == MOST_ITEMS:
             raise ValueError(
                 f"over= of {node.name!r} returned more than {MOST_ITEMS} items; split the work"
@@ -38,13 +46,11 @@ def items(node: MapNode, given: object, encode: Encode) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def listed(texts: tuple[str, ...], claim: Claim) -> Listed:
-    """The event of a map whose items are known."""
-    return Listed(texts, claim.seen_at)
-
-
 def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Chosen:
-    """The event of a route whose selector has answered; `UnknownRoute` where it names no case."""
+    """Return the event of a route whose selector has answered.
+
+    Raises `UnknownRoute` if the answer names no case and the route has no default.
+    """
     key = answer.value if isinstance(answer, Enum) else answer
     text = encode(key, f"the answer of {claim.token.unit}")
     known = [case.name for case in node.cases]
@@ -58,15 +64,15 @@ def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Cho
     )
 
 
-def slept(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
-    """The event of a sleep that knows how long: seconds, a timedelta or an aware datetime."""
+def sleep_requested(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
+    """Return the event of a sleep: `duration` is seconds, a timedelta or an aware datetime."""
     if isinstance(duration, datetime):
         if duration.tzinfo is None:
             raise ValueError(
                 f"The duration of {node.name!r} is the datetime {duration} without a time zone;"
                 " return an aware one."
             )
-        # The claim's time is the database's and no later than now: it never sleeps too short.
+        # The claim's time is the database's, and no later than now: a sleep is never too short.
         left = (duration - claim.seen_at).total_seconds()
         if left > LONGEST:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The workflows a process knows."""
+"""The workflows that a process has imported."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from celery_durable.workflow.twins import refuse_unless_same
 
 
 class Registry:
-    """Workflows by name and version. Importing the same definition twice is fine."""
+    """Finds workflows by name and version. The same definition may be imported twice."""
 
     def __init__(self) -> None:
         self._defined: dict[tuple[str, int], list[Workflow]] = {}
 
     def add(self, workflow: Workflow) -> None:
-        """Note a workflow that is still being built; twins are compared when it is asked for."""
+        """Add a workflow that is still being built; twins are compared when `find` returns one."""
         self._defined.setdefault((workflow.name, workflow.version), []).append(workflow)
 
     def find(self, name: str, version: int | None = None) -> Workflow | None:
-        """The workflow of this version, by default of the highest; None when unknown here."""
+        """Return the workflow of this version, by default of the highest; None if there is none.
+
+        Raises `DuplicateWorkflow` if there are several, and they differ.
+        """
         if version is None:
             version = max(self.versions(name), default=0)
         twins = self._defined.get((name, version))
         if twins is None:
             return None
         if len(twins) > 1:
-            twins[:] = [_same(twins)]
+            twins[:] = [_checked(twins)]
         return twins[0]
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of `name` that are known here."""
+        """Return the versions of `name`, the lowest first."""
         return tuple(sorted(v for n, v in self._defined if n == name))
 
     def names(self) -> tuple[str, ...]:
-        """The names that are known here."""
+        """Return the names of all workflows, in order."""
         return tuple(sorted({name for name, _ in self._defined}))
 
     def __iter__(self) -> Iterator[Workflow]:
-        """Every workflow, each checked and frozen."""
+        """Yield every workflow, checked and frozen."""
         for name, version in tuple(self._defined):
             workflow = self.find(name, version)
             assert workflow is not None
-            _ = workflow.plan
+            _ = workflow.plan  # making the plan checks and freezes
             yield workflow
 
     def queues(self) -> frozenset[str]:
-        """The queues that steps name themselves."""
+        """Return the queues that steps and compensators name."""
         return frozenset(
             queue
             for workflow in self
@@ -59,15 +62,15 @@ class Registry:
 
 
 def _queues(body: Body) -> tuple[str | None, ...]:
-    """The queues that a body names; a child's steps are in the workflow they belong to."""
+    """Return the queues that a body names; a child names none, its workflow's steps do."""
     if isinstance(body, ChildNode):
         return ()
-    undo = body.compensator
-    return body.routing.queue, undo.routing.queue if undo else None
+    compensator = body.compensator
+    return body.routing.queue, compensator.routing.queue if compensator else None
 
 
-def _same(twins: list[Workflow]) -> Workflow:
-    """The last of several definitions that must be the same."""
+def _checked(twins: list[Workflow]) -> Workflow:
+    """Return the last of several definitions; refuse them if they differ."""
     last = twins[-1]
     for other in twins[:-1]:
         refuse_unless_same(other, last)

@@ -1,4 +1,4 @@
-"""Step functions and their options."""
+"""Steps: functions with options, and their compensators."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ H = TypeVar("H", bound=Handler)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a function is run. `retry=None` and `timeout=None` are the defaults of its kind.
+    """How a step's or a compensator's function is executed. `timeout` is in seconds.
 
-    `timeout` is in seconds.
+    `retry=None` and `timeout=None` stand for the defaults, which differ for the two.
     """
 
     retry: RetryPolicy | None = None
@@ -42,7 +42,7 @@ def _policy(value: object) -> RetryPolicy | None:
 
 
 LONGEST_QUEUE = 255
-"""AMQP's longest name."""
+"""The longest name that AMQP allows, in characters."""
 
 
 def _queue(value: object) -> str | None:
@@ -53,7 +53,7 @@ def _priority(value: object) -> int | None:
     return whole_of(value, 0, HIGHEST_PRIORITY)
 
 
-_EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
+_OPTION_CHECKS: Mapping[str, tuple[Callable[[object], object], str]] = {
     "retry": (_policy, "a RetryPolicy"),
     "timeout": (timeout_of, TIMEOUT),
     "queue": (_queue, "the name of a Celery queue, of 1 to 255 characters"),
@@ -61,26 +61,31 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], object], str]] = {
     "transactional": (flag_of, FLAG),
     "suspends": (flag_of, FLAG),
 }
-"""What makes of each option the value that is kept, and None of a wrong one."""
+"""For each option a function that returns the value to keep, or None for a wrong one, and the words
+of the error.
+"""
 
 
-def checked_options(of: str, given: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    """The options in `given` that are not None, as `Options` keeps them.
+def checked_options(
+    owner: str, options: Mapping[str, Any], known: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return those `options` that are not None, as `Options` keeps them.
 
-    `ConfigurationError` for a wrong name or type.
+    Raises `ConfigurationError` for a wrong name or value. `owner` is what errors call the step.
     """
     chosen: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in options.items():
         if name not in known:
             raise ConfigurationError(
-                f"{of} has no option {name!r}; it takes {', '.join(known)}.{nearest(name, known)}"
+                f"{owner} has no option {name!r}; it takes {', '.join(known)}."
+                f"{nearest(name, known)}"
             )
         if value is None:
             continue
-        check, words = _EXPECTED[name]
+        check, words = _OPTION_CHECKS[name]
         checked = check(value)
         if checked is None:
-            raise ConfigurationError(f"{of}: {name}= takes {words}, not {value!r}.")
+            raise ConfigurationError(f"{owner}: {name}= takes {words}, not {value!r}.")
         chosen[name] = checked
     return chosen
 
@@ -89,23 +94,25 @@ STEP_OPTIONS = ("retry", "timeout", "queue", "priority", "transactional", "suspe
 COMPENSATOR_OPTIONS = ("retry", "timeout", "queue", "transactional")
 
 
-def checked_handler(of: str, function: object, takes: str = "a function of the context") -> Handler:
-    """`function` if it can be called; `InvalidWorkflow` otherwise."""
+def checked_handler(
+    owner: str, function: object, takes: str = "a function of the context"
+) -> Handler:
+    """Return `function` if it can be called; raise `InvalidWorkflow` otherwise."""
     if not callable(function):
-        raise InvalidWorkflow(f"{of} takes {takes}, not {function!r}.")
+        raise InvalidWorkflow(f"{owner} takes {takes}, not {function!r}.")
     return function
 
 
 @dataclass
 class Compensation:
-    """A step's compensator: one, however often the step is placed with options of its own."""
+    """The compensator of a step, shared by copies of the step: it may be set after the copy."""
 
     function: Handler | None = None
     options: Options = field(default_factory=Options)
 
 
-def name_of(function: Handler) -> str | None:
-    """What a step is called whose user did not say."""
+def name_of_function(function: Handler) -> str | None:
+    """Return the function's name; None if it has none. Raises `InvalidWorkflow` for a lambda."""
     name = getattr(function, "__name__", None)
     if name == "<lambda>":
         raise InvalidWorkflow("A lambda has no name of its own; give the step name=.")
@@ -113,23 +120,23 @@ def name_of(function: Handler) -> str | None:
 
 
 class Step:
-    """A decorated step function. Called with a context, it calls the function."""
+    """A function with its options. Called with a context, it calls the function."""
 
     def __init__(self, function: Handler, *, name: str | None = None, options: Options) -> None:
         self.function = function
         checked_handler("step", function)
-        self.name = checked_name("step", name_of(function) if name is None else name)
+        self.name = checked_name("step", name_of_function(function) if name is None else name)
         self.options = options
-        self._undo = Compensation()
+        self._compensation = Compensation()
         functools.update_wrapper(self, function, updated=())
 
     @property
     def compensator(self) -> Handler | None:
-        """The function that undoes this step."""
-        return self._undo.function
+        """The function that compensates this step."""
+        return self._compensation.function
 
     def __call__(self, context: Any) -> Any:
-        """The function's own result, without any of the engine."""
+        """Call the function with `context`, without the engine, and return its result."""
         return self.function(context)
 
     def __repr__(self) -> str:
@@ -158,39 +165,41 @@ class Step:
     ) -> Callable[[H], H]: ...
 
     def compensate(self, function: H | None = None, **options: Any) -> H | Callable[[H], H]:
-        """Decorator: the function that undoes this step once it has completed.
+        """Decorator: make a function this step's compensator; it undoes the completed step.
 
-        Options: `retry` (default 5 attempts), `timeout` (default none), `queue`, `transactional`.
-        In it `ctx.result` is what the step returned and `ctx.error` why the run is rolled back.
+        Options: `retry` (default 5 attempts), `timeout` (default none), `queue` (default the
+        step's), `transactional`. In the function, `ctx.result` is what the step returned, and
+        `ctx.error` is why the run is rolled back.
         """
-        of = f"compensate of step {self.name!r}"
-        chosen = Options(**checked_options(of, options, COMPENSATOR_OPTIONS))
+        owner = f"compensate of step {self.name!r}"
+        chosen = Options(**checked_options(owner, options, COMPENSATOR_OPTIONS))
 
         def decorate(function: H) -> H:
             if self.compensator is not None:
                 raise InvalidWorkflow(f"Step {self.name!r} has a compensator already.")
-            self._undo.function = checked_handler(of, function)
-            self._undo.options = chosen
+            self._compensation.function = checked_handler(owner, function)
+            self._compensation.options = chosen
             return function
 
         return decorate if function is None else decorate(function)
 
     def with_options(self, name: str | None, overrides: Mapping[str, Any]) -> Step:
-        """This step under another name or with other options, in one workflow only."""
+        """Return a copy of this step with another name or other options, for one workflow."""
         name = self.name if name is None else name
         options = dict(overrides)
-        undo = options.pop("compensate", None)
+        compensator = options.pop("compensate", None)
         chosen = checked_options(f"step {name!r}", options, STEP_OPTIONS)
         step = Step(self.function, name=name, options=replace(self.options, **chosen))
-        step._undo = self._undo
-        if undo is not None:
-            step._undo = Compensation(checked_handler(f"compensate= of step {name!r}", undo))
+        step._compensation = self._compensation
+        if compensator is not None:
+            function = checked_handler(f"compensate= of step {name!r}", compensator)
+            step._compensation = Compensation(function)
         return step
 
     def node(
         self, default_retry: RetryPolicy, default_timeout: float | None, name: str | None = None
     ) -> StepNode:
-        """The step's entry in a plan, under its own name or that of the branch it is."""
+        """Return the step's node for a plan, under its own name or that of its branch."""
         options = self.options
         timeout = default_timeout if options.timeout is None else options.timeout
         return StepNode(
@@ -205,8 +214,8 @@ class Step:
     def _compensator_node(self) -> Compensator | None:
         if self.compensator is None:
             return None
-        options = self._undo.options
-        # An undo runs where the step ran, unless it says otherwise.
+        options = self._compensation.options
+        # A compensator without a queue of its own executes where the step does.
         return Compensator(
             retry=options.retry or COMPENSATOR_RETRY,
             routing=Routing(
@@ -222,19 +231,19 @@ def as_step(
     kwargs: Handler | None = None,
     name: str | None = None,
 ) -> Step:
-    """`handler` as a step: a decorated step as it is, any other callable wrapped, as `name`.
+    """Return `handler` as a step: a decorated step as it is, any other callable wrapped, as `name`.
 
-    With `args` or `kwargs`, functions of the context, the callable is given what they return and
-    not the context: that is how an existing Celery task or a plain function becomes a step.
+    With `args` or `kwargs`, functions of the context, the callable gets what they return instead of
+    the context. So an existing Celery task or a plain function becomes a step.
     """
     if args is None and kwargs is None:
         if isinstance(handler, Step):
             return handler
         return Step(checked_handler("step", handler), name=name, options=Options())
     target = checked_handler("step", handler)
-    for of, function in (("args", args), ("kwargs", kwargs)):
+    for argument, function in (("args", args), ("kwargs", kwargs)):
         if function is not None:
-            checked_handler(of, function)
+            checked_handler(argument, function)
 
     @functools.wraps(target, updated=())
     def call(context: Any) -> Any:
@@ -242,14 +251,14 @@ def as_step(
         named = kwargs(context) if kwargs else {}
         return target(*positional, **named)
 
-    call.made_of = (target, args, kwargs)  # type: ignore[attr-defined]
+    call.user_functions = (target, args, kwargs)  # type: ignore[attr-defined]
     # A Celery task is called "package.tasks.send_email"; its step is `send_email`.
     full_name = str(getattr(handler, "name", None) or getattr(handler, "__name__", ""))
     last_name = full_name.rsplit(".", maxsplit=1)[-1] or None
     return Step(call, name=last_name if name is None else name, options=Options())
 
 
-def made_of(function: Handler) -> tuple[Handler | None, ...]:
-    """The function, and those that give it its arguments if the context is not what it takes."""
-    found: tuple[Handler | None, ...] = getattr(function, "made_of", (function,))
+def user_functions(function: Handler) -> tuple[Handler | None, ...]:
+    """Return a step's function; of a step with `args=` or `kwargs=`, the callable and those two."""
+    found: tuple[Handler | None, ...] = getattr(function, "user_functions", (function,))
     return found

@@ -1,4 +1,4 @@
-"""Steps that wait for an answer in the middle."""
+"""`Suspend`, by which a step waits for an answer before it ends."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ SUSPENDED = "suspended"
 
 @dataclass(frozen=True, slots=True)
 class Suspend:
-    """Returned by a step: keep `snapshot`, and call me again when `signal` has arrived.
+    """A step returns this to wait for a signal. It is called again when the signal has arrived.
 
-    `signal` is by default the unit's name. After `timeout` (seconds or timedelta) without it the
-    unit fails with `SignalTimeout`. The step is then called with `ctx.is_resumed`, `ctx.snapshot`
-    and, in `ctx.resume_data`, what was sent. It may suspend again.
+    `snapshot` is kept until then. `signal` is by default the unit's name. If it does not arrive
+    within `timeout` (seconds or a timedelta), the unit fails with `SignalTimeout`. In the next call
+    `ctx.is_resumed` is True, `ctx.snapshot` has the snapshot and `ctx.resume_data` the signal's
+    payload. The step may suspend again.
     """
 
     snapshot: Any = None
@@ -27,17 +28,17 @@ class Suspend:
     timeout: float | timedelta | None = None
 
     def __post_init__(self) -> None:
-        given: Any = self.signal
-        if given is not None and not fits(given, LONGEST_SIGNAL, SIGNAL_BYTES):
+        signal: Any = self.signal
+        if signal is not None and not fits(signal, LONGEST_SIGNAL, SIGNAL_BYTES):
             raise TypeError(
                 f"Suspend(signal=...) takes a name of 1 to {LONGEST_SIGNAL} characters without"
-                f" NUL, not {given!r:.60}."
+                f" NUL, not {signal!r:.60}."
             )
         _seconds(self.timeout)
 
     @property
     def seconds(self) -> float | None:
-        """The timeout."""
+        """The timeout in seconds."""
         return _seconds(self.timeout)
 
 
@@ -55,15 +56,17 @@ def _seconds(timeout: object) -> float | None:
 
 
 def suspension(result: object, *, suspends: bool) -> Suspend | None:
-    """How `result` asks to be suspended, if it does.
+    """Return the `Suspend` that a step's result is or stands for; None for any other result.
 
-    With `suspends`, anything whose `status`, an attribute or a key, is "suspended" does, as agent
-    frameworks say it; it is its own snapshot.
+    With `suspends`, a result stands for one if its `status`, an attribute or a key, is "suspended",
+    as in agent frameworks. It is its own snapshot.
     """
     if isinstance(result, Suspend):
         return result
     if not suspends:
         return None
-    given: Any = result
-    status = given.get("status") if isinstance(given, Mapping) else getattr(given, "status", None)
-    return Suspend(given) if status == SUSPENDED else None
+    if isinstance(result, Mapping):
+        status = result.get("status")
+    else:
+        status = getattr(result, "status", None)
+    return Suspend(result) if status == SUSPENDED else None

@@ -1,7 +1,8 @@
-"""Whether two definitions of one workflow and version are the same.
+"""Compares two definitions of one workflow and version, and refuses them if they differ.
 
 A module that is imported twice, under another name or reloaded, makes new functions of the same
-source: a function is known by where it is written, and by the plain values that it was made with.
+source. So two functions are the same if they are written at the same place, and were made with the
+same plain values.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from celery_durable.workflow.builder import Workflow
 
 
 def refuse_unless_same(one: Workflow, other: Workflow) -> None:
-    """`DuplicateWorkflow` names the places of definitions that differ, and what differs."""
+    """Raise `DuplicateWorkflow`, which says where and how they differ, unless both are the same."""
     difference = _difference(one, other)
     if difference is not None:
         raise DuplicateWorkflow(
@@ -28,33 +29,35 @@ def refuse_unless_same(one: Workflow, other: Workflow) -> None:
 
 
 def _difference(one: Workflow, other: Workflow) -> str | None:
-    # By their words: exception classes of a module that was imported twice are not equal.
+    # Compare their text: exception classes of a module that was imported twice are not equal.
     if repr(one.plan) != repr(other.plan):
         return f"{' -> '.join(one.steps)} and {' -> '.join(other.steps)}"
     theirs = other.callables
     for name, function in one.callables.items():
-        if _written(function) != _written(theirs[name]):
-            return f"{name} is {_shown(function)} in one and {_shown(theirs[name])} in the other"
-        if _captured(function) != _captured(theirs[name]):
-            return f"{name} is {_shown(function)} in both, but was made with other values"
+        if _source_of(function) != _source_of(theirs[name]):
+            return (
+                f"{name} is {_location(function)} in one and {_location(theirs[name])} in the other"
+            )
+        if _values_in(function) != _values_in(theirs[name]):
+            return f"{name} is {_location(function)} in both, but was made with other values"
     return None
 
 
-def _written(function: Any) -> tuple[object, ...]:
-    """Where the function is written; what is not Python has its name."""
+def _source_of(function: Any) -> tuple[object, ...]:
+    """Return where the function is written; of a function that is not Python, its name."""
     code = getattr(_innermost(function), "__code__", None)
     if code is not None:
-        # What runs as a script may be known by a relative path. Code is compared with its lines and
-        # columns, and without its file.
+        # A script's path may be relative. Equality of code objects includes lines and columns, and
+        # leaves out the file.
         return Path(code.co_filename).absolute(), code
     named = function if hasattr(function, "__qualname__") else type(function)
     return named.__module__, named.__qualname__
 
 
-def _captured(function: Any) -> list[object]:
-    """The plain values in its closure, its defaults and its partial arguments.
+def _values_in(function: Any) -> list[object]:
+    """Return the plain values in the function's closure, defaults and partial arguments.
 
-    Others tell nothing: an object of a module that was imported twice equals no other.
+    Others cannot be compared: an object of a module that was imported twice equals no other.
     """
     *partials, found = _layers(function)
     values: list[object] = []
@@ -62,17 +65,17 @@ def _captured(function: Any) -> list[object]:
         values += [*partial.args, *partial.keywords.items()]
     values += getattr(found, "__defaults__", None) or ()
     values += (getattr(found, "__kwdefaults__", None) or {}).items()
-    values += _cells(found)
+    values += _cell_values(found)
     return [value for value in values if _is_plain(value)]
 
 
-def _cells(function: Any) -> list[object]:
+def _cell_values(function: Any) -> list[object]:
     cells = getattr(function, "__closure__", None) or ()
-    # One may be empty: what it is for has not been assigned yet.
-    return [cell.cell_contents for cell in cells if cell != _EMPTY]
+    # A cell is empty until its variable is assigned.
+    return [cell.cell_contents for cell in cells if cell != _EMPTY_CELL]
 
 
-_EMPTY = CellType()
+_EMPTY_CELL = CellType()
 
 
 def _is_plain(value: object) -> bool:
@@ -81,19 +84,19 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) in {bool, int, float, str, bytes}
 
 
-def _shown(function: Any) -> str:
+def _location(function: Any) -> str:
     innermost = _innermost(function)
     code = getattr(innermost, "__code__", None)
     return f"{innermost.__module__}:{code.co_firstlineno}" if code else repr(function)
 
 
 def _innermost(function: Any) -> Any:
-    """The function behind decorators, partials, methods and objects that can be called."""
+    """Return the function behind decorators, partials, methods and callable objects."""
     return _layers(function)[-1]
 
 
 def _layers(function: Any) -> list[Any]:
-    """The partials around the innermost function, from the outermost, and that function."""
+    """Return the partials around the innermost function, outermost first, and that function."""
     found = inspect.unwrap(function)
     if isinstance(found, functools.partial):
         return [found, *_layers(found.func)]

@@ -55,7 +55,7 @@ def test_a_schema_may_be_called_as_postgres_allows(world: World, relays: Relays,
     wait_until(recorder.tokens, message="the relay to be woken")
     assert again.status().status == "running"
     relays.made[0].stop()
-    worker.notify._last = 0.0
+    worker.notify._last_sent = 0.0
     worker.notify()
 
 
@@ -129,7 +129,7 @@ def test_a_role_without_rights_is_refused_with_the_grants_that_are_missing(
     world.worker(schema="ours").migrate()
     log: list[str] = []
     worker = world.worker(defining(log, "a"), schema="ours", database_url=url_of(world, role))
-    with pytest.raises(ConfigurationError, match=f"The role {role} may not") as refused:
+    with pytest.raises(ConfigurationError, match=f"The role {role} lacks rights") as refused:
         schema.check(worker.database.engine, "ours")
     message = str(refused.value)
     assert f"GRANT USAGE ON SCHEMA ours TO {role};" in message

@@ -17,7 +17,7 @@ from tests.integration.forks import advance, ended, standing
 @pytest.fixture(autouse=True)
 def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that asks looks at the database, however short ago it looked."""
-    monkeypatch.setattr(context, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(context, "BEAT_EVERY", 0.0)
 
 
 class AtWork:

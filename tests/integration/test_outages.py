@@ -227,7 +227,7 @@ def test_a_heartbeat_in_an_outage_lets_the_handler_go_on(world: World, proxy: Pr
         gate()
         ctx.heartbeat({"at": 2})
         ctx.progress(0.5)
-        ctx._looked_at = float("-inf")
+        ctx._last_beat = float("-inf")
         seen.append(ctx.cancelled)
         proxy.accept()
 
@@ -256,7 +256,7 @@ def test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten(
     def work(ctx: Any) -> None:
         gate()
         for _ in range(2):
-            ctx._looked_at = float("-inf")
+            ctx._last_beat = float("-inf")
             try:
                 ctx.heartbeat()
             except Exception as error:  # noqa: BLE001 - which it is is what the test asks

@@ -91,7 +91,7 @@ def test_what_was_freed_is_published_though_nobody_polls(world: World, relays: R
         hinted = "the hint to another worker"
         wait_until(lambda: token_id in recorder.tokens(), timeout=SOON, message=hinted)
         relays.made[0].stop()
-        victim.notify._last = 0.0
+        victim.notify._last_sent = 0.0
         victim.notify()
 
 

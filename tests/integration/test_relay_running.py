@@ -154,7 +154,7 @@ def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
         for n in range(1, 4):
             durable.start("w", {})
             wait_until(lambda n=n: len(recorder.taken) == n, message="the relay to wake")  # type: ignore[misc]
-        durable.notify._last = 0.0
+        durable.notify._last_sent = 0.0
         relays.made[0].stop()
         durable.notify()
     finally:

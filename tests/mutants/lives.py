@@ -58,10 +58,10 @@ WORKING = (
         promise="P5",
         takes_out="taking what is no Exception for a failure of the step",
         at="celery_durable.workflow.execute:_guarded",
-        old="        return Execution(failed, of_handler_only(error))\n",
+        old="        return Execution(failed, without_engine_frames(error))\n",
         new="""        if not isinstance(error, Exception):
             raise
-        return Execution(failed, of_handler_only(error))
+        return Execution(failed, without_engine_frames(error))
 """,
         tests=("tests/unit/test_execute.py::test_whatever_else_a_handler_raises_is_its_failure",),
     ),
@@ -78,7 +78,7 @@ WORKING = (
         name="forked-processes-end",
         promise="P4",
         takes_out="ending a process that a step forked where the step ends",
-        at="celery_durable.workflow.forks:ended_with_their_function",
+        at="celery_durable.workflow.forks:end_with_block",
         old="if os.getpid() != pid:",
         new="if False:",
         tests=(
@@ -163,7 +163,7 @@ WORKING = (
         promise="P4",
         takes_out="closing a loop in which something was left",
         at="celery_durable.workflow.loops:_run",
-        old="is_clean = _is_clean(runner.get_loop(), what)",
+        old="is_clean = _is_clean(runner.get_loop(), name)",
         new="is_clean = True",
         tests=(
             "tests/unit/test_execute_async.py::test_nothing_that_an_async_handler_leaves_behind_goes_on",

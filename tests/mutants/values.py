@@ -56,7 +56,9 @@ VALUES = (
         at="celery_durable.workflow.node_results:items",
         old="if size > MOST_ITEM_BYTES:",
         new="if size > 10 * MOST_ITEM_BYTES:",
-        tests=(f"{UNIT}/test_glue.py::test_the_items_of_a_map_have_a_limit_together_of_bytes",),
+        tests=(
+            f"{UNIT}/test_node_results.py::test_the_items_of_a_map_have_a_limit_together_of_bytes",
+        ),
     ),
     Mutant(
         name="large-inputs-in-parts",

@@ -55,7 +55,7 @@ def test_a_heartbeat_with_details_is_always_noted_and_one_without_twice_a_second
         context.heartbeat()
         context.heartbeat("details")
     assert journal.notes == [None, *[{"details": "details"}] * 3]
-    clock.append(clock[-1] + module.LOOK_EVERY)
+    clock.append(clock[-1] + module.BEAT_EVERY)
     context.heartbeat()
     assert journal.notes[-1] is None
 
@@ -92,7 +92,7 @@ def test_a_cancel_that_asks_to_compensate_later_takes_the_stop_back(clock: list[
     with pytest.raises(RunCancelled):
         context.heartbeat()
     journal.heard = COMPENSATES
-    clock.append(clock[-1] + module.LOOK_EVERY)
+    clock.append(clock[-1] + module.BEAT_EVERY)
     context.heartbeat()
     assert not context.cancelled
 
@@ -105,7 +105,7 @@ def test_whether_a_run_is_cancelled_is_looked_up_at_most_twice_a_second(
     assert journal.notes == [None]
     journal.heard = CANCELLED
     seen = [context.cancelled]
-    clock.append(clock[-1] + module.LOOK_EVERY)
+    clock.append(clock[-1] + module.BEAT_EVERY)
     seen.append(context.cancelled)
     assert seen == [False, True]
     assert journal.notes == [None, None]

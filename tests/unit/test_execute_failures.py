@@ -190,7 +190,7 @@ def test_a_child_that_cannot_be_made_ready_fails_its_unit() -> None:
 
     made, token = spawning(handler)
     held = claim(token)
-    tools = replace(TOOLS, spawn=spawn)
+    tools = replace(TOOLS, new_child=spawn)
     execution = execute(made, held, Context(held, FixedJournal()), tools)
     assert isinstance(execution.event, Failed)
     assert execution.event.error.message == "('stock', 'fulfil', '1')"
@@ -205,7 +205,7 @@ def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_c
     made, token = spawning(handler)
     held = claim(token)
     with pytest.raises(DatabaseUnavailable):
-        execute(made, held, Context(held, FixedJournal()), replace(TOOLS, spawn=spawn))
+        execute(made, held, Context(held, FixedJournal()), replace(TOOLS, new_child=spawn))
 
 
 def test_another_database_that_does_not_answer_a_function_between_steps_is_its_failure() -> None:

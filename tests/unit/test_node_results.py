@@ -73,7 +73,7 @@ def test_the_items_of_a_map_have_a_limit_together_of_bytes() -> None:
 
 
 def test_the_items_are_told_with_the_time_their_unit_began() -> None:
-    assert node_results.listed(("1",), claim(at("lines"))) == Listed(("1",), NOW)
+    assert node_results.listed(LINES, [1], claim(at("lines")), encode) == Listed(("1",), NOW)
 
 
 class Rail(Enum):
@@ -126,9 +126,9 @@ PARIS = timezone(timedelta(hours=1))
 def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
     duration: object, seconds: float
 ) -> None:
-    assert node_results.slept(COOLDOWN, duration, claim(at("cooldown"))) == SleepRequested(
-        seconds, NOW
-    )
+    assert node_results.sleep_requested(
+        COOLDOWN, duration, claim(at("cooldown"))
+    ) == SleepRequested(seconds, NOW)
 
 
 @pytest.mark.parametrize(
@@ -144,15 +144,15 @@ def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
 )
 def test_a_duration_that_no_clock_reaches_is_refused(duration: object) -> None:
     with pytest.raises(ValueError, match="The duration of 'cooldown' is"):
-        node_results.slept(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.sleep_requested(COOLDOWN, duration, claim(at("cooldown")))
 
 
 @pytest.mark.parametrize("duration", [None, "1h", True, [1]], ids=repr)
 def test_a_duration_that_is_no_time_is_refused_with_its_type(duration: object) -> None:
     with pytest.raises(TypeError, match=f"The duration of 'cooldown' is {type(duration).__name__}"):
-        node_results.slept(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.sleep_requested(COOLDOWN, duration, claim(at("cooldown")))
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="without a time zone; return an aware one"):
-        node_results.slept(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001
+        node_results.sleep_requested(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001
