@@ -47,13 +47,13 @@ class Transactional:
     def __init__(
         self,
         retrying: Retrying,
-        settler: Committer,
+        committer: Committer,
         claims: Claims,
         tools: Tools,
     ) -> None:
         self._database = retrying.database
         self._retrying = retrying
-        self._committer = settler
+        self._committer = committer
         self._claims = claims
         self._tools = tools
 

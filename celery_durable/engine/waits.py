@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 from celery_durable.core.child import child_failed
 from celery_durable.core.claim import Claim
@@ -83,17 +84,19 @@ class Waits:
         ended = ChildEnded(wait.run_id, status, failed, since)
         if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
             return Execution(ended)
-
-        def result() -> object:
-            return self._retrying.ask(lambda connection: results.of_child(connection, wait.run_id))
-
         if claim.token.crashes >= self._max_crashes:
             # The child stays completed: it is the loop's own functions that are not tried again.
             lost = worker_lost(claim.token.unit, claim.token.crashes)
-            iteration = Iteration(error=replace(lost, unit=claim.token.node))
-            return Execution(ChildEnded(wait.run_id, status, failed, since, iteration))
-        asked = call_until_and_feedback(workflow, claim, result, claim.token.input, self._tools)
-        return Execution(ChildEnded(wait.run_id, status, failed, since, asked))
+            iteration: Iteration | None = Iteration(error=replace(lost, unit=claim.token.node))
+        else:
+            iteration = self._iteration(workflow, claim, wait.run_id)
+        return Execution(replace(ended, iteration=iteration))
+
+    def _iteration(self, workflow: Workflow, claim: Claim, child: UUID) -> Iteration | None:
+        def result() -> object:
+            return self._retrying.ask(lambda connection: results.of_child(connection, child))
+
+        return call_until_and_feedback(workflow, claim, result, claim.token.input, self._tools)
 
 
 def _elapsed(claim: Claim) -> Elapsed:

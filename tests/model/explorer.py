@@ -229,7 +229,7 @@ class Explorer:
         """Let everything go on until nothing is left to do."""
         stood = len(self._trail)
         for _ in range(MOVES_TO_SETTLE):
-            found = self._long_retrying(world)
+            found = self._settling(world)
             if found is None:
                 del self._trail[stood:]
                 return world
@@ -239,7 +239,7 @@ class Explorer:
             world = move()
         raise Broken("P2: every run ends: it goes on for ever")
 
-    def _long_retrying(self, world: World) -> Move | None:
+    def _settling(self, world: World) -> Move | None:
         bench = self.bench
         calm = replace(world, left=Limits())
         for seat in calm.seats:
