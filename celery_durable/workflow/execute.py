@@ -165,15 +165,17 @@ def _call_step(
 ) -> Execution:
     """Call a step; in a loop, call `map_input` before it, and `until` and `feedback` after it."""
     token = claim.token
-    unit_input = token.input
-    if isinstance(workflow.plan.find(token.node), LoopNode):
+    unit_input, iteration = token.input, None
+    is_iteration = isinstance(workflow.plan.find(token.node), LoopNode)
+    if is_iteration:
         unit_input = _iteration_input(workflow, claim, context, tools)
     result = _call(workflow.step_of(token.node, token.part).function, context)
     suspend = suspension(result, suspends=node.suspends)
     if suspend is not None:
         return Execution(_suspended(suspend, claim, tools), input=unit_input)
     text = tools.encode(result, f"the result of {token.unit}")
-    iteration = call_until_and_feedback(workflow, claim, lambda: result, unit_input, tools)
+    if is_iteration:
+        iteration = call_until_and_feedback(workflow, claim, lambda: result, unit_input, tools)
     return Execution(Succeeded(text, claim.seen_at, iteration=iteration), input=unit_input)
 
 
