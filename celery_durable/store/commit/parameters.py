@@ -1,4 +1,17 @@
-"""The shape of a commit, which says which statement it is, and the statement's parameters."""
+"""The variant of a commit, which says which statement it is, and the statement's parameters.
+
+A parameter is named after the column it is written to: `unit`, `delay`, `queue`. What has the same
+column elsewhere in the statement has a prefix or a number:
+
+    held_*, seen_flags   what the token's row must hold for the commit to happen
+    record_*_<n>, *_<n>  the n-th journal record, from 0
+    run_*                the run's row
+    token_id, worker, workflow, message, parent_token
+                         what the statement finds rows by, and names its messages after
+
+The parameters of a fork and of a branch that leaves are in `fork`, beside their parts of the
+statement. A statement takes those of its parts; more are left unused, as psycopg allows for names.
+"""
 
 from __future__ import annotations
 
