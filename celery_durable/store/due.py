@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import CALLS, TO_BE_LOOKED_AT
+from celery_durable.store.outbox import IS_AT_ONCE, LOOK_AT
 
 
 class Lane(NamedTuple):
@@ -110,7 +110,7 @@ _has_come = (
     .with_for_update(skip_locked=True)
 )
 
-_CALL = Statement(
+_MOVE_INTO_LANES = Statement(
     sa.update(t.outbox)
     .where(t.outbox.c.id.in_(_has_come))
     .values(id=sa.literal_column("DEFAULT"), available_at=sa.null())
@@ -118,9 +118,9 @@ _CALL = Statement(
 )
 
 
-def call(connection: Connection, back: float, batch: int) -> int:
+def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
     """Put up to `batch` rows whose time has come into their lanes; returns how many."""
-    return len(connection.rows(_CALL, {"back": timedelta(seconds=back), "batch": batch}))
+    return len(connection.rows(_MOVE_INTO_LANES, {"back": timedelta(seconds=back), "batch": batch}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +217,7 @@ _unwatched = (
     .with_for_update(skip_locked=True, of=t.token)
 )
 
-_DELETE = Statement(
-    sa.update(t.token).where(t.token.c.id.in_(_unwatched)).values(look_at=TO_BE_LOOKED_AT)
-)
+_DELETE = Statement(sa.update(t.token).where(t.token.c.id.in_(_unwatched)).values(look_at=LOOK_AT))
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> None:
@@ -246,7 +244,7 @@ _postponed = (
 _others = (
     sa.select(t.outbox.c.id)
     .join_from(t.outbox, _postponed, t.outbox.c.token_id == _postponed.c.token_id)
-    .where(t.outbox.c.id != _postponed.c.id, CALLS)
+    .where(t.outbox.c.id != _postponed.c.id, IS_AT_ONCE)
     .with_for_update(skip_locked=True, of=t.outbox)
 )
 

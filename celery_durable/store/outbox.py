@@ -70,7 +70,7 @@ def insert_hints(rows: sa.Select[Any]) -> Any:
     return sa.insert(t.outbox).from_select(list(HINT_COLUMNS), rows)
 
 
-TO_BE_LOOKED_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
+LOOK_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
 """When recovery looks whether the hint of a token got lost that is put now."""
 
 AT_ONCE: sa.ColumnElement[Any] = sa.null()
@@ -104,13 +104,13 @@ def clear_hints(tokens: Any, *which: sa.ColumnElement[bool]) -> Any:
     return sa.delete(t.outbox).where(t.outbox.c.id.in_(unneeded))
 
 
-CALLS = sa.or_(t.outbox.c.available_at.is_(None), t.outbox.c.tries > sa.literal_column("0"))
+IS_AT_ONCE = sa.or_(t.outbox.c.available_at.is_(None), t.outbox.c.tries > sa.literal_column("0"))
 """What has been put to be sent at once, and is not sent: also because the broker refused it."""
 
 
-def call_once(tokens: Any, name: str) -> list[Any]:
+def replace_hints(tokens: Any, name: str) -> list[Any]:
     """INSERT of a hint for every row of `tokens`, due at once, in place of those that are due."""
     return [
-        clear_hints(tokens, CALLS).cte(f"{name}_before"),
+        clear_hints(tokens, IS_AT_ONCE).cte(f"{name}_before"),
         put_hints(tokens, at=AT_ONCE).cte(name),
     ]

@@ -18,7 +18,7 @@ from celery_durable.core.token import Flags, Token
 from celery_durable.store import origin, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import TO_BE_LOOKED_AT, put_hints
+from celery_durable.store.outbox import LOOK_AT, put_hints
 from celery_durable.store.rows import claim_of, kind_of
 
 IS_DRAINING = (
@@ -242,7 +242,7 @@ _released = (
         since=sql.clock,
         hinted_at=sql.clock,
         hints=sa.literal_column("0"),
-        look_at=TO_BE_LOOKED_AT,
+        look_at=LOOK_AT,
     )
     .returning(*t.token.c)
     .cte("released")

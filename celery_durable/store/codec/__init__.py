@@ -13,7 +13,7 @@ imports a module, or makes anything but what writing takes (`classes`).
     scalars   the types without parts: times, numbers, paths, addresses
     objects   what instances of users' classes are made of
     classes   classes by name: which another process finds, and which may be read here
-    place     where in a value something is
+    path      where in a value something is
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from celery_durable.errors import NotSerializable, PayloadTooLarge
 from celery_durable.store.codec.classes import allow
 from celery_durable.store.codec.decode import untagged
 from celery_durable.store.codec.encode import LEAVES, plain
-from celery_durable.store.codec.place import MOST_NESTED, ValuePath
+from celery_durable.store.codec.path import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import TYPE
 
 __all__ = ["MOST_NESTED", "allow", "dumps", "loads"]

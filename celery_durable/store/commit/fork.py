@@ -22,7 +22,7 @@ from celery_durable.store.outbox import (
     ADVANCE,
     AT_ONCE,
     HINT_COLUMNS,
-    TO_BE_LOOKED_AT,
+    LOOK_AT,
     clear_hints,
     hint_of,
     insert_hints,
@@ -224,7 +224,7 @@ def _joined(held: Any, gone: Any, *, stops: bool) -> Any:
             failed=p.failed + sql.integer("failed"),
             opened=opened,
             hinted_at=sa.case((is_last, sql.clock), else_=p.hinted_at),
-            look_at=sa.case((is_last, TO_BE_LOOKED_AT), else_=p.look_at),
+            look_at=sa.case((is_last, LOOK_AT), else_=p.look_at),
         )
         .returning(*p)
     )

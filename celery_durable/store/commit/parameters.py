@@ -60,7 +60,7 @@ class Variant:
     is_plain: bool
     consumes: bool
     clears: bool
-    tells_parent: bool
+    hints_parent: bool
     stops: bool
 
 
@@ -78,7 +78,7 @@ def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Varia
         is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
         consumes=decision.consumes is not None,
         clears=may_have_a_timer(decision.token),
-        tells_parent=isinstance(then, End) and claim.run.parent_token is not None,
+        hints_parent=isinstance(then, End) and claim.run.parent_token is not None,
         stops=isinstance(then, Leave) and then.stops,
     )
 

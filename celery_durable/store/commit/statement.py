@@ -38,7 +38,7 @@ from celery_durable.store.connection import (
 )
 from celery_durable.store.outbox import (
     AT_ONCE,
-    TO_BE_LOOKED_AT,
+    LOOK_AT,
     clear_timers,
     hint_of,
     insert_hints,
@@ -158,7 +158,7 @@ def _commit(variant: Variant) -> Statement:
     parts = [_recorded(held, variant).cte("recorded")] if variant.records else []
     if variant.consumes:
         parts.append(_consumed(held).cte("consumed"))
-        parts.append(_next_told(held).cte("next_told"))
+        parts.append(_next_waiter_hinted(held).cte("next_told"))
     if variant.clears:
         parts.append(clear_timers(held).cte("cleared"))
     if variant.changes_run:
@@ -172,8 +172,8 @@ def _commit(variant: Variant) -> Statement:
         parts += fork.left(held, stops=variant.stops)
     if variant.then is End:
         parts.append(_emptied(held).cte("emptied"))
-    if variant.tells_parent:
-        parts.append(_parent_told(held).cte("told"))
+    if variant.hints_parent:
+        parts.append(_parent_hinted(held).cte("told"))
     answer = sa.select(
         sql.clock.label("now"),
         IS_DRAINING.label("draining"),
@@ -231,7 +231,7 @@ _RELEASED = {
     "time_limit": sql.number("time_limit"),
     "hinted_at": sql.clock,
     "hints": sa.literal_column("0"),
-    "look_at": TO_BE_LOOKED_AT,
+    "look_at": LOOK_AT,
 }
 
 # Locked before the token is looked at: what another token consumes meanwhile is not there.
@@ -249,7 +249,7 @@ def _consumed(held: Any) -> Any:
     )
 
 
-def _next_told(held: Any) -> Any:
+def _next_waiter_hinted(held: Any) -> Any:
     """A hint for the next that waits for this name, if there is another signal for it.
 
     A signal tells some of those that wait (`signals.HINTED_WAITERS`); each that is consumed tells
@@ -334,7 +334,7 @@ def _run_changed(held: Any) -> Any:
     )
 
 
-def _parent_told(held: Any) -> Any:
+def _parent_hinted(held: Any) -> Any:
     """A hint for the parent, if it is this run it waits for. Its token is not locked."""
     parent = (
         sa.select(t.token)
