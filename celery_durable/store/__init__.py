@@ -1,9 +1,9 @@
-"""Postgres: one statement per function, on the connection it is given.
+"""Postgres: one statement per function, on the connection that the caller passes.
 
 Rules of this room: a function takes a `Connection` first, executes one statement (its SQL stands
-above it as a `Statement`), and never commits. Whoever calls decides what a transaction is; a
+above it as a `Statement`), and never commits. The caller decides what a transaction is; a
 connection of `Database.autocommit()` commits each statement by itself. All times are the
-database's.
+database's. `tests/integration/golden` shows the hot statements as Postgres gets them.
 
     connection    executes statements through a psycopg or an SQLAlchemy connection
     tables        the schema, as SQLAlchemy tables

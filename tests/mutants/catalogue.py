@@ -126,7 +126,7 @@ LOSS = (
         name="due-check-of-a-claim",
         promise="P2",
         takes_out="looking whether the token is due",
-        at=f"{TOKENS}:_is_asked",
+        at=f"{TOKENS}:_is_called",
         old='!= sa.literal_column("0"), t.token.c.wake_at <= sql.clock)',
         new='!= sa.literal_column("0"), sa.true())',
         tests=(

@@ -214,7 +214,7 @@ sa.insert(t.journal).from_select(
         name="a-gate-is-read-as-it-was-written",
         promise="P2",
         takes_out="reading the gate in the row that the branch has written",
-        at=f"{GATES}:left",
+        at=f"{GATES}:leave_parts",
         old='joined.c.remaining == sa.literal_column("0")',
         new="""
 sa.select(t.token.c.remaining)
@@ -242,7 +242,7 @@ GIVING_BACK = (
         name="a-fork-leaves-hints",
         promise="P2",
         takes_out="the hints of new branches",
-        at=f"{GATES}:forked",
+        at=f"{GATES}:fork_parts",
         old="return [hinted, stored]",
         new="""
 _ = hinted

@@ -86,7 +86,7 @@ CASES = (
         promise="P2",
         takes_out="finding a wait whose time has come, or of which something is asked",
         at=f"{TOKENS}:IS_CLAIMABLE",
-        old='sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked)',
+        old='sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_called)',
         new="sa.false()",
         tests=(
             f"{NODES}::test_a_time_whose_message_was_lost",
@@ -97,9 +97,9 @@ CASES = (
         name="recover-sees-flags",
         promise="P2",
         takes_out="finding a token of which something is asked",
-        at=f"{TOKENS}:_is_asked",
-        old='_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"),',
-        new="_is_asked = sa.or_(sa.false(),",
+        at=f"{TOKENS}:_is_called",
+        old='_is_called = sa.or_(t.token.c.flags != sa.literal_column("0"),',
+        new="_is_called = sa.or_(sa.false(),",
         tests=(f"{NODES}::test_a_token_that_was_flagged_and_of_which_nobody_was_told",),
     ),
     Mutant(
