@@ -15,7 +15,7 @@ from itertools import groupby
 
 from celery_durable.store import due
 from celery_durable.store.connection import Connection
-from celery_durable.store.due import NOTHING, Lane, Message
+from celery_durable.store.due import NOTHING, DueMessage, Lane
 
 LAG = 1.0
 """Seconds by which a look goes back behind the last one: ids become visible out of order."""
@@ -135,12 +135,12 @@ class Backlog:
 
     def take(
         self, connection: Connection, batch: int, paused: Collection[str] = ()
-    ) -> Sequence[Message]:
+    ) -> Sequence[DueMessage]:
         """Lock up to `batch` rows; keep the first of hints that say the same, delete the others.
 
         Nothing is lost: what the others were put for is committed by now, too.
         """
-        taken: list[Message] = []
+        taken: list[DueMessage] = []
         self._taken.clear()
         for lanes in self._open_by_priority(paused):
             taken += self._take_fairly(connection, lanes, batch - len(taken))
@@ -170,9 +170,9 @@ class Backlog:
 
     def _take_fairly(
         self, connection: Connection, lanes: Sequence[Lane], room: int
-    ) -> Sequence[Message]:
+    ) -> Sequence[DueMessage]:
         """Take the same number from each lane; what one lane does not use, the others get."""
-        taken: list[Message] = []
+        taken: list[DueMessage] = []
         while lanes and len(taken) < room:
             for n, lane in enumerate(lanes):
                 share = math.ceil((room - len(taken)) / (len(lanes) - n))
@@ -181,14 +181,14 @@ class Backlog:
             lanes = [lane for lane in lanes if self._lanes[lane].is_open]
         return taken
 
-    def _take_from(self, connection: Connection, lane: Lane, count: int) -> Sequence[Message]:
+    def _take_from(self, connection: Connection, lane: Lane, count: int) -> Sequence[DueMessage]:
         taken = self._next_of(connection, lane, count)
         self._taken |= {message.id: lane for message in taken}
         return taken
 
-    def _next_of(self, connection: Connection, lane: Lane, count: int) -> Sequence[Message]:
+    def _next_of(self, connection: Connection, lane: Lane, count: int) -> Sequence[DueMessage]:
         progress = self._lanes[lane]
-        taken: list[Message] = []
+        taken: list[DueMessage] = []
         if progress.late_after is not None:
             late, until = progress.late_after, progress.watermark.start
             taken += due.take(connection, lane, late, until, count)

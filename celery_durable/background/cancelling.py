@@ -35,7 +35,8 @@ from celery_durable.store import inbox
 from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.cancelling.announcing import Announced
 from celery_durable.store.cancelling.ending import Idle
-from celery_durable.store.connection import Hindered, Statement
+from celery_durable.store.connection import Statement
+from celery_durable.store.sqlstates import Hindered
 
 CHUNK = 2000
 """Runs that one transaction ends or flags."""

@@ -26,7 +26,8 @@ from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process.outage import Outage
 from celery_durable.process.sockets import readable
 from celery_durable.store import reaping, workers
-from celery_durable.store.connection import Hindered, PsycopgConnection
+from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.store.workers import WorkerFacts
 
 logger = logging.getLogger(__name__)

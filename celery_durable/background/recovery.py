@@ -24,10 +24,11 @@ from celery_durable.store import (
     signals,
     workers,
 )
-from celery_durable.store.connection import Connection, Hindered, Statement
+from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.dead_workers import Death, LifeSign
 from celery_durable.store.lost_hints import HintTimeouts, Look, Paces, Page
 from celery_durable.store.reaping import Claimed
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.store.tables import LOOK_AFTER
 
 logger = logging.getLogger(__name__)

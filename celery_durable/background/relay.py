@@ -29,7 +29,7 @@ from celery_durable.process.outage import Outage
 from celery_durable.settings import Settings
 from celery_durable.store import due
 from celery_durable.store.connection import Connection, PsycopgConnection
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Publisher(Protocol):
         """Connect, where it is not connected. Raises `BrokerUnavailable`."""
         ...
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         """Publish what can be published. Raises `BrokerUnavailable`.
 
         Keeps no connection to a broker that failed.
@@ -244,7 +244,7 @@ class Relay:
     def _finish(
         self,
         connection: Connection,
-        messages: Sequence[Message],
+        messages: Sequence[DueMessage],
         published: Published,
         lasted: float,
     ) -> None:

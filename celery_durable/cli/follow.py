@@ -18,8 +18,8 @@ from celery_durable.cli.run_view import Seen, Watch, document_of
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.run import Run
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.position import UnitInHand
-from celery_durable.store.read.views import JournalEntry
 
 LOOK_EVERY = 0.25
 """Seconds between looks at the run."""

@@ -13,9 +13,10 @@ from celery_durable.core.names import RETURNS, ROLLBACK, SEPARATOR, compensation
 from celery_durable.core.names import part_of as unit_of
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.errors import ErrorRecord
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.overview import Tally
 from celery_durable.store.read.position import Forked, Progress, UnitInHand
-from celery_durable.store.read.views import JournalEntry, RunSnapshot
+from celery_durable.store.read.views import RunSnapshot
 
 
 class State(StrEnum):

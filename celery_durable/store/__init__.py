@@ -6,6 +6,7 @@ connection of `Database.autocommit()` commits each statement by itself. All time
 database's. `tests/integration/golden` shows the hot statements as Postgres gets them.
 
     connection    executes statements through a psycopg or an SQLAlchemy connection
+    sqlstates     errors of Postgres -> errors of this library
     tables        the schema, as SQLAlchemy tables
     sql           parameters and expressions that many statements share
     rows          rows <-> values of the core

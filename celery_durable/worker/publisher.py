@@ -21,7 +21,7 @@ from celery_durable.background.relay import Published
 from celery_durable.database.connections import Database
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.store import origin
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import brokers
 from celery_durable.worker.brokers import Brokers, is_amqp
@@ -67,7 +67,7 @@ class KombuPublisher:
                 raise self._away((), error) from error
             raise
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         """Publish what can be published; `BrokerUnavailable` when the broker does not answer."""
         together = self._publish_together(messages)
         published = published_of(messages, together)
@@ -80,7 +80,7 @@ class KombuPublisher:
                 full |= alone.full
         return Published(sent, refused, full)
 
-    def _publish_together(self, messages: Sequence[Message]) -> Answers:
+    def _publish_together(self, messages: Sequence[DueMessage]) -> Answers:
         try:
             answers = self._answers(messages)
         except (BrokerUnavailable, DatabaseUnavailable):
@@ -96,7 +96,7 @@ class KombuPublisher:
             self._drop()  # the next connection declares their queues anew
         return answers
 
-    def _publish_alone(self, message: Message, before: Sequence[int]) -> Published:
+    def _publish_alone(self, message: DueMessage, before: Sequence[int]) -> Published:
         """Publish what did not go in its batch; `before` is what the broker has taken by now."""
         try:
             answers = self._answers([message])
@@ -122,7 +122,7 @@ class KombuPublisher:
             self._brokers.pass_over()
         return BrokerUnavailable(taken, error)
 
-    def _answers(self, messages: Sequence[Message]) -> Answers:
+    def _answers(self, messages: Sequence[DueMessage]) -> Answers:
         producer = self._ready()
         earlier = self._earlier()
         batch = getattr(producer, "batch", None)
@@ -163,7 +163,7 @@ class KombuPublisher:
         return Answers(sent, {**answers.held, **unanswered}, answers.again)
 
     def _undeclared(
-        self, confirms: Confirms, messages: Sequence[Message], mute: Message
+        self, confirms: Confirms, messages: Sequence[DueMessage], mute: DueMessage
     ) -> Answers:
         """Nothing came of declaring the queue of one message; the others after it go alone."""
         answers = confirms.take()
@@ -183,7 +183,7 @@ class KombuPublisher:
         except OperationalError as error:
             raise BrokerUnavailable(sent, error) from error
 
-    def _send(self, producer: Any, message: Message) -> None:
+    def _send(self, producer: Any, message: DueMessage) -> None:
         options = dict(message.options)
         if self._origin is not None and message.task in (ADVANCE, COMPENSATE):
             options["headers"] = {**options.get("headers", {}), ORIGIN_HEADER: self._origin}
@@ -241,7 +241,7 @@ def origin_of(database: Database) -> str | None:
         return origin.find(connection)
 
 
-def published_of(messages: Sequence[Message], answers: Answers) -> Published:
+def published_of(messages: Sequence[DueMessage], answers: Answers) -> Published:
     """What was held back is laid to its queue; where none is named, to the row."""
     refused: dict[int, str] = {}
     full: dict[str, str] = {}

@@ -46,7 +46,7 @@ from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.read import folded, position, results, views
+from celery_durable.store.read import folded, history, position, results, views
 from tests.integration.driving import World
 from tests.integration.planning import fill, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -213,7 +213,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),
-    "has ended": (views._HAS_ENDED, {**OF_RUN, "unit": "u900"}),
+    "has ended": (history._HAS_ENDED, {**OF_RUN, "unit": "u900"}),
     "journal, folded": (folded._GROUPS, {"run_id": FORKED_RUN, "counted": '["m"]'}),
     "journal, what is not folded": (
         folded._ENTRIES,
@@ -222,11 +222,11 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "what is tried again": (folded._TRYING, {"run_id": FORKED_RUN, "limit": 100}),
     "ending": (views._ENDING, OF_RUN),
     "history": (
-        views._JOURNAL,
+        history._JOURNAL,
         {"run_id": FORKED_RUN, "after": None, "limit": None, "results": True},
     ),
     "history, a page on": (
-        views._JOURNAL,
+        history._JOURNAL,
         {"run_id": FORKED_RUN, "after": "m#3", "limit": 100, "results": True},
     ),
     "compensation errors": (views._COMPENSATION_ERRORS, {"run_id": FORKED_RUN}),

@@ -371,7 +371,7 @@ ASKING = (
         promise="P9",
         takes_out="the hints of a signal",
         at=f"{SIGNALS}:_SEND",
-        old='.add_cte(put_hints(_told, at=AT_ONCE).cte("hinted"))',
+        old='.add_cte(put_hints(_to_hint, at=AT_ONCE).cte("hinted"))',
         new="",
         tests=(
             f"{SIGNALLED}::test_a_signal_is_consumed_whether_it_comes_before_or_while_the_run_waits",

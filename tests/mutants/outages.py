@@ -55,7 +55,7 @@ OUTAGES: tuple[Mutant, ...] = (
         at=f"{PATIENCE}:Retrying.until_answered",
         old="wait = min(2 * wait, MAXIMUM)",
         new="wait = 0.0",
-        tests=(f"{UNIT}::test_postgres_is_called_less_and_less_often_and_not_for_ever",),
+        tests=(f"{UNIT}::test_postgres_is_asked_less_and_less_often_and_not_for_ever",),
     ),
     Mutant(
         name="a-claim-sent-again-finds-itself",

@@ -24,7 +24,7 @@ from celery_durable.core.plan import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.core.units import retry_policy
-from celery_durable.store.connection import Hindered
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
 from tests.unit.executing import (

@@ -1,4 +1,4 @@
-"""Values -> plain JSON with tags. Each type has one writer; what has none is refused."""
+"""Values -> plain JSON with tags. Each type has one writer; a type without one is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from celery_durable.store.codec.scalars import (
 LEAVES = frozenset({str, int, float, bool, type(None)})
 
 FACTORIES = {kind.__name__: kind for kind in (list, dict, set, int, float, str, tuple, frozenset)}
-"""What a defaultdict may call: reading one must not call whatever is named there."""
+"""The factories that a defaultdict may have: reading one must not call anything else."""
 
 
 def plain(value: Any, path: ValuePath) -> Json:
@@ -67,7 +67,7 @@ def _items(values: Iterable[object], path: ValuePath) -> list[Json]:
 
 
 def _mapping(value: Mapping[Any, Any], path: ValuePath) -> Json:
-    """An object where all keys are strings and none looks like a tag; else pairs."""
+    """A JSON object if all keys are strings and none looks like a tag; else pairs."""
     if any(type(key) is not str for key in value) or TYPE in value:
         return tagged("mapping", _pairs(value, path))
     return {
@@ -86,7 +86,7 @@ def _pairs(value: Mapping[Any, Any], path: ValuePath) -> list[Json]:
 def _set(tag: str) -> Callable[[Any, ValuePath], Json]:
     def write(value: Iterable[object], path: ValuePath) -> Json:
         items = [plain(item, ValuePath(f" item {item!r:.60}", path)) for item in value]
-        # In an order of its own, so that the same set is the same text in every process.
+        # Sorted, so that equal sets are the same text in every process.
         return tagged(tag, sorted(items, key=json.dumps))
 
     return write
@@ -182,7 +182,7 @@ _BASES: tuple[type, ...] = (
 
 
 def _why(value: object) -> str:
-    """Why there is no writer for `value`, and what to do."""
+    """Why `value` has no writer, and what to do."""
     for base in _BASES:
         if isinstance(value, base):
             return (

@@ -1,6 +1,6 @@
-"""Types without parts: how a value of exactly this type is written, and read again.
+"""Types without parts: how a value of exactly this type is written, and read.
 
-A subclass is another type: pandas' timestamps are datetimes, and hold more than those.
+A subclass is another type: a pandas timestamp is a datetime, and holds more.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MOST_BITS = 14_280
 
 
 def tagged(kind: str, value: Json) -> Json:
-    """The form of kombu."""
+    """The tagged form of kombu."""
     return {TYPE: kind, VALUE: value}
 
 
 def text(value: str, path: ValuePath) -> str:
-    """A string that Postgres and every reader takes."""
+    """A string that Postgres and every reader takes. Refuses any other."""
     if "\0" in value:
         path.refuse(value, "it holds the NUL character, which Postgres refuses")
     if not value.isascii():
@@ -47,18 +47,18 @@ def text(value: str, path: ValuePath) -> str:
 
 
 def whole(value: int, path: ValuePath) -> int:
-    """A whole number that Python reads back."""
+    """A whole number that Python reads back. Refuses any other."""
     if value.bit_length() > MOST_BITS:
         path.refuse(value, "it has more digits than Python reads back")
     return value
 
 
 def _moment(value: datetime | time, path: ValuePath) -> Json:
-    """ISO 8601 where that says all; else the zone as a value of its own, and `fold`."""
+    """ISO 8601 where that says everything; else the zone as a value of its own, and `fold`."""
     zone = value.tzinfo
     is_fixed = type(zone) is timezone and len(zone.__getinitargs__()) == 1  # type: ignore[attr-defined]
     if is_fixed and zone is not None and (offset := zone.utcoffset(None)) is not None:
-        # Python reads an offset of less than a second as none.
+        # `fromisoformat` reads an offset of less than a second as none.
         is_fixed = not offset.microseconds
     if (zone is None or is_fixed) and not value.fold:
         return value.isoformat()
@@ -77,7 +77,7 @@ def _moment_from(kind: Any, value: Any) -> Any:
 
 
 def zone_of(zone: tzinfo, path: ValuePath) -> Json:
-    """A time zone: a fixed offset, one of the tz database, or the offset that pydantic makes."""
+    """A time zone: a fixed offset, one of the tz database, or an offset that pydantic has read."""
     kind = type(zone)
     if kind is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
@@ -94,12 +94,12 @@ def zone_of(zone: tzinfo, path: ValuePath) -> Json:
 
 
 def is_pydantic_zone(kind: type) -> bool:
-    """Whether this is the zone of times that pydantic has read."""
+    """Return True if this is the class of the zones of times that pydantic has read."""
     return kind.__module__.startswith("pydantic_core") and kind.__name__ == "TzInfo"
 
 
 def _pydantic_zone_from(value: list[int]) -> tzinfo:
-    """An equal one where pydantic is not loaded."""
+    """The zone; an equal one of the standard library if pydantic is not loaded."""
     pydantic_core: Any = sys.modules.get("pydantic_core")
     if pydantic_core is None:
         return timezone(timedelta(*value))

@@ -28,12 +28,7 @@ from celery_durable.store import runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.commit import fork
 from celery_durable.store.commit.parameters import Routed, Variant, parameters_of, variant_of
-from celery_durable.store.connection import (
-    AlreadyRecorded,
-    Connection,
-    Statement,
-    one,
-)
+from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import (
     AT_ONCE,
     LOOK_AT,
@@ -42,6 +37,7 @@ from celery_durable.store.outbox import (
     insert_hints,
     put_hints,
 )
+from celery_durable.store.sqlstates import AlreadyRecorded
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
@@ -333,7 +329,7 @@ def _run_updated(held: Any) -> Any:
 
 
 def _parent_hinted(held: Any) -> Any:
-    """INSERT of a hint for the parent, if it waits for this run. Does not lock the parent's token."""
+    """INSERT of a hint for the parent, if it waits for this run; does not lock its token."""
     parent = (
         sa.select(t.token)
         .where(

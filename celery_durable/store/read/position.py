@@ -1,7 +1,7 @@
-"""Where an unfinished run stands: its tokens, counted and not listed, however many there are.
+"""Where an unfinished run stands: its tokens, counted, however many there are.
 
-A run that is stored as running is suspended or sleeping where all of its tokens wait: that is read
-from the tokens, so that no wait writes the run's row (ADR 0009).
+A run that is stored as running is suspended or sleeping if all of its tokens wait. That is read
+from the tokens, so that a wait does not write the run's row (ADR 0009).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.rows import failure_of
 
 SHOWN = 100
-"""Most signals, units in hand, and units with something to say, that are read of one run."""
+"""The most signals, units, and units with progress that are read of one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ class UnitInHand:
 
     @property
     def error(self) -> ErrorRecord | None:
-        """What its last failed try failed with."""
+        """The error of its last failed attempt."""
         return self.failure.error if self.failure else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunPosition:
-    """The tokens of a run, summed up; `units` are some of them."""
+    """The tokens of a run, summed up; `units` are at most `SHOWN` of them."""
 
     nodes: tuple[str, ...]
     attempt: int
@@ -120,7 +120,7 @@ STATUS = sa.case(
     ),
     else_=_RUNNING,
 ).label("status")
-"""How a run stands: what is stored, or what its tokens say."""
+"""The status of a run: the stored one, or what its tokens say."""
 
 _is_claimed = t.token.c.claimed_by.is_not(None)
 
@@ -191,7 +191,7 @@ _UNITS = Statement(
 
 
 def position(connection: Connection, run_id: UUID) -> RunPosition:
-    """Where the run stands; nowhere once it has ended."""
+    """Where the run stands; an empty position once it has ended."""
     groups = connection.rows(_GROUPS, {"run_id": run_id})
     awaited = connection.rows(_AWAITED, {"run_id": run_id}) if groups else []
     said = connection.rows(_PROGRESS, {"run_id": run_id}) if groups else []
