@@ -31,8 +31,8 @@ SHOWN = 100
 class Forked:
     """How many branches or items of a node there are, and how they stand.
 
-    `executing` are in a worker's hands, `waiting` wait for a signal, a child or a time, `queued`
-    have not begun or wait between tries.
+    `executing` are claimed by workers, `waiting` wait for a signal, a child or a time, `queued`
+    have not begun or wait between attempts.
     """
 
     total: int
@@ -45,7 +45,7 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a unit in hand has said of itself last: `ctx.progress`, or `ctx.heartbeat`'s details."""
+    """What an executing unit has reported last: `ctx.progress`, or `ctx.heartbeat`'s details."""
 
     fraction: float | None = None
     message: str = ""
@@ -56,11 +56,11 @@ class Progress:
 class UnitInHand:
     """A unit that an unfinished run stands at.
 
-    `since` is when it came to stand as it does: executed by `worker`, queued, or waiting.
-    `waits_for` is None while it is executed, or waits for a worker or its next try; `signal` and
-    `child_run_id` say which. `waiting_since` is since when it waits, `wake_at` until when, at the
-    latest for a signal and at the earliest for a try. `failure` is its last failed try. `branch` is
-    as in a journal entry.
+    `since` is when its state began: executed by `worker`, queued, or waiting. `waits_for` is None
+    while it is executed, or waits for a worker or its next attempt; `signal` and `child_run_id` say
+    which. `waiting_since` is since when it waits, `wake_at` until when: at the latest for a signal,
+    at the earliest for an attempt. `failure` is its last failed attempt. `branch` is as in a
+    journal entry.
     """
 
     unit: str

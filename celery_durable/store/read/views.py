@@ -35,8 +35,8 @@ from celery_durable.store.rows import error_of
 class RunSummary:
     """One line of a list of runs.
 
-    `error` is why it failed or was cancelled, or what the unit in hand failed with last; the
-    traceback is left out, and what is longer than 200 characters.
+    `error` is why it failed or was cancelled, or the last error of the unit that it stands at,
+    without the traceback; its message is cut at 200 characters.
     """
 
     run_id: UUID
@@ -57,16 +57,16 @@ class RunSummary:
 class RunSnapshot:
     """A run as it stood at one moment.
 
-    `steps` are the plan's nodes, in order; `current` those where it stands. `results` holds the
+    `steps` are the plan's nodes, in order; `current` are those where it stands. `results` has the
     results of completed nodes; `result` is the run's, once it completed. Where these are left out,
-    `sizes` has for each completed node how many bytes Postgres keeps of its results, compressed,
-    not counting those of child runs. `attempt` is the try the unit in hand is at. `wake_at` is when
-    something that waits for a time goes on, at the earliest. `awaiting` are the names of the
-    signals that are waited for. `forks` counts the branches or items of the node that has forked,
-    `progress` is what units in hand have said of themselves. `units` are the units in hand, what
-    each waits for and since when, and what it failed with last, at most 100. `children` are the
-    runs that this one started, the newest first, at most 100. `cancel_requested_at` is when a
-    cancel was asked, of it or of a run above it.
+    `sizes` has for each completed node how many bytes, compressed, Postgres keeps of its results,
+    without those of child runs. `attempt` is the attempt of the unit that it stands at. `wake_at`
+    is the earliest time at which a unit that waits for a time goes on. `awaiting` are the names of
+    the signals that it waits for. `forks` counts the branches or items of a node that has forked.
+    `progress` is what executing units have reported last. `units` are the units that it stands at,
+    at most 100: what each waits for and since when, and its last error. `children` are the runs
+    that this one started, the newest first, at most 100. `cancel_requested_at` is when a cancel of
+    it, or of a run above it, was requested.
     """
 
     run_id: UUID
