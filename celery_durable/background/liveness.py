@@ -305,7 +305,7 @@ class WorkerLease:
     def _audit(self) -> None:
         """Release claims of this worker that it is not working on, seen in two audits in a row.
 
-        The answer to such a claim was lost, or the claim came later than its answer was given up.
+        The answer to such a claim was lost, or the claim itself was still on its way to Postgres.
         The audit waits for no locked token: the worker's own lock may be lost meanwhile.
         """
         with suppress(Hindered), self._database.transaction(BRIEFLY) as connection:
