@@ -15,7 +15,7 @@ from benchmarks.measure import durable_on, plain, waiting_tokens, workflow_of
 from benchmarks.recover import seconds
 from celery_durable import Durable
 from celery_durable.background.backlog import Backlog
-from celery_durable.background.recovery import recover_in_turn
+from celery_durable.background.recovery import recover_with_lease
 from celery_durable.store import due
 
 BATCH = 200
@@ -167,7 +167,7 @@ def turn(durable: Durable, connection: psycopg.Connection) -> Callable[[], objec
 
     def look() -> None:
         connection.execute("UPDATE durable_recovery SET next_at = now()")
-        recover_in_turn(durable.database)
+        recover_with_lease(durable.database)
 
     look()
     return look

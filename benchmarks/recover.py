@@ -11,7 +11,7 @@ import psycopg
 
 from benchmarks.measure import durable_on, plain, workflow_of
 from celery_durable import Durable
-from celery_durable.background.recovery import Reaper, recover_in_turn
+from celery_durable.background.recovery import Reaper, recover_with_lease
 
 FEW, MANY = 1000, 100_000
 LOST = 10_000
@@ -100,7 +100,7 @@ def cost(durable: Durable, connection: psycopg.Connection, rounds: int) -> Cost:
 
     def in_turn() -> None:
         connection.execute("UPDATE durable_recovery SET next_at = now()")
-        recover_in_turn(durable.database)
+        recover_with_lease(durable.database)
 
     def relay_second() -> None:
         reap()
@@ -131,9 +131,9 @@ def burst(durable: Durable, connection: psycopg.Connection) -> tuple[float, floa
     connection.execute("UPDATE durable_recovery SET next_at = now()")
     began, moved = time.perf_counter(), 0
     while moved < LOST:
-        share = recover_in_turn(durable.database)
-        moved += share.moved
-        time.sleep(share.pause.total_seconds())
+        recovered = recover_with_lease(durable.database)
+        moved += recovered.moved
+        time.sleep(recovered.pause.total_seconds())
     return time.perf_counter() - began, floor
 
 

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from celery_durable.run import Run
+    from celery_durable.store.read.history import JournalEntry
     from celery_durable.store.read.position import Forked, Progress
-    from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
+    from celery_durable.store.read.views import RunSnapshot, RunSummary
     from celery_durable.store.signals import Delivery
     from celery_durable.store.tables import include_name
     from celery_durable.workflow.builder import Workflow
@@ -58,7 +59,7 @@ _HOME = {
     "Durable": "durable",
     "ErrorRecord": "core.failure",
     "Forked": "store.read.position",
-    "JournalEntry": "store.read.views",
+    "JournalEntry": "store.read.history",
     "Progress": "store.read.position",
     "RetryPolicy": "core.retry",
     "Run": "run",

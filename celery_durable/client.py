@@ -42,9 +42,10 @@ from celery_durable.run import Run
 from celery_durable.settings import Settings
 from celery_durable.store import codec, inbox, runs, signals
 from celery_durable.store.connection import Connection, joined
+from celery_durable.store.read import history, views
 from celery_durable.store.read import results as result_rows
-from celery_durable.store.read import views
-from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
+from celery_durable.store.read.history import JournalEntry
+from celery_durable.store.read.views import RunSnapshot, RunSummary
 from celery_durable.store.signals import Delivery
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.registry import Registry
@@ -328,14 +329,14 @@ class Client:
         if after is not None:
             checked_text("after", after, LONGEST_UNIT)
         with self.database.snapshot() as connection:
-            entries = views.history(
+            entries = history.entries(
                 connection, run_id, limit=limit, after=after, results=bool(results)
             )
             if entries:
                 return entries
             if not views.exists(connection, run_id):
                 raise RunNotFound(run_id)
-            if after is not None and not views.has_ended(connection, run_id, after):
+            if after is not None and not history.has_ended(connection, run_id, after):
                 raise ConfigurationError(
                     f"after= takes the last unit of the page before; none that ended in run"
                     f" {run_id} is called {after!r}."

@@ -12,7 +12,8 @@ from uuid import UUID
 from celery_durable.arguments import checked_seconds
 from celery_durable.core.status import Status
 from celery_durable.errors import ResultTimeout
-from celery_durable.store.read.views import JournalEntry, RunSnapshot
+from celery_durable.store.read.history import JournalEntry
+from celery_durable.store.read.views import RunSnapshot
 from celery_durable.store.signals import Delivery
 
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.5

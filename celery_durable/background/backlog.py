@@ -1,8 +1,9 @@
-"""What a relay takes next: by priority, then fairly between runs, then by age.
+"""Decides which rows a relay takes next: by priority, then fairly between runs, then by age.
 
-It costs the same however much waits, and however many rows that are gone are still in the indexes:
-a relay remembers how far it has come in each lane, and begins a little before. Whoever commits late
-has older ids; what they put is found by a look at everything, which comes as often as it is cheap.
+The cost does not grow with the rows that wait, nor with the deleted rows that are still in the
+indexes: a relay remembers how far it has come in each lane, and begins a little before. A
+transaction that commits late has put rows with older ids. A sweep, a look at all rows, finds these;
+it comes as often as it is cheap.
 """
 
 from __future__ import annotations
@@ -14,44 +15,47 @@ from itertools import groupby
 
 from celery_durable.store import due
 from celery_durable.store.connection import Connection
-from celery_durable.store.due import NOTHING, Lane, Message
+from celery_durable.store.due import NOTHING, DueMessage, Lane
 
 LAG = 1.0
-"""Seconds of what was seen last that are looked at again: ids become visible out of order."""
+"""Seconds by which a look goes back behind the last one: ids become visible out of order."""
 
 SWEEP_EVERY = 0.4
-"""Seconds between looks at everything, at least."""
+"""The least seconds between sweeps."""
 
 SWEEP_SHARE = 0.01
-"""The share of its time that a relay gives to looks at everything, at most."""
+"""The largest share of its time that a relay spends on sweeps."""
 
 EVER = 1e9
+"""Seconds that go back behind every row."""
+
 LAST = 2**63 - 1
+"""The largest id."""
 
 
-class Mark:
-    """An id that was reached, and where to begin: at what had been reached a while ago."""
+class Watermark:
+    """The id that was reached, and `start`, which was reached at least `LAG` ago."""
 
     def __init__(self, reached: int) -> None:
         self.start = self._before = self.reached = reached
 
     def reach(self, id: int) -> None:
-        """Everything up to `id` has been taken, or is in others' hands."""
+        """Note that every row up to `id` has been taken, here or by another relay."""
         self.reached = max(self.reached, id)
 
     def move_on(self) -> None:
-        """Another `LAG` has passed."""
+        """Note that another `LAG` has passed."""
         self.start, self._before = self._before, self.reached
 
 
-class Progress:
+class LaneProgress:
     """How far a relay has come in a lane.
 
-    `is_open`: there may be more in it. `late_after`: rows have come late, after this id.
+    `is_open`: there may be more rows in it. `late_after`: rows with ids above it have come late.
     """
 
     def __init__(self, first: int) -> None:
-        self.mark = Mark(first - 1)
+        self.watermark = Watermark(first - 1)
         self.cursor = first - 1
         self.late_after: int | None = None
         self.is_open = True
@@ -68,9 +72,9 @@ class Backlog:
         self.start_over()
 
     def start_over(self) -> None:
-        """Forget how far it has come: what was taken has not been sent."""
-        self._front = Mark(0)
-        self._lanes: dict[Lane, Progress] = {}
+        """Forget how far the relay has come: rows that were taken have not been sent."""
+        self._front = Watermark(0)
+        self._lanes: dict[Lane, LaneProgress] = {}
         self._moved_at = self._sweep_at = time.monotonic()
         self._none_came_at = -math.inf
         self._saw_some = False
@@ -79,32 +83,36 @@ class Backlog:
 
     @property
     def seconds_to_sweep(self) -> float:
-        """How long until it is worth looking at everything: what others had in hand when this was
-        done last may be theirs no more. Infinity where there was nothing.
+        """The seconds until the next sweep; infinity if the last one found nothing.
+
+        Rows that other relays had locked then may be free by that time.
         """
         return self._sweep_at - time.monotonic() if self._saw_some else math.inf
 
     def look(self, connection: Connection, batch: int, paused: Collection[str] = ()) -> bool:
-        """See whether there is something to take, but for the queues that are `paused`.
+        """Return True if there are rows to take for queues that are not `paused`.
 
-        What has a time that has come is put in a lane first.
+        Moves rows whose time has come into their lanes first.
         """
         back = self._see(connection)
-        if self.sight.has_come and due.call(connection, back, batch):
+        if self.sight.has_come and due.move_into_lanes(connection, back, batch):
             self._see(connection)
         for progress in self._lanes.values():
-            progress.cursor = progress.mark.start
+            progress.cursor = progress.watermark.start
         return any(True for _ in self._open_by_priority(paused))
 
     def _see(self, connection: Connection) -> float:
-        """Look at what is new, or from time to time at everything; the seconds it went back for
-        what has a time.
+        """Look at what is new, or sweep when it is time; return the seconds that it went back for
+        rows that have a time.
         """
         now = time.monotonic()
         if now - self._moved_at >= LAG:
             self._moved_at = now
-            for mark in (self._front, *(progress.mark for progress in self._lanes.values())):
-                mark.move_on()
+            for watermark in (
+                self._front,
+                *(progress.watermark for progress in self._lanes.values()),
+            ):
+                watermark.move_on()
         sweeps = now >= self._sweep_at
         back = EVER if sweeps else min(now - self._none_came_at + LAG, EVER)
         self.sight = due.look(connection, None if sweeps else self._front.start, back)
@@ -120,19 +128,19 @@ class Backlog:
     def _note(self) -> None:
         for lane, (first, last) in self.sight.lanes.items():
             self._front.reach(last)
-            progress = self._lanes.setdefault(lane, Progress(first))
+            progress = self._lanes.setdefault(lane, LaneProgress(first))
             progress.is_open = True
-            if first <= progress.mark.start:
+            if first <= progress.watermark.start:
                 progress.late_after = first - 1
 
     def take(
         self, connection: Connection, batch: int, paused: Collection[str] = ()
-    ) -> Sequence[Message]:
-        """Lock up to `batch` rows. Of several that say the same, one is left.
+    ) -> Sequence[DueMessage]:
+        """Lock up to `batch` rows; keep the first of hints that say the same, delete the others.
 
-        The others are removed: whatever they were put for, it had been committed by now.
+        Nothing is lost: what the others were put for is committed by now, too.
         """
-        taken: list[Message] = []
+        taken: list[DueMessage] = []
         self._taken.clear()
         for lanes in self._open_by_priority(paused):
             taken += self._take_fairly(connection, lanes, batch - len(taken))
@@ -143,8 +151,8 @@ class Backlog:
             due.delete(connection, [message.id for message in taken if message.id not in kept])
         return left
 
-    def give_back(self, ids: Iterable[int]) -> None:
-        """These were taken and stay where they are."""
+    def keep(self, ids: Iterable[int]) -> None:
+        """Note that these rows were taken and stay in the outbox."""
         for row in ids:
             progress = self._lanes[self._taken[row]]
             progress.is_open = True
@@ -153,18 +161,18 @@ class Backlog:
     def _open_by_priority(self, paused: Collection[str]) -> Iterator[list[Lane]]:
         lanes = [lane for lane, progress in self._lanes.items() if progress.is_open]
         lanes = [lane for lane in lanes if lane.queue not in paused]
-        lanes.sort(key=self._place)
+        lanes.sort(key=self._rank)
         for _, group in groupby(lanes, key=lambda lane: lane.priority):
             yield list(group)
 
-    def _place(self, lane: Lane) -> tuple[int, int, int]:
+    def _rank(self, lane: Lane) -> tuple[int, int, int]:
         return self._direction * lane.priority, lane.crowd, self._lanes[lane].cursor
 
     def _take_fairly(
         self, connection: Connection, lanes: Sequence[Lane], room: int
-    ) -> Sequence[Message]:
-        """The same from each lane, and what one leaves over from the others."""
-        taken: list[Message] = []
+    ) -> Sequence[DueMessage]:
+        """Take the same number from each lane; what one lane does not use, the others get."""
+        taken: list[DueMessage] = []
         while lanes and len(taken) < room:
             for n, lane in enumerate(lanes):
                 share = math.ceil((room - len(taken)) / (len(lanes) - n))
@@ -173,16 +181,16 @@ class Backlog:
             lanes = [lane for lane in lanes if self._lanes[lane].is_open]
         return taken
 
-    def _take_from(self, connection: Connection, lane: Lane, count: int) -> Sequence[Message]:
+    def _take_from(self, connection: Connection, lane: Lane, count: int) -> Sequence[DueMessage]:
         taken = self._next_of(connection, lane, count)
         self._taken |= {message.id: lane for message in taken}
         return taken
 
-    def _next_of(self, connection: Connection, lane: Lane, count: int) -> Sequence[Message]:
+    def _next_of(self, connection: Connection, lane: Lane, count: int) -> Sequence[DueMessage]:
         progress = self._lanes[lane]
-        taken: list[Message] = []
+        taken: list[DueMessage] = []
         if progress.late_after is not None:
-            late, until = progress.late_after, progress.mark.start
+            late, until = progress.late_after, progress.watermark.start
             taken += due.take(connection, lane, late, until, count)
             progress.late_after = taken[-1].id if len(taken) == count else None
         if len(taken) == count:
@@ -190,9 +198,9 @@ class Backlog:
         more = due.take(connection, lane, progress.cursor, LAST, count - len(taken))
         if more:
             progress.cursor = more[-1].id
-            progress.mark.reach(progress.cursor)
+            progress.watermark.reach(progress.cursor)
         if len(taken) + len(more) < count:
-            # What had been seen by now is taken, or in others' hands.
+            # Every row seen by now has been taken, here or by another relay.
             progress.is_open = False
-            progress.mark.reach(self._front.reached)
+            progress.watermark.reach(self._front.reached)
         return [*taken, *more]

@@ -1,17 +1,19 @@
-"""Applying a cancel to a run and all below it: in bulk, by whoever comes first.
+"""Applies a cancel to a run and all runs below it, in bulk.
 
-The caller, the handler of the hint and recovery do the same. What nobody executes ends at once,
-whether or not anybody consumes its queue; what is executed is told by its flags, and ends by its
-worker; what has to be undone is hinted. In four parts, each in transactions of its own:
+The caller, the worker that follows the hint and recovery all do this; the first one applies it.
+Tokens that nobody executes end at once, whether or not their queues are consumed. Tokens that are
+executed get flags, and their workers end them. Tokens that must be compensated get hints. There are
+four parts, each in transactions of its own:
 
-    announce      flags on the first token of every run of the tree, round after round until none
-                  is new: no fork, no item and no child begins after that
-    end_branches  the idle branches are gone, the others flagged
-    end           bottom up: what waits for nothing any more is decided on, as `core` decides, and
-                  written
-    forget        hints for what is left, and the command is out of the inbox
+    announce      raises flags on the first token of every run of the tree, round after round until
+                  none is new: no fork, no item and no child begins after that
+    end_branches  ends the idle branches, and flags the others
+    end           bottom up: decides, as `core` does, on tokens that wait for nothing any more, and
+                  writes the decisions
+    forget        puts hints for the tokens that are left, and removes the command from the inbox
 
-Until the last part the command stays in the inbox: who dies on the way leaves it to recovery.
+The command stays in the inbox until the last part: if a process dies on the way, recovery applies
+it.
 """
 
 from __future__ import annotations
@@ -29,31 +31,34 @@ from celery_durable.core.plan import Plan
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForChild
 from celery_durable.database.connections import Database
-from celery_durable.store import cancelling, inbox
-from celery_durable.store.cancelling import Announced, Idle
-from celery_durable.store.connection import Hindered, Statement
+from celery_durable.store import inbox
+from celery_durable.store.cancelling import announcing, branches, ending
+from celery_durable.store.cancelling.announcing import Announced
+from celery_durable.store.cancelling.ending import Idle
+from celery_durable.store.connection import Statement
+from celery_durable.store.sqlstates import Hindered
 
 CHUNK = 2000
-"""Runs that one transaction ends, or tells."""
+"""Runs that one transaction ends or flags."""
 
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 PAUSE = 0.02
-"""Seconds for which tokens that somebody has locked are looked at again, and between looks."""
+"""Seconds for which locked tokens are tried again, and between tries."""
 
 NO_PLAN = Plan("", 1, ())
-"""What ends without undoing anything needs no plan."""
+"""A token that ends without a rollback needs no plan."""
 
 
 def apply_commands(
     database: Database,
     run_id: UUID,
-    patience: float = PATIENCE,
+    lock_timeout: float = LOCK_TIMEOUT,
     bounds: Statement | None = None,
 ) -> bool:
-    """Apply the cancels of a run to its tree; False when there is none.
+    """Apply the cancels of a run to its tree; return False if there is none.
 
-    Raises `Hindered` when tokens stay locked for longer than `patience` seconds; the command then
-    stays as well. `bounds` are those of each transaction.
+    Raises `Hindered` if tokens stay locked for longer than `lock_timeout` seconds; then the command
+    stays in the inbox. `bounds` are those of each transaction.
     """
     with database.autocommit() as connection:
         commands = inbox.cancels(connection, run_id)
@@ -63,7 +68,7 @@ def apply_commands(
     for command in commands:
         flags |= command.flags
     reason = next((one.reason for one in commands if one.reason is not None), None)
-    cancel = _Cancel(database, run_id, flags, reason, time.monotonic() + patience, bounds)
+    cancel = _Cancel(database, run_id, flags, reason, time.monotonic() + lock_timeout, bounds)
     cancel.apply([one.id for one in commands if one.id is not None])
     return True
 
@@ -87,18 +92,18 @@ class _Cancel:
             has_branches = any(run.has_branches for run in chunk) and self._end_branches(runs)
             self._end(runs, has_branches=has_branches)
         with self.database.transaction(self.bounds) as connection:
-            # Of many who apply the same at once, one puts the hints.
+            # Of many that apply the same commands at once, one puts the hints.
             if not inbox.remove(connection, commands):
                 return
             for first in range(0, len(tree), CHUNK):
                 runs = [run.id for run in tree[first : first + CHUNK]]
-                cancelling.put_hints_for(connection, runs)
+                ending.put_hints_for(connection, runs)
 
     def _announce(self) -> Sequence[Announced]:
-        """The unfinished runs of the tree, the lowest first; each has its flags."""
+        """Raise the flags in the whole tree; return its unfinished runs, the lowest first."""
         while True:
             with self.database.transaction(self.bounds) as connection:
-                tree = cancelling.announce(connection, self.top, self.flags, self.reason)
+                tree = announcing.announce(connection, self.top, self.flags, self.reason)
             if any(run.is_raised for run in tree):
                 continue
             if not any(run.is_locked for run in tree):
@@ -106,16 +111,16 @@ class _Cancel:
             self._pause()
 
     def _end_branches(self, runs: Sequence[UUID]) -> bool:
-        """End what is idle, tell the others; whether any are left."""
+        """End idle branches and flag the others; return True if any are left."""
         while True:
             with self.database.transaction(self.bounds) as connection:
-                left = cancelling.end_branches(connection, runs, self.flags)
-            if not left.untold:
+                left = branches.end_branches(connection, runs, self.flags)
+            if not left.is_any_unflagged:
                 return left.branches > 0
             self._pause()
 
     def _end(self, runs: Sequence[UUID], *, has_branches: bool) -> None:
-        """Bottom up: a run that ends may be what another of them has waited for."""
+        """End runs bottom up: one that ends may be the child that another has waited for."""
         known = frozenset(runs)
         is_done = False
         while not is_done:
@@ -124,22 +129,22 @@ class _Cancel:
             is_done = known.isdisjoint(self._finish(runs))
 
     def _leave(self, runs: Sequence[UUID]) -> bool:
-        """Let idle branches go; whether there may be more."""
+        """Let idle branches leave; return True if there may be more."""
         with self.database.transaction(self.bounds) as connection:
-            idle = cancelling.idle(connection, runs, branches=True)
-            cancelling.record(connection, records_of(idle, Leave))
+            idle = ending.lock_idle(connection, runs, branches=True)
+            ending.record(connection, records_of(idle, Leave))
             if idle:
-                cancelling.leave(connection, runs, [one.token for one in idle])
-        return len(idle) == cancelling.MOST
+                ending.leave(connection, runs, [one.token for one in idle])
+        return len(idle) == ending.MOST
 
     def _finish(self, runs: Sequence[UUID]) -> set[UUID]:
-        """End runs; those that have started them."""
+        """End idle runs; return the runs that have started them."""
         with self.database.transaction(self.bounds) as connection:
-            idle = cancelling.idle(connection, runs, branches=False)
-            cancelling.record(connection, records_of(idle, End))
+            idle = ending.lock_idle(connection, runs, branches=False)
+            ending.record(connection, records_of(idle, End))
             if not idle:
                 return set()
-            return cancelling.end(connection, self.top, [one.token for one in idle])
+            return ending.end(connection, self.top, [one.token for one in idle])
 
     def _pause(self) -> None:
         if time.monotonic() > self.until:
@@ -148,9 +153,9 @@ class _Cancel:
 
 
 def records_of(idle: Sequence[Idle], then: type[End | Leave]) -> list[tuple[UUID, JournalRecord]]:
-    """What is written of tokens that end: `decide` says it, and that they do.
+    """The journal records of tokens that end: `decide` says what they are, and that the tokens end.
 
-    A run that is compensated is idle here only where nothing of it is to be undone.
+    A run with a flag to compensate is idle here only if it has nothing to compensate.
     """
     entries = []
     for one in idle:
@@ -163,7 +168,7 @@ def records_of(idle: Sequence[Idle], then: type[End | Leave]) -> list[tuple[UUID
 
 
 def event_of(idle: Idle) -> Event:
-    """What a worker would find that looks at the token."""
+    """The event that a worker would have found at the token."""
     wait = idle.token.wait
     if idle.child is None or not isinstance(wait, ForChild):
         return Flagged()

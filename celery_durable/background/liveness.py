@@ -1,8 +1,8 @@
-"""The life of a worker process as Postgres sees it.
+"""Keeps a worker's lease: its row in `durable_worker`, and its advisory lock.
 
-A worker is registered when it first follows a hint. From then on a thread of its own renews its
-row. Another holds the worker's advisory lock, takes one again when its connection is lost, and
-audits: a claim in Postgres that this process is not working on is given back.
+A worker registers when it first follows a hint. From then on one thread renews its row. Another
+holds the lock, takes a new one when its connection is lost, and audits: it releases claims that are
+this worker's in Postgres and that this process is not working on.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process.outage import Outage
 from celery_durable.process.sockets import readable
 from celery_durable.store import reaping, workers
-from celery_durable.store.connection import Hindered, PsycopgConnection
+from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.store.workers import WorkerFacts
 
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 3
 RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25
-"""Seconds between tries to take a lock again, or to renew while Postgres is away; doubling. A
-worker without its lock renews as often, and lives while it does within each `recovery.GRACE`.
+"""Seconds between attempts to take a new lock, or to renew while Postgres is away; doubling. A
+worker without its lock renews as often: it stays alive by renewing within each `recovery.GRACE`.
 """
 
 LEFT_TO_AUDIT_AT_MOST = 1000
-"""Claims that the next audit gives back at once; older ones it finds by itself."""
+"""The most claims that the next audit releases at once; older ones it finds by itself."""
 
 LOCK_TRIES = 100
-"""Numbers tried for a worker's lock; the next one is free unless the sequence was reset."""
+"""Numbers tried for a worker's lock; the first is free unless the sequence was reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a worker says of itself.
+    """What a worker writes about itself when it registers.
 
-    `node_id` is shared by the processes of one Celery worker, which are told to stop together.
-    `knows`, asked when it registers, says at what places of which workflows it can go on.
+    `node_id` is shared by the processes of one Celery worker, which drain together. `knows` returns
+    the positions in workflows at which it can execute tokens.
     """
 
     hostname: str
@@ -60,8 +61,8 @@ class Surroundings:
 
 
 @contextmanager
-def closed_on_error(raw: psycopg.Connection[Any] | None) -> Iterator[None]:
-    """A connection that nobody will have is not left open, with its lock."""
+def closing_on_error(raw: psycopg.Connection[Any] | None) -> Iterator[None]:
+    """Close the connection on an error: left open, it would keep its lock."""
     try:
         yield
     except BaseException:
@@ -71,11 +72,11 @@ def closed_on_error(raw: psycopg.Connection[Any] | None) -> Iterator[None]:
 
 
 class Ended(Exception):
-    """This worker has been declared dead; it needs a new id."""
+    """This worker has been declared dead, and needs a new id."""
 
 
 class Liveness:
-    """What this process works on, and its registration. Forked children make their own."""
+    """The tokens that this process works on, and its lease. A forked child takes its own lease."""
 
     def __init__(
         self, database: Database, ttl: float, surroundings: Callable[[], Surroundings]
@@ -90,7 +91,7 @@ class Liveness:
 
     @contextmanager
     def working_on(self, token_id: UUID) -> Iterator[None]:
-        """Says so from before the claim until it is given back: the audit leaves it alone."""
+        """Keep the audit from releasing the token's claim; from before the claim to after it."""
         with self._lock:
             self._tokens[token_id] += 1
         try:
@@ -102,7 +103,7 @@ class Liveness:
                     del self._tokens[token_id]
 
     def worker_id(self) -> UUID:
-        """The id to claim with; registers this process if need be."""
+        """The id to claim with; registers this process where it has no lease."""
         with self._lock:
             if self._pid != os.getpid():
                 self._lease, self._pid = None, os.getpid()
@@ -113,23 +114,23 @@ class Liveness:
             return self._lease.id
 
     def renounce(self, worker_id: UUID) -> None:
-        """The worker was found ended: claim with a new id from now on."""
-        registration = self._lease
-        if registration is not None and registration.id == worker_id:
-            registration.end()
+        """End the lease of a worker that was declared dead: the next claim takes a new id."""
+        lease = self._lease
+        if lease is not None and lease.id == worker_id:
+            lease.end()
 
     def leave_to_audit(self, token_id: UUID) -> None:
-        """A claim of the token that may be ours is given back once Postgres answers again."""
-        registration = self._lease
-        if registration is not None:
-            registration.left_to_audit.append(token_id)
+        """Have the audit release a claim of the token, if it is ours, once Postgres answers."""
+        lease = self._lease
+        if lease is not None:
+            lease.left_to_audit.append(token_id)
 
     def leave(self) -> None:
         """End the worker in good order."""
         with self._lock:
-            registration, self._lease = self._lease, None
-        if registration is not None and self._pid == os.getpid():
-            registration.leave()
+            lease, self._lease = self._lease, None
+        if lease is not None and self._pid == os.getpid():
+            lease.leave()
 
     def _is_working_on(self, token_id: UUID) -> bool:
         with self._lock:
@@ -137,10 +138,10 @@ class Liveness:
 
 
 class WorkerLease:
-    """One id in `durable_worker`, kept alive by two threads until it is left or declared dead.
+    """One row in `durable_worker`, kept alive by two threads until it ends or is declared dead.
 
-    One renews and does nothing else: staying alive depends on its statement only. The other does
-    what may have to wait, for a lock or a connection: it holds the worker's lock, and audits.
+    One thread renews and does nothing else: staying alive depends on that statement only. The other
+    does what may wait for a lock or a connection: it holds the worker's lock, and audits.
     """
 
     def __init__(
@@ -161,19 +162,22 @@ class WorkerLease:
         self._raw, number = self._take_new_lock()
         self._needs_lock = number is not None
         self._is_lockless = False
-        with closed_on_error(self._raw):
+        with closing_on_error(self._raw):
             self._register(surroundings, number)
-        # A put() may be interrupted by itself, in a signal's handler.
+        # SimpleQueue: a put() may be interrupted by another, in the handler of a signal.
         self._renew_now: SimpleQueue[None] = SimpleQueue()
         self._wakeup, self._wakeup_socket = socket.socketpair()
-        for work, name in ((self._keep, "durable-liveness"), (self._hold, "durable-lock")):
+        for work, name in (
+            (self._renew_until_ended, "durable-liveness"),
+            (self._hold_lock, "durable-lock"),
+        ):
             threading.Thread(target=work, name=name, daemon=True).start()
 
     def _take_new_lock(self) -> tuple[psycopg.Connection[Any] | None, int | None]:
-        """A lock of the worker's own; none behind a pooler, where sessions are shared."""
+        """Take a new lock on a new connection; none behind a pooler, which shares sessions."""
         raw = self._database.dedicated()
         connection = PsycopgConnection(raw, self._database.schema)
-        with closed_on_error(raw):
+        with closing_on_error(raw):
             if not workers.is_direct(connection):
                 raw.close()
                 logger.warning(
@@ -204,13 +208,13 @@ class WorkerLease:
         logger.info("Worker %s is registered (pid %d)", self.id, facts.pid)
 
     def end(self) -> None:
-        """Claim nothing more under this id."""
+        """Claim nothing more with this id, and end both threads."""
         self.is_live = False
         self._renew_now.put(None)
         self._wakeup_socket.send(b".")
 
     def leave(self) -> None:
-        """Say goodbye, best effort: a worker that could not is found dead by its lock."""
+        """End the worker in good order if Postgres answers; if not, its free lock shows its end."""
         self.end()
         try:
             with self._database.autocommit() as connection:
@@ -218,20 +222,20 @@ class WorkerLease:
         except DatabaseUnavailable as error:
             logger.warning("Worker %s could not say goodbye: %s", self.id, error)
 
-    def _keep(self) -> None:
-        """The thread that renews. Whatever happens it goes on, or no hint could be followed."""
+    def _renew_until_ended(self) -> None:
+        """The thread that renews. No error ends it: without it the worker could follow no hint."""
         outage, pause = self._new_outage("renewal"), self._pause
         while self.is_live:
             with suppress(Empty):
                 self._renew_now.get(timeout=pause)
-            pause = self._tried(self._renew, outage)
+            pause = self._attempt(self._renew, outage)
 
-    def _hold(self) -> None:
-        """The thread that holds the lock, and audits."""
+    def _hold_lock(self) -> None:
+        """The thread that holds the lock and audits."""
         outage, pause = self._new_outage("lock"), self._pause
         while self.is_live:
             self._wait(pause)
-            pause = self._tried(self._look_after, outage)
+            pause = self._attempt(self._retake_and_audit, outage)
         if self._raw is not None:
             self._raw.close()
 
@@ -244,8 +248,8 @@ class WorkerLease:
             shared=self._database.outage,
         )
 
-    def _tried(self, work: Callable[[], float], outage: Outage) -> float:
-        """Do `work` while the worker lives; returns the seconds until the next time."""
+    def _attempt(self, work: Callable[[], float], outage: Outage) -> float:
+        """Do `work` if the worker is live; return the seconds until the next time."""
         try:
             pause = work() if self.is_live else 0.0
         except Ended:
@@ -263,14 +267,14 @@ class WorkerLease:
                 raise Ended
         return RETAKE_MAXIMUM if self._is_lockless else self._pause
 
-    def _look_after(self) -> float:
+    def _retake_and_audit(self) -> float:
         if self._is_lockless:
             self._retake()
         self._audit()
         return self._pause
 
     def _wait(self, seconds: float) -> None:
-        """Wait, not past the bell, nor past the loss of the connection that holds the lock."""
+        """Wait until the lease ends, or the connection that holds the lock is lost."""
         lock_fd = None if self._raw is None or self._raw.closed else self._raw.fileno()
         watched = [fd for fd in (self._wakeup.fileno(), lock_fd) if fd is not None]
         ready = readable(watched, seconds)
@@ -278,15 +282,15 @@ class WorkerLease:
             self._is_lockless = True
             self._renew_now.put(None)
             assert self._raw is not None
-            self._raw.close()  # or there would be no waiting: its end is there to be read
+            self._raw.close()  # a lost connection stays readable: the next wait would not wait
 
     def _retake(self) -> None:
-        """Take a lock again, before somebody finds the lost one free twice.
+        """Take a new lock, before a reaper finds the lost one free twice.
 
-        It has another number: the server may take the lost connection for alive, for hours.
+        It has a new number: the server may keep the lost connection, with its lock, for hours.
         """
         raw, number = self._take_new_lock()
-        with closed_on_error(raw):
+        with closing_on_error(raw):
             if raw is None:
                 with self._database.autocommit() as connection:
                     is_live = workers.lock_is_here(connection, self.id, None)
@@ -299,10 +303,10 @@ class WorkerLease:
         logger.info("Worker %s has a lock again", self.id)
 
     def _audit(self) -> None:
-        """Give back what is claimed in our name and not worked on, seen at two looks in a row.
+        """Release claims of this worker that it is not working on, seen in two audits in a row.
 
-        That is a claim whose answer was lost on the way, or that was still on its way. It waits for
-        nobody who has locked the tokens: the worker's own lock may be lost meanwhile.
+        The answer to such a claim was lost, or the claim itself was still on its way to Postgres.
+        The audit waits for no locked token: the worker's own lock may be lost meanwhile.
         """
         with suppress(Hindered), self._database.transaction(BRIEFLY) as connection:
             claimed = reaping.claimed_by(connection, self.id)
@@ -313,5 +317,7 @@ class WorkerLease:
                 is_left = one.fence in before or one.token_id in left_to_audit
                 if is_left and reaping.reap(connection, one, uuid4()):
                     logger.warning(
-                        "Gave back %s of run %s: claimed, not worked on", one.unit, one.run_id
+                        "Released the claim of %s of run %s: this worker was not executing it",
+                        one.unit,
+                        one.run_id,
                     )

@@ -1,10 +1,10 @@
 """The relay: moves due outbox rows into the broker.
 
 One transaction locks due rows, publishes them, deletes them and commits. A crash in between
-publishes twice, which hints do not mind. Any number of relays may run; a row locked by one is
-skipped by others. A relay that hangs while it publishes loses its transaction, and with it its
-rows, after `due.HANG_TIMEOUT`. What it looks after besides, it does in other threads: a broker
-that hangs holds up no takeover and no command.
+publishes twice, which does no harm: a hint may come twice. Any number of relays may run; each skips
+rows that another has locked. A relay that hangs while it publishes loses its transaction, and with
+it its rows, after `due.HANG_TIMEOUT`. Its chores, reaping and recovery, run in threads of their
+own, so that a broker that hangs delays no takeover and no command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psycopg
 
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.backpressure import Backpressure
-from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_in_turn
+from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_with_lease
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import LINGER, Listener, Notifier
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
@@ -29,7 +29,7 @@ from celery_durable.process.outage import Outage
 from celery_durable.settings import Settings
 from celery_durable.store import due
 from celery_durable.store.connection import Connection, PsycopgConnection
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +37,20 @@ REAP_EVERY = 0.5
 """Seconds between looks for dead workers."""
 
 CHORES_END_WITHIN = 5.0
-"""Seconds a relay that ends waits for a look that has begun."""
+"""Seconds that a relay which stops waits for a chore that has begun."""
 
 BUSY_PAUSE = 0.05
-"""Seconds between looks at due rows that another relay has in hand."""
+"""Seconds between looks at due rows that another relay has locked."""
 
 POSTPONE_FIRST, POSTPONE_MAXIMUM = 1.0, 300.0
-"""Seconds until a row that was refused is tried again; doubling from the first to the maximum."""
+"""Seconds until a row that the broker refused is tried again; doubling from first to maximum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Which rows the broker took, and why it would not take others.
+    """Which rows the broker took, and why it refused others.
 
-    `full` are the queues that take no more for now, and why: what is for them stays as it is.
+    `full` are the queues that take no more for now, and why. Rows for them stay as they are.
     """
 
     sent: Sequence[int]
@@ -59,31 +59,31 @@ class Published:
 
 
 class Publisher(Protocol):
-    """The way into the broker; `lowest_first`: for which 0 is the highest priority."""
+    """Publishes into the broker. `lowest_first`: 0 is the broker's highest priority."""
 
     @property
     def lowest_first(self) -> bool: ...
 
     def connect(self) -> None:
-        """Be ready to publish; `BrokerUnavailable` when the broker does not answer."""
+        """Connect, where it is not connected. Raises `BrokerUnavailable`."""
         ...
 
-    def publish(self, messages: Sequence[Message]) -> Published:
-        """Publish what can be published; `BrokerUnavailable` when the broker does not answer.
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
+        """Publish what can be published. Raises `BrokerUnavailable`.
 
-        Of a broker that failed nothing is kept.
+        Keeps no connection to a broker that failed.
         """
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         ...
 
 
 class Chore:
-    """Something a relay looks after in a thread of its own, from `with` to its end.
+    """Repeats `work` in a thread of its own, from the beginning to the end of a `with` block.
 
-    `work` returns how many tokens it moved on, and the seconds until it is due again.
+    `work` returns how many tokens it moved, and the seconds until it is due again.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Chore:
             self._stop.wait(self._once())
 
     def _once(self) -> float:
-        """Do what is due and wake the relays for what came of it; the seconds to the next time."""
+        """Work once, wake the relays if a token moved; return the seconds until the next time."""
         try:
             moved, pause = self._work()
             if moved:
@@ -121,7 +121,7 @@ class Chore:
 
 
 class Chores:
-    """Reaps in one thread and recovers in another: what waits for a run holds up no takeover."""
+    """Reaps in one thread and recovers in another: a command that waits delays no takeover."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -146,12 +146,12 @@ class Chores:
         return moved, LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
 
     def _recover(self) -> tuple[int, float]:
-        share = recover_in_turn(self._database)
-        return share.moved, share.pause.total_seconds()
+        recovered = recover_with_lease(self._database)
+        return recovered.moved, recovered.pause.total_seconds()
 
 
 class Relay:
-    """One relay, with two connections of its own: one works, one listens."""
+    """One relay, with two connections of its own: one for its work, one that listens."""
 
     def __init__(self, database: Database, publisher: Publisher, settings: Settings) -> None:
         self._database = database
@@ -167,7 +167,7 @@ class Relay:
         self.published = 0
 
     def run(self) -> None:
-        """Work until `stop`; what is due by then is still published."""
+        """Publish until `stop`, and then what is due by that time."""
         notified = True
         with self._chores:
             while not self._stop.is_set():
@@ -178,24 +178,27 @@ class Relay:
         self.close()
 
     def stop(self) -> None:
-        """Ask `run` to end; it does within a poll interval."""
+        """Ask `run` to end; it ends within a poll interval."""
         self._stop.set()
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close all connections."""
         self._listener.close()
         self._publisher.close()
         self._disconnect()
 
     def _wait(self, seconds: float) -> bool:
-        """Wait to be notified; in an outage just wait, or every start would be one more try."""
+        """Wait for a notification; return True if one came.
+
+        In an outage it only waits: each notification of a new run would be one more try.
+        """
         if self._outage.is_on:
             self._stop.wait(seconds)
             return False
         return seconds > 0 and self._listener.wait(seconds)
 
     def _work(self, *, notified: bool) -> float:
-        """Publish one batch; returns the seconds to wait for more."""
+        """Publish one batch; return the seconds to wait for more."""
         try:
             taken = self._publish_batch(self._connection())
             self._outage.is_over()
@@ -216,7 +219,7 @@ class Relay:
             return self._outage.goes_on(error, is_expected=False)
 
     def _publish_batch(self, connection: PsycopgConnection) -> int:
-        """One transaction: lock, publish, delete. Returns how many rows were looked at."""
+        """Lock, publish and delete rows in one transaction; return how many rows were locked."""
         outage: BrokerUnavailable | None = None
         batch, paused = self._settings.relay_batch, self._backpressure.paused()
         try:
@@ -241,7 +244,7 @@ class Relay:
     def _finish(
         self,
         connection: Connection,
-        messages: Sequence[Message],
+        messages: Sequence[DueMessage],
         published: Published,
         lasted: float,
     ) -> None:
@@ -249,7 +252,7 @@ class Relay:
         took = {message.queue for message in messages if message.id in sent}
         self._backpressure.note(published.full, took, lasted)
         kept = {message.id for message in messages} - sent - published.refused.keys()
-        self._backlog.give_back(kept)
+        self._backlog.keep(kept)
         if published.sent:
             due.delete(connection, published.sent)
             self.published += len(published.sent)
@@ -267,13 +270,13 @@ class Relay:
                 due.postpone(connection, message.id, why, delay)
 
     def _pause(self) -> float:
-        """Until the next row is due, but never longer than the poll interval."""
+        """The seconds until the next row is due, at most the poll interval."""
         backpressure = self._backpressure
         pause = min(self._settings.poll_interval, backpressure.seconds_to_next())
         pause = max(min(pause, self._backlog.seconds_to_sweep), 0.0)
         sight = self._backlog.sight
         if sight.has_come or not sight.queues <= {*backpressure.paused()}:
-            # It was not taken: it is in another relay's hands.
+            # What is due was not taken: another relay has locked it.
             return min(pause, BUSY_PAUSE)
         return pause if sight.seconds_to_next is None else min(pause, sight.seconds_to_next)
 

@@ -17,8 +17,8 @@ from celery_durable.cli.run_view import RunReader, RunView, document_of
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.run import Run
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.position import UnitInHand
-from celery_durable.store.read.views import JournalEntry
 
 POLL_SECONDS = 0.25
 

@@ -22,7 +22,7 @@ from celery_durable.errors import ErrorRecord, RunNotFound
 from celery_durable.run import Run
 from celery_durable.store.read import folded, views
 from celery_durable.store.read.folded import Group, Line, Trying
-from celery_durable.store.read.views import JournalEntry
+from celery_durable.store.read.history import JournalEntry
 
 T = TypeVar("T")
 

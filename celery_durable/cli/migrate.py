@@ -12,7 +12,7 @@ from celery_durable.cli.exit_codes import CliError, ExitCode
 from celery_durable.cli.output import Output
 from celery_durable.database import schema
 from celery_durable.durable import Durable
-from celery_durable.store.connection import raise_known
+from celery_durable.store.sqlstates import raise_known
 
 
 @click.command()

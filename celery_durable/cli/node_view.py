@@ -19,9 +19,10 @@ from celery_durable.core.names import (
 )
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.errors import ErrorRecord
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.overview import Tally
 from celery_durable.store.read.position import Forked, Progress, UnitInHand
-from celery_durable.store.read.views import JournalEntry, RunSnapshot
+from celery_durable.store.read.views import RunSnapshot
 
 
 class NodeState(StrEnum):

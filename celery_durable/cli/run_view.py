@@ -15,8 +15,9 @@ from celery_durable.errors import RunNotFound
 from celery_durable.run import Run
 from celery_durable.store.connection import Connection
 from celery_durable.store.read import overview, results, views
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.overview import Glimpse, Tally
-from celery_durable.store.read.views import JournalEntry, RunSnapshot
+from celery_durable.store.read.views import RunSnapshot
 
 LARGEST_RESULT = 4_000
 """Bytes, as Postgres keeps them, up to which a result is read to show the beginning of it."""

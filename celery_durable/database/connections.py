@@ -33,14 +33,8 @@ from celery_durable.process import interrupts
 from celery_durable.process.outage import Shared
 from celery_durable.process.sockets import readable
 from celery_durable.store import sql
-from celery_durable.store.connection import (
-    Hindered,
-    OwnTransaction,
-    PsycopgConnection,
-    Statement,
-    raise_if_transient,
-    raise_known,
-)
+from celery_durable.store.connection import OwnTransaction, PsycopgConnection, Statement
+from celery_durable.store.sqlstates import Hindered, raise_if_transient, raise_known
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from celery_durable.database.address import Parameters
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
 from celery_durable.store import sql
-from celery_durable.store.connection import PsycopgConnection, Statement, one, raise_if_transient
+from celery_durable.store.connection import PsycopgConnection, Statement, one
+from celery_durable.store.sqlstates import raise_if_transient
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from celery_durable.database import rights
 from celery_durable.errors import SchemaOutOfDate
-from celery_durable.store.connection import SCHEMA, SqlAlchemyConnection, raise_known
+from celery_durable.store.connection import SCHEMA, SqlAlchemyConnection
+from celery_durable.store.sqlstates import raise_known
 
 VERSION_TABLE = "durable_alembic_version"
 

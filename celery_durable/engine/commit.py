@@ -45,7 +45,8 @@ from celery_durable.store.commit.statement import (
     Written,
     WrittenBefore,
 )
-from celery_durable.store.connection import Connection, Hindered
+from celery_durable.store.connection import Connection
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.workflow.execute import Execution
 from celery_durable.workflow.failures import failure_of
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store.connection import Connection, Hindered, may_go_well_later
+from celery_durable.store.connection import Connection
+from celery_durable.store.sqlstates import Hindered, may_go_well_later
 
 FIRST, MAXIMUM = 0.1, 2.0
 """Seconds between tries; doubling from the first to the maximum."""

@@ -17,7 +17,8 @@ from celery_durable.engine.retrying import Retrying
 from celery_durable.engine.run_history import RunHistory
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store.commit.statement import RecordedBefore
-from celery_durable.store.connection import OwnTransaction, may_go_well_later
+from celery_durable.store.connection import OwnTransaction
+from celery_durable.store.sqlstates import may_go_well_later
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import Execution, Tools, execute
 from celery_durable.workflow.failures import failure_of, timed_out

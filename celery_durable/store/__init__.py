@@ -1,32 +1,34 @@
-"""Postgres: one statement per function, on the connection it is given.
+"""Postgres: one statement per function, on the connection that the caller passes.
 
 Rules of this room: a function takes a `Connection` first, executes one statement (its SQL stands
-above it as a `Statement`), and never commits. Whoever calls decides what a transaction is; a
+above it as a `Statement`), and never commits. The caller decides what a transaction is; a
 connection of `Database.autocommit()` commits each statement by itself. All times are the
-database's.
+database's. `tests/integration/golden` shows the hot statements as Postgres gets them.
 
-    connection    executes statements through whatever connection it is handed
+    connection    executes statements through a psycopg or an SQLAlchemy connection
+    sqlstates     errors of Postgres -> errors of this library
     tables        the schema, as SQLAlchemy tables
     sql           parameters and expressions that many statements share
-    rows          rows -> values of the core
+    rows          rows <-> values of the core
     codec         values <-> JSON text
 
-    tokens        claims a token: a hot statement
-    commit        writes what became of a unit: the hot statement
+    tokens        claims and releases a token: hot statements
+    commit        writes the decision on a unit: the hot statement
     runs          starts runs
     journal       reads what has been recorded
     inbox         commands that wait to be applied
     signals       signals that wait to be consumed
     cancelling    applies a cancel to a tree of runs
-    heartbeat     what a unit says of itself while it executes
+    heartbeat     writes a unit's progress, reads its flags
 
-    outbox        messages to publish
-    due           messages that are due, for a relay
-    origin        where a hint comes from
-    workers       who is alive
-    dead_workers  who has died
-    reaping       reaps what the dead had claimed
+    outbox        parts of statements that put hints
+    due           takes due messages, for a relay
+    origin        the schema and database a hint comes from
+    workers       the rows and the locks of workers
+    dead_workers  finds dead workers, and marks them as ended
+    reaping       takes claims away from dead workers
     lost_hints    finds tokens whose hints were lost
+    scan_lease    the lease that relays share for that
     definitions   stored plans
 
     read          what users see of runs

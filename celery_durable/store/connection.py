@@ -1,8 +1,8 @@
-"""Statements that run through whatever connection they are handed.
+"""Executes statements through a psycopg or an SQLAlchemy connection.
 
-A statement is written once in SQLAlchemy Core. The engine's own psycopg connections execute it as
-text that was compiled once; a caller's SQLAlchemy connection, of whatever driver, executes it as it
-is.
+A statement is written once in SQLAlchemy Core. A psycopg connection, the library's own or a
+caller's, executes it as text that was compiled once. A caller's SQLAlchemy connection, of any
+driver, executes the clause itself.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 
-from celery_durable.errors import (
-    ConfigurationError,
-    DatabaseUnavailable,
-    PayloadError,
-    SchemaOutOfDate,
+from celery_durable.errors import ConfigurationError
+from celery_durable.store.sqlstates import (
+    TOOK_TOO_LONG,
+    raise_if_transient,
+    raise_if_unstorable,
+    raise_known,
 )
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = "durable"
-"""The schema name the tables are declared with; every execution translates it to the real one."""
+"""The schema that the tables are declared with; each execution translates it to the real one."""
 
 Row = Mapping[str, Any]
 Parameters = Mapping[str, Any]
@@ -41,7 +42,7 @@ _dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 CANCEL_WITHIN = 2.0
-"""Seconds that Postgres has for the order to end a statement."""
+"""Seconds that Postgres has to take the order to end a statement."""
 
 PREFIX = "p_"
 
@@ -49,8 +50,8 @@ PREFIX = "p_"
 def parameter(name: str, *, type_: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
     """A parameter of a statement.
 
-    Its name in SQLAlchemy has a prefix: a parameter called like a column would be added to the SET
-    of every UPDATE in the statement.
+    Its name in SQLAlchemy has a prefix: a parameter that is named like a column would be added to
+    the SET of every UPDATE in the statement.
     """
     return sa.bindparam(PREFIX + name, type_=type_)
 
@@ -63,9 +64,9 @@ class Statement:
     def __init__(self, clause: sa.Executable) -> None:
         self.clause = clause
 
-    @lru_cache(maxsize=1024)  # noqa: B019 - statements are module constants, they live for ever
+    @lru_cache(maxsize=1024)  # noqa: B019 - statements are constants of modules, which live for ever
     def compiled(self, schema: str) -> tuple[bytes, Parameters]:
-        """SQL for psycopg with `%(name)s` parameters, and the values of the literals in it."""
+        """SQL for psycopg with `%(name)s` parameters, and values for those that SQLAlchemy made."""
         compiled = cast("sa.ClauseElement", self.clause).compile(
             dialect=_dialect,
             schema_translate_map={SCHEMA: schema},
@@ -76,7 +77,7 @@ class Statement:
 
 
 class Connection(Protocol):
-    """What a store function needs of a connection."""
+    """What a function of the store needs of a connection."""
 
     schema: str
 
@@ -92,7 +93,7 @@ def one(connection: Connection, statement: Statement, parameters: Parameters) ->
 
 
 class PsycopgConnection:
-    """A psycopg connection of our own."""
+    """A psycopg connection of the library's own."""
 
     __slots__ = ("raw", "schema")
     is_own = True
@@ -102,9 +103,9 @@ class PsycopgConnection:
         self.schema = schema
 
     def rows(self, statement: Statement, parameters: Parameters = _NOTHING) -> Sequence[Row]:
-        """Execute the compiled text; database errors come as this library's."""
+        """Execute the compiled text. Raises the errors of Postgres as this library's."""
         try:
-            # Not `raw.cursor()`: a caller's connection may make cursors of another kind.
+            # Not `raw.cursor()`: a caller's connection may have a cursor factory of its own.
             with psycopg.Cursor(self.raw, row_factory=dict_row) as cursor:
                 text, literals = statement.compiled(self.schema)
                 cursor.execute(text, {**literals, **parameters} if literals else parameters)
@@ -118,14 +119,14 @@ class PsycopgConnection:
 
 
 class JoinedConnection(PsycopgConnection):
-    """A caller's psycopg connection: a conflict is the caller's, whose transaction it ends."""
+    """A caller's psycopg connection: conflicts go to the caller, whose transaction they end."""
 
     __slots__ = ()
     is_own = False
 
 
 class SqlAlchemyConnection:
-    """A caller's SQLAlchemy connection, whatever its driver."""
+    """A caller's SQLAlchemy connection, of any driver."""
 
     __slots__ = ("connection", "schema")
 
@@ -134,7 +135,7 @@ class SqlAlchemyConnection:
         self.schema = schema
 
     def rows(self, statement: Statement, parameters: Parameters = _NOTHING) -> Sequence[Row]:
-        """Execute the clause; database errors come as this library's where we know them."""
+        """Execute the clause. Raises known errors of Postgres as this library's."""
         try:
             result = self.connection.execute(
                 statement.clause,
@@ -148,7 +149,7 @@ class SqlAlchemyConnection:
 
 
 class OwnTransaction(SqlAlchemyConnection):
-    """An SQLAlchemy connection in a transaction that only `commit` ends well."""
+    """An SQLAlchemy connection in a transaction of its own; only `commit` commits it."""
 
     __slots__ = ("_transaction",)
 
@@ -157,10 +158,10 @@ class OwnTransaction(SqlAlchemyConnection):
         self._transaction = connection.begin()
 
     def was_cut(self, error: BaseException) -> bool:
-        """Whether the connection went away, and with it what was not committed.
+        """Return True if the connection was lost, and with it the transaction.
 
-        Not where Postgres ended a transaction that took too long: that is the handler's own doing,
-        and would happen again.
+        False if Postgres ended a transaction that took too long: its handler caused that, and would
+        cause it again.
         """
         cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
         took_too_long = getattr(cause, "sqlstate", None) in TOOK_TOO_LONG
@@ -168,16 +169,16 @@ class OwnTransaction(SqlAlchemyConnection):
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a statement was left in the middle: nothing else can be sent any more."""
+        """True if a statement was interrupted: the connection can send no other."""
         if self.connection.closed or self.connection.invalidated:
             return False
         raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
         return raw.info.transaction_status is TransactionStatus.ACTIVE
 
     def abandon_if_interrupted(self) -> None:
-        """End what Postgres still does for a statement that was left, and the connection with it.
+        """Cancel a statement that was interrupted, and close the connection.
 
-        Without that it would go on, and keep its locks from the next try.
+        Without this the statement would go on, and its locks would block the next attempt.
         """
         if not self.is_interrupted:
             return
@@ -185,11 +186,11 @@ class OwnTransaction(SqlAlchemyConnection):
         try:
             raw.cancel_safe(timeout=CANCEL_WITHIN)
         except psycopg.Error as error:
-            logger.info("A statement that was left could not be cancelled: %s", error)
+            logger.info("An interrupted statement could not be cancelled: %s", error)
         self.connection.invalidate()
 
     def commit(self) -> None:
-        """Commit; database errors come as this library's where we know them."""
+        """Commit. Raises known errors of Postgres as this library's."""
         try:
             self._transaction.commit()
         except DBAPIError as error:
@@ -197,88 +198,11 @@ class OwnTransaction(SqlAlchemyConnection):
             raise
 
 
-class AlreadyRecorded(Exception):
-    """The unit is in the journal: it was committed before, and this changed nothing."""
-
-
-INSUFFICIENT_PRIVILEGE = "42501"
-UNDEFINED_TABLE = "42P01"
-INVALID_SCHEMA = "3F000"
-UNDEFINED_COLUMN = "42703"
-UNIQUE_VIOLATION = "23505"
-JOURNAL_KEY = "durable_journal_pkey"
-TOOK_TOO_LONG = ("25P03", "25P04")
-"""SQLSTATEs of a transaction that was idle, or open, for too long; its connection is gone."""
-
-ONLY_READS = "25006"
-LOST_CONNECTION = ("08", "57P", ONLY_READS, *TOOK_TOO_LONG)
-"""SQLSTATE classes of a connection that is gone, a server that goes down or that only reads."""
-
-TRANSIENT = ("40", "53", "55P03", "57014", "58")
-"""Conflicts, exhausted resources, timeouts of locks and statements, trouble with the disk: the same
-may go well later.
-"""
-
-
-UNSTORABLE = ("2200", "2202", "2203", "22P", "54")
-"""A value out of range or not of the database's encoding, JSON it cannot read, more than it holds.
-"""
-
-
-class Hindered(DatabaseUnavailable):
-    """Postgres answers, but cannot do this now; the connection is as good as before."""
-
-    is_there = True
-
-
-def raise_known(error: BaseException | None, schema: str) -> None:
-    """Raise the error of this library that `error` means, if it means one; else return."""
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if state == INSUFFICIENT_PRIVILEGE:
-        told = " ".join(str(error).partition("\n")[0].split())
-        raise ConfigurationError(
-            f"Postgres does not let the role do what the library does in schema {schema!r}: {told}."
-            " Which rights it needs is in the documentation (compatibility, Postgres)."
-        ) from error
-    if state in (UNDEFINED_TABLE, INVALID_SCHEMA, UNDEFINED_COLUMN):
-        raise SchemaOutOfDate(schema, None, "the tables of celery_durable") from error
-    if state == UNIQUE_VIOLATION and JOURNAL_KEY in str(error):
-        raise AlreadyRecorded from error
-    is_lost = state.startswith(LOST_CONNECTION) if state else False
-    if is_lost or (state is None and isinstance(error, psycopg.OperationalError)):
-        why = (
-            "Postgres only reads" if state == ONLY_READS else "The connection to Postgres was lost"
-        )
-        raise DatabaseUnavailable(f"{why}: {error}") from error
-
-
-def raise_if_transient(error: BaseException | None) -> None:
-    """Raise `Hindered` where the same may go well later; else return."""
-    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(TRANSIENT):
-        raise Hindered(f"Postgres could not do it now: {error}") from error
-
-
-def raise_if_unstorable(error: psycopg.Error) -> None:
-    """Raise `PayloadError` where Postgres cannot hold a value, or so much; else return."""
-    if (error.sqlstate or "").startswith(UNSTORABLE):
-        told = error.diag.message_primary or str(error)
-        raise PayloadError(f"Postgres cannot store this: {told}") from error
-
-
-def may_go_well_later(error: BaseException | None) -> bool:
-    """Whether a statement that failed like this is worth sending again."""
-    if isinstance(error, DBAPIError):
-        error = error.orig
-    if isinstance(error, psycopg.Error):
-        return (error.sqlstate or "").startswith(TRANSIENT)
-    return isinstance(error, DatabaseUnavailable)
-
-
 def joined(session: object, schema: str) -> Connection:
-    """A `Connection` on the transaction that `session` is in.
+    """A `Connection` in the transaction of `session`.
 
     `session` is an SQLAlchemy Session, scoped_session or Connection, or a psycopg connection.
-    Nothing is committed here: what is written becomes visible, or vanishes, with the caller's
+    Nothing is committed here: what is written is committed or rolled back with the caller's
     transaction.
     """
     if isinstance(session, scoped_session):

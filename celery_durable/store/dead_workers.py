@@ -1,7 +1,7 @@
-"""Who has died: workers whose lock is free, and those that do not renew.
+"""Finds dead workers, whose locks are free or which do not renew, and marks them as ended.
 
-Whether a lock is free is found by trying it. How long a worker has not renewed is for whoever looks
-to measure, by a clock of its own: the database's may be set while workers live.
+Trying a lock shows whether it is free. The reaper measures by its own clock for how long a worker
+has not renewed: the database's clock may be set while workers live.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.workers import LOCK_SPACE, SERVER_START, lock_space
 
-# CASE, because AND promises no order and a lock must not be tried for nothing.
+# CASE, because AND promises no order, and no lock must be tried needlessly.
 _is_unlocked = sa.case(
     (t.worker.c.lock_number.is_(None), sa.false()),
-    # After a restart of the server every lock is free though the workers live.
+    # After a restart of the server every lock is free, though the workers are alive.
     (t.worker.c.server_started_at != SERVER_START, sa.false()),
     else_=sa.func.pg_try_advisory_xact_lock(LOCK_SPACE, t.worker.c.lock_number),
 )
@@ -40,11 +40,10 @@ _LOOK = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class LifeSign:
     """The last sign of life of a worker that has not ended.
 
-    One that has renewed has given another: `expires_at` moves. `is_unlocked`: its lock is free just
-    now.
+    Renewing gives a new one: `expires_at` moves. `is_unlocked`: the worker's lock is free now.
     """
 
     id: UUID
@@ -54,14 +53,14 @@ class Sign:
     is_unlocked: bool = field(compare=False)
 
 
-def look(connection: Connection) -> Sequence[Sign]:
-    """The workers that have not ended.
+def look(connection: Connection) -> Sequence[LifeSign]:
+    """The last signs of life of all workers that have not ended.
 
-    Never ask on a connection that itself holds a worker lock: Postgres grants a lock again to the
-    session that has it. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+    Never call it on a connection that itself holds a worker lock: Postgres grants a lock again to
+    the session that has it. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
     """
     parameters = {"lock_space": lock_space(connection)}
-    return [Sign(**row) for row in connection.rows(_LOOK, parameters)]
+    return [LifeSign(**row) for row in connection.rows(_LOOK, parameters)]
 
 
 _doomed: Any = (
@@ -76,7 +75,7 @@ _doomed: Any = (
     .render_derived(with_types=True)
 )
 
-# A row that is locked belongs to somebody who lives; no reaper waits for it.
+# A locked row belongs to a worker that is alive; no reaper waits for it.
 _still_doomed = (
     sa.select(t.worker.c.id, _doomed.c.seconds)
     .join_from(
@@ -112,19 +111,19 @@ class DeadWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Doom:
-    """Why a worker is to be declared dead, and how many seconds ago it ended.
+class Death:
+    """Why a worker counts as dead, and how many seconds ago it ended.
 
     `is_silent`: it has not renewed for too long; else its lock is free.
     """
 
-    sign: Sign
+    sign: LifeSign
     seconds: float
     is_silent: bool
 
 
-def declare_dead(connection: Connection, doomed: Sequence[Doom]) -> Sequence[DeadWorker]:
-    """Mark as ended those that still seem to be dead, and have not renewed since."""
+def declare_dead(connection: Connection, deaths: Sequence[Death]) -> Sequence[DeadWorker]:
+    """Mark workers as ended that still seem dead, and have not renewed since; return these."""
     rows = [
         {
             "id": str(one.sign.id),
@@ -132,7 +131,7 @@ def declare_dead(connection: Connection, doomed: Sequence[Doom]) -> Sequence[Dea
             "seconds": one.seconds,
             "is_silent": one.is_silent,
         }
-        for one in doomed
+        for one in deaths
     ]
     parameters = {"lock_space": lock_space(connection), "doomed": json.dumps(rows)}
     return [DeadWorker(**row) for row in connection.rows(_DECLARE, parameters)]

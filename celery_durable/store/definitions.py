@@ -1,4 +1,4 @@
-"""Stored plans: what processes know of workflows they do not import."""
+"""Stores plans, for processes that do not import the workflows, and counts runs by position."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STORE = Statement(
 
 
 def store(connection: Connection, plan: Plan) -> None:
-    """Write the plan; nothing is written where the same one is stored."""
+    """Store the plan, unless the same one is stored."""
     text = json.dumps(plan.as_data())
     parameters = {"workflow": plan.workflow, "version": plan.version, "plan": text}
     connection.rows(_STORE, parameters)
@@ -58,7 +58,7 @@ _FIND = Statement(
 
 
 def find(connection: Connection, workflow: str, version: int | None) -> Outline | None:
-    """The stored plan of this version, by default of the highest."""
+    """The stored plan of this version, or of the highest version if it is None."""
     row = one(connection, _FIND, {"workflow": workflow, "version": version})
     return Outline.of(json.loads(row["plan"])) if row else None
 
@@ -67,7 +67,7 @@ _NAMES = Statement(sa.select(t.definition.c.workflow).distinct())
 
 
 def names(connection: Connection) -> Sequence[str]:
-    """The workflows that are stored."""
+    """The names of the workflows of which plans are stored."""
     return [row["workflow"] for row in connection.rows(_NAMES)]
 
 
@@ -87,9 +87,9 @@ def nodes_in_flight(connection: Connection, workflow: str, version: int) -> Sequ
 
 @dataclass(frozen=True, slots=True)
 class StandingRuns:
-    """A place of a workflow's version: so many unfinished runs stand there, or may come back to it.
+    """How many unfinished runs stand at one position of a version, or would in a rollback.
 
-    `token` is one of the tokens that stand there, without what tells them apart.
+    `token` is like the tokens that stand there, without what tells them apart.
     """
 
     workflow: str
@@ -99,7 +99,7 @@ class StandingRuns:
 
 
 def _counted(found: Any) -> Statement:
-    """Count the unfinished runs of what is `found` by everything but the number of a part."""
+    """Count the unfinished runs in `found` by position; items and iterations are one position."""
     at = found.subquery("at")
     standing = (at.c.node, at.c.part, at.c.rollback, at.c.is_branch, at.c.has_position)
     marks = (t.run.c.workflow, t.run.c.version, *standing)
@@ -127,14 +127,14 @@ _STANDING = _counted(
     )
 )
 
-_undone = t.journal.alias("undone")
-_undoing: Any = t.journal.c.unit + sql.word(f"{SEPARATOR}{COMPENSATE}")
+_compensated = t.journal.alias("undone")
+_compensation: Any = t.journal.c.unit + sql.word(f"{SEPARATOR}{COMPENSATE}")
 
-_TO_UNDO = _counted(
+_TO_COMPENSATE = _counted(
     sa.select(
         t.journal.c.run_id,
         t.journal.c.node,
-        _undoing.label("unit"),
+        _compensation.label("unit"),
         t.journal.c.part,
         sql.word(Status.FAILED).label("rollback"),
         sa.false().label("is_branch"),
@@ -142,20 +142,22 @@ _TO_UNDO = _counted(
     ).where(
         t.journal.c.undoable,
         sa.not_(
-            sa.exists().where(_undone.c.run_id == t.journal.c.run_id, _undone.c.unit == _undoing)
+            sa.exists().where(
+                _compensated.c.run_id == t.journal.c.run_id, _compensated.c.unit == _compensation
+            )
         ),
     )
 )
 
 
 def standing(connection: Connection) -> Sequence[StandingRuns]:
-    """Where unfinished runs stand, of every workflow."""
+    """Where unfinished runs of all workflows stand."""
     return [_standing_runs(row) for row in connection.rows(_STANDING)]
 
 
 def to_undo(connection: Connection) -> Sequence[StandingRuns]:
-    """Where unfinished runs would stand if they turned back."""
-    return [_standing_runs(row) for row in connection.rows(_TO_UNDO)]
+    """Where unfinished runs of all workflows would stand if they were rolled back."""
+    return [_standing_runs(row) for row in connection.rows(_TO_COMPENSATE)]
 
 
 _NOBODY = UUID(int=0)
@@ -181,7 +183,7 @@ _PLANS = Statement(
 
 
 def plans(connection: Connection) -> Mapping[tuple[str, int], Mapping[str, Any]]:
-    """What is stored of each version, as `Plan.as_data` made it."""
+    """The stored plans by workflow and version, as `Plan.as_data` makes them."""
     return {
         (row["workflow"], row["version"]): json.loads(row["plan"])
         for row in connection.rows(_PLANS)
@@ -189,17 +191,17 @@ def plans(connection: Connection) -> Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 def reconcile(connection: Connection, plan: Plan) -> frozenset[str]:
-    """Store the plan if every run in flight can go on with it; else the nodes whose runs cannot.
+    """Store the plan if every run in flight can go on with it; else return the nodes of the others.
 
-    A plan may be edited under its version as long as unfinished runs still find their node and all
-    before it; otherwise the stored one stays, and the runs at the nodes returned are left to
+    A plan may be edited under its version as long as unfinished runs find their node and all nodes
+    before it. If some do not, the stored plan stays, and the runs at the returned nodes are left to
     workers that have it.
     """
     stored = find(connection, plan.workflow, plan.version)
-    parked: frozenset[str] = frozenset()
+    left_to_others: frozenset[str] = frozenset()
     if stored is not None and stored != Outline.of(plan.as_data()):
         in_flight = nodes_in_flight(connection, plan.workflow, plan.version)
-        parked = incompatible(stored, plan, in_flight)
-    if not parked:
+        left_to_others = incompatible(stored, plan, in_flight)
+    if not left_to_others:
         store(connection, plan)
-    return parked
+    return left_to_others

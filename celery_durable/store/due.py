@@ -1,11 +1,11 @@
-"""Outbox rows that are due: seeing that there are some, and taking them in their order.
+"""Looks for outbox rows that are due, and takes them in their order.
 
-What is due at once lies in *lanes*: one for each queue, priority and how crowded its run made it.
-In a lane the oldest go first, by id. Who looks remembers how far it has come (`backlog`), since an
-index may hold many rows that are long gone: Postgres removes them only when nobody in the whole
+A row that is due at once is in a *lane*: there is one for each queue, priority and crowd. In a lane
+the oldest go first, by id. A relay remembers how far it has come (`background.backlog`), since an
+index may hold many deleted rows: Postgres removes them only when no transaction in the whole
 cluster may still see them. https://www.postgresql.org/docs/current/routine-vacuuming.html
 
-What has a time is put into its lane when that has come, with a new id.
+A row that has a time moves into its lane when the time has come, with a new id.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import CALLS, TO_BE_LOOKED_AT
+from celery_durable.store.outbox import IS_AT_ONCE, LOOK_AT
 
 
 class Lane(NamedTuple):
-    """Rows that are due at once, for one queue; `queue` is empty where the app's routes say.
+    """Rows that are due at once, of one queue; `queue` is empty where the app's routes decide.
 
-    `crowd` is the logarithm, to base 2, of how many rows its run had put before it in the same
-    statement: the thousands of a large map lie in lanes of their own.
+    `crowd` is the logarithm, to base 2, of how many rows its run has put before it in the same
+    statement: the thousands of rows of a large map are in lanes of their own.
     """
 
     queue: str
@@ -40,30 +40,30 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is there: the first and the last id of each lane, and the seconds to the next time."""
+    """What a look has found: first and last id of each lane, and the seconds to the next time."""
 
     lanes: Mapping[Lane, tuple[int, int]]
     seconds_to_next: float | None
 
     @property
     def queues(self) -> set[str]:
-        """For which queues something is due."""
+        """The queues for which rows are due."""
         return {lane.queue for lane in self.lanes}
 
     @property
     def has_come(self) -> bool:
-        """Whether the next time has come."""
+        """True if the time of a row has come."""
         return self.seconds_to_next is not None and self.seconds_to_next <= 0
 
 
 NOTHING = Sight({}, None)
 
-# `now()`: an index is no help with a time that may change from row to row.
+# Below `now()`, not `clock_timestamp()`: no index finds a time that may change from row to row.
 _at_once = t.outbox.c.available_at.is_(None)
 _ends = sa.func.min(t.outbox.c.id), sa.func.max(t.outbox.c.id)
 _lane = t.outbox.c.queue, t.outbox.c.priority, t.outbox.c.crowd
 _everything = sa.select(*_lane, *_ends).where(_at_once)
-# Not by the index of the lanes, which would be read from its beginning: by that of the ids.
+# Found by the index of the ids: that of the lanes would be read from its beginning.
 _newest = (
     sa.select(*_lane, *(end.filter(_at_once) for end in _ends))
     .where(t.outbox.c.id > sql.big("after"))
@@ -92,7 +92,10 @@ _LOOK, _LOOK_AT_EVERYTHING = _looking(_newest), _looking(_everything)
 
 
 def look(connection: Connection, after: int | None, back: float) -> Sight:
-    """What is due, of ids above `after` or of all, and what has a time no older than `back`."""
+    """Look which rows are due: of ids above `after`, or of all if it is None.
+
+    Times that came more than `back` seconds ago are left out.
+    """
     parameters = {"after": after, "back": timedelta(seconds=back)}
     row = one(connection, _LOOK_AT_EVERYTHING if after is None else _LOOK, parameters)
     assert row is not None
@@ -110,7 +113,7 @@ _has_come = (
     .with_for_update(skip_locked=True)
 )
 
-_CALL = Statement(
+_MOVE_INTO_LANES = Statement(
     sa.update(t.outbox)
     .where(t.outbox.c.id.in_(_has_come))
     .values(id=sa.literal_column("DEFAULT"), available_at=sa.null())
@@ -118,14 +121,14 @@ _CALL = Statement(
 )
 
 
-def call(connection: Connection, back: float, batch: int) -> int:
-    """Put up to `batch` rows whose time has come into their lanes; returns how many."""
-    return len(connection.rows(_CALL, {"back": timedelta(seconds=back), "batch": batch}))
+def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
+    """Move up to `batch` rows whose time has come into their lanes; return how many."""
+    return len(connection.rows(_MOVE_INTO_LANES, {"back": timedelta(seconds=back), "batch": batch}))
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One row of the outbox that is due; `token_id` where it is a hint."""
+class DueMessage:
+    """One due row of the outbox; it is a hint if it has a `token_id`."""
 
     id: int
     task: str
@@ -137,17 +140,17 @@ class Message:
 
     @property
     def queue(self) -> str | None:
-        """The queue it is for; None where the app's routes say."""
+        """The queue it is for; None where the app's routes decide."""
         return self.options.get("queue")
 
     @property
     def says(self) -> object:
-        """Equal for hints that say the same."""
+        """Equal for hints that say the same: of these one is enough."""
         return self.id if self.token_id is None else (self.task, *self.args)
 
 
 HANG_TIMEOUT = "30s"
-"""How long a relay's transaction may wait for the broker before Postgres ends it."""
+"""For how long a relay's transaction may wait for the broker; then Postgres ends it."""
 
 _bounded = sa.select(
     sa.func.set_config(
@@ -184,14 +187,14 @@ _TAKE = Statement(
 
 def take(
     connection: Connection, lane: Lane, after: int, until: int, batch: int
-) -> Sequence[Message]:
-    """Lock up to `batch` rows of the lane that no other relay has in hand, the oldest first.
+) -> Sequence[DueMessage]:
+    """Lock up to `batch` rows of the lane that no other relay has locked, the oldest first.
 
-    The caller's transaction is bounded from here on: see `HANG_TIMEOUT`.
+    From here on `HANG_TIMEOUT` bounds the caller's transaction.
     """
     where = {**lane._asdict(), "after": after, "until": until}
     return [
-        Message(
+        DueMessage(
             id=row["id"],
             task=row["task"],
             args=json.loads(row["args"]),
@@ -209,7 +212,7 @@ _ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
 _gone = sa.delete(t.outbox).where(t.outbox.c.id == sa.any_(_ids)).returning(t.outbox.c.token_id)
 _sent = _gone.cte("sent")
 
-# A token whose row is locked is in somebody's hands, and looked at when it is given back.
+# A locked token is being worked on, and gets a `look_at` when its claim is released.
 _unwatched = (
     sa.select(t.token.c.id)
     .join_from(_sent, t.token, t.token.c.id == _sent.c.token_id)
@@ -217,15 +220,14 @@ _unwatched = (
     .with_for_update(skip_locked=True, of=t.token)
 )
 
-_DELETE = Statement(
-    sa.update(t.token).where(t.token.c.id.in_(_unwatched)).values(look_at=TO_BE_LOOKED_AT)
-)
+_DELETE = Statement(sa.update(t.token).where(t.token.c.id.in_(_unwatched)).values(look_at=LOOK_AT))
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove rows that have been published; from now on their messages may get lost.
+    """Delete rows that have been published.
 
-    What waited for a time, a signal or a child, and was not looked at, is from now on.
+    From now on their messages may get lost. So tokens that waited for a time, a signal or a child,
+    and had no `look_at`, get one.
     """
     # An array in its text form: drivers differ in how they take a list.
     connection.rows(_DELETE, {"ids": "{" + ",".join(map(str, ids)) + "}"})
@@ -246,7 +248,7 @@ _postponed = (
 _others = (
     sa.select(t.outbox.c.id)
     .join_from(t.outbox, _postponed, t.outbox.c.token_id == _postponed.c.token_id)
-    .where(t.outbox.c.id != _postponed.c.id, CALLS)
+    .where(t.outbox.c.id != _postponed.c.id, IS_AT_ONCE)
     .with_for_update(skip_locked=True, of=t.outbox)
 )
 
@@ -254,9 +256,9 @@ _POSTPONE = Statement(sa.delete(t.outbox).where(t.outbox.c.id.in_(_others)))
 
 
 def postpone(connection: Connection, id: int, error: str, delay: float) -> None:
-    """Note why a row could not be published and look at it again `delay` seconds later.
+    """Write down why a row could not be published; it is due again `delay` seconds later.
 
-    Others that call for the same token are removed: it would be as vain to send them.
+    Deletes other hints for the same token that are due: the broker would refuse them too.
     """
     parameters = {"outbox_id": id, "last_error": error, "delay": timedelta(seconds=delay)}
     connection.rows(_POSTPONE, parameters)

@@ -1,4 +1,4 @@
-"""What a unit says of itself while it executes, and what it is told then."""
+"""The heartbeat of a unit: writes its progress, and reads the flags on its token."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BEAT = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What others ask of the unit in hand; `is_ours` is False once the claim is another's."""
+    """The flags on the token of the unit. `is_ours`: the worker still has the claim."""
 
     flags: Flags
     is_ours: bool = True
 
 
 def beat(connection: Connection, claim: Claim, note: str | None) -> Heartbeat:
-    """Write `note`, JSON text, where one is given, and look at the flags."""
+    """Write `note`, JSON text, unless it is None, and read the flags."""
     parameters: dict[str, UUID | str | None] = {
         "token_id": claim.token.id,
         "held_fence": claim.fence,

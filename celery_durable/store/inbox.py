@@ -1,8 +1,8 @@
-"""Commands that have arrived and wait to be applied.
+"""Commands: stores them in the inbox, where they wait to be applied.
 
-Whoever sends a command inserts a row here and a hint; no token is locked, so a caller's long
-transaction blocks no worker. Whoever comes first applies it (`background.cancelling`): the sender,
-the handler of the hint, or recovery. Signals are in `signals`.
+Sending a command inserts a row and a hint, and locks no token: a caller's long transaction blocks
+no worker. The sender, the worker that follows the hint or recovery applies it
+(`background.cancelling`). `signals` has the signals.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Cancel:
     compensate: bool
     reason: str | None
     id: int | None = None
-    """Its row, once it is in the inbox."""
+    """The id of its row, once it is in the inbox."""
 
     @property
     def flags(self) -> Flags:
-        """What the command raises on the run's tokens."""
+        """The flags that the command raises on the run's tokens."""
         return Flags.CANCEL | (Flags.COMPENSATE if self.compensate else Flags.NONE)
 
 
@@ -69,13 +69,13 @@ _REMOVE = Statement(sa.delete(t.inbox).where(t.inbox.c.id == sa.any_(_ids)).retu
 
 
 def cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
-    """The run's cancels that are not applied."""
+    """The run's cancels that are not applied yet."""
     rows = connection.rows(_READ, {"run_id": run_id})
     return [Cancel(**json.loads(row["payload"]), id=row["id"]) for row in rows]
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> bool:
-    """Remove commands, which have been applied; whether any was still there."""
+    """Delete commands, which have been applied; return True if any was still there."""
     return bool(connection.rows(_REMOVE, {"ids": "{" + ",".join(map(str, ids)) + "}"}))
 
 
@@ -89,9 +89,9 @@ _HINT = Statement(put_hints(_first, at=AT_ONCE))
 
 
 def put_hint(connection: Connection, run_id: UUID) -> None:
-    """Have somebody look at the run's first token now; nothing happens when the run has ended.
+    """Put a hint for the run's first token, due at once; does nothing if the run has ended.
 
-    For a caller's transaction: no hint that there is already is locked for as long as that lasts.
+    Safe in a caller's long transaction: it locks no hint that is there already.
     """
     connection.rows(_HINT, {"run_id": run_id})
 
@@ -105,5 +105,5 @@ _PENDING = Statement(
 
 
 def runs_with_commands(connection: Connection, batch: int) -> Sequence[UUID]:
-    """Runs that have a command nobody has applied yet."""
+    """Up to `batch` runs that have a command which is not applied yet."""
     return [row["run_id"] for row in connection.rows(_PENDING, {"batch": batch})]

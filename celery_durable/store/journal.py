@@ -1,4 +1,4 @@
-"""Reading what has been recorded. Writing it is part of a commit (`tokens`)."""
+"""Reads the journal. Writing it is part of a commit (`commit.statement`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.rows import error_of
 
-_in_hand = t.journal.alias("in_hand")
+_after = t.journal.alias("in_hand")
 
 _UNDO = Statement(
     sa.select(t.journal.c.unit, t.journal.c.node, t.journal.c.part, t.journal.c.position)
@@ -27,8 +27,11 @@ _UNDO = Statement(
         t.journal.c.undoable,
         t.journal.c.seq
         < sa.func.coalesce(
-            sa.select(_in_hand.c.seq)
-            .where(_in_hand.c.run_id == sql.uuid("run_id"), _in_hand.c.unit == sql.text("after"))
+            sa.select(_after.c.seq)
+            .where(
+                _after.c.run_id == sql.uuid("run_id"),
+                _after.c.unit == sql.text("after"),
+            )
             .scalar_subquery(),
             sa.literal_column("9223372036854775807"),
         ),
@@ -39,10 +42,10 @@ _UNDO = Statement(
 
 
 def next_undo(connection: Connection, token: Token) -> Undo | None:
-    """The newest completed unit of the run that is still to be undone.
+    """The newest completed unit of the run that is still to be compensated.
 
-    On the way back it is the one that completed before the unit whose compensation is in hand. Who
-    has no compensator for it leaves the run to a worker that has.
+    In a rollback it is the unit that completed before the one which is being compensated. A worker
+    that has no compensator for it leaves the run to a worker that has.
     """
     after = compensated_by(token.unit) if token.rollback else None
     parameters = {"run_id": token.run_id, "after": after}
@@ -80,7 +83,7 @@ _IS_RECORDED = Statement(
 
 
 def is_recorded(connection: Connection, run_id: UUID, worker: UUID, entry: JournalRecord) -> bool:
-    """Whether this worker has recorded `entry`."""
+    """Return True if this worker has recorded `entry`."""
     parameters = {
         "run_id": run_id,
         "unit": entry.unit,
@@ -111,7 +114,7 @@ _INPUT = Statement(
 
 
 def input_of(connection: Connection, run_id: UUID, unit: str) -> str | None:
-    """The JSON text of the item or iteration input that a unit which can be undone had."""
+    """The input of an item or iteration that can be compensated, as JSON text."""
     row = one(connection, _INPUT, {"run_id": run_id, "unit": unit})
     return row["input"] if row else None
 
@@ -150,7 +153,7 @@ _PASSED = Statement(
 
 
 def passed(connection: Connection, token: Token) -> Passed | None:
-    """The nodes that the token's run has completed; None if its unit is recorded already."""
+    """The nodes that the token's run has completed; None if the token's unit is recorded too."""
     parameters = {"run_id": token.run_id, "outcome": Outcome.COMPLETED, "unit": token.unit}
     rows = connection.rows(_PASSED, parameters)
     if any(row["unit"] == token.unit for row in rows):

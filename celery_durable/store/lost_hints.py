@@ -1,12 +1,12 @@
-"""Finding claimable tokens that nothing is about to move: their hints got lost.
+"""Finds claimable tokens whose hints were lost, and puts new hints for them.
 
-A token whose hint has been put, or sent, says when to look at it (`look_at`); a look costs the same
-however many wait for something else. Whatever else may have been lost is found by looking at all of
-them, a page at a time, in the order of the primary key; that is no hurry. Relays share both, and
-take turns (ADR 0015).
+A token whose hint was put or sent has a time at which to look at it (`look_at`). Looking at those
+costs the same however many tokens wait for something else. What else may have been lost is found,
+without hurry, by a scan of all tokens: a page at a time, in the order of the primary key. Relays
+share both, one at a time (`scan_lease`; ADR 0015).
 
-How long a hint may take is a matter of its queue: of how long those waited that its consumers have
-taken last.
+How long a hint may take depends on its queue: on how long the hints waited that its consumers have
+followed last.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import AT_ONCE, CALLS, put_hints
+from celery_durable.store.outbox import AT_ONCE, IS_AT_ONCE, put_hints
 from celery_durable.store.tokens import IS_CLAIMABLE
 
 Paces = Mapping[str, float]
-"""Seconds that hints wait in a queue until somebody follows them, by queue."""
+"""Seconds that hints wait until a worker follows them, by queue."""
 
 PACE_SHOWN_FOR = 30.0
-"""Seconds for which what somebody has in hand says how quickly its queue moves."""
+"""Seconds after its claim for which a token says how quickly its queue moves."""
 
 LOOKED_BACK = timedelta(minutes=1)
 FURTHEST = timedelta(minutes=15)
-"""How long a commit takes at most that writes when to look; how far off that is at most. A time
-further off is from before the clock was set back.
+"""The longest time that a commit which writes `look_at` takes; the furthest `look_at` from now. A
+time further off is from before the clock was set back.
 """
 
 _second: Any = sa.literal_column("interval '1 second'")
@@ -49,7 +48,7 @@ _idle = sql.seconds(sql.clock - sa.func.max(t.token.c.since))
 _PACES = Statement(
     sa.select(
         t.token.c.queue,
-        # Where nothing was taken for long, all that consume it may be busy; or only some.
+        # Where nothing was claimed for long, all consumers of the queue may be busy, or only some.
         sa.func.greatest(
             sa.func.max(_waited).filter(_is_recent),
             sa.func.least(_idle, sa.literal_column(str(PACE_SHOWN_FOR))),
@@ -61,7 +60,7 @@ _PACES = Statement(
 
 
 def paces(connection: Connection) -> Paces:
-    """What is in hand now, and how long its hints had waited."""
+    """How long the hints of the tokens that are claimed now had waited, by queue."""
     return {row["queue"]: float(row["pace"]) for row in connection.rows(_PACES)}
 
 
@@ -74,26 +73,27 @@ _pace: Any = sa.func.coalesce(
     sa.literal_column("0"),
 )
 
-_patience: Any = _second * sa.func.greatest(
+_timeout: Any = _second * sa.func.greatest(
     sa.func.least(sql.number("first_after") * _doublings, sql.number("at_most")), 2 * _pace
 )
 
-# What is asked or waited for may have come at any time; what is only due was due from its time on.
+# A flag, or what a token waits for, may have come at any time. A token that is only due was due
+# from its time on.
 _is_only_due = sa.and_(t.token.c.flags == sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
 _due_since: Any = sa.func.greatest(t.token.c.hinted_at, t.token.c.wake_at)
 _since: Any = sa.case((_is_only_due, _due_since), else_=t.token.c.hinted_at)
 
-# Nothing was hinted in a time to come: it is from before the clock was set back.
-_is_overdue = sa.or_(_since + _patience < sql.clock, t.token.c.hinted_at > sql.clock)
+# A `hinted_at` in the future is from before the clock was set back.
+_is_overdue = sa.or_(_since + _timeout < sql.clock, t.token.c.hinted_at > sql.clock)
 
 _is_hinted = sa.exists().where(
     t.outbox.c.token_id == t.token.c.id,
     t.outbox.c.fence == t.token.c.fence,
-    sa.or_(CALLS, t.outbox.c.available_at <= sql.clock),
+    sa.or_(IS_AT_ONCE, t.outbox.c.available_at <= sql.clock),
 )
 
-# To a queue that none of the live workers consumes one message is enough. A process that does not
-# know what its worker consumes may consume anything; where none has registered, nobody knows.
+# One message is enough for a queue that no live worker consumes. A process that does not know what
+# its worker consumes may consume anything; where no worker is registered, nothing is known.
 _is_live = t.worker.c.ended_at.is_(None)
 _may_consume = sa.or_(
     t.worker.c.queues.contains(sa.func.to_jsonb(t.token.c.queue)),
@@ -103,12 +103,12 @@ _is_consumed = sa.or_(
     sa.exists().where(_is_live, _may_consume), sa.not_(sa.exists().where(_is_live))
 )
 
-# CASE, because AND promises no order: few are claimable, and the rest need no second look.
+# CASE, because AND promises no order: few tokens are claimable, and only those need the subqueries.
 _may_be_lost = sa.case((IS_CLAIMABLE, sa.and_(sa.not_(_is_hinted), _is_consumed)), else_=sa.false())
 
 _ids = sa.select(t.token.c.id)
 
-# Never with `clock_timestamp()`, which no index helps to find.
+# `now()`, not `clock_timestamp()`: no index finds a time that may change from row to row.
 _looked_at = sa.select(
     sa.func.least(t.recovery.c.looked_at, sa.func.now()) - sql.interval("back")
 ).scalar_subquery()
@@ -131,7 +131,7 @@ _judged = (
         t.token.c.id,
         sa.and_(_may_be_lost, _is_overdue).label("is_lost"),
         _may_be_lost.label("may_be_lost"),
-        sa.func.greatest(_since + _patience, sql.clock + _second).label("look_at"),
+        sa.func.greatest(_since + _timeout, sql.clock + _second).label("look_at"),
     )
     .where(
         t.token.c.id.in_(
@@ -146,12 +146,12 @@ _judged = (
 )
 
 
-def _is_after(when: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """The time at which to look again, within bounds."""
+def _capped(when: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The time at which to look again, at most `at_most` seconds from now."""
     return sa.func.least(when, sql.clock + sql.number("at_most") * _second)
 
 
-_next_patience = sql.clock + 2 * _patience
+_next_look_at = sql.clock + 2 * _timeout
 
 _looked = (
     sa.update(t.token)
@@ -160,8 +160,8 @@ _looked = (
         hinted_at=sa.case((_judged.c.is_lost, sql.clock), else_=t.token.c.hinted_at),
         hints=t.token.c.hints + sa.cast(_judged.c.is_lost, sa.Integer),
         look_at=sa.case(
-            (_judged.c.is_lost, _is_after(_next_patience)),
-            (_judged.c.may_be_lost, _is_after(_judged.c.look_at)),
+            (_judged.c.is_lost, _capped(_next_look_at)),
+            (_judged.c.may_be_lost, _capped(_judged.c.look_at)),
             else_=sa.null(),
         ),
     )
@@ -185,18 +185,19 @@ _LOOK = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How many tokens it was time to look at, and how many of them needed a hint."""
+    """How many tokens were looked at, whose time had come, and how many of them got a hint."""
 
     seen: int
     hinted: int
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """When a hint is taken for lost: after `first_after`, or after twice what its queue's pace is;
-    then after twice as long each time, never more than `at_most` by itself.
+class HintTimeouts:
+    """How long after it was put a hint counts as lost.
 
-    So a hint that waits in a long broker queue is not sent again, and no queue is flooded.
+    First `first_after`, then twice as long each time, up to `at_most`; never less than twice the
+    pace of its queue. So a hint that waits in a long broker queue is not sent again, and no queue
+    is flooded.
     """
 
     first_after: timedelta
@@ -205,7 +206,7 @@ class Patience:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the statements take them."""
+        """The parameters of the statements."""
         return {
             "first_after": self.first_after.total_seconds(),
             "at_most": self.at_most.total_seconds(),
@@ -213,10 +214,10 @@ class Patience:
         }
 
 
-def look(connection: Connection, page: int, patience: Patience) -> Look:
-    """Look at up to `page` tokens whose time to be looked at has come."""
+def look(connection: Connection, page: int, timeouts: HintTimeouts) -> Look:
+    """Look at up to `page` tokens whose `look_at` has come; put hints for lost ones."""
     where = {"page": page, "back": LOOKED_BACK, "furthest": FURTHEST}
-    row = one(connection, _LOOK, {**where, **patience.parameters})
+    row = one(connection, _LOOK, {**where, **timeouts.parameters})
     assert row is not None
     return Look(**row)
 
@@ -237,8 +238,8 @@ _stalled = _ids.where(
     t.token.c.id > sql.uuid("after"),
     t.token.c.id <= sa.func.coalesce(_reached, sql.uuid("last")),
     _is_unclaimed,
-    # Of two that look at once, the second waits for nothing: it skips what the first has locked,
-    # and finds `hinted_at` changed in what the first has committed.
+    # Of two scans at once the second waits for nothing: it skips what the first has locked, and
+    # finds `hinted_at` changed in what the first has committed.
     _is_overdue,
     _may_be_lost,
 ).with_for_update(skip_locked=True)
@@ -249,7 +250,7 @@ _again = (
     .values(
         hinted_at=sql.clock,
         hints=t.token.c.hints + 1,
-        look_at=_is_after(_next_patience),
+        look_at=_capped(_next_look_at),
     )
     .returning(*t.token.c)
     .cte("again")
@@ -264,84 +265,17 @@ _HINT_AGAIN = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """How many hints a page of tokens needed, and its last token; None: no token comes after it."""
+    """How many hints a page of tokens needed, and its last token; None: it was the last page."""
 
     hinted: int
     reached: UUID | None
 
 
-def hint_again(connection: Connection, after: UUID | None, page: int, patience: Patience) -> Page:
-    """Look at the next `page` tokens, and put a hint for each whose last one must be lost."""
+def hint_again(
+    connection: Connection, after: UUID | None, page: int, timeouts: HintTimeouts
+) -> Page:
+    """Scan the `page` tokens after `after`; put hints for those that lost theirs."""
     where = {"after": after or _first, "last": _last, "page": page}
-    row = one(connection, _HINT_AGAIN, {**where, **patience.parameters})
+    row = one(connection, _HINT_AGAIN, {**where, **timeouts.parameters})
     assert row is not None
     return Page(**row)
-
-
-# Nothing is written, nor locked, by those whose turn it is not. Of those who come at once, one
-# writes; the others wait for it and then find that it is not their turn.
-# A time further off than anybody ever says is from before the clock was set back.
-_is_soon = sa.and_(
-    t.recovery.c.next_at > sql.clock, t.recovery.c.next_at <= sql.clock + sql.interval("lease")
-)
-_is_their_turn = sa.not_(sa.exists().where(_is_soon))
-_turn = sa.select(sa.literal_column("1"), sql.clock + sql.interval("lease")).where(_is_their_turn)
-_taken = upsert(t.recovery).from_select(["id", "next_at"], _turn)
-
-_TAKE_TURN = Statement(
-    _taken.on_conflict_do_update(
-        index_elements=["id"],
-        set_={"next_at": _taken.excluded.next_at},
-        where=sa.not_(_is_soon),
-    ).returning(t.recovery.c.reached, sql.json_text(t.recovery.c.paces))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The right to look at the page of tokens after this one; None: a round begins.
-
-    `paces` is what those said who had their turn before.
-    """
-
-    reached: UUID | None
-    paces: Paces
-
-
-def take_turn(connection: Connection, lease: timedelta) -> Turn | None:
-    """The next turn, or None when it is not time for one.
-
-    Nobody else gets one until `end_turn`, or until `lease` is over. Every pause is shorter.
-    """
-    row = one(connection, _TAKE_TURN, {"lease": lease})
-    return Turn(row["reached"], json.loads(row["paces"])) if row else None
-
-
-_END_TURN = Statement(
-    sa.update(t.recovery).values(
-        reached=sql.uuid("reached"),
-        next_at=sql.clock + sql.interval("pause"),
-        looked_at=sa.case((sql.boolean("saw_all"), sql.clock), else_=t.recovery.c.looked_at),
-        paces=sa.cast(sql.text("paces"), JSONB),
-    )
-)
-
-
-def end_turn(
-    connection: Connection, reached: UUID | None, pause: timedelta, paces: Paces, *, saw_all: bool
-) -> None:
-    """The page has been looked at; the next turn is after `pause`.
-
-    `saw_all`: so has every token whose time had come.
-    """
-    parameters = {"reached": reached, "pause": pause, "saw_all": saw_all}
-    connection.rows(_END_TURN, {**parameters, "paces": json.dumps(paces)})
-
-
-_KNOWN_PACES = Statement(sa.select(sql.json_text(t.recovery.c.paces)))
-
-
-def known_paces(connection: Connection) -> Paces:
-    """What those said who had their turn last."""
-    row = one(connection, _KNOWN_PACES, {})
-    return json.loads(row["paces"]) if row else {}

@@ -1,7 +1,7 @@
-"""Where a hint comes from: which schema of which database.
+"""The origin of a hint: the schema and the database it comes from.
 
-Relays write it into their messages. Who finds no token for a hint can tell by it whether the token
-has ended, as is normal, or was never here.
+Relays write it into their messages. A worker that finds no token for a hint tells by the origin
+whether the token has ended, which is normal, or belongs to another database.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from celery_durable.store.connection import Connection, Statement, one
 
 
 def _words(schema_id: Any) -> sa.ColumnElement[str]:
-    """The copy of a database has the number, and another name."""
+    """The number and the names: a copy of a database has the same number, and another name."""
     slash: sa.ColumnElement[str] = sa.literal_column("'/'")
     name = sa.func.current_database()
     return sa.func.concat(schema_id, slash, name, slash, sql.text("schema"))
 
 
 OURS: Any = sa.select(_words(t.recovery.c.schema_id)).scalar_subquery()
-"""The origin of the hints of this schema; needs the parameter `schema`. Null before its first."""
+"""The origin of this schema's hints; needs the parameter `schema`. Null until `find` makes it."""
 
 _made = (
     upsert(t.recovery)
@@ -42,12 +42,12 @@ _FIND = Statement(
 
 
 def find(connection: Connection) -> str | None:
-    """The origin of this schema's hints; None at a moment when another writes it down."""
+    """The origin of this schema's hints; None while another transaction makes it."""
     row = one(connection, _FIND, {"schema": connection.schema})
     return row["ours"] if row else None
 
 
 def described(origin: str) -> str:
-    """An origin in words."""
+    """The origin in words."""
     _, database, schema = (*origin.split("/", 2), "?", "?")[:3]
     return f"schema {schema!r} of database {database!r}"

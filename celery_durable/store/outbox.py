@@ -1,6 +1,6 @@
-"""Hints that are put into the outbox: messages to publish at once, or at a time.
+"""Parts of statements that put hints into the outbox, or delete them.
 
-How they get out of it is in `due`.
+A hint is a message to publish at once, or at a time. `due` takes hints out of the outbox.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COMPENSATE = "durable.compensate"
 
 
 HARD_LIMIT_AFTER = 5.0
-"""Seconds a unit has, after its time limit, to clean up before its process is killed."""
+"""Seconds that a unit has to clean up, after its time limit, before its process is killed."""
 
 HINT_COLUMNS = (
     "run_id", "token_id", "fence", "task", "args", "options", "queue", "priority", "available_at"
@@ -25,10 +25,10 @@ HINT_COLUMNS = (
 
 
 def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
-    """The row that says "look at this token", in the order of `HINT_COLUMNS`.
+    """The row that tells a worker to look at `token`, in the order of `HINT_COLUMNS`.
 
-    It is due when the token is: at once, which is no time, or when that wakes. `token` has the
-    columns of `durable_token`; in logs and Flower the message is called by its workflow and unit.
+    It is due when the token is: when that wakes, or at once, which is NULL. `token` has the columns
+    of `durable_token`. Logs and Flower show the message by its workflow and unit.
     """
     name = sa.func.concat(workflow, sa.literal_column("'.'"), token.c.unit)
     return (
@@ -48,12 +48,12 @@ def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnEleme
 
 
 def priority_of(token: Any) -> sa.ColumnElement[Any]:
-    """Its place among others; what has none is for every broker as good as 0."""
+    """The priority of the token's message; to every broker none is the same as 0."""
     return sa.func.coalesce(token.c.priority, sa.literal_column("0"))
 
 
 def options_of(token: Any, name: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """How the message of `token` is sent: where to, and how long what it starts may take."""
+    """The options with which the message of `token` is sent."""
     fields = {
         "queue": token.c.queue,
         "priority": token.c.priority,
@@ -70,14 +70,14 @@ def insert_hints(rows: sa.Select[Any]) -> Any:
     return sa.insert(t.outbox).from_select(list(HINT_COLUMNS), rows)
 
 
-TO_BE_LOOKED_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
-"""When recovery looks whether the hint of a token got lost that is put now."""
+LOOK_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
+"""When recovery looks whether a hint that is put now was lost."""
 
 AT_ONCE: sa.ColumnElement[Any] = sa.null()
 
 
 def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None) -> Any:
-    """INSERT of a hint for every row of `tokens`, due when the token is, or `at` a time."""
+    """INSERT of a hint for each row of `tokens`, due when the token is, or `at` a time."""
     columns = list(hint_of(tokens, t.run.c.workflow))
     if at is not None:
         columns[-1] = at
@@ -86,14 +86,14 @@ def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None) -> Any:
 
 
 def clear_timers(tokens: Any) -> Any:
-    """DELETE of the hints for later of tokens that have no use for them any more."""
+    """DELETE of hints for later, for `tokens` that no longer need them."""
     return clear_hints(tokens, t.outbox.c.available_at > sql.clock)
 
 
 def clear_hints(tokens: Any, *which: sa.ColumnElement[bool]) -> Any:
     """DELETE of the hints for `tokens`, or of `which` of them.
 
-    A row that a relay has in hand is not waited for: it is on its way.
+    Does not wait for a row that a relay has locked: it is just being published.
     """
     unneeded = (
         sa.select(t.outbox.c.id)
@@ -104,13 +104,13 @@ def clear_hints(tokens: Any, *which: sa.ColumnElement[bool]) -> Any:
     return sa.delete(t.outbox).where(t.outbox.c.id.in_(unneeded))
 
 
-CALLS = sa.or_(t.outbox.c.available_at.is_(None), t.outbox.c.tries > sa.literal_column("0"))
-"""What has been put to be sent at once, and is not sent: also because the broker refused it."""
+IS_AT_ONCE = sa.or_(t.outbox.c.available_at.is_(None), t.outbox.c.tries > sa.literal_column("0"))
+"""True if the row is to be sent at once, or was, and the broker refused it."""
 
 
-def call_once(tokens: Any, name: str) -> list[Any]:
-    """INSERT of a hint for every row of `tokens`, due at once, in place of those that are due."""
+def replace_hints(tokens: Any, name: str) -> list[Any]:
+    """INSERT of a hint for each row of `tokens`, due at once, and DELETE of those that were."""
     return [
-        clear_hints(tokens, CALLS).cte(f"{name}_before"),
+        clear_hints(tokens, IS_AT_ONCE).cte(f"{name}_before"),
         put_hints(tokens, at=AT_ONCE).cte(name),
     ]

@@ -1,4 +1,4 @@
-"""Freeing what dead workers had claimed: tokens that nobody alive executes, or for too long."""
+"""Reaps claims: takes them away from dead workers, and from units that take too long."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import HARD_LIMIT_AFTER, TO_BE_LOOKED_AT, put_hints
+from celery_durable.store.outbox import HARD_LIMIT_AFTER, LOOK_AT, put_hints
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A token that `worker` has claimed.
 
-    `counts`: freeing it is a crash of its unit; `timed_out`: its unit has taken longer than its
-    time limit, which is a failed attempt and no crash.
+    `counts`: reaping it counts as a crash of its unit. `timed_out`: its unit has taken longer than
+    its time limit, which is a failed attempt and no crash.
     """
 
     token_id: UUID
@@ -33,13 +33,13 @@ class Claimed:
     timed_out: bool = False
 
 
-# Where the pool has no time limits of its own, nobody else ends a unit that takes too long. Where
-# it has, the unit's process is given the time to clean up in.
+# A pool without time limits of its own does not end a unit that takes too long, so the claim is
+# reaped at the limit. The prefork pool ends it, and gives its process time to clean up.
 _cleanup = sa.case(
     (t.worker.c.pool == sql.word("prefork"), sa.literal_column(str(2 * HARD_LIMIT_AFTER))),
     else_=sa.literal_column("0"),
 )
-# A worker that died had until then, not until somebody was sure of it.
+# A dead worker had time until it died, not until it was declared dead.
 _has_timed_out: Any = sa.func.coalesce(
     t.token.c.deadline_at <= sa.func.coalesce(t.worker.c.ended_at, sql.clock), sa.false()
 )
@@ -67,7 +67,7 @@ _FIND = Statement(
 
 
 def find(connection: Connection, batch: int) -> Sequence[Claimed]:
-    """Tokens that nobody alive executes: a level, not an edge."""
+    """Tokens whose workers have ended or have no row: a level, not an edge."""
     return [Claimed(**row) for row in connection.rows(_FIND, {"batch": batch})]
 
 
@@ -87,7 +87,7 @@ _LIMITED = Statement(
 
 
 def limited(connection: Connection) -> Mapping[Claimed, float]:
-    """What living workers have claimed and may not execute for longer than so many seconds."""
+    """Tokens that live workers have claimed, and for how many seconds they may execute them."""
     rows = [dict(row) for row in connection.rows(_LIMITED)]
     limits = [row.pop("limit") for row in rows]
     return {Claimed(**row): limit for row, limit in zip(rows, limits, strict=True)}
@@ -101,7 +101,7 @@ _CLAIMED_BY = Statement(
 
 
 def claimed_by(connection: Connection, worker: UUID) -> Sequence[Claimed]:
-    """What Postgres thinks the worker is executing, for its audit of itself."""
+    """Tokens that the worker has claimed according to Postgres, for its audit."""
     return [Claimed(**row) for row in connection.rows(_CLAIMED_BY, {"worker": worker})]
 
 
@@ -115,7 +115,7 @@ _TIMED_OUT: Any = sa.literal_column(str(int(Flags.TIMED_OUT)))
 
 
 def _reaping(still_claimed: Any) -> Statement:
-    freed = (
+    reaped = (
         sa.update(t.token)
         .where(t.token.c.id == still_claimed.scalar_subquery())
         .values(
@@ -125,7 +125,7 @@ def _reaping(still_claimed: Any) -> Statement:
             crashes=t.token.c.crashes + sa.cast(sql.boolean("counts"), sa.Integer),
             flags=t.token.c.flags.op("|")(
                 sa.case(
-                    # What is parked and only looked at has not taken too long.
+                    # A parked token is only checked, which is no unit that took too long.
                     (sa.and_(sql.boolean("timed_out"), t.token.c.wait.is_(None)), _TIMED_OUT),
                     else_=sa.literal_column("0"),
                 )
@@ -135,13 +135,13 @@ def _reaping(still_claimed: Any) -> Statement:
                 (t.token.c.wait.is_(None), sql.ahead(t.token.c.wake_at)), else_=t.token.c.wake_at
             ),
             hinted_at=sql.clock,
-            look_at=TO_BE_LOOKED_AT,
+            look_at=LOOK_AT,
             hints=sa.literal_column("0"),
         )
         .returning(*t.token.c)
         .cte("freed")
     )
-    return Statement(sa.select(freed.c.id).add_cte(put_hints(freed).cte("hinted")))
+    return Statement(sa.select(reaped.c.id).add_cte(put_hints(reaped).cte("hinted")))
 
 
 _REAP = _reaping(_still_claimed.with_for_update())
@@ -149,10 +149,10 @@ _REAP_IF_UNLOCKED = _reaping(_still_claimed.with_for_update(skip_locked=True))
 
 
 def reap(connection: Connection, claimed: Claimed, new_fence: UUID, *, waits: bool = False) -> bool:
-    """Take the claim away and have the token looked at again.
+    """Take the claim away, and put a hint for the token.
 
-    False when the token has moved on, or its row is locked: then somebody is at work on it. `waits`
-    for whoever has locked it: for the holder itself, who will not come again.
+    Returns False if the token has moved on, or if its row is locked: somebody works on it.
+    `waits`: wait for a locked row instead; for the holder itself, which does not try again.
     """
     parameters = {
         "token_id": claimed.token_id,

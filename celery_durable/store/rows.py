@@ -1,4 +1,4 @@
-"""Rows -> values of the core, and those values as JSON text."""
+"""Rows -> values of the core, and values of the core -> JSON text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from celery_durable.store.connection import Row
 
 
 def error_text(error: ErrorRecord | None) -> str | None:
-    """JSON text of an error."""
+    """The error as JSON text."""
     return None if error is None else json.dumps(asdict(error))
 
 
@@ -35,7 +35,7 @@ def error_of(text: str | None) -> ErrorRecord | None:
 
 
 def failures_text(failures: tuple[FailedAttempt, ...]) -> str | None:
-    """JSON text of failed attempts; None for none, so that the hot row stays small."""
+    """Failed attempts as JSON text; None for none, so that the hot row stays small."""
     return (
         json.dumps([asdict(f) for f in failures], default=datetime.isoformat) if failures else None
     )
@@ -47,7 +47,7 @@ def failures_of(text: str | None) -> tuple[FailedAttempt, ...]:
 
 
 def failure_of(text: str | None) -> FailedAttempt | None:
-    """One of them."""
+    """A failed attempt, from its JSON text."""
     return _failure(json.loads(text)) if text else None
 
 
@@ -61,7 +61,7 @@ def _failure(stored: dict[str, Any]) -> FailedAttempt:
 
 
 def wait_of(row: Row) -> Wait | None:
-    """What a token's row says it waits for."""
+    """What the token of this row waits for."""
     match row["wait"]:
         case "signal":
             return ForSignal(row["awaits"])
@@ -76,7 +76,7 @@ def wait_of(row: Row) -> Wait | None:
 
 
 def kind_of(wait: Wait | None) -> str | None:
-    """The word for it in the token's row."""
+    """The word for the wait in the token's row."""
     match wait:
         case None:
             return None
@@ -93,7 +93,7 @@ def kind_of(wait: Wait | None) -> str | None:
 
 
 def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
-    """The claim that a row of the claim statement describes."""
+    """The claim that the row describes, which the claim's statement has returned."""
     return Claim(
         token=Token(
             id=row["id"],

@@ -1,4 +1,4 @@
-"""Starting runs."""
+"""Starts runs, and reopens completed ones to compensate them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _new = {
     "started_at": sa.case((_is_delayed, sa.null()), else_=sql.clock),
 }
 
-# A tree that is cancelled grows no further; who has started the child is told by its own flags.
+# A cancelled tree grows no further. The parent learns of the cancel by its own flags.
 _above = t.run.alias("above")
 _is_cancelled = sql.there_is(
     _above.c.id.in_([_asked.c.parent_run_id, _asked.c.root_run_id]),
@@ -120,11 +120,10 @@ _START = Statement(sa.select(_started.c.id).add_cte(_hinted))
 
 
 def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[UUID]:
-    """Write runs, their tokens and their first hints in one statement; returns the ids that are
-    new.
+    """Write runs, their tokens and their first hints in one statement; return the ids of new runs.
 
-    A run whose workflow and key exist already is left out; a caller that is just committing the
-    same key is waited for. A child whose parent or root has been cancelled is left out too.
+    Leaves out a run whose workflow and key exist already, and a child whose parent or root has been
+    cancelled. Waits for a transaction that has written the same key and is not committed.
     """
     rows = [_row(run) for run in runs]
     later = timedelta(seconds=delay) if delay > 0 else None
@@ -170,7 +169,8 @@ _WITH_KEY = Statement(
 def with_key(connection: Connection, workflow: str, key: str) -> UUID | None:
     """The run of the workflow that has this key.
 
-    A statement of its own: the one that found the conflict cannot see the row it conflicted with.
+    A statement of its own: the statement that met the conflict cannot see the row it conflicted
+    with.
     """
     row = one(connection, _WITH_KEY, {"workflow": workflow, "key": key})
     return row["id"] if row else None
@@ -189,9 +189,9 @@ _WAIT_FOR_SCHEDULE = Statement(
 
 
 def wait_for_schedule(connection: Connection, workflow: str, schedule: str) -> None:
-    """Until the transaction ends nobody else starts a run of this schedule that must be alone.
+    """Lock the schedule until the transaction ends: no other starts a run of it that must be alone.
 
-    What the one before has committed is visible from the next statement on.
+    The next statement sees what the transaction before has committed.
     """
     connection.rows(_WAIT_FOR_SCHEDULE, {"workflow": workflow, "schedule": schedule})
 
@@ -208,7 +208,7 @@ _IS_SCHEDULED = Statement(
 
 
 def is_scheduled(connection: Connection, workflow: str, schedule: str) -> bool:
-    """Whether a run of this schedule has not ended."""
+    """Return True if a run of this schedule has not ended."""
     parameters = {"workflow": workflow, "schedule": schedule}
     return one(connection, _IS_SCHEDULED, parameters) is not None
 
@@ -228,7 +228,7 @@ _BEGIN = Statement(
 
 
 def begin(connection: Connection, run_id: UUID) -> None:
-    """A delayed run has been claimed for the first time."""
+    """Mark a delayed run as running: it has been claimed for the first time."""
     connection.rows(_BEGIN, {"run_id": run_id})
 
 
@@ -248,7 +248,7 @@ _reopened = (
     .cte("reopened")
 )
 
-_backward = {
+_rollback_token = {
     "id": sql.uuid("token_id"),
     "run_id": _reopened.c.id,
     "node": sql.word(ROLLBACK),
@@ -259,9 +259,9 @@ _backward = {
     "fence": sql.uuid("fence"),
 }
 
-_back = (
+_reopened_token = (
     sa.insert(t.token)
-    .from_select(list(_backward), sa.select(*_backward.values()).select_from(_reopened))
+    .from_select(list(_rollback_token), sa.select(*_rollback_token.values()).select_from(_reopened))
     .returning(*t.token.c)
     .cte("back")
 )
@@ -269,8 +269,8 @@ _back = (
 _REOPEN = Statement(
     sa.select(_reopened.c.id).add_cte(
         insert_hints(
-            sa.select(*hint_of(_back, _reopened.c.workflow)).join_from(
-                _back, _reopened, _reopened.c.id == _back.c.run_id
+            sa.select(*hint_of(_reopened_token, _reopened.c.workflow)).join_from(
+                _reopened_token, _reopened, _reopened.c.id == _reopened_token.c.run_id
             )
         ).cte("hinted")
     )
@@ -278,9 +278,9 @@ _REOPEN = Statement(
 
 
 def reopen(connection: Connection, run: ReopenedRun, parent_token: UUID) -> None:
-    """Have a completed child undone: it gets a token again, which is rolled back.
+    """Reopen a completed child to compensate it: it gets a token, which is rolled back.
 
-    Whoever asks must park for it in the same transaction.
+    The caller must park its own token for the child in the same transaction.
     """
     parameters = {
         "run_id": run.id,

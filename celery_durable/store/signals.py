@@ -1,8 +1,8 @@
-"""Signals that have arrived, and their way to the token that waits.
+"""Signals: stores them in the inbox, and reads them for the token that waits.
 
-`resume` writes a row and hints and locks nothing. Consuming happens in one place, in the commit of
-the token that waits (`commits`), so an early, a late and a simultaneous signal are one case. What
-was consumed stays until the run ends, so that a key that was seen before is known.
+Sending a signal writes a row and hints, and locks nothing. A signal is consumed in one place, in
+the commit of the token that waits (`commit.statement`), so an early, a late and a simultaneous
+signal are one case. A consumed signal stays until the run ends: so a key that comes again is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from celery_durable.store.outbox import AT_ONCE, put_hints
 from celery_durable.store.read.position import STATUS
 
 HINTED_WAITERS = 20
-"""Of many tokens that wait for one name, the oldest so many are told of each signal."""
+"""Of the tokens that wait for one name, so many get a hint for each signal: the oldest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Delivery:
 
     @property
     def accepted(self) -> bool:
-        """Whether the run has, or has had, this signal."""
+        """True if the run has, or has had, this signal."""
         return self.outcome != "refused"
 
 
@@ -79,8 +79,8 @@ _waiting = (
     .limit(sa.literal_column(str(HINTED_WAITERS)))
 )
 
-# The others may be about to be parked for this very signal, before a caller's transaction commits
-# it: those that somebody has in hand or soon will, and the run's first token wherever it is.
+# Other tokens may park for this very signal before the caller's transaction commits it: branches
+# that are claimed or soon will be, and the run's first token wherever it is.
 _others = t.token.c.awaits.is_distinct_from(sql.text("name"))
 _in_hand = sa.select(t.token).where(
     _mine, t.token.c.claimed_by.is_not(None), t.token.c.parent_id.is_not(None), _others, _is_stored
@@ -99,11 +99,11 @@ _soon = (
     .limit(sa.literal_column(str(HINTED_WAITERS)))
 )
 
-_told = sa.union_all(_waiting.subquery().select(), _in_hand, _soon.subquery().select(), _first).cte(
-    "told"
-)
+_to_hint = sa.union_all(
+    _waiting.subquery().select(), _in_hand, _soon.subquery().select(), _first
+).cte("told")
 
-_SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_told, at=AT_ONCE).cte("hinted")))
+_SEND = Statement(sa.select(_stored.c.id).add_cte(put_hints(_to_hint, at=AT_ONCE).cte("hinted")))
 
 _is_awaited = sql.there_is(_mine, t.token.c.awaits == sql.text("name"))
 
@@ -113,7 +113,7 @@ _STATUS = Statement(
         t.run.c.finished_at.is_not(None).label("has_ended"),
         t.run.c.workflow,
         t.run.c.version,
-        # Read only where nothing waits for the name just now.
+        # Read only if no token waits for the name now.
         sa.select(sql.json_text(t.definition.c.plan))
         .where(
             t.definition.c.workflow == t.run.c.workflow,
@@ -129,9 +129,10 @@ _STATUS = Statement(
 def send(
     connection: Connection, run_id: UUID, name: str, payload: str, key: str | None
 ) -> Delivery | None:
-    """Put a signal into the run's inbox, with hints for who waits; None where there is no run.
+    """Put a signal into the run's inbox, and hints for tokens that wait; None if there is no run.
 
-    `payload` is JSON text. A caller that is just committing the same key is waited for.
+    `payload` is JSON text. Waits for a transaction that has written the same key and is not
+    committed.
     """
     parameters = {"run_id": run_id, "name": name, "payload": payload, "key": key}
     is_stored = one(connection, _SEND, parameters) is not None
@@ -148,7 +149,7 @@ def send(
 
 
 def _warning(row: Row, name: str) -> str | None:
-    """What to say of a name that no node waits for; a step may still suspend for any name."""
+    """The warning for a name that no node waits for; a step may still suspend for any name."""
     nodes = json.loads(row["plan"])["nodes"] if row["plan"] else []
     waits = sorted({node["signal"] for node in nodes if "signal" in node})
     units = {node["name"] for node in nodes if "signal" not in node}
@@ -184,7 +185,7 @@ _OLDEST = Statement(
 
 
 def oldest(connection: Connection, run_id: UUID, name: str) -> Signal | None:
-    """The signal of this name that has waited longest."""
+    """The oldest signal of this name that nobody has consumed."""
     row = one(connection, _OLDEST, {"run_id": run_id, "name": name})
     return Signal(**row) if row else None
 
@@ -218,5 +219,5 @@ _ORPHANS = Statement(
 
 
 def forget_late(connection: Connection) -> None:
-    """Remove signals that were committed while their run was ending."""
+    """Delete signals that were committed while their runs were ending."""
     connection.rows(_ORPHANS)

@@ -1,4 +1,4 @@
-"""Small pieces that statements are made of."""
+"""Parameters and expressions that many statements share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import parameter
 
 clock: sa.ColumnElement[Any] = sa.func.clock_timestamp()
-"""The database's time now; `now()` would lag behind in a long transaction."""
+"""The database's time now; `now()` is the time at which the transaction began."""
 
 
 def word(text: str) -> sa.ColumnElement[Any]:
-    """A word of ours, spelled out in the statement."""
+    """A constant of the library, as a literal in the statement."""
     return sa.literal_column(f"'{text}'")
 
 
@@ -60,22 +60,22 @@ def interval(name: str) -> sa.BindParameter[Any]:
 
 
 def later(name: str) -> sa.ColumnElement[Any]:
-    """The time that is so much later than now; no time where the parameter is null."""
+    """The time that is the interval `name` from now; NULL if the parameter is null."""
     return clock + interval(name)
 
 
 def ahead(time: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """The time if it is to come; no time once it is not waited for any more."""
+    """The time if it is in the future; else NULL."""
     return sa.case((time > clock, time))
 
 
 def json(name: str) -> sa.ColumnElement[Any]:
-    """A parameter that is JSON text; no driver parses or prints it."""
+    """A parameter that is JSON text: no driver encodes it."""
     return sa.cast(text(name), sa.JSON())
 
 
 def json_text(column: sa.ColumnElement[Any], name: str | None = None) -> sa.Label[Any]:
-    """A JSON column as text, whatever the driver would make of it."""
+    """A JSON column as text: no driver decodes it."""
     return sa.cast(column, sa.Text()).label(name or getattr(column, "name", ""))
 
 
@@ -85,17 +85,17 @@ def seconds(interval: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 
 def there_is(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """EXISTS that is looked up for each row.
+    """EXISTS that Postgres looks up for each row.
 
-    Of a plain one Postgres may make a hash of the whole table; it does not where there is an
-    OFFSET (`simplify_EXISTS_query` in src/backend/optimizer/plan/subselect.c).
+    Postgres may hash the whole table for a plain EXISTS, but not for one with an OFFSET
+    (`simplify_EXISTS_query` in src/backend/optimizer/plan/subselect.c).
     """
     nothing_skipped: sa.ColumnElement[Any] = sa.literal_column("0")
     return sa.exists(sa.select(sa.literal_column("1")).where(*conditions).offset(nothing_skipped))
 
 
 def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Whether a command for the run waits to be applied."""
+    """True if a command for the run waits to be applied."""
     return sa.exists().where(
         t.inbox.c.run_id == run_id,
         t.inbox.c.kind == sa.literal_column("'command'"),

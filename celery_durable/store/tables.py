@@ -44,7 +44,7 @@ def _time(name: str, *, nullable: bool = False, default: bool = False) -> sa.Col
 
 
 LOOK_AFTER = 10
-"""Seconds after which it is looked whether a hint got lost."""
+"""Seconds after which recovery looks whether a hint was lost."""
 
 _FINISHED = ", ".join(f"'{status}'" for status in Status if status in FINISHED)
 
@@ -92,7 +92,7 @@ run = sa.Table(
 )
 
 run_schedule = sa.literal_column("tags ->> 'schedule'", sa.Text)
-"""The schedule that has started a run, as `durable_run_schedule_idx` knows it."""
+"""The schedule that has started a run, written as in `durable_run_schedule_idx`."""
 
 token = sa.Table(
     "durable_token",
@@ -110,17 +110,17 @@ token = sa.Table(
     sa.Column("parent_id", sa.Uuid),
     sa.Column("part", sa.Text),
     sa.Column("position", sa.Integer),
-    # What it waits for, and until when at the latest; ready is a token that waits for nothing. What
-    # is not delayed has no time: a clock that is set back moves it nowhere.
+    # What it waits for, and until when at the latest; a token that waits for nothing is ready. A
+    # token that is not delayed has no time, so that a clock which is set back does not delay it.
     sa.Column("wait", sa.Text),
     sa.Column("awaits", sa.Text),
     sa.Column("child_run_id", sa.Uuid),
     _time("waiting_since", nullable=True),
-    # When it was claimed, moved, parked or given back.
+    # When it was claimed, moved, parked, released or reaped.
     _time("since", default=True),
     _time("wake_at", nullable=True),
-    # The gate of a fork: how many branches have not left, how many of those that did have failed,
-    # and how many of all have been opened.
+    # The gate of a fork: how many branches have not left, how many of those that have left have
+    # failed, how many there are, and how many have been opened.
     sa.Column("remaining", sa.Integer),
     sa.Column("failed", sa.Integer),
     sa.Column("total", sa.Integer),
@@ -139,7 +139,7 @@ token = sa.Table(
     _time("deadline_at", nullable=True),
     _time("hinted_at", default=True),
     sa.Column("hints", sa.Integer, nullable=False, server_default="0"),
-    # When to look whether its hint got lost; no time while no hint of it is on its way.
+    # When to look whether its hint was lost; no time while no hint of it is on its way.
     sa.Column(
         "look_at",
         sa.DateTime(timezone=True),
@@ -192,7 +192,7 @@ item = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("input", sa.JSON, nullable=False),
 )
-"""Items of a map that wait for room in its window; each becomes a token when there is some."""
+"""Items of a map that wait for room in its window; each becomes a token when there is room."""
 
 journal = sa.Table(
     "durable_journal",
@@ -213,7 +213,7 @@ journal = sa.Table(
     sa.Column("child_run_id", sa.Uuid),
     sa.Column("error", sa.JSON),
     sa.Column("failures", sa.JSON),
-    # None where no worker had it in hand: a cancel has ended what waited.
+    # None where no worker has executed it: a cancel has ended what waited.
     sa.Column("worker", sa.Uuid),
     _time("started_at"),
     _time("finished_at", default=True),
@@ -226,8 +226,8 @@ journal = sa.Table(
     sa.CheckConstraint("outcome <> 'failed' OR error IS NOT NULL", name="failed_has_an_error"),
     sa.CheckConstraint("outcome = 'completed' OR result IS NULL", name="result_of_completed"),
     sa.CheckConstraint("outcome = 'completed' OR NOT undoable", name="undoable_is_completed"),
-    # The order of completion of what can be undone; the hot path pays for it only where it is
-    # needed.
+    # The order of completion of units that can be compensated; the hot path pays for it only where
+    # it is needed.
     sa.Index(None, "run_id", "seq", postgresql_where=sa.text("undoable")),
 )
 
@@ -235,9 +235,9 @@ outbox = sa.Table(
     "durable_outbox",
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    # When it is due; what is due at once has no time.
+    # When it is due; a row that is due at once has no time.
     _time("available_at", nullable=True),
-    # In what order what is due is sent: rows that have these three in common are a lane (`due`).
+    # The order in which due rows are sent: rows that have these three in common are a lane (`due`).
     sa.Column("queue", sa.Text, nullable=False, server_default=""),
     sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("crowd", sa.SmallInteger, nullable=False, server_default="0"),
@@ -320,8 +320,8 @@ recovery = sa.Table(
     sa.Column("schema_id", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()),
     sa.CheckConstraint("id = 1", name="only_row"),
 )
-"""How far the relays' common looks have come, and how long hints wait in each queue; one row, made
-when needed.
+"""The lease of the relays' scan, how far it has come, and how long hints wait in each queue: one
+row, made when needed.
 
 `schema_id` tells this schema from every other.
 """

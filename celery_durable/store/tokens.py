@@ -1,7 +1,7 @@
-"""Claiming a token, and reading where one stands without claiming it.
+"""Claims a token, releases it, and reads where it stands without claiming it.
 
-A claim writes a fresh nonce, the fence, into the token's row; whatever is committed later must name
-it (`commits`). So a worker that was declared dead cannot commit.
+A claim writes a fresh nonce, the fence, into the token's row. A commit must name it
+(`commit.statement`), so a worker that was declared dead cannot commit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from celery_durable.core.token import Flags, Token
 from celery_durable.store import origin, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import TO_BE_LOOKED_AT, put_hints
+from celery_durable.store.outbox import LOOK_AT, put_hints
 from celery_durable.store.rows import claim_of, kind_of
 
 IS_DRAINING = (
     sa.select(t.worker.c.draining).where(t.worker.c.id == sql.uuid("worker")).scalar_subquery()
 )
 
-# Losing a claim in a database crash is harmless, so the claim need not wait for the disk.
+# A claim that is lost in a crash of the database does no harm, so it need not wait for the disk.
 # set_config inside the statement makes this one statement asynchronous, and no other.
 _quiet = sa.select(
     sa.func.set_config(
@@ -33,14 +33,14 @@ _quiet = sa.select(
     ).label("value")
 ).cte("quiet")
 
-_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
+_is_called = sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
 _is_delayed = t.token.c.wake_at.is_not(None)
 
 _child = t.run.alias("child")
 
 IS_CLAIMABLE = sa.or_(
-    sa.and_(t.token.c.wait.is_(None), sa.or_(sa.not_(_is_delayed), _is_asked)),
-    sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked),
+    sa.and_(t.token.c.wait.is_(None), sa.or_(sa.not_(_is_delayed), _is_called)),
+    sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_called),
     sa.and_(
         t.token.c.wait == sql.word("signal"),
         sql.there_is(
@@ -50,15 +50,15 @@ IS_CLAIMABLE = sa.or_(
             t.inbox.c.consumed_by.is_(None),
         ),
     ),
-    # Whatever is asked of it, a parent stays until its children and branches have ended.
+    # Whatever its flags, a parent stays until its children and branches have ended.
     sa.and_(
         t.token.c.wait == sql.word("child"),
         sql.there_is(_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)),
     ),
     sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == sa.literal_column("0")),
 )
-"""Whether a token that nobody has claimed may be: it is ready and due, what it waits for is there,
-or a flag is up.
+"""True if a token that nobody has claimed may be claimed: it is ready and due, what it waits for is
+there, or a flag is raised.
 """
 
 _deadline: Any = sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'")
@@ -70,13 +70,13 @@ _CLAIM = Statement(
         fence=sql.uuid("new_fence"),
         begun=sa.true(),
         since=sql.clock,
-        # What waits is only looked at: its step does not run yet.
+        # A token that waits is only checked: no step is executed, so there is no deadline.
         deadline_at=sa.case((t.token.c.wait.is_(None), _deadline)),
     )
     .where(
         t.token.c.id == sql.uuid("token_id"),
         t.token.c.run_id == t.run.c.id,
-        # A claim whose answer was lost is sent again, and finds itself.
+        # A claim that is sent again, because its answer was lost, finds its own fence.
         sa.or_(t.token.c.claimed_by.is_(None), t.token.c.fence == sql.uuid("new_fence")),
         IS_CLAIMABLE,
         sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None)),
@@ -128,10 +128,10 @@ _CLAIM = Statement(
 
 
 def claim(connection: Connection, token_id: UUID, worker: UUID, fence: UUID) -> Claim | None:
-    """Take the token for `worker`, or None when it is not claimable now.
+    """Claim the token for `worker`; None if it is not claimable now.
 
-    It is claimable when nobody has claimed it, the worker has not ended, and `IS_CLAIMABLE`. Sent
-    twice with one fence, it is the same claim.
+    It is claimable if nobody has claimed it, the worker has not ended, and `IS_CLAIMABLE`. Sent
+    twice with one fence, it is one claim.
     """
     parameters = {"token_id": token_id, "worker": worker, "new_fence": fence}
     row = one(connection, _CLAIM, parameters)
@@ -158,7 +158,7 @@ _REFUSAL = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What may be behind a claim that was not to be had, besides a race that was lost."""
+    """Why a claim may have been refused, besides a lost race."""
 
     run_with_commands: UUID | None
     worker_ended: bool
@@ -168,9 +168,11 @@ class Refusal:
 def refusal(
     connection: Connection, token_id: UUID, worker: UUID, hinted_by: str | None = None
 ) -> Refusal:
-    """Whether the claim may be had once the run's commands are applied, or by a new worker id.
+    """Read why a claim may have been refused.
 
-    `hinted_by` is the origin of the hint: of another schema's, `is_foreign`, no token is here.
+    Applying the commands of `run_with_commands` may help, or a new worker id if `worker_ended`.
+    `hinted_by` is the origin of the hint. `is_foreign`: it is another schema's, and this one has no
+    such token.
     """
     parameters = {
         "token_id": token_id,
@@ -185,7 +187,7 @@ def refusal(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A token as it is in its row, without claiming it."""
+    """A token's row, read without claiming it."""
 
     run_id: UUID
     unit: str
@@ -196,7 +198,7 @@ class Standing:
     is_claimed: bool
 
     def is_where(self, token: Token) -> bool:
-        """Whether the row stands at the same try of the same unit as `token`, claimed."""
+        """True if the row is claimed and at the same attempt of the same unit as `token`."""
         here = (self.unit, self.attempt, self.wait)
         return self.is_claimed and here == (token.unit, token.attempt, kind_of(token.wait))
 
@@ -215,7 +217,7 @@ _READ = Statement(
 
 
 def read(connection: Connection, token_id: UUID) -> Standing | None:
-    """Where the token stands; None when it has ended."""
+    """Read where the token stands; None if it has ended."""
     row = one(connection, _READ, {"token_id": token_id})
     return Standing(**{**row, "flags": Flags(row["flags"])}) if row else None
 
@@ -230,8 +232,8 @@ _released = (
     .values(
         claimed_by=sa.null(),
         deadline_at=sa.null(),
-        # What waits, or was claimed before it was due, keeps its time; what is ready must not be
-        # taken before the delay is over.
+        # A token that waits, or was claimed before it was due, keeps its time. A ready one must not
+        # be claimed before the delay is over.
         wake_at=sa.case(
             (
                 t.token.c.wait.is_(None),
@@ -242,7 +244,7 @@ _released = (
         since=sql.clock,
         hinted_at=sql.clock,
         hints=sa.literal_column("0"),
-        look_at=TO_BE_LOOKED_AT,
+        look_at=LOOK_AT,
     )
     .returning(*t.token.c)
     .cte("released")
@@ -254,9 +256,9 @@ _RELEASE = Statement(
 
 
 def release(connection: Connection, claim: Claim, delay: float) -> None:
-    """Give the claim back with nothing done; somebody is asked to look at it after `delay` seconds.
+    """Release the claim with nothing done, and put a hint that is due after `delay` seconds.
 
-    Does nothing when the claim is not ours any more.
+    Does nothing if the claim is not ours any more.
     """
     parameters = {
         "token_id": claim.token.id,

@@ -1,7 +1,7 @@
-"""Who is alive: the workers' rows, which they renew, and their locks.
+"""The rows of workers, which they renew, and their locks.
 
-A worker holds a session-level advisory lock for as long as it lives; Postgres lets go of it a few
-milliseconds after the process is gone. `deaths` looks for those that have gone.
+A worker holds a session-level advisory lock for as long as it lives; Postgres frees it a few
+milliseconds after the process has ended. `dead_workers` looks for free locks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ _BACKEND = Statement(sa.select(sa.func.pg_backend_pid().label("pid")))
 
 
 def is_direct(connection: PsycopgConnection) -> bool:
-    """Whether nothing that shares sessions stands between us and Postgres.
+    """Return True if no pooler shares sessions between this process and Postgres.
 
-    A pooler answers the connection with a process id of its own making; the server knows its real
-    one.
+    A pooler tells the client a process id of its own making; the server knows the real one.
     """
     row = one(connection, _BACKEND, {})
     return row is not None and row["pid"] == connection.raw.info.backend_pid
@@ -54,14 +53,14 @@ _NEW_LOCK = Statement(
 
 
 def new_lock_number(connection: Connection) -> int:
-    """A number no live worker has."""
+    """A number that no live worker has."""
     row = one(connection, _NEW_LOCK, {"schema": connection.schema})
     assert row is not None
     return int(row["number"])
 
 
 def lock_space(connection: Connection) -> str:
-    """Each schema of a database has locks of its own."""
+    """The name of the schema's locks: each schema of a database has its own."""
     return f"durable_worker.{connection.schema}"
 
 
@@ -81,7 +80,7 @@ def take_lock(connection: Connection, number: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One worker process, as it introduces itself; `knows`: where it can go on, by workflow."""
+    """One worker process as it registers; `knows`: the positions it can execute, by workflow."""
 
     id: UUID
     node_id: UUID
@@ -103,7 +102,7 @@ _REGISTER = Statement(
         queues=sa.cast(sql.text("queues"), JSONB),
         knows=sa.cast(sql.text("knows"), JSONB),
         lock_number=sql.integer("lock_number"),
-        # A child that claims its first token after its main process was told to stop.
+        # For a child that claims its first token after its main process has begun to drain.
         draining=sa.exists().where(
             t.worker.c.node_id == sql.uuid("node_id"),
             t.worker.c.draining,
@@ -147,7 +146,7 @@ _SET_QUEUES = Statement(
 
 
 def set_queues(connection: Connection, node_id: UUID, queues: Sequence[str]) -> None:
-    """Say what the processes of one Celery worker consume by now."""
+    """Write which queues the processes of one Celery worker consume now."""
     connection.rows(_SET_QUEUES, {"node_id": node_id, "queues": json.dumps(queues)})
 
 
@@ -192,7 +191,7 @@ _IS_KNOWN_ELSEWHERE = Statement(
 def is_known_elsewhere(
     connection: Connection, worker: UUID, queue: str, workflow: str, place: str
 ) -> bool:
-    """Whether a live worker of another node that takes messages of `queue` can go on at `place`."""
+    """Return True if a live worker of another node consumes `queue` and can execute `place`."""
     parameters = {"worker": worker, "queue": queue, "workflow": workflow, "place": place}
     row = one(connection, _IS_KNOWN_ELSEWHERE, parameters)
     return bool(row and row["is_known"])
@@ -207,7 +206,7 @@ _RENEW = Statement(
 
 
 def renew(connection: Connection, worker: UUID, ttl: float) -> bool:
-    """Say that the worker lives; False when it has ended, which renewing cannot undo."""
+    """Renew the worker's row; return False if it has ended, which renewing cannot undo."""
     parameters = {"worker": worker, "ttl": timedelta(seconds=ttl)}
     return one(connection, _RENEW, parameters) is not None
 
@@ -221,8 +220,9 @@ _LOCK_IS_HERE = Statement(
 
 
 def lock_is_here(connection: Connection, worker: UUID, number: int | None) -> bool:
-    """Say that the server of this very connection has a lock of this number, which the worker holds
-    from now on, or none; False when the worker has ended.
+    """Write the number of the lock that the worker holds from now on, or none, and on which server.
+
+    The lock must be on the server of this very connection. Returns False if the worker has ended.
     """
     return one(connection, _LOCK_IS_HERE, {"worker": worker, "lock_number": number}) is not None
 
@@ -235,7 +235,7 @@ _END = Statement(
 
 
 def end(connection: Connection, worker: UUID) -> None:
-    """The worker leaves in good order; what it should still have claimed counts no crash."""
+    """End the worker in good order: a claim that it may still have does not count as a crash."""
     connection.rows(_END, {"worker": worker})
 
 
@@ -251,7 +251,7 @@ _DRAIN = Statement(
 
 
 def drain(connection: Connection, node_id: UUID) -> None:
-    """Mark the processes of one Celery worker as told to stop: they begin nothing new."""
+    """Mark the processes of one Celery worker as draining: they begin no more units."""
     connection.rows(_DRAIN, {"node_id": node_id})
 
 
@@ -259,7 +259,7 @@ _IS_DRAINING = Statement(sa.select(t.worker.c.draining).where(t.worker.c.id == s
 
 
 def is_draining(connection: Connection, worker: UUID) -> bool:
-    """Whether the worker was told to stop; one that is forgotten was."""
+    """Return True if the worker is draining, or its row has been deleted."""
     row = one(connection, _IS_DRAINING, {"worker": worker})
     return row is None or bool(row["draining"])
 
@@ -268,7 +268,7 @@ _long_ended = (
     sa.select(t.worker.c.id)
     .where(
         t.worker.c.ended_at < sql.clock - sql.interval("age"),
-        # Its row says whether freeing what it had claimed counts as a crash.
+        # The row says whether reaping the worker's claims counts as a crash.
         sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),
     )
     .limit(sql.integer("batch"))
@@ -279,9 +279,9 @@ _FORGET = Statement(sa.delete(t.worker).where(t.worker.c.id.in_(_long_ended)))
 
 
 def forget(connection: Connection, older_than: timedelta, batch: int) -> None:
-    """Remove rows of workers that ended so long ago and have nothing claimed.
+    """Delete up to `batch` rows of workers that ended so long ago and have no claims.
 
-    Whoever asks about an absent worker is told that it has ended; where children are replaced after
-    every task, there would be a row for each.
+    A worker without a row counts as ended. A pool that replaces its children after every task would
+    leave a row for each task.
     """
     connection.rows(_FORGET, {"age": older_than, "batch": batch})

@@ -21,7 +21,7 @@ from celery_durable.background.relay import Published
 from celery_durable.database.connections import Database
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.store import origin
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import brokers
 from celery_durable.worker.brokers import Brokers, is_amqp
@@ -67,7 +67,7 @@ class KombuPublisher:
                 raise self._unavailable((), error) from error
             raise
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         """Publish what the broker takes; raise `BrokerUnavailable` if it does not answer."""
         together = self._publish_together(messages)
         published = published_of(messages, together)
@@ -80,7 +80,7 @@ class KombuPublisher:
                 full |= alone.full
         return Published(sent, refused, full)
 
-    def _publish_together(self, messages: Sequence[Message]) -> Answers:
+    def _publish_together(self, messages: Sequence[DueMessage]) -> Answers:
         try:
             answers = self._publish_batch(messages)
         except (BrokerUnavailable, DatabaseUnavailable):
@@ -96,7 +96,7 @@ class KombuPublisher:
             self._drop()  # the next connection declares their queues anew
         return answers
 
-    def _publish_alone(self, message: Message, before: Sequence[int]) -> Published:
+    def _publish_alone(self, message: DueMessage, before: Sequence[int]) -> Published:
         """Publish a message that failed in its batch; `before` are the rows taken so far."""
         try:
             answers = self._publish_batch([message])
@@ -122,7 +122,7 @@ class KombuPublisher:
             self._brokers.pass_over()
         return BrokerUnavailable(taken, error)
 
-    def _publish_batch(self, messages: Sequence[Message]) -> Answers:
+    def _publish_batch(self, messages: Sequence[DueMessage]) -> Answers:
         producer = self._ready()
         earlier = self._sent_while_blocked()
         batch = getattr(producer, "batch", None)
@@ -163,7 +163,7 @@ class KombuPublisher:
         return Answers(sent, {**answers.held, **unanswered}, answers.again)
 
     def _declaration_timed_out(
-        self, confirms: Confirms, messages: Sequence[Message], mute: Message
+        self, confirms: Confirms, messages: Sequence[DueMessage], mute: DueMessage
     ) -> Answers:
         """Hold the message whose queue could not be declared; each after it is published alone."""
         answers = confirms.take()
@@ -183,7 +183,7 @@ class KombuPublisher:
         except OperationalError as error:
             raise BrokerUnavailable(sent, error) from error
 
-    def _send(self, producer: Any, message: Message) -> None:
+    def _send(self, producer: Any, message: DueMessage) -> None:
         options = dict(message.options)
         if self._origin is not None and message.task in (ADVANCE, COMPENSATE):
             options["headers"] = {**options.get("headers", {}), ORIGIN_HEADER: self._origin}
@@ -241,7 +241,7 @@ def origin_of(database: Database) -> str | None:
         return origin.find(connection)
 
 
-def published_of(messages: Sequence[Message], answers: Answers) -> Published:
+def published_of(messages: Sequence[DueMessage], answers: Answers) -> Published:
     """Attribute each held message to its queue, or to its row if it names no queue."""
     refused: dict[int, str] = {}
     full: dict[str, str] = {}

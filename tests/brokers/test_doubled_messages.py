@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from celery_durable.background.relay import Published, Relay
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from celery_durable.worker.publisher import KombuPublisher
 from tests.brokers.shop import Shop
 from tests.integration.driving import spawn
@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("shop", ["redis", "rabbitmq"], indirect=True)
 
-Choose = Callable[[list[Message]], Sequence[Message]]
+Choose = Callable[[list[DueMessage]], Sequence[DueMessage]]
 
 UNITS = ["reserve", "charge", "ship"]
 RUNS = 20
@@ -34,19 +34,19 @@ class Unfaithful:
     def __init__(self, shop: Shop, choose: Choose = lambda _: ()) -> None:
         self._publisher = KombuPublisher(shop.app)
         self._choose = choose
-        self.kept: list[Message] = []
+        self.kept: list[DueMessage] = []
         self.lowest_first = self._publisher.lowest_first
 
     def connect(self) -> None:
         self._publisher.connect()
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         published = self._publisher.publish(messages)
         self.kept += messages
         self.send_again(self._choose(self.kept))
         return published
 
-    def send_again(self, messages: Sequence[Message]) -> None:
+    def send_again(self, messages: Sequence[DueMessage]) -> None:
         if messages:
             self._publisher.publish(messages)
 
@@ -69,7 +69,7 @@ def test_every_step_runs_once_though_every_message_comes_three_times(
 ) -> None:
     """At once, and again with later ones."""
 
-    def thrice(kept: list[Message]) -> Sequence[Message]:
+    def thrice(kept: list[DueMessage]) -> Sequence[DueMessage]:
         newest, older = kept[-RUNS:], random.sample(kept, min(RUNS, len(kept)))
         again = [*newest, *older]
         random.shuffle(again)

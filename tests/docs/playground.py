@@ -25,7 +25,7 @@ import pytest
 
 from celery_durable import Durable, Run
 from celery_durable.background.relay import Published, Relay
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from tests.docs.pages import Block
 from tests.waiting import wait_until
 
@@ -52,7 +52,7 @@ class _InThreads:
     def connect(self) -> None:
         """There is nothing to connect to."""
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         for message in messages:
             self._pool.submit(self._tasks[message.task], *message.args, **message.kwargs)
         return Published([message.id for message in messages])

@@ -40,8 +40,9 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.settings import Settings
 from celery_durable.store import tables
 from celery_durable.store.connection import SCHEMA
+from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.position import UnitInHand
-from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
+from celery_durable.store.read.views import RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
 from tests.docs.pages import ROOT
 from tests.model.token_changes import CHANGES, CLAIMED, TokenState

@@ -10,20 +10,20 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.background.relay import Published, Relay
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from tests.integration.driving import spawn
 
 
-def all_of(messages: Sequence[Message]) -> Published:
+def all_of(messages: Sequence[DueMessage]) -> Published:
     return Published([message.id for message in messages])
 
 
 class Recorder:
     """A broker that remembers what it was given, and does with it what the test says."""
 
-    def __init__(self, answer: Callable[[Sequence[Message]], Published] | None = None) -> None:
+    def __init__(self, answer: Callable[[Sequence[DueMessage]], Published] | None = None) -> None:
         self.answer = answer
-        self.taken: list[Message] = []
+        self.taken: list[DueMessage] = []
         self.batches: list[int] = []
         self.closed = 0
         self.lowest_first = False
@@ -31,7 +31,7 @@ class Recorder:
     def connect(self) -> None:
         """It is always there."""
 
-    def publish(self, messages: Sequence[Message]) -> Published:
+    def publish(self, messages: Sequence[DueMessage]) -> Published:
         self.batches.append(len(messages))
         published = self.answer(messages) if self.answer else all_of(messages)
         self.taken += [message for message in messages if message.id in published.sent]

@@ -16,7 +16,7 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.core.token import Flags
-from celery_durable.store import cancelling
+from celery_durable.store.cancelling import announcing
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, all_at_once, noting, spawn
@@ -37,7 +37,7 @@ def test_a_cancel_waits_for_no_token_that_another_has_locked(world: World) -> No
         blocker.execute("SELECT 1 FROM durable_token FOR UPDATE")
         with worker.database.autocommit() as connection:
             connection.raw.execute("SET lock_timeout = '1ms'")
-            (found,) = cancelling.announce(connection, run.id, Flags.CANCEL, None)
+            (found,) = announcing.announce(connection, run.id, Flags.CANCEL, None)
             assert (found.is_raised, found.is_locked) == (False, True)
             connection.raw.execute("RESET lock_timeout")
     run.cancel()

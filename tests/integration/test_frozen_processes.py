@@ -80,7 +80,7 @@ def test_a_cancel_that_meets_a_lock_holds_up_nothing_else(
 
         def hinted() -> int:
             world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
-            recovery.recover_in_turn(worker.database)
+            recovery.recover_with_lease(worker.database)
             return sum(world.hints(run) for run in others)
 
         wait_until(lambda: hinted() == len(others), message="the others to be hinted")

@@ -9,7 +9,7 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.background import recovery
-from celery_durable.background.recovery import recover_in_turn
+from celery_durable.background.recovery import recover_with_lease
 from celery_durable.core.claim import Claim
 from celery_durable.run import Run
 from celery_durable.store import lost_hints, tokens
@@ -22,7 +22,7 @@ LATER = 11
 
 def look(worker: Durable) -> lost_hints.Look:
     with worker.database.autocommit() as connection:
-        return lost_hints.look(connection, 100, recovery._patience(connection, {}))
+        return lost_hints.look(connection, 100, recovery._hint_timeouts(connection, {}))
 
 
 def let_time_pass(world: World, seconds: float) -> None:
@@ -122,7 +122,7 @@ def test_relays_look_in_turn_and_remember_how_far(world: World) -> None:
     worker.start("w", {})
     world.lose_hints()
     let_time_pass(world, LATER)
-    assert recover_in_turn(worker.database).moved == 1
+    assert recover_with_lease(worker.database).moved == 1
     looked_at = world.one("SELECT clock_timestamp() - looked_at FROM durable_recovery")
     assert looked_at.total_seconds() < 5
 
@@ -192,12 +192,12 @@ def test_what_was_taken_late_is_remembered_for_some_turns(world: World) -> None:
     world.lose_hints()
     let_time_pass(world, 25)
     claim = claim_one(world, worker)
-    recover_in_turn(worker.database)
+    recover_with_lease(worker.database)
     with worker.database.autocommit() as connection:
         tokens.release(connection, claim, 3600)
     assert worker.recover() == 0
     for _ in range(30):
         world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
-        recover_in_turn(worker.database)
+        recover_with_lease(worker.database)
     let_time_pass(world, 1)
     assert world.hints() >= 2

@@ -385,7 +385,7 @@ def test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answ
     wait_until(lambda: claimed_by(world, run) is None, message="the claim to be given back")
     world.drain(worker)
 
-    assert "Gave back" in caplog.text
+    assert "Released the claim of" in caplog.text
     assert read == [42]
     assert run.status().status == "completed"
     assert [entry.attempt for entry in run.history()] == [1, 1]

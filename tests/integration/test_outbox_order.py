@@ -12,7 +12,7 @@ from celery_durable import Durable
 from celery_durable.background import backlog
 from celery_durable.background.relay import Published, Relay
 from celery_durable.errors import GiveUp
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from tests.integration.driving import Define, World, defining, noting
 from tests.integration.relaying import Recorder, Relays, drain
 from tests.waiting import wait_until
@@ -226,7 +226,7 @@ def test_a_hint_that_the_broker_refuses_stays_the_only_one_of_its_token(
     waits, queued = worker.start("w", {}), worker.start("w", {})
     worker.engine.advance(world.token_id(waits))
 
-    def refuse(messages: Sequence[Message]) -> Published:
+    def refuse(messages: Sequence[DueMessage]) -> Published:
         return Published((), {message.id: "no" for message in messages})
 
     one = relays.make(worker, Recorder(refuse))

@@ -11,7 +11,8 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
-from celery_durable.store import cancelling, dead_workers, due, inbox, reaping, tokens
+from celery_durable.store import dead_workers, due, inbox, reaping, tokens
+from celery_durable.store.cancelling import announcing
 from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
@@ -63,7 +64,7 @@ def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
     cancel = inbox.Cancel(compensate=False, reason=None)
     with worker.database.transaction() as connection:
         inbox.send(connection, run.id, cancel)
-        cancelling.announce(connection, run.id, cancel.flags, None)
+        announcing.announce(connection, run.id, cancel.flags, None)
     gate.open()
     at_work.result(20)
 
@@ -156,7 +157,7 @@ def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(worl
     with other.database.autocommit() as connection:
         (sign,) = (one for one in dead_workers.look(connection) if one.id == me)
         assert not dead_workers.declare_dead(
-            connection, [dead_workers.Doom(sign, 1.0, is_silent=False)]
+            connection, [dead_workers.Death(sign, 1.0, is_silent=False)]
         )
 
 

@@ -28,7 +28,6 @@ from celery_durable.core.nodes import Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
-    cancelling,
     dead_workers,
     due,
     heartbeat,
@@ -37,15 +36,17 @@ from celery_durable.store import (
     lost_hints,
     reaping,
     runs,
+    scan_lease,
     signals,
     tokens,
     workers,
 )
 from celery_durable.store import tables as t
+from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.read import folded, position, results, views
+from celery_durable.store.read import folded, history, position, results, views
 from tests.integration.driving import World
 from tests.integration.planning import fill, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -171,7 +172,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         due._TAKE,
         {"queue": "", "priority": 0, "crowd": 0, "after": 0, "until": 2**63 - 1, "batch": 200},
     ),
-    "call what has come": (due._CALL, {"back": timedelta(seconds=1), "batch": 200}),
+    "move into lanes": (due._MOVE_INTO_LANES, {"back": timedelta(seconds=1), "batch": 200}),
     "delete": (due._DELETE, {"ids": "{1,2,3}"}),
     "postpone": (due._POSTPONE, {"outbox_id": 1, "last_error": "", "delay": timedelta(1)}),
     "begin": (runs._BEGIN, OF_RUN),
@@ -188,20 +189,20 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "last signal": (signals._CONSUMED, {"run_id": WAITING_RUN, "name": "go"}),
     "read commands": (inbox._READ, OF_RUN),
     "remove commands": (inbox._REMOVE, {"ids": "{1, 2}"}),
-    "announce": (cancelling._ANNOUNCE, {**OF_RUN, "flags": 1, "reason": None}),
-    "end branches": (cancelling._END_BRANCHES, {"runs": FORKED_RUNS, "flags": 1}),
-    "branches that are left": (cancelling._LEFT, {"runs": FORKED_RUNS, "flags": 1}),
-    "lock parents": (cancelling._LOCK_PARENTS, {"runs": FORKED_RUNS, "counts": "[]"}),
-    "count down": (cancelling._COUNT_DOWN, {"runs": FORKED_RUNS, "counts": "[]"}),
-    "drop items": (cancelling._DROP_ITEMS, {"runs": FORKED_RUNS}),
+    "announce": (announcing._ANNOUNCE, {**OF_RUN, "flags": 1, "reason": None}),
+    "end branches": (branches._END_BRANCHES, {"runs": FORKED_RUNS, "flags": 1}),
+    "branches that are left": (branches._LEFT, {"runs": FORKED_RUNS, "flags": 1}),
+    "lock parents": (branches._LOCK_PARENTS, {"runs": FORKED_RUNS, "counts": "[]"}),
+    "count down": (branches._COUNT_DOWN, {"runs": FORKED_RUNS, "counts": "[]"}),
+    "drop items": (branches._DROP_ITEMS, {"runs": FORKED_RUNS}),
     "idle branches": (
-        cancelling._IDLE,
+        ending._IDLE,
         {"runs": FORKED_RUNS, "branches": True, "limit": 5000},
     ),
-    "idle runs": (cancelling._IDLE, {"runs": FORKED_RUNS, "branches": False, "limit": 5000}),
-    "delete tokens": (cancelling._DELETE, {"tokens": FORKED_RUNS}),
-    "end runs": (cancelling._END, {**OF_RUN, "tokens": FORKED_RUNS}),
-    "hint what is left": (cancelling._HINT, {"runs": FORKED_RUNS}),
+    "idle runs": (ending._IDLE, {"runs": FORKED_RUNS, "branches": False, "limit": 5000}),
+    "delete tokens": (ending._DELETE, {"tokens": FORKED_RUNS}),
+    "end runs": (ending._END, {**OF_RUN, "tokens": FORKED_RUNS}),
+    "hint what is left": (ending._HINT, {"runs": FORKED_RUNS}),
     "hint a run": (inbox._HINT, OF_RUN),
     "orphans": (reaping._FIND, {"batch": 500}),
     "claimed by": (reaping._CLAIMED_BY, {"worker": ID}),
@@ -212,7 +213,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),
-    "has ended": (views._HAS_ENDED, {**OF_RUN, "unit": "u900"}),
+    "has ended": (history._HAS_ENDED, {**OF_RUN, "unit": "u900"}),
     "journal, folded": (folded._GROUPS, {"run_id": FORKED_RUN, "counted": '["m"]'}),
     "journal, what is not folded": (
         folded._ENTRIES,
@@ -221,11 +222,11 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "what is tried again": (folded._TRYING, {"run_id": FORKED_RUN, "limit": 100}),
     "ending": (views._ENDING, OF_RUN),
     "history": (
-        views._JOURNAL,
+        history._JOURNAL,
         {"run_id": FORKED_RUN, "after": None, "limit": None, "results": True},
     ),
     "history, a page on": (
-        views._JOURNAL,
+        history._JOURNAL,
         {"run_id": FORKED_RUN, "after": "m#3", "limit": 100, "results": True},
     ),
     "compensation errors": (views._COMPENSATION_ERRORS, {"run_id": FORKED_RUN}),
@@ -285,14 +286,14 @@ STALLED = {
     "paces": "{}",
 }
 LOOK = {**STALLED, "back": timedelta(minutes=1), "furthest": timedelta(minutes=15)}
-TURN = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
+LEASE_ENDS = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
 
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {
     "stalled": (lost_hints._HINT_AGAIN, STALLED, set()),
-    "take a turn": (lost_hints._TAKE_TURN, {"lease": timedelta(1)}, set()),
+    "take the lease": (scan_lease._TAKE, {"lease": timedelta(1)}, set()),
     "look for lost hints": (lost_hints._LOOK, LOOK, set()),
     "paces": (lost_hints._PACES, {}, set()),
-    "end a turn": (lost_hints._END_TURN, TURN, set()),
+    "end the lease": (scan_lease._END, LEASE_ENDS, set()),
     "late signals": (signals._ORPHANS, {}, {"durable_inbox"}),
     "runs with commands": (inbox._PENDING, {"batch": 500}, set()),
 }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,9 +16,17 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.background import recovery
-from celery_durable.background.recovery import recover_in_turn
-from celery_durable.store import dead_workers, inbox, lost_hints, reaping, tokens, workers
-from celery_durable.store.dead_workers import Doom
+from celery_durable.background.recovery import recover_with_lease
+from celery_durable.store import (
+    dead_workers,
+    inbox,
+    lost_hints,
+    reaping,
+    scan_lease,
+    tokens,
+    workers,
+)
+from celery_durable.store.dead_workers import Death
 from tests.forms import short_or_long
 from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
 
@@ -79,7 +88,7 @@ def test_a_recovery_skips_what_another_has_in_hand(world: World) -> None:
     worker = lost_runs(world, 5)
     other = world.worker()
     with worker.database.transaction() as connection:
-        page = lost_hints.hint_again(connection, None, 10, recovery._patience(connection, {}))
+        page = lost_hints.hint_again(connection, None, 10, recovery._hint_timeouts(connection, {}))
         assert page.hinted == 5
         assert spawn(other.recover).result(PATIENCE) == 0
     assert world.hints() == 5
@@ -147,7 +156,7 @@ def test_relays_share_one_round_of_all_pages(world: World) -> None:
     worker = lost_runs(world, 25)
     relays = [worker, *(world.worker() for _ in range(3))]
     for expected in (10, 20, 25):
-        shares = all_at_once([lambda relay=one: recover_in_turn(relay.database) for one in relays])  # type: ignore[misc]
+        shares = all_at_once([partial(recover_with_lease, one.database) for one in relays])
         assert hinted(world) >= expected
         assert sum(share.moved for share in shares) <= 25
     assert hinted(world) == 25 == world.hints()
@@ -158,24 +167,24 @@ def test_a_page_is_not_looked_at_before_its_time(world: World) -> None:
     """P11: what relays cost together does not grow with their number."""
     worker = world.worker(defining([], "a"))
     worker.start_many("w", [{}] * 15)
-    first = recover_in_turn(worker.database)
+    first = recover_with_lease(worker.database)
     assert first.moved == 0
     assert first.pause == recovery.PAGE_EVERY
-    assert a_turn(worker) is None, "the next page has its time"
+    assert a_lease(worker) is None, "the next page has its time"
 
     due(world)
-    assert recover_in_turn(worker.database).pause == recovery.PAGE_EVERY
+    assert recover_with_lease(worker.database).pause == recovery.PAGE_EVERY
     left = world.one("SELECT extract(epoch FROM next_at - clock_timestamp()) FROM durable_recovery")
     assert left > recovery.PAGE_EVERY.total_seconds(), "the round is over, the next is far"
     assert world.one("SELECT reached FROM durable_recovery") is None
-    assert a_turn(worker) is None
+    assert a_lease(worker) is None
 
 
 @pytest.mark.usefixtures("small_pages")
 def test_the_page_after_one_with_lost_hints_is_looked_at_at_once(world: World) -> None:
     """P2: where one is lost, many may be."""
     worker = lost_runs(world, 25)
-    shares = [recover_in_turn(worker.database) for _ in range(3)]
+    shares = [recover_with_lease(worker.database) for _ in range(3)]
     assert [share.moved for share in shares] == [10, 10, 5]
     assert [share.pause for share in shares] == [timedelta(0)] * 2 + [recovery.PAGE_EVERY]
 
@@ -183,24 +192,24 @@ def test_the_page_after_one_with_lost_hints_is_looked_at_at_once(world: World) -
 def test_the_turn_of_a_relay_that_died_is_over_after_a_while(world: World) -> None:
     """P2"""
     worker = lost_runs(world, 1)
-    assert a_turn(worker) is not None
-    assert recover_in_turn(worker.database).moved == 0
+    assert a_lease(worker) is not None
+    assert recover_with_lease(worker.database).moved == 0
 
     due(world)
-    assert recover_in_turn(worker.database).moved == 1
+    assert recover_with_lease(worker.database).moved == 1
 
 
 def test_a_clock_that_was_set_back_stops_nobody(world: World) -> None:
     """P2"""
     worker = lost_runs(world, 1)
-    recover_in_turn(worker.database)
+    recover_with_lease(worker.database)
     world.rows("UPDATE durable_recovery SET next_at = clock_timestamp() + interval '1 day'")
-    assert a_turn(worker) is not None
+    assert a_lease(worker) is not None
 
 
-def a_turn(worker: Durable) -> lost_hints.Turn | None:
+def a_lease(worker: Durable) -> scan_lease.ScanLease | None:
     with worker.database.autocommit() as connection:
-        return lost_hints.take_turn(connection, recovery.LEASE)
+        return scan_lease.take(connection, recovery.LEASE)
 
 
 def due(world: World) -> None:
@@ -220,7 +229,7 @@ def test_relays_apply_commands_and_forget_what_is_old(world: World) -> None:
         uuid4(),
         uuid4(),
     )
-    assert recover_in_turn(worker.database).moved == 2
+    assert recover_with_lease(worker.database).moved == 2
     assert world.one("SELECT count(*) FROM durable_inbox") == 0
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NOT NULL") == 0
 
@@ -298,7 +307,7 @@ def test_one_look_takes_no_more_than_a_batch(world: World) -> None:
     runs = worker.start_many("w", [{}] * 3)
     world.rows("UPDATE durable_token SET look_at = look_at - interval '1 hour'")
     with worker.database.autocommit() as connection:
-        assert lost_hints.look(connection, 2, recovery._patience(connection, {})).seen == 2
+        assert lost_hints.look(connection, 2, recovery._hint_timeouts(connection, {})).seen == 2
         for run in runs:
             inbox.send(connection, run.id, inbox.Cancel(compensate=False, reason=None))
             assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
@@ -314,7 +323,7 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
         dead = next(one for one in dead_workers.look(connection) if one.is_unlocked)
-        assert dead_workers.declare_dead(connection, [Doom(dead, 0.0, is_silent=False)])
+        assert dead_workers.declare_dead(connection, [Death(dead, 0.0, is_silent=False)])
         (orphan,) = reaping.find(connection, 10)
         assert reaping.reap(connection, orphan, uuid4())
         newer = uuid4()

@@ -14,7 +14,8 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.engine import loop
 from celery_durable.run import Run
-from celery_durable.store import cancelling, tokens
+from celery_durable.store import tokens
+from celery_durable.store.cancelling import announcing
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import World, make_durable, noting
@@ -219,7 +220,7 @@ def test_a_cancel_that_nobody_has_applied(world: World) -> None:
 def test_a_token_that_was_flagged_and_of_which_nobody_was_told(world: World, define: Any) -> None:
     worker, run = parked(world, define)
     with worker.database.transaction() as connection:
-        cancelling.announce(connection, run.id, Flags.CANCEL, None)
+        announcing.announce(connection, run.id, Flags.CANCEL, None)
     assert run.status().finished_at is None
 
     assert recovered(world, worker) == 1

@@ -11,7 +11,7 @@ from kombu.transport.memory import Channel
 from celery_durable import Durable
 from celery_durable.background.relay import Published
 from celery_durable.errors import BrokerUnavailable
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from celery_durable.worker.publisher import KombuPublisher
 from tests.integration.driving import Gate, World, all_at_once, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of, drain
@@ -68,7 +68,7 @@ def test_a_row_that_is_refused_is_postponed_and_the_others_go(
     durable.start_many("w", [{}] * 5)
     (bad, *_) = world.rows("SELECT token_id FROM durable_outbox ORDER BY id")
 
-    def refuse(messages: Sequence[Message]) -> Published:
+    def refuse(messages: Sequence[DueMessage]) -> Published:
         refused = {m.id: "no such queue" for m in messages if m.token_id == bad["token_id"]}
         return Published([m.id for m in messages if m.id not in refused], refused)
 
@@ -98,7 +98,7 @@ def test_with_the_broker_away_the_rows_stay(world: World, durable: Durable, rela
     """P2: but for those that it had taken."""
     durable.start_many("w", [{}] * 5)
 
-    def away(messages: Sequence[Message]) -> Published:
+    def away(messages: Sequence[DueMessage]) -> Published:
         raise BrokerUnavailable([messages[0].id], "connection refused")
 
     recorder = Recorder(away)
@@ -119,7 +119,7 @@ def test_a_publisher_that_breaks_loses_nothing(
     """P2"""
     durable.start("w", {})
 
-    def breaks(messages: Sequence[Message]) -> Published:
+    def breaks(messages: Sequence[DueMessage]) -> Published:
         raise ZeroDivisionError
 
     recorder = Recorder(breaks)
@@ -151,7 +151,7 @@ def test_rows_in_the_hands_of_one_relay_do_not_hold_up_another(
     slow.start_many("w", [{}] * 3)
     gate = Gate()
 
-    def hang(messages: Sequence[Message]) -> Published:
+    def hang(messages: Sequence[DueMessage]) -> Published:
         gate()
         return all_of(messages)
 
@@ -173,7 +173,7 @@ def test_a_relay_that_dies_while_it_publishes_gives_its_rows_back(
     durable = world.worker(defining([], "a"))
     durable.start("w", {})
 
-    def die(messages: Sequence[Message]) -> Published:
+    def die(messages: Sequence[DueMessage]) -> Published:
         pid = relays.made[0]._connection().raw.info.backend_pid
         world.rows("SELECT pg_terminate_backend(%s)", pid)
         return all_of(messages)

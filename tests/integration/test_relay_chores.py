@@ -11,7 +11,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.background.relay import Chore, Published
 from celery_durable.store import inbox
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from celery_durable.store.inbox import Cancel
 from tests.integration.driving import PATIENCE, Gate, World, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
@@ -50,7 +50,7 @@ def a_worker_at_work(world: World) -> Iterator[tuple[Durable, UUID]]:
 def test_a_broker_that_hangs_holds_up_no_takeover(world: World, relays: Relays) -> None:
     hung = Gate()
 
-    def hang(messages: Sequence[Message]) -> Published:
+    def hang(messages: Sequence[DueMessage]) -> Published:
         hung()
         return all_of(messages)
 

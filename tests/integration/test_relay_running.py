@@ -15,7 +15,7 @@ from celery_durable.background import backlog, relay
 from celery_durable.background.relay import Published
 from celery_durable.database.notify import send
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
-from celery_durable.store.due import Message
+from celery_durable.store.due import DueMessage
 from tests.integration.driving import Gate, World, defining, spawn
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until
@@ -37,7 +37,7 @@ def test_a_running_relay_outlives_a_broker_that_is_away_for_a_while(
     """P2: with one line in the log when it begins and one when it is over."""
     tries = []
 
-    def away_at_first(messages: Sequence[Message]) -> Published:
+    def away_at_first(messages: Sequence[DueMessage]) -> Published:
         tries.append(len(messages))
         if len(tries) <= 3:
             raise BrokerUnavailable((), "connection refused")
@@ -63,7 +63,7 @@ def test_a_relay_goes_on_whatever_a_transport_raises(
     """P2: its thread would end without a word of a SystemExit."""
     tries = []
 
-    def odd_at_first(messages: Sequence[Message]) -> Published:
+    def odd_at_first(messages: Sequence[DueMessage]) -> Published:
         tries.append(len(messages))
         if len(tries) <= 2:
             raise error
@@ -93,7 +93,7 @@ def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
 
     durable = world.worker(define, poll_interval=600, inline_steps=1)
 
-    def work(messages: Sequence[Message]) -> Published:
+    def work(messages: Sequence[DueMessage]) -> Published:
         for message in messages:
             spawn(durable.engine.advance, UUID(message.args[0]))
         return all_of(messages)
@@ -116,7 +116,7 @@ def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
     slow.start("w", {})
     gate = Gate()
 
-    def hang(messages: Sequence[Message]) -> Published:
+    def hang(messages: Sequence[DueMessage]) -> Published:
         gate()
         return all_of(messages)
 

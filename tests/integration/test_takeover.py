@@ -11,7 +11,7 @@ from celery_durable.background import recovery
 from celery_durable.background.recovery import Reaper
 from celery_durable.store import dead_workers, workers
 from celery_durable.store.connection import Connection
-from celery_durable.store.dead_workers import Doom
+from celery_durable.store.dead_workers import Death
 from tests.integration.driving import (
     Clock,
     Define,
@@ -411,8 +411,8 @@ def test_a_reaper_waits_for_no_row_of_a_worker(world: World) -> None:
     scene.let_go()
 
 
-def unlocked(connection: Connection) -> list[Doom]:
+def unlocked(connection: Connection) -> list[Death]:
     """The workers whose lock is free, to be declared dead."""
     return [
-        Doom(one, 0.0, is_silent=False) for one in dead_workers.look(connection) if one.is_unlocked
+        Death(one, 0.0, is_silent=False) for one in dead_workers.look(connection) if one.is_unlocked
     ]

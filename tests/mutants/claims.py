@@ -11,7 +11,8 @@ TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commit.statement"
 GATES = "celery_durable.store.commit.fork"
 SIGNALS = "celery_durable.store.signals"
-CANCELLING = "celery_durable.store.cancelling"
+ANNOUNCING = "celery_durable.store.cancelling.announcing"
+BRANCHES = "celery_durable.store.cancelling.branches"
 
 TESTS = "tests/integration"
 PROTOCOL = f"{TESTS}/test_protocol.py"
@@ -176,18 +177,18 @@ logger.info(
         name="a-cancel-touches-no-fence",
         promise="P4",
         takes_out="leaving the fence as it is when a flag goes up",
-        at=f"{CANCELLING}:_raised",
-        old="look_at=TO_BE_LOOKED_AT",
-        new="look_at=TO_BE_LOOKED_AT, fence=sa.func.gen_random_uuid()",
+        at=f"{ANNOUNCING}:_raised",
+        old="look_at=LOOK_AT",
+        new="look_at=LOOK_AT, fence=sa.func.gen_random_uuid()",
         tests=(f"{CANCEL}::test_with_compensation_its_result_counts_and_everything_is_undone",),
     ),
     Mutant(
         name="a-cancel-touches-no-branchs-fence",
         promise="P4",
         takes_out="leaving the fence of a branch in hand as it is",
-        at=f"{CANCELLING}:_others",
-        old="look_at=TO_BE_LOOKED_AT",
-        new="look_at=TO_BE_LOOKED_AT, fence=sa.func.gen_random_uuid()",
+        at=f"{BRANCHES}:_others",
+        old="look_at=LOOK_AT",
+        new="look_at=LOOK_AT, fence=sa.func.gen_random_uuid()",
         tests=(f"{FAILURES}::test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has",),
     ),
     Mutant(
@@ -219,7 +220,7 @@ sa.insert(t.journal).from_select(
         name="a-gate-is-read-as-it-was-written",
         promise="P2",
         takes_out="reading the gate in the row that the branch has written",
-        at=f"{GATES}:left",
+        at=f"{GATES}:leave_parts",
         old='joined.c.remaining == sa.literal_column("0")',
         new="""
 sa.select(t.token.c.remaining)
@@ -247,7 +248,7 @@ GIVING_BACK = (
         name="a-fork-leaves-hints",
         promise="P2",
         takes_out="the hints of new branches",
-        at=f"{GATES}:forked",
+        at=f"{GATES}:fork_parts",
         old="return [hinted, stored]",
         new="""
 _ = hinted
@@ -376,7 +377,7 @@ ASKING = (
         promise="P9",
         takes_out="the hints of a signal",
         at=f"{SIGNALS}:_SEND",
-        old='.add_cte(put_hints(_told, at=AT_ONCE).cte("hinted"))',
+        old='.add_cte(put_hints(_to_hint, at=AT_ONCE).cte("hinted"))',
         new="",
         tests=(
             f"{SIGNALLED}::test_a_signal_is_consumed_whether_it_comes_before_or_while_the_run_waits",
@@ -386,7 +387,7 @@ ASKING = (
         name="a-childs-end-locks-no-parent",
         promise="P2",
         takes_out="leaving the parent unlocked as a child ends",
-        at=f"{COMMITS}:_parent_told",
+        at=f"{COMMITS}:_parent_hinted",
         old='.cte("parent")',
         new='.with_for_update().cte("parent")',
         tests=(f"{LOCKS}::test_a_child_that_ends_waits_for_no_parent",),

@@ -8,7 +8,8 @@ SETTLE = "celery_durable.engine.commit"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commit.statement"
 GATES = "celery_durable.store.commit.fork"
-CANCELLING = "celery_durable.store.cancelling"
+ANNOUNCING = "celery_durable.store.cancelling.announcing"
+BRANCHES = "celery_durable.store.cancelling.branches"
 ORPHANS = "celery_durable.store.reaping"
 ENGINE = "celery_durable.engine.loop"
 ADMIT = "celery_durable.core.admit"
@@ -44,7 +45,7 @@ FORKS = (
         name="hint-of-the-last-branch",
         promise="P2",
         takes_out="the parent's hint as the last branch leaves",
-        at=f"{GATES}:left",
+        at=f"{GATES}:leave_parts",
         old='joined.c.remaining == sa.literal_column("0")',
         new="sa.false()",
         tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),
@@ -136,7 +137,7 @@ FORKS = (
         name="items-commit-with-the-fork",
         promise="P1",
         takes_out="the items that wait for room",
-        at=f"{GATES}:forked",
+        at=f"{GATES}:fork_parts",
         old="return [hinted, stored]",
         new="_ = stored\nreturn [hinted]",
         tests=(f"{WINDOW}::test_the_window_is_refilled_as_each_item_ends",),
@@ -325,16 +326,16 @@ FAMILIES = (
         promise="P2",
         takes_out="the parent's hint as a child ends",
         at=f"{COMMITS}:_commit",
-        old='parts.append(_parent_told(held).cte("told"))',
-        new="_ = _parent_told(held)",
+        old='parts.append(_parent_hinted(held).cte("told"))',
+        new="_ = _parent_hinted(held)",
         tests=(f"{MECHANISMS}::test_the_end_of_a_child_leaves_a_hint_for_its_parent",),
     ),
     Mutant(
         name="cancels-go-down-the-tree",
         promise="P2",
         takes_out="the children of what a cancel reaches",
-        at=f"{CANCELLING}:_children",
-        old="_child.c.finished_at.is_(None)",
+        at=f"{ANNOUNCING}:_children",
+        old="child.c.finished_at.is_(None)",
         new="sa.false()",
         tests=(f"{AT_ONCE}::test_a_cancel_reaches_the_unit_in_hand_of_a_run_far_below",),
     ),
@@ -381,7 +382,7 @@ FAMILIES = (
         promise="P2",
         takes_out="the hints for what only workers can end",
         at="celery_durable.background.cancelling:_Cancel.apply",
-        old="cancelling.put_hints_for(connection, runs)",
+        old="ending.put_hints_for(connection, runs)",
         new="pass",
         tests=(f"{TREE}::test_a_cancel_reaches_all_descendants_that_wait",),
     ),
@@ -389,7 +390,7 @@ FAMILIES = (
         name="cancels-wait-for-no-token",
         promise="P2",
         takes_out="leaving out what somebody has locked",
-        at=f"{CANCELLING}:_locked_firsts",
+        at=f"{ANNOUNCING}:_locked_firsts",
         old=".with_for_update(skip_locked=True, of=t.token)",
         new=".with_for_update(of=t.token)",
         tests=(f"{LOCKS}::test_a_cancel_waits_for_no_token_that_another_has_locked",),
@@ -398,7 +399,7 @@ FAMILIES = (
         name="cancelled-branches-are-counted",
         promise="P2",
         takes_out="counting the branches that a cancel has ended",
-        at=f"{CANCELLING}:_COUNT_DOWN",
+        at=f"{BRANCHES}:_COUNT_DOWN",
         old="t.token.c.remaining - _left_now - (",
         new="t.token.c.remaining - (",
         tests=(f"{FAILURES}::test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has",),
@@ -407,7 +408,7 @@ FAMILIES = (
         name="cancelled-items-are-counted",
         promise="P2",
         takes_out="counting the items that wait for room when a cancel comes",
-        at=f"{CANCELLING}:_COUNT_DOWN",
+        at=f"{BRANCHES}:_COUNT_DOWN",
         old="- (t.token.c.total - t.token.c.opened),",
         new=",",
         tests=(f"{WINDOW}::test_a_cancel_drops_the_items_that_wait_for_room",),
@@ -416,8 +417,8 @@ FAMILIES = (
         name="cancels-are-announced",
         promise="P3",
         takes_out="flags on the token that forks, before its branches are ended",
-        at=f"{CANCELLING}:_raised",
-        old='t.token.c.flags.op("|")(_wanted)',
+        at=f"{ANNOUNCING}:_raised",
+        old='t.token.c.flags.op("|")(FLAGS)',
         new="t.token.c.flags",
         tests=(f"{LOCKS}::test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing",),
     ),

@@ -95,7 +95,7 @@ PROTOCOL = (
         promise="P2",
         takes_out="the hint of a claim that is taken away from the dead",
         at="celery_durable.store.reaping:_reaping",
-        old='.add_cte(put_hints(freed).cte("hinted"))',
+        old='.add_cte(put_hints(reaped).cte("hinted"))',
         new="",
         tests=(proves("test_a_claim_that_is_given_back_or_taken_away_leaves_a_hint"),),
     ),

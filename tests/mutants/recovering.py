@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant
 RECOVERY = "celery_durable.background.recovery"
 RELAY = "celery_durable.background.relay"
 STALLED = "celery_durable.store.lost_hints"
+LEASE = "celery_durable.store.scan_lease"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commit.statement"
 DEATHS = "celery_durable.store.dead_workers"
@@ -47,8 +48,8 @@ CASES = (
     Mutant(
         name="relays-apply-commands",
         promise="P2",
-        takes_out="applying, in a relay's turn, commands that nobody has applied",
-        at=f"{RECOVERY}:recover_in_turn",
+        takes_out="applying, with a relay's lease, commands that nobody has applied",
+        at=f"{RECOVERY}:recover_with_lease",
         old="page.hinted + _apply_waiting_commands(database)",
         new="page.hinted",
         tests=(f"{AT_ONCE}::test_relays_apply_commands_and_forget_what_is_old",),
@@ -85,7 +86,7 @@ CASES = (
         promise="P2",
         takes_out="finding a wait whose time has come, or of which something is asked",
         at=f"{TOKENS}:IS_CLAIMABLE",
-        old='sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_asked)',
+        old='sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_called)',
         new="sa.false()",
         tests=(
             f"{NODES}::test_a_time_whose_message_was_lost",
@@ -96,9 +97,9 @@ CASES = (
         name="recover-sees-flags",
         promise="P2",
         takes_out="finding a token of which something is asked",
-        at=f"{TOKENS}:_is_asked",
-        old='_is_asked = sa.or_(t.token.c.flags != sa.literal_column("0"),',
-        new="_is_asked = sa.or_(sa.false(),",
+        at=f"{TOKENS}:_is_called",
+        old='_is_called = sa.or_(t.token.c.flags != sa.literal_column("0"),',
+        new="_is_called = sa.or_(sa.false(),",
         tests=(f"{NODES}::test_a_token_that_was_flagged_and_of_which_nobody_was_told",),
     ),
     Mutant(
@@ -115,7 +116,7 @@ CASES = (
         promise="P2",
         takes_out="telling a hint that is due from one that is not",
         at=f"{STALLED}:_is_hinted",
-        old="sa.or_(CALLS, t.outbox.c.available_at <= sql.clock),",
+        old="sa.or_(IS_AT_ONCE, t.outbox.c.available_at <= sql.clock),",
         new="",
         tests=(f"{LOST}::test_a_timer_far_away_does_not_hide_a_lost_hint",),
     ),
@@ -144,7 +145,7 @@ PATIENCE = (
         name="patience-is-capped",
         promise="P2",
         takes_out="the longest time after which a hint is taken for lost",
-        at=f"{STALLED}:_patience",
+        at=f"{STALLED}:_timeout",
         old='sa.func.least(sql.number("first_after") * _doublings, sql.number("at_most"))',
         new='sql.number("first_after") * _doublings',
         tests=(f"{LOST}::test_the_patience_with_hints_ends",),
@@ -213,9 +214,12 @@ TURNS = (
         name="turns",
         promise="P11",
         takes_out="leaving a page to whoever has come first",
-        at=f"{STALLED}:take_turn",
-        old='return Turn(row["reached"], json.loads(row["paces"])) if row else None',
-        new='return Turn(row["reached"], json.loads(row["paces"])) if row else Turn(None, {})',
+        at=f"{LEASE}:take",
+        old='return ScanLease(row["reached"], json.loads(row["paces"])) if row else None',
+        new=(
+            'return ScanLease(row["reached"], json.loads(row["paces"])) if row'
+            " else ScanLease(None, {})"
+        ),
         tests=(
             f"{AT_ONCE}::test_a_page_is_not_looked_at_before_its_time",
             f"{AT_ONCE}::test_the_turn_of_a_relay_that_died_is_over_after_a_while",
@@ -225,7 +229,7 @@ TURNS = (
         name="the-place-of-a-round",
         promise="P2",
         takes_out="going on where the last relay left off",
-        at=f"{STALLED}:_END_TURN",
+        at=f"{LEASE}:_END",
         old='reached=sql.uuid("reached"), next_at',
         new="next_at",
         tests=(f"{AT_ONCE}::test_relays_share_one_round_of_all_pages",),
@@ -242,8 +246,8 @@ TURNS = (
     Mutant(
         name="a-clock-that-was-set-back",
         promise="P2",
-        takes_out="seeing that a turn is further off than it can be",
-        at=f"{STALLED}:_is_soon",
+        takes_out="seeing that the end of a lease is further off than it can be",
+        at=f"{LEASE}:_is_soon",
         old='next_at <= sql.clock + sql.interval("lease")',
         new='next_at != sql.clock + sql.interval("lease")',
         tests=(f"{AT_ONCE}::test_a_clock_that_was_set_back_stops_nobody",),
@@ -335,8 +339,8 @@ ASKED_FOR = (
         takes_out="recovering in each relay",
         at=f"{RELAY}:Chores._recover",
         old="""
-share = recover_in_turn(self._database)
-return share.moved, share.pause.total_seconds()
+recovered = recover_with_lease(self._database)
+return recovered.moved, recovered.pause.total_seconds()
 """,
         new="return 0, 1.0",
         tests=(f"{RUNNING}::test_a_relay_sends_lost_hints_again",),

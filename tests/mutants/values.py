@@ -83,8 +83,8 @@ VALUES = (
         promise="P12",
         takes_out="the limit of levels that values may have",
         at=f"{CODEC}.encode:plain",
-        old="if place.depth >= MOST_NESTED:",
-        new="if place.depth >= 10 * MOST_NESTED:",
+        old="if path.depth >= MOST_NESTED:",
+        new="if path.depth >= 10 * MOST_NESTED:",
         tests=(f"{REFUSES}::test_a_value_that_contains_itself_or_is_nested_too_deep_is_refused",),
     ),
     Mutant(

@@ -24,7 +24,7 @@ from celery_durable.core.nodes import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.core.units import unit_of
-from celery_durable.store.connection import Hindered
+from celery_durable.store.sqlstates import Hindered
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import execute
 from tests.unit.executing import (

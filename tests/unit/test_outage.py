@@ -10,7 +10,7 @@ from celery_durable.database.connections import Database
 from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.process.outage import SAME_WITHIN, Outage, Shared
-from celery_durable.store.connection import Hindered
+from celery_durable.store.sqlstates import Hindered
 
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/none"
 AWAY = DatabaseUnavailable("no route\n\tto host")

@@ -1,19 +1,19 @@
-"""Values <-> JSON text. What a value was, it is again; or it is refused, with its path.
+"""Values <-> JSON text. A value comes back exactly as it was, or it is refused, with its path.
 
-Plain JSON goes as it is. Every other type goes in the tagged form of kombu's JSON serializer,
-`{"__type__": ..., "__value__": ...}` (kombu/utils/json.py), and comes back exactly: of a subclass
-of a plain type nothing is known, so it is refused.
+Plain JSON is stored as it is. Every other type is stored in the tagged form of kombu's JSON
+serializer, `{"__type__": ..., "__value__": ...}` (kombu/utils/json.py). A subclass of a plain type
+is refused: nothing says what it adds.
 
-What Postgres or another reader could not take is refused too, before anything is committed: NaN
-and Infinity, the NUL character, lone surrogates, more than `MOST_NESTED` levels. Reading never
-imports a module, or makes anything but what writing takes (`classes`).
+A value that Postgres or another reader could not take is refused too, before anything is committed:
+NaN and Infinity, the NUL character, lone surrogates, more than `MOST_NESTED` levels. Reading never
+imports a module, and makes only what writing takes (`classes`).
 
     encode    values -> plain JSON with tags
     decode    plain JSON with tags -> values
     scalars   the types without parts: times, numbers, paths, addresses
-    objects   what instances of users' classes are made of
+    objects   the state of instances of users' classes, and instances from it
     classes   classes by name: which another process finds, and which may be read here
-    place     where in a value something is
+    path      the path in a value to one of its parts
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from celery_durable.errors import NotSerializable, PayloadTooLarge
 from celery_durable.store.codec.classes import allow
 from celery_durable.store.codec.decode import untagged
 from celery_durable.store.codec.encode import LEAVES, plain
-from celery_durable.store.codec.place import MOST_NESTED, ValuePath
+from celery_durable.store.codec.path import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import TYPE
 
 __all__ = ["MOST_NESTED", "allow", "dumps", "loads"]
@@ -38,9 +38,9 @@ _text_of = json.JSONEncoder(
 def dumps(
     value: object, *, what: str, limit: int, setting: str | None = "durable_max_payload_bytes"
 ) -> str:
-    """`value` as JSON text of at most `limit` bytes; `setting` is where the limit comes from.
+    """`value` as JSON text of at most `limit` bytes; `setting` names the setting of the limit.
 
-    `what` names it in errors: "the result of charge". Raises `NotSerializable` or
+    `what` names the value in errors: "the result of charge". Raises `NotSerializable` or
     `PayloadTooLarge`.
     """
     text = _quickly(value)
@@ -48,7 +48,7 @@ def dumps(
         if text is None:
             text = _text_of(plain(value, ValuePath(what)))
     except NotSerializable as error:
-        raise error.with_traceback(None) from None  # the way down says less than the path
+        raise error.with_traceback(None) from None  # the path says more than the frames
     except RecursionError:
         why = f"this process's stack has no room for a value so deep; {MOST_NESTED} levels may nest"
         raise NotSerializable(what, type(value).__name__, why) from None
@@ -68,7 +68,7 @@ def loads(text: str | None) -> Any:
 
 
 def _quickly(value: object) -> str | None:
-    """The text of a value that is plain JSON; None where one must look closer."""
+    """The text of a value that is plain JSON; None if it is not, or may not be."""
     try:
         if not _is_plain(value, MOST_NESTED):
             return None
@@ -81,7 +81,7 @@ def _quickly(value: object) -> str | None:
 
 
 def _is_plain(value: Any, left: int) -> bool:
-    """Whether nothing but JSON's own types are in `value`, and at most `left` levels of them."""
+    """Return True if `value` has only JSON's own types in it, in at most `left` levels."""
     kind = type(value)
     if kind is dict:
         if TYPE in value or not STRINGS.issuperset(map(type, value)):

@@ -1,7 +1,8 @@
 """Classes by name: which another process finds, and which may be read here.
 
-A class is stored as "module:qualified name". Whoever can write the journal must not choose what is
-imported: a class is looked for in modules that are loaded, or that `durable_allowed_types` names.
+A class is stored as "module:qualified name". A writer of the journal must not be able to choose
+what is imported: a class is looked for only in modules that are loaded, or that
+`durable_allowed_types` names.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ _allowed: set[str] = set()
 
 
 def allow(patterns: Iterable[str]) -> None:
-    """Have modules imported for these: "module:Class", or "package." for all that is in it."""
+    """Allow importing modules for these patterns: "module:Class", or "package." for all in it."""
     _allowed.update(patterns)
 
 
 @lru_cache(maxsize=1024)
 def reference_to(kind: type) -> tuple[str, str | None]:
-    """The name of a class, and why no other process finds it under that name."""
+    """The name of a class, and the reason why no other process finds it by that name, or None."""
     module, name = kind.__module__, kind.__qualname__
     reference = f"{module}:{name}"
     if "<locals>" in name:
@@ -44,7 +45,7 @@ def reference_to(kind: type) -> tuple[str, str | None]:
 
 
 def class_named(reference: str) -> type | None:
-    """The class of this name; None where there is none that may be read here."""
+    """The class of this name; None if there is none that may be read here."""
     module, _, name = reference.partition(":")
     if module not in sys.modules:
         if not _is_allowed(module, reference):
@@ -65,9 +66,9 @@ def _is_allowed(module: str, reference: str) -> bool:
 
 
 def _named(module: str, name: str) -> Any:
-    """What a loaded module calls so; None where it calls nothing so.
+    """The value of this name in a loaded module; None if there is none.
 
-    Namespaces are read as they are: a module's `__getattr__` may import others.
+    Reads `__dict__`: a module's `__getattr__` may import others.
     """
     found: Any = sys.modules.get(module)
     if name in getattr(found, "__dict__", ()):  # "Page[shop.Item]" is one name

@@ -1,7 +1,7 @@
 """Plain JSON with tags -> values.
 
-Reading never fails on what is stored: what cannot be made here, because its class is not here or
-has changed, is read as plain data, with one warning for each class.
+Reading never fails on what is stored. A value that cannot be made here, because its class is not
+here or has changed, is read as plain data, with one warning for each class.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 UNREADABLE = (
     *(ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError),
 )
-"""What making a value raises where what is stored does not fit it any more."""
+"""What making a value raises if the stored state does not fit its class any more."""
 
 MOST_WARNINGS = 1000
-"""Names that are kept as warned of; a journal may hold any number."""
+"""The most names that are kept as warned of; a journal may hold any number."""
 
 REMEDY = " Import its module where it is read, or name it in durable_allowed_types."
 
@@ -39,7 +39,7 @@ _warned: set[str] = set()
 
 
 def untagged(value: dict[str, Any]) -> Any:
-    """The value behind a tag; a dict without one as it is."""
+    """The value that a tagged dict stands for; a dict without a tag as it is."""
     if value.keys() != {TYPE, VALUE} or not isinstance(value[TYPE], str):
         return value
     tag, stored = value[TYPE], value[VALUE]

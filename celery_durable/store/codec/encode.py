@@ -1,4 +1,4 @@
-"""Values -> plain JSON with tags. Each type has one writer; what has none is refused."""
+"""Values -> plain JSON with tags. Each type has one writer; a type without one is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable.store.codec.objects import Layout, layout_of, state_of, url_from
-from celery_durable.store.codec.place import MOST_NESTED, ValuePath
+from celery_durable.store.codec.path import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import (
     SCALARS,
     TYPE,
@@ -28,79 +28,79 @@ from celery_durable.store.codec.scalars import (
 LEAVES = frozenset({str, int, float, bool, type(None)})
 
 FACTORIES = {kind.__name__: kind for kind in (list, dict, set, int, float, str, tuple, frozenset)}
-"""What a defaultdict may call: reading one must not call whatever is named there."""
+"""The factories that a defaultdict may have: reading one must not call anything else."""
 
 
-def plain(value: Any, place: ValuePath) -> Json:
+def plain(value: Any, path: ValuePath) -> Json:
     """`value` as plain JSON with tags. Raises `NotSerializable`."""
     kind: type = type(value)
     if kind in LEAVES:
-        return _leaf(value, place)
+        return _leaf(value, path)
     if (scalar := SCALARS.get(kind)) is not None:
         tag, written = scalar
-        return tagged(tag, written(value, place))
-    if place.depth >= MOST_NESTED:
-        place.refuse(value, f"it is nested deeper than {MOST_NESTED} levels, or contains itself")
+        return tagged(tag, written(value, path))
+    if path.depth >= MOST_NESTED:
+        path.refuse(value, f"it is nested deeper than {MOST_NESTED} levels, or contains itself")
     if (write := _CONTAINERS.get(kind)) is not None:
-        return write(value, place)
+        return write(value, path)
     if (layout := layout_of(kind)) is not None:
-        return _object(value, layout, place)
+        return _object(value, layout, path)
     if isinstance(value, tzinfo):
-        return zone_of(value, place)
-    return place.refuse(value, _why(value))
+        return zone_of(value, path)
+    return path.refuse(value, _why(value))
 
 
-def _leaf(value: Any, place: ValuePath) -> Json:
+def _leaf(value: Any, path: ValuePath) -> Json:
     match value:
         case str():
-            return text(value, place)
+            return text(value, path)
         case float() if not math.isfinite(value):
-            return place.refuse(value, f"JSON has no {value}")
+            return path.refuse(value, f"JSON has no {value}")
         case int() if not isinstance(value, bool):
-            return whole(value, place)
+            return whole(value, path)
         case _:
             return value
 
 
-def _items(values: Iterable[object], place: ValuePath) -> list[Json]:
-    return [plain(item, ValuePath(f"[{i}]", place)) for i, item in enumerate(values)]
+def _items(values: Iterable[object], path: ValuePath) -> list[Json]:
+    return [plain(item, ValuePath(f"[{i}]", path)) for i, item in enumerate(values)]
 
 
-def _mapping(value: Mapping[Any, Any], place: ValuePath) -> Json:
-    """An object where all keys are strings and none looks like a tag; else pairs."""
+def _mapping(value: Mapping[Any, Any], path: ValuePath) -> Json:
+    """A JSON object if all keys are strings and none looks like a tag; else pairs."""
     if any(type(key) is not str for key in value) or TYPE in value:
-        return tagged("mapping", _pairs(value, place))
+        return tagged("mapping", _pairs(value, path))
     return {
-        text(key, ValuePath(" key", place)): plain(item, ValuePath(f"[{key!r}]", place))
+        text(key, ValuePath(" key", path)): plain(item, ValuePath(f"[{key!r}]", path))
         for key, item in value.items()
     }
 
 
-def _pairs(value: Mapping[Any, Any], place: ValuePath) -> list[Json]:
+def _pairs(value: Mapping[Any, Any], path: ValuePath) -> list[Json]:
     return [
-        [plain(key, ValuePath(f" key {key!r}", place)), plain(item, ValuePath(f"[{key!r}]", place))]
+        [plain(key, ValuePath(f" key {key!r}", path)), plain(item, ValuePath(f"[{key!r}]", path))]
         for key, item in value.items()
     ]
 
 
 def _set(tag: str) -> Callable[[Any, ValuePath], Json]:
-    def write(value: Iterable[object], place: ValuePath) -> Json:
-        items = [plain(item, ValuePath(f" item {item!r:.60}", place)) for item in value]
-        # In an order of its own, so that the same set is the same text in every process.
+    def write(value: Iterable[object], path: ValuePath) -> Json:
+        items = [plain(item, ValuePath(f" item {item!r:.60}", path)) for item in value]
+        # Sorted, so that equal sets are the same text in every process.
         return tagged(tag, sorted(items, key=json.dumps))
 
     return write
 
 
-def _defaultdict(value: defaultdict[Any, Any], place: ValuePath) -> Json:
+def _defaultdict(value: defaultdict[Any, Any], path: ValuePath) -> Json:
     factory = value.default_factory
     name = getattr(factory, "__name__", "")
     if factory is not None and FACTORIES.get(name) is not factory:
         why = (
             f"no other process can find its default factory {factory!r}; hand over dict(...) of it"
         )
-        place.refuse(value, why)
-    return tagged("defaultdict", {"factory": name or None, "items": _pairs(value, place)})
+        path.refuse(value, why)
+    return tagged("defaultdict", {"factory": name or None, "items": _pairs(value, path)})
 
 
 _CONTAINERS: Mapping[type, Callable[[Any, ValuePath], Json]] = {
@@ -116,54 +116,54 @@ _CONTAINERS: Mapping[type, Callable[[Any, ValuePath], Json]] = {
 }
 
 
-def _object(value: Any, layout: Layout, place: ValuePath) -> Json:
+def _object(value: Any, layout: Layout, path: ValuePath) -> Json:
     if layout.refusal is not None:
-        place.refuse(value, layout.refusal)
-    written = _OBJECTS[layout.kind](value, layout, place)
+        path.refuse(value, layout.refusal)
+    written = _OBJECTS[layout.kind](value, layout, path)
     return tagged(layout.kind, {"class": layout.reference, **written})
 
 
-def _state(values: Mapping[str, Any], place: ValuePath) -> Json:
-    written = {name: plain(item, ValuePath(f".{name}", place)) for name, item in values.items()}
+def _state(values: Mapping[str, Any], path: ValuePath) -> Json:
+    written = {name: plain(item, ValuePath(f".{name}", path)) for name, item in values.items()}
     return tagged("mapping", list(written.items())) if TYPE in written else written
 
 
-def _dataclass(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
+def _dataclass(value: Any, layout: Layout, path: ValuePath) -> dict[str, Json]:
     state, more = state_of(value, layout)
-    written = {"state": _state(state, place)}
-    return written | {"more": _state(more, place)} if more else written
+    written = {"state": _state(state, path)}
+    return written | {"more": _state(more, path)} if more else written
 
 
-def _pydantic(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
+def _pydantic(value: Any, layout: Layout, path: ValuePath) -> dict[str, Json]:
     private = value.__pydantic_private__
-    return _dataclass(value, layout, place) | {
+    return _dataclass(value, layout, path) | {
         "set": sorted(value.__pydantic_fields_set__),
-        "extra": _state(value.__pydantic_extra__ or {}, place),
-        "private": None if private is None else _state(private, place),
+        "extra": _state(value.__pydantic_extra__ or {}, path),
+        "private": None if private is None else _state(private, path),
     }
 
 
-def _namedtuple(value: Any, layout: Layout, place: ValuePath) -> dict[str, Json]:
+def _namedtuple(value: Any, layout: Layout, path: ValuePath) -> dict[str, Json]:
     if getattr(value, "__dict__", None):
-        place.refuse(value, "it is a named tuple with attributes besides its fields")
-    return {"state": _state(dict(zip(layout.names, value, strict=True)), place)}
+        path.refuse(value, "it is a named tuple with attributes besides its fields")
+    return {"state": _state(dict(zip(layout.names, value, strict=True)), path)}
 
 
-def _enum(value: Any, _: Layout, place: ValuePath) -> dict[str, Json]:
+def _enum(value: Any, _: Layout, path: ValuePath) -> dict[str, Json]:
     inner = value.value
     if isinstance(value, Flag):
-        return {"value": whole(int(inner), place)}
+        return {"value": whole(int(inner), path)}
     # The value is for readers that do not have the class.
     is_plain = type(inner) in (str, int, float, bool)
-    return {"name": text(value.name, place)} | (
-        {"value": _leaf(inner, ValuePath(".value", place))} if is_plain else {}
+    return {"name": text(value.name, path)} | (
+        {"value": _leaf(inner, ValuePath(".value", path))} if is_plain else {}
     )
 
 
-def _url(value: Any, _: Layout, place: ValuePath) -> dict[str, Json]:
-    written = {"state": text(str(value), place)}
+def _url(value: Any, _: Layout, path: ValuePath) -> dict[str, Json]:
+    written = {"state": text(str(value), path)}
     if url_from(type(value), written) != value:
-        place.refuse(value, "it would come back as another; hand over str(...) of it")
+        path.refuse(value, "it would come back as another; hand over str(...) of it")
     return written
 
 
@@ -182,7 +182,7 @@ _BASES: tuple[type, ...] = (
 
 
 def _why(value: object) -> str:
-    """Why there is no writer for `value`, and what to do."""
+    """Why `value` has no writer, and what to do."""
     for base in _BASES:
         if isinstance(value, base):
             return (

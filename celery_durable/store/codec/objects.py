@@ -1,7 +1,7 @@
-"""Users' classes: what an instance is made of, and how one is made again of that.
+"""Instances of users' classes <-> their state.
 
-Making one calls no code of the class: its state is put back as it was, neither converted nor
-validated. Of a field that was added since, the default; one that was removed since is left out.
+Making an instance calls no code of its class: its state is set as it was, neither converted nor
+validated. A field that was added since gets its default; one that was removed since is left out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Kind = Literal["dataclass", "pydantic", "namedtuple", "enum", "url"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is known of a class: its kind and name, its fields, or why it cannot be stored.
+    """A class: its kind, its name and its fields, or why its instances cannot be stored.
 
-    `recomputed` are cached properties, `slots` are places for attributes that are no fields.
+    `recomputed` are cached properties. `slots` are those for attributes that are no fields.
     """
 
     kind: Kind
@@ -39,7 +39,7 @@ class Layout:
 
 @lru_cache(maxsize=1024)
 def layout_of(cls: type) -> Layout | None:
-    """The layout of a class whose instances can be stored or might be; None of any other."""
+    """The layout of a class of a kind that can be stored; None for any other class."""
     kind = _kind_of(cls)
     if kind is None:
         return None
@@ -94,7 +94,7 @@ def _is_url(cls: type) -> bool:
 
 
 def _hidden_state(cls: type) -> str | None:
-    """Why instances are more than their attributes."""
+    """Why instances hold more than their attributes, or None."""
     if hasattr(cls, "__mapper__") or hasattr(cls, "_sa_class_manager"):
         return (
             "its class is mapped to a table, and a copy of a row would be read for the row; hand"
@@ -120,7 +120,7 @@ MISSING = object()
 
 
 def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields that are set, and the attributes besides."""
+    """The fields that are set, and the other attributes."""
     own = getattr(value, "__dict__", {})
     state = {
         name: found
@@ -131,7 +131,7 @@ def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, A
     more = {
         name: found
         for name, found in own.items()
-        # `__orig_class__` is what a generic class notes of its parameters.
+        # A generic class keeps its parameters in `__orig_class__`.
         if name not in state and name not in layout.recomputed and not name.startswith("__")
     }
     for name in layout.slots:
@@ -141,7 +141,7 @@ def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, A
 
 
 def dataclass_from(cls: Any, stored: Mapping[str, Any]) -> Any:
-    """A dataclass of its state."""
+    """A dataclass from its state."""
     state = stored["state"]
     made = object.__new__(cls)
     for field in dataclasses.fields(cls):
@@ -157,7 +157,7 @@ def dataclass_from(cls: Any, stored: Mapping[str, Any]) -> Any:
 
 
 def pydantic_from(cls: Any, stored: Mapping[str, Any]) -> Any:
-    """A model of its state."""
+    """A pydantic model from its state."""
     fields: Mapping[str, Any] = model_fields(cls) or {}
     state = {name: value for name, value in stored["state"].items() if name in fields}
     for name, field in fields.items():
@@ -197,16 +197,16 @@ def _default(field: Any, state: Mapping[str, Any]) -> Any:
 
 
 def namedtuple_from(cls: Any, stored: Mapping[str, Any]) -> Any:
-    """A named tuple of its fields."""
+    """A named tuple from its fields."""
     values = cls._field_defaults | stored["state"]
     return tuple.__new__(cls, [values[name] for name in cls._fields])
 
 
 def enum_from(cls: Any, stored: Mapping[str, Any]) -> Any:
-    """A member of an enum, by its name; a combination of flags by its value."""
+    """A member of an enum by its name; a combination of flags by its value."""
     return cls(stored["value"]) if issubclass(cls, Flag) else cls.__members__[stored["name"]]
 
 
 def url_from(cls: Any, stored: Mapping[str, Any]) -> Any:
-    """A URL as pydantic has it."""
+    """A pydantic URL from its text."""
     return cls(stored["state"])

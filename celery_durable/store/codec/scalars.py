@@ -1,6 +1,6 @@
-"""Types without parts: how a value of exactly this type is written, and read again.
+"""Types without parts: how a value of exactly this type is written, and read.
 
-A subclass is another type: pandas' timestamps are datetimes, and hold more than those.
+A subclass is another type: a pandas timestamp is a datetime, and holds more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from celery_durable.store.codec.place import ValuePath
+from celery_durable.store.codec.path import ValuePath
 
 TYPE = "__type__"
 VALUE = "__value__"
@@ -30,39 +30,39 @@ MOST_BITS = 14_280
 
 
 def tagged(kind: str, value: Json) -> Json:
-    """The form of kombu."""
+    """The tagged form of kombu."""
     return {TYPE: kind, VALUE: value}
 
 
-def text(value: str, place: ValuePath) -> str:
-    """A string that Postgres and every reader takes."""
+def text(value: str, path: ValuePath) -> str:
+    """A string that Postgres and every reader takes. Refuses any other."""
     if "\0" in value:
-        place.refuse(value, "it holds the NUL character, which Postgres refuses")
+        path.refuse(value, "it holds the NUL character, which Postgres refuses")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            place.refuse(value, f"it holds a lone surrogate, {error.object[error.start]!r}")
+            path.refuse(value, f"it holds a lone surrogate, {error.object[error.start]!r}")
     return value
 
 
-def whole(value: int, place: ValuePath) -> int:
-    """A whole number that Python reads back."""
+def whole(value: int, path: ValuePath) -> int:
+    """A whole number that Python reads back. Refuses any other."""
     if value.bit_length() > MOST_BITS:
-        place.refuse(value, "it has more digits than Python reads back")
+        path.refuse(value, "it has more digits than Python reads back")
     return value
 
 
-def _moment(value: datetime | time, place: ValuePath) -> Json:
-    """ISO 8601 where that says all; else the zone as a value of its own, and `fold`."""
+def _moment(value: datetime | time, path: ValuePath) -> Json:
+    """ISO 8601 where that says everything; else the zone as a value of its own, and `fold`."""
     zone = value.tzinfo
     is_fixed = type(zone) is timezone and len(zone.__getinitargs__()) == 1  # type: ignore[attr-defined]
     if is_fixed and zone is not None and (offset := zone.utcoffset(None)) is not None:
-        # Python reads an offset of less than a second as none.
+        # `fromisoformat` reads an offset of less than a second as none.
         is_fixed = not offset.microseconds
     if (zone is None or is_fixed) and not value.fold:
         return value.isoformat()
-    written = None if zone is None else zone_of(zone, place)
+    written = None if zone is None else zone_of(zone, path)
     return {
         "at": value.replace(tzinfo=None, fold=0).isoformat(),
         "zone": written,
@@ -76,30 +76,30 @@ def _moment_from(kind: Any, value: Any) -> Any:
     return kind.fromisoformat(value["at"]).replace(tzinfo=value["zone"], fold=value["fold"])
 
 
-def zone_of(zone: tzinfo, place: ValuePath) -> Json:
-    """A time zone: a fixed offset, one of the tz database, or the offset that pydantic makes."""
+def zone_of(zone: tzinfo, path: ValuePath) -> Json:
+    """A time zone: a fixed offset, one of the tz database, or an offset that pydantic has read."""
     kind = type(zone)
     if kind is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
-        return tagged("timezone", [_seconds(offset), *(text(one, place) for one in name)])
+        return tagged("timezone", [_seconds(offset), *(text(one, path) for one in name)])
     if kind is ZoneInfo and zone.key:  # type: ignore[attr-defined]
-        return tagged("zoneinfo", text(zone.key, place))  # type: ignore[attr-defined]
+        return tagged("zoneinfo", text(zone.key, path))  # type: ignore[attr-defined]
     if is_pydantic_zone(kind):
         offset = zone.utcoffset(None)
         assert offset is not None
         return tagged("pydantic_zone", _seconds(offset))
-    return place.refuse(
+    return path.refuse(
         zone, f"its time zone is a {kind.__module__}.{kind.__qualname__}; take one of zoneinfo"
     )
 
 
 def is_pydantic_zone(kind: type) -> bool:
-    """Whether this is the zone of times that pydantic has read."""
+    """Return True if this is the class of the zones of times that pydantic has read."""
     return kind.__module__.startswith("pydantic_core") and kind.__name__ == "TzInfo"
 
 
 def _pydantic_zone_from(value: list[int]) -> tzinfo:
-    """An equal one where pydantic is not loaded."""
+    """The zone; an equal one of the standard library if pydantic is not loaded."""
     pydantic_core: Any = sys.modules.get("pydantic_core")
     if pydantic_core is None:
         return timezone(timedelta(*value))
@@ -120,8 +120,8 @@ def _base64(value: bytes | bytearray, _: ValuePath) -> str:
     return base64.b64encode(value).decode()
 
 
-def _as_text(value: object, place: ValuePath) -> str:
-    return text(str(value), place)
+def _as_text(value: object, path: ValuePath) -> str:
+    return text(str(value), path)
 
 
 SCALARS: Mapping[type, tuple[str, Callable[[Any, ValuePath], Json]]] = {

@@ -1,10 +1,11 @@
-"""Forks and gates: what a token that forks, or a branch that leaves, adds to its commit.
+"""The parts of a commit that a token which forks, or a branch that leaves, adds.
 
 The gate is on the parent's token: how many branches have not left (`remaining`), how many of those
-that did have failed, how many of all were opened. A branch leaves by DELETE of its own token, which
-is its fence, and counts down in the same statement; the one that brings `remaining` to 0 puts the
-parent's hint. Items for which there is no room yet are rows of `durable_item`; whoever leaves opens
-the next. Locks: the branch, siblings that have not begun, the parent, its items.
+that have left have failed, how many of all are opened. A branch leaves by DELETE of its own token,
+which is its fence, and counts down in the same statement. The branch that brings `remaining` to 0
+puts the parent's hint. Items for which there is no room yet are rows of `durable_item`; a branch
+that leaves opens the next ones. Locks: the branch, siblings that have not begun, the parent, its
+items.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from celery_durable.store.outbox import (
     ADVANCE,
     AT_ONCE,
     HINT_COLUMNS,
-    TO_BE_LOOKED_AT,
+    LOOK_AT,
     clear_hints,
     hint_of,
     insert_hints,
@@ -36,7 +37,7 @@ GATE = {
     "total": sql.integer("total"),
     "opened": sql.integer("window"),
 }
-"""What a token gets that forks."""
+"""The values of the gate on a token that forks."""
 
 _branches: Any = (
     sa.func.json_to_recordset(sql.json("branches"))
@@ -62,13 +63,13 @@ _items: Any = (
 _new_id: sa.ColumnElement[Any] = sa.func.gen_random_uuid()
 
 
-def _given(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """JSON null is an item; json_to_recordset makes SQL NULL of it."""
+def _item_or_null(value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """`value`, or JSON null for SQL NULL, which json_to_recordset makes of an item that is null."""
     return sa.func.coalesce(value, sa.cast(sa.literal_column("'null'"), sa.JSON()))
 
 
-def forked(held: Any) -> list[Any]:
-    """The branches of the token `held`: tokens for those that are opened, rows for the rest."""
+def fork_parts(held: Any) -> list[Any]:
+    """The token `held` forks: tokens and hints for branches that are opened, items for the rest."""
     columns = {
         "id": _new_id,
         "run_id": held.c.run_id,
@@ -78,7 +79,8 @@ def forked(held: Any) -> list[Any]:
         "part": _branches.c.part,
         "position": _branches.c.position,
         "input": sa.case(
-            (_branches.c.part.is_(None), _given(_branches.c.input)), else_=_branches.c.input
+            (_branches.c.part.is_(None), _item_or_null(_branches.c.input)),
+            else_=_branches.c.input,
         ),
         "queue": _branches.c.queue,
         "priority": _branches.c.priority,
@@ -92,7 +94,7 @@ def forked(held: Any) -> list[Any]:
         .returning(*t.token.c)
         .cte("branches")
     )
-    waiting = sa.select(held.c.id, _items.c.position, _given(_items.c.input))
+    waiting = sa.select(held.c.id, _items.c.position, _item_or_null(_items.c.input))
     stored = (
         sa.insert(t.item)
         .from_select(
@@ -108,14 +110,14 @@ NO_CROWD: Any = sa.literal_column("0")
 
 
 def _crowd(opened: Any) -> Any:
-    """The logarithm of how many messages of the same fork go before (`due.Lane`)."""
+    """The logarithm of how many messages of the same fork are sent before (`due.Lane`)."""
     before = sa.func.min(opened.c.position) // sql.integer("chunk")
     counted: Any = sa.cast(before + sa.literal_column("1"), sa.Double())
     return sa.func.floor(sa.func.ln(counted) / sa.literal_column("ln(2)"))
 
 
 def _hinted(opened: Any, *, crowd: Any) -> Any:
-    """Hints for new branches; a chunk of them shares a message."""
+    """INSERT of hints for new branches; a chunk of branches shares a message."""
     grouped = [
         opened.c.run_id,
         opened.c.node,
@@ -148,8 +150,8 @@ def _first(column: Any, order: Any) -> Any:
     return sa.func.array_agg(aggregate_order_by(column, order), type_=ARRAY(column.type))[1]
 
 
-def left(held: Any, *, stops: bool) -> list[Any]:
-    """What the branch `held` does to its parent as it leaves."""
+def leave_parts(held: Any, *, stops: bool) -> list[Any]:
+    """The branch `held` leaves: the gate, the items that it opens, the parent's hint."""
     stopped = _stopped(held).cte("stopped") if stops else None
     gone = _count(stopped)
     joined = _joined(held, gone, stops=stops).cte("joined")
@@ -157,7 +159,7 @@ def left(held: Any, *, stops: bool) -> list[Any]:
         sa.delete(t.item)
         .where(
             t.item.c.token_id == joined.c.id,
-            # From where the window was on: the index still holds the items before, which are gone.
+            # Not from 0: the index still holds the items before the window, which are deleted.
             sa.true()
             if stops
             else t.item.c.position.between(
@@ -167,10 +169,10 @@ def left(held: Any, *, stops: bool) -> list[Any]:
         .returning(t.item.c.position, t.item.c.input)
         .cte("taken")
     )
-    told = sa.select(*hint_of(joined, sql.text("workflow"))).where(
+    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(
         joined.c.remaining == sa.literal_column("0")
     )
-    parts = [taken, insert_hints(told).cte("parent_hinted")]
+    parts = [taken, insert_hints(hint).cte("parent_hinted")]
     if stopped is not None:
         parts.append(clear_hints(stopped).cte("cleared_of_stopped"))
     else:
@@ -179,7 +181,7 @@ def left(held: Any, *, stops: bool) -> list[Any]:
 
 
 def _stopped(held: Any) -> Any:
-    """Siblings that nobody has ever claimed. One that somebody has locked is about to be."""
+    """DELETE of siblings that nobody has ever claimed; a locked one is just being claimed."""
     never_claimed = (
         sa.select(t.token.c.id)
         .where(
@@ -205,8 +207,8 @@ def _joined(held: Any, gone: Any, *, stops: bool) -> Any:
         after = after - (p.total - p.opened)
         opened: Any = p.total
     else:
-        # A chunk has ended and there is room for one; or, after an edit of the plan, for anything.
-        # A cancel that has been announced opens nothing.
+        # There is room when a chunk has ended; or, after an edit of the plan, whenever every opened
+        # branch has ended. A token that is flagged opens nothing: its run is cancelled.
         ended = p.total - after
         chunk = sql.integer("chunk")
         has_room = sa.or_(ended % chunk == sa.literal_column("0"), ended >= p.opened)
@@ -224,14 +226,14 @@ def _joined(held: Any, gone: Any, *, stops: bool) -> Any:
             failed=p.failed + sql.integer("failed"),
             opened=opened,
             hinted_at=sa.case((is_last, sql.clock), else_=p.hinted_at),
-            look_at=sa.case((is_last, TO_BE_LOOKED_AT), else_=p.look_at),
+            look_at=sa.case((is_last, LOOK_AT), else_=p.look_at),
         )
         .returning(*p)
     )
 
 
 def _opened(held: Any, taken: Any) -> Any:
-    """Items for which there is room now become tokens like the one that leaves."""
+    """Tokens, like the one that leaves, for the items for which there is room now."""
     unit = sa.func.concat(held.c.node, sql.word("#"), taken.c.position)
     columns = {
         "id": _new_id,
@@ -257,7 +259,7 @@ def _opened(held: Any, taken: Any) -> Any:
 
 
 def fork_parameters(fork: Fork) -> dict[str, Any]:
-    """The parameters of a fork; where the branches' messages go has been filled in."""
+    """The parameters of a fork; the routing of its branches is filled in."""
     opened = fork.branches[: fork.window]
     waiting = fork.branches[fork.window :]
     return {
@@ -276,14 +278,14 @@ def leave_parameters(leave: Leave) -> dict[str, Any]:
 
 def _branch_text(branch: Branch) -> str:
     """The branch as JSON text; its input is JSON text already and is not parsed again."""
-    place = branch.routing
+    routing = branch.routing
     fields = {
         "unit": branch.unit,
         "part": branch.part,
         "position": branch.position,
-        "queue": place.queue,
-        "priority": place.priority,
-        "time_limit": place.time_limit,
+        "queue": routing.queue,
+        "priority": routing.priority,
+        "time_limit": routing.time_limit,
     }
     return _with_input(fields, branch)
 

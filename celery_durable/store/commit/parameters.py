@@ -1,4 +1,17 @@
-"""The shape of a commit, which says which statement it is, and the statement's parameters."""
+"""The variant of a commit, which says which statement it is, and the statement's parameters.
+
+A parameter has the name of the column of the token that it is written to (`delay`: `wake_at`). The
+others are:
+
+    token_id, held_*, seen_flags, worker  what the token's row must hold, or nothing is written
+    record_*_<n>, *_<n>                   the n-th journal record, from 0
+    status, finishes, run_*               the run's row
+    message                               the inbox row of the signal that is consumed
+    workflow, parent_token                for the text and the target of hints
+
+`fork` has the parameters of its own parts. A variant uses the parameters of its parts; the drivers
+ignore the rest.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +40,7 @@ from celery_durable.store.rows import error_text, failures_text, kind_of
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The claim is given back; the token's message, where it has one, goes to `queue`."""
+    """The claim is released; the token's message, if there is one, goes to `queue`."""
 
     queue: str
     priority: int | None
@@ -36,7 +49,7 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Which parts a commit has; each combination is one statement, compiled once."""
+    """Which parts a commit has. Each variant is one statement, compiled once."""
 
     then: type[Then]
     records: int
@@ -47,12 +60,12 @@ class Variant:
     is_plain: bool
     consumes: bool
     clears: bool
-    tells_parent: bool
+    hints_parent: bool
     stops: bool
 
 
 def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Variant:
-    """The shape of the commit that writes `decision`."""
+    """The variant of the commit that writes `decision`."""
     then = decision.then
     return Variant(
         then=type(then),
@@ -65,27 +78,27 @@ def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Varia
         is_plain=isinstance(then, Move) and is_plain(decision.token) and is_plain(then.token),
         consumes=decision.consumes is not None,
         clears=may_have_a_timer(decision.token),
-        tells_parent=isinstance(then, End) and claim.run.parent_token is not None,
+        hints_parent=isinstance(then, End) and claim.run.parent_token is not None,
         stops=isinstance(then, Leave) and then.stops,
     )
 
 
 def may_have_a_timer(token: Token) -> bool:
-    """Whether a hint for later may be on its way to a token that moves on before.
+    """True if a hint for later may be in the outbox for a token that moves on before.
 
-    What waits for a signal may have a timeout; what is flagged may have been asleep.
+    A token that waits for a signal may have a timeout; one that is flagged may have slept.
     """
     return isinstance(token.wait, ForSignal) or token.flags is not Flags.NONE
 
 
 def is_plain(token: Token) -> bool:
-    """Whether the token has none of what only branches, loops and waits have: the hot case."""
+    """True if the token has nothing that only branches, loops and waits have: the hot case."""
     rare = (token.part, token.position, token.wait, token.input, token.snapshot, token.answer)
     return not any(value is not None for value in rare)
 
 
 def is_plain_record(record: JournalRecord) -> bool:
-    """Whether the record has none of what only branches, loops and children have."""
+    """True if the record has nothing that only branches, loops and children have."""
     rare = (record.part, record.position, record.gathers, record.child)
     return all(value is None for value in rare)
 

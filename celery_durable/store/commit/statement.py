@@ -1,11 +1,9 @@
-"""Committing what a unit did: one statement, the hot one.
+"""Commits the decision on a unit, in one statement: the hot one.
 
-It finds its token by the fence of the claim, and by the flags that were seen: so a worker that was
-declared dead cannot commit, and a cancel that arrives while a unit executes is always seen before
-its commit. Locks: the statement locks one signal, then one token, then (for a branch) siblings that
-have not begun, then the parent, then the run.
-
-What a fork and a gate add to the statement is in `gates`, which parts it has is in `shapes`.
+The statement finds its token by the fence of the claim, and by the flags that were seen. So a
+worker that was declared dead cannot commit, and a cancel that arrives while a unit executes is
+always seen before the unit's commit. Locks: the statement locks one signal, then one token, then
+(for a branch) siblings that have not begun, then the parent, then the run.
 """
 
 from __future__ import annotations
@@ -30,20 +28,16 @@ from celery_durable.store import runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.commit import fork
 from celery_durable.store.commit.parameters import Routed, Variant, parameters_of, variant_of
-from celery_durable.store.connection import (
-    AlreadyRecorded,
-    Connection,
-    Statement,
-    one,
-)
+from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import (
     AT_ONCE,
-    TO_BE_LOOKED_AT,
+    LOOK_AT,
     clear_timers,
     hint_of,
     insert_hints,
     put_hints,
 )
+from celery_durable.store.sqlstates import AlreadyRecorded
 from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 
@@ -58,26 +52,26 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class WrittenBefore:
-    """The token has moved on under our own fence: this was sent before, and its answer was lost."""
+    """The token has moved on under our own fence: the first answer to this commit was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlagRaised:
-    """Nothing is written: a flag went up meanwhile; decide again with it in view."""
+    """Nothing is written: a flag was raised meanwhile; decide again with it."""
 
     flags: Flags
 
 
 @dataclass(frozen=True, slots=True)
 class SignalGone:
-    """Nothing is written: another token has consumed the signal; look into the inbox again."""
+    """Nothing is written: another token has consumed the signal; check the inbox again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedBefore:
-    """Nothing is written: the claim is ours, and its unit was recorded before.
+    """Nothing is written: the claim is ours, but the journal has its unit already.
 
-    So the run has been here under a definition whose nodes stood in another order.
+    The run has passed this unit under a definition whose nodes had another order.
     """
 
 
@@ -87,7 +81,7 @@ class ClaimLost:
 
 
 class ChildRefused(Exception):
-    """A child cannot be started: the run that its tree began with has been cancelled."""
+    """A child cannot be started: the root of its tree, or its parent, has been cancelled."""
 
 
 Answer = Written | WrittenBefore | FlagRaised | SignalGone | RecordedBefore | ClaimLost
@@ -96,13 +90,13 @@ Answer = Written | WrittenBefore | FlagRaised | SignalGone | RecordedBefore | Cl
 def commit(
     connection: Connection, claim: Claim, decision: Decision, routed: Routed | None
 ) -> Answer:
-    """Write `decision` in one statement, if `claim` still holds and no further flag is up.
+    """Write `decision` in one statement, if `claim` still holds and no further flag is raised.
 
-    Without a `routed` a token that moves stays claimed: the worker goes straight on. With one, the
-    hint that will bring the token back is written in the same statement.
+    Without `routed` a token that moves stays claimed, and the worker goes straight on. With it, the
+    statement also puts the hint that makes a worker claim the token again.
 
-    A child is started or reopened by a statement of its own: both must be one transaction. Raises
-    `ChildRefused` where its tree has been cancelled; then nothing of either may be committed.
+    A second statement starts or reopens a child: both must be in one transaction. Raises
+    `ChildRefused` if the child's tree has been cancelled; then neither may be committed.
     """
     statement = _commit(variant_of(claim, decision, routed))
     try:
@@ -127,7 +121,7 @@ def _start(connection: Connection, decision: Decision) -> None:
 
 
 def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Answer:
-    """What it means that no row was as the commit must find it."""
+    """Why the commit found no row that it may write: told from the token's row as it is now."""
     if standing is None or standing.fence != claim.fence:
         return ClaimLost()
     if not standing.is_where(decision.token):
@@ -142,7 +136,7 @@ _HELD = (
     t.token.c.fence == sql.uuid("held_fence"),
     t.token.c.flags == sql.integer("seen_flags"),
     t.token.c.claimed_by == sql.uuid("worker"),
-    # A commit sent twice, because its first answer was lost, finds the token moved on.
+    # A commit that is sent again, because its first answer was lost, finds the token moved on.
     t.token.c.unit == sql.text("held_unit"),
     t.token.c.attempt == sql.integer("held_attempt"),
     t.token.c.wait.is_not_distinct_from(sql.text("held_wait")),
@@ -158,22 +152,22 @@ def _commit(variant: Variant) -> Statement:
     parts = [_recorded(held, variant).cte("recorded")] if variant.records else []
     if variant.consumes:
         parts.append(_consumed(held).cte("consumed"))
-        parts.append(_next_told(held).cte("next_told"))
+        parts.append(_next_waiter_hinted(held).cte("next_told"))
     if variant.clears:
         parts.append(clear_timers(held).cte("cleared"))
     if variant.changes_run:
-        parts.append(_run_changed(held).cte("changed"))
+        parts.append(_run_updated(held).cte("changed"))
     if variant.hints:
         hint = sa.select(*hint_of(held, sql.text("workflow"))).select_from(held)
         parts.append(insert_hints(hint).cte("hinted"))
     if variant.then is Fork:
-        parts += fork.forked(held)
+        parts += fork.fork_parts(held)
     if variant.then is Leave:
-        parts += fork.left(held, stops=variant.stops)
+        parts += fork.leave_parts(held, stops=variant.stops)
     if variant.then is End:
-        parts.append(_emptied(held).cte("emptied"))
-    if variant.tells_parent:
-        parts.append(_parent_told(held).cte("told"))
+        parts.append(_signals_deleted(held).cte("emptied"))
+    if variant.hints_parent:
+        parts.append(_parent_hinted(held).cte("told"))
     answer = sa.select(
         sql.clock.label("now"),
         IS_DRAINING.label("draining"),
@@ -231,10 +225,10 @@ _RELEASED = {
     "time_limit": sql.number("time_limit"),
     "hinted_at": sql.clock,
     "hints": sa.literal_column("0"),
-    "look_at": TO_BE_LOOKED_AT,
+    "look_at": LOOK_AT,
 }
 
-# Locked before the token is looked at: what another token consumes meanwhile is not there.
+# Locked before the token is updated: a signal that another token consumes meanwhile is not found.
 _signal = (
     sa.select(t.inbox.c.id, t.inbox.c.name)
     .where(t.inbox.c.id == sql.big("message"), t.inbox.c.consumed_by.is_(None))
@@ -249,11 +243,11 @@ def _consumed(held: Any) -> Any:
     )
 
 
-def _next_told(held: Any) -> Any:
-    """A hint for the next that waits for this name, if there is another signal for it.
+def _next_waiter_hinted(held: Any) -> Any:
+    """INSERT of a hint for the next token that waits for this name, if there is a signal for it.
 
-    A signal tells some of those that wait (`signals.HINTED_WAITERS`); each that is consumed tells
-    one more.
+    A signal hints some of the tokens that wait (`signals.HINTED_WAITERS`); each signal that is
+    consumed hints one more.
     """
     name = sa.select(_signal.c.name).scalar_subquery()
     is_more = sql.there_is(
@@ -279,7 +273,7 @@ def _recorded(held: Any, variant: Variant) -> Any:
         _record_columns(held, n) | ({} if variant.are_plain else _rare_record_columns(n))
         for n in range(variant.records)
     ]
-    # In this order: the journal's numbers say what came first.
+    # In this order: `seq` says which came first.
     rows = [sa.select(*one.values()).select_from(held) for one in columns]
     return sa.insert(t.journal).from_select(
         list(columns[0]), rows[0] if len(rows) == 1 else sa.union_all(*rows)
@@ -312,14 +306,14 @@ def _rare_record_columns(n: int) -> dict[str, sa.ColumnElement[Any]]:
     }
 
 
-def _emptied(held: Any) -> Any:
-    """The run's signals go with it. Not its commands: who applies one locks it, then the token."""
+def _signals_deleted(held: Any) -> Any:
+    """DELETE of the run's signals. Not of its commands: applying one locks it before the token."""
     return sa.delete(t.inbox).where(
         t.inbox.c.run_id == held.c.run_id, t.inbox.c.kind == sql.word("signal")
     )
 
 
-def _run_changed(held: Any) -> Any:
+def _run_updated(held: Any) -> Any:
     finishes = sa.case((sql.boolean("finishes"), sql.clock), else_=sa.null())
     return (
         sa.update(t.run)
@@ -334,8 +328,8 @@ def _run_changed(held: Any) -> Any:
     )
 
 
-def _parent_told(held: Any) -> Any:
-    """A hint for the parent, if it is this run it waits for. Its token is not locked."""
+def _parent_hinted(held: Any) -> Any:
+    """INSERT of a hint for the parent, if it waits for this run; does not lock its token."""
     parent = (
         sa.select(t.token)
         .where(

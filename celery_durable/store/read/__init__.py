@@ -2,9 +2,10 @@
 
 Rules of this room: nothing here is needed to execute a run, nothing locks, nothing writes.
 
-    views      a run, its history, lists of runs
-    position   where a run stands, counted
+    views      a run, and lists of runs
+    history    the journal of a run
+    position   where a run stands: its tokens, counted
     results    results, put together from the journal
-    overview   a run as it is drawn, its items counted
-    folded     the attempts of units, folded
+    overview   a run as it is drawn: its plan, its items counted
+    folded     the journal with items and iterations counted
 """

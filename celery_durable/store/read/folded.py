@@ -1,6 +1,6 @@
-"""A run's journal for a reader: items and iterations counted, a line for each node of them.
+"""The journal of a run for people: the items and iterations of a node are counted in one line.
 
-No result is read here, and what is read does not grow with the number of items.
+No result is read here, and the rows that are read do not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
+from celery_durable.store.read.history import ENTRY, JournalEntry, entry_of
 from celery_durable.store.read.overview import IS_MINE, IS_OF_COUNTED, IS_OWN, IS_UNDO
-from celery_durable.store.read.views import ENTRY, JournalEntry, entry_of
 from celery_durable.store.rows import error_of, failures_of
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items or iterations of a node that ended, or their compensations.
+    """The items or iterations of a node that have ended, or their compensations.
 
-    `attempt` is the highest, `started_at` the first, `finished_at` the last; `error` is the first.
+    `attempt` is the highest; `started_at` and `error` are the first, `finished_at` is the last.
     """
 
     node: str
@@ -108,7 +108,7 @@ _ENTRIES = Statement(
 
 
 def lines(connection: Connection, run_id: UUID, counted: Collection[str]) -> Sequence[Line]:
-    """The journal in order; what the nodes in `counted` consist of is counted where it begins."""
+    """The journal in order; the items and iterations of each node in `counted` are one line."""
     parameters = {"run_id": run_id, "counted": json.dumps(list(counted))}
     rows = connection.rows(_GROUPS, parameters) if counted else []
     found: list[tuple[int, Line]] = []
@@ -139,7 +139,7 @@ def _group(row: Row) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """A unit that has failed, and is being tried again or about to be."""
+    """A unit that has failed, and is executed again or will be."""
 
     unit: str
     attempt: int

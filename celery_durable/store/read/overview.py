@@ -1,6 +1,6 @@
 """A run as it is drawn: its plan, and its journal with items and iterations counted, not listed.
 
-No result is read here, and nothing grows with the number of items but the counting.
+No result is read here, and only the counting costs more the more items there are.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.read.history import ENTRY, JournalEntry, entry_of
 from celery_durable.store.read.position import STATUS, RunPosition, position
-from celery_durable.store.read.views import ENTRY, JournalEntry, entry_of
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The items or iterations of a node that ended; `undone` are those that were compensated."""
+    """Counts of a node's items or iterations that have ended; `undone` are the compensated ones."""
 
     completed: int
     failed: int
@@ -44,7 +44,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """What cannot stay as it was when the picture of a run changes; cheap to look at."""
+    """Facts of a run of which one changes whenever the drawing does; cheap to read."""
 
     status: Status
     updated_at: datetime
@@ -65,7 +65,7 @@ _PLAN = Statement(
 
 
 def plan(connection: Connection, workflow: str, version: int | None) -> Mapping[str, Any] | None:
-    """The stored plan as data, by default of the highest version; None where there is none."""
+    """The stored plan as data, of the highest version if None is given; None if there is none."""
     row = one(connection, _PLAN, {"workflow": workflow, "version": version})
     found: Mapping[str, Any] | None = json.loads(row["plan"]) if row else None
     return found
@@ -90,7 +90,7 @@ _ENTRIES = Statement(
 def entries(
     connection: Connection, run_id: UUID, counted: Collection[str]
 ) -> Sequence[JournalEntry]:
-    """The units that ended, without results; of the nodes in `counted` not what they consist of."""
+    """The units that have ended, without results, and without items and iterations of `counted`."""
     parameters = {"run_id": run_id, "counted": json.dumps(list(counted))}
     return [entry_of(row) for row in connection.rows(_ENTRIES, parameters)]
 
@@ -120,7 +120,7 @@ _TALLIES = Statement(
 
 
 def tallies(connection: Connection, run_id: UUID, counted: Collection[str]) -> Mapping[str, Tally]:
-    """What the nodes in `counted` consist of."""
+    """The counted items or iterations, by the nodes in `counted`."""
     parameters = {"run_id": run_id, "counted": json.dumps(list(counted))}
     rows = connection.rows(_TALLIES, parameters) if counted else []
     return {row["node"]: Tally(**{k: v for k, v in row.items() if k != "node"}) for row in rows}
@@ -134,7 +134,7 @@ _CHILDREN = Statement(
 
 
 def children(connection: Connection, run_id: UUID) -> Mapping[Status, int]:
-    """How many runs this one has started, by how they stand."""
+    """How many runs this one has started, by status."""
     rows = connection.rows(_CHILDREN, {"run_id": run_id})
     found = {Status(row["status"]): row["runs"] for row in rows}
     return {status: found[status] for status in Status if status in found}
@@ -153,7 +153,7 @@ _GLIMPSE = Statement(
 
 
 def glimpse(connection: Connection, run_id: UUID) -> Glimpse | None:
-    """What two looks at a run are compared by; None when there is no such run."""
+    """The facts by which two looks at a run are compared; None if there is no such run."""
     row = one(connection, _GLIMPSE, {"run_id": run_id})
     if row is None:
         return None

@@ -1,7 +1,7 @@
-"""Where an unfinished run stands: its tokens, counted and not listed, however many there are.
+"""Where an unfinished run stands: its tokens, counted, however many there are.
 
-A run that is stored as running is suspended or sleeping where all of its tokens wait: that is read
-from the tokens, so that no wait writes the run's row (ADR 0009).
+A run that is stored as running is suspended or sleeping if all of its tokens wait. That is read
+from the tokens, so that a wait does not write the run's row (ADR 0009).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.rows import failure_of
 
 SHOWN = 100
-"""Most signals, units in hand, and units with something to say, that are read of one run."""
+"""The most signals, units, and units with progress that are read of one run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forked:
     """How many branches or items of a node there are, and how they stand.
 
-    `executing` are in a worker's hands, `waiting` wait for a signal, a child or a time, `queued`
-    have not begun or wait between tries.
+    `executing` are claimed by workers, `waiting` wait for a signal, a child or a time, `queued`
+    have not begun or wait between attempts.
     """
 
     total: int
@@ -45,7 +45,7 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a unit in hand has said of itself last: `ctx.progress`, or `ctx.heartbeat`'s details."""
+    """What an executing unit has reported last: `ctx.progress`, or `ctx.heartbeat`'s details."""
 
     fraction: float | None = None
     message: str = ""
@@ -56,11 +56,11 @@ class Progress:
 class UnitInHand:
     """A unit that an unfinished run stands at.
 
-    `since` is when it came to stand as it does: executed by `worker`, queued, or waiting.
-    `waits_for` is None while it is executed, or waits for a worker or its next try; `signal` and
-    `child_run_id` say which. `waiting_since` is since when it waits, `wake_at` until when, at the
-    latest for a signal and at the earliest for a try. `failure` is its last failed try. `branch` is
-    as in a journal entry.
+    `since` is when its state began: executed by `worker`, queued, or waiting. `waits_for` is None
+    while it is executed, or waits for a worker or its next attempt; `signal` and `child_run_id` say
+    which. `waiting_since` is since when it waits, `wake_at` until when: at the latest for a signal,
+    at the earliest for an attempt. `failure` is its last failed attempt. `branch` is as in a
+    journal entry.
     """
 
     unit: str
@@ -79,13 +79,13 @@ class UnitInHand:
 
     @property
     def error(self) -> ErrorRecord | None:
-        """What its last failed try failed with."""
+        """The error of its last failed attempt."""
         return self.failure.error if self.failure else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunPosition:
-    """The tokens of a run, summed up; `units` are some of them."""
+    """The tokens of a run, summed up; `units` are at most `SHOWN` of them."""
 
     nodes: tuple[str, ...]
     attempt: int
@@ -120,7 +120,7 @@ STATUS = sa.case(
     ),
     else_=_RUNNING,
 ).label("status")
-"""How a run stands: what is stored, or what its tokens say."""
+"""The status of a run: the stored one, or what its tokens say."""
 
 _is_claimed = t.token.c.claimed_by.is_not(None)
 
@@ -191,7 +191,7 @@ _UNITS = Statement(
 
 
 def position(connection: Connection, run_id: UUID) -> RunPosition:
-    """Where the run stands; nowhere once it has ended."""
+    """Where the run stands; an empty position once it has ended."""
     groups = connection.rows(_GROUPS, {"run_id": run_id})
     awaited = connection.rows(_AWAITED, {"run_id": run_id}) if groups else []
     said = connection.rows(_PROGRESS, {"run_id": run_id}) if groups else []

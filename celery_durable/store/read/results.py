@@ -1,7 +1,7 @@
 """Results of units, nodes and runs, put together from the journal when they are read.
 
-No result is copied as a run advances: what a map, a loop or a child gave is where its parts are. A
-tree of runs is read by two statements, however deep it is and however many children there are.
+No result is copied while a run advances: the result of a map, a loop or a child is in the journal
+entries of its parts. Two statements read a tree of runs, however deep, however many children.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _is_of_a_completed_node = sa.and_(
     _node.c.outcome == sql.word(Outcome.COMPLETED),
 )
 
-# Of a loop only the last iteration counts.
+# Only the last iteration of a loop counts.
 _is_a_part_that_counts = sa.and_(
     t.journal.c.position.is_not(None) | t.journal.c.part.is_not(None),
     sa.or_(
@@ -97,14 +97,14 @@ _child = t.run.alias("child")
 
 _top = sa.select(
     t.run.c.id,
-    # What `.returns` made is stored; such a run need not be looked into.
+    # The result that `.returns` made is stored, and the journal of such a run is not needed.
     t.run.c.result.is_(None).label("is_gathered"),
     sa.literal_column("0").label("depth"),
 ).where(t.run.c.id.in_(_ids))
 
 _above = _top.cte("below", recursive=True)
 
-# Looked up run by run, by the journal's key: the OFFSET keeps Postgres from joining whole tables.
+# Found run by run, by the journal's key: the OFFSET keeps Postgres from joining whole tables.
 _children = (
     sa.select(_child.c.id, _child.c.result.is_(None).label("is_gathered"))
     .join_from(t.journal, _node, _is_of_a_completed_node)
@@ -153,7 +153,7 @@ _SIZE = Statement(
 
 
 def of_unit(connection: Connection, run_id: UUID, unit: str) -> tuple[Any] | None:
-    """The result of a completed unit or node, in a tuple; None when it has not completed."""
+    """The result of a completed unit or node, in a tuple; None if it has not completed."""
     row = one(connection, _UNIT, {"run_id": run_id, "unit": unit})
     if row is None:
         return None
@@ -174,14 +174,14 @@ def of_run(connection: Connection, run_id: UUID) -> Mapping[str, Any]:
 
 
 def of_child(connection: Connection, run_id: UUID) -> Any:
-    """The result of a completed run: what `.returns` made, or its nodes' results."""
+    """The result of a completed run: the one that `.returns` made, or its nodes' results."""
     tree = Tree(connection, ())
     tree.load([run_id])
     return tree.made[run_id]
 
 
 def size_of_run(connection: Connection, run_id: UUID) -> int:
-    """The bytes that Postgres keeps, compressed, of what a completed run's result is made of."""
+    """How many bytes, compressed, Postgres keeps of the parts of a completed run's result."""
     (row,) = connection.rows(_SIZE, {"ids": _listing([run_id])})
     return int(row["bytes"] or 0)
 
@@ -191,7 +191,7 @@ def _listing(run_ids: Collection[UUID]) -> str:
 
 
 class Tree:
-    """Journal rows of runs and of all runs below them; `made` are the results of those loaded."""
+    """Journal rows of runs and of all runs below them; `made` has the results of loaded runs."""
 
     def __init__(self, connection: Connection, rows: Sequence[Row]) -> None:
         self._connection = connection
@@ -202,7 +202,7 @@ class Tree:
         self.load(children_of(rows))
 
     def load(self, run_ids: Collection[UUID]) -> None:
-        """Read these runs and all below them; the lowest are put together first."""
+        """Read these runs and all below them, and make their results, the lowest first."""
         if not run_ids:
             return
         runs = self._connection.rows(_RUNS, {"ids": _listing(run_ids)})
@@ -227,7 +227,7 @@ class Tree:
         return {row["node"]: self.result_of(row) for row in self._nodes.get(run_id, ())}
 
     def result_of(self, row: Row) -> Any:
-        """The result of a journal entry; of one that failed, where that is kept, its error."""
+        """The result of a journal entry; for a failed one, where failures are kept, its error."""
         if row["outcome"] != Outcome.COMPLETED:
             error = error_of(row["error"])
             assert error is not None
@@ -248,5 +248,5 @@ class Tree:
 
 
 def children_of(rows: Iterable[Row]) -> list[UUID]:
-    """The runs in which results of these entries are."""
+    """The child runs that have the results of these entries."""
     return [row["child_run_id"] for row in rows if row["gathers"] == Gathers.CHILD]

@@ -1,4 +1,4 @@
-"""What users see of runs."""
+"""A run as users see it, and lists of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from celery_durable.core.decision import Outcome
-from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.names import COMPENSATE
 from celery_durable.core.status import READ_FROM_TOKENS, Status
 from celery_durable.errors import ErrorRecord
@@ -29,41 +28,15 @@ from celery_durable.store.read.position import (
     UnitInHand,
     position,
 )
-from celery_durable.store.rows import error_of, failures_of
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One unit that ended; times are the database's.
-
-    `result` is None unless the unit completed. It is None too where it is made of others' (a
-    parallel, map or loop node, a child run): `RunSnapshot.results` has it put together; and where
-    results were left out. `size` is how many bytes Postgres keeps of it, compressed. `branch` is
-    the name of a branch or a case, `position` the number of an item or an iteration.
-    """
-
-    unit: str
-    node: str
-    outcome: Outcome
-    attempt: int
-    result: Any
-    error: ErrorRecord | None
-    failures: tuple[FailedAttempt, ...]
-    worker: UUID | None
-    started_at: datetime
-    finished_at: datetime
-    branch: str | None = None
-    position: int | None = None
-    child_run_id: UUID | None = None
-    size: int | None = None
+from celery_durable.store.rows import error_of
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """One line of a list of runs.
 
-    `error` is why it failed or was cancelled, or what the unit in hand failed with last; the
-    traceback is left out, and what is longer than 200 characters.
+    `error` is why it failed or was cancelled, or the last error of the unit that it stands at,
+    without the traceback; its message is cut at 200 characters.
     """
 
     run_id: UUID
@@ -84,16 +57,16 @@ class RunSummary:
 class RunSnapshot:
     """A run as it stood at one moment.
 
-    `steps` are the plan's nodes, in order; `current` those where it stands. `results` holds the
+    `steps` are the plan's nodes, in order; `current` are those where it stands. `results` has the
     results of completed nodes; `result` is the run's, once it completed. Where these are left out,
-    `sizes` has for each completed node how many bytes Postgres keeps of its results, compressed,
-    not counting those of child runs. `attempt` is the try the unit in hand is at. `wake_at` is when
-    something that waits for a time goes on, at the earliest. `awaiting` are the names of the
-    signals that are waited for. `forks` counts the branches or items of the node that has forked,
-    `progress` is what units in hand have said of themselves. `units` are the units in hand, what
-    each waits for and since when, and what it failed with last, at most 100. `children` are the
-    runs that this one started, the newest first, at most 100. `cancel_requested_at` is when a
-    cancel was asked, of it or of a run above it.
+    `sizes` has for each completed node how many bytes, compressed, Postgres keeps of its results,
+    without those of child runs. `attempt` is the attempt of the unit that it stands at. `wake_at`
+    is the earliest time at which a unit that waits for a time goes on. `awaiting` are the names of
+    the signals that it waits for. `forks` counts the branches or items of a node that has forked.
+    `progress` is what executing units have reported last. `units` are the units that it stands at,
+    at most 100: what each waits for and since when, and its last error. `children` are the runs
+    that this one started, the newest first, at most 100. `cancel_requested_at` is when a cancel of
+    it, or of a run above it, was requested.
     """
 
     run_id: UUID
@@ -150,11 +123,11 @@ _summary_columns = (
 )
 
 SHOWN = 200
-"""Characters of an error's message that a list of runs has."""
+"""The most characters of an error's message in a list of runs."""
 
 
 def _in_short(error: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """The error without its traceback; None for none."""
+    """The error without its traceback, its message cut; NULL for none."""
     kind, message, unit = (error.op("->>")(sql.word(key)) for key in ("type", "message", "unit"))
     fields: tuple[tuple[str, Any], ...] = (
         ("type", kind),
@@ -201,7 +174,7 @@ def list_runs(
     limit: int,
     before: UUID | None,
 ) -> Sequence[RunSummary]:
-    """The newest runs first, in one query; `before` is the last run id of the page before."""
+    """The newest runs first; `before` is the last run id of the page before."""
     parameters = {
         "status": status,
         "stored": Status.RUNNING if status in READ_FROM_TOKENS else status,
@@ -220,98 +193,7 @@ def _summary(row: Row) -> RunSummary:
     return RunSummary(**{**facts, "status": status, "error": _error(row, status)})
 
 
-ENTRY = (
-    t.journal.c.unit,
-    t.journal.c.node,
-    t.journal.c.part,
-    t.journal.c.position,
-    t.journal.c.child_run_id,
-    t.journal.c.outcome,
-    t.journal.c.attempt,
-    sql.json_text(t.journal.c.error),
-    sql.json_text(t.journal.c.failures),
-    t.journal.c.worker,
-    t.journal.c.started_at,
-    t.journal.c.finished_at,
-    sa.func.pg_column_size(t.journal.c.result).label("size"),
-)
-"""What a `JournalEntry` is made of, but for its result."""
-
-_entry = t.journal.alias("entry")
-_last = t.journal.alias("last")
-_after = (
-    sa.select(_last.c.seq)
-    .where(_last.c.run_id == sql.uuid("run_id"), _last.c.unit == sql.text("after"))
-    .scalar_subquery()
-)
-
-# The page is found before anything large is read.
-_page = (
-    sa.select(_entry.c.unit)
-    .where(
-        _entry.c.run_id == sql.uuid("run_id"),
-        sa.or_(sql.text("after").is_(None), _entry.c.seq > _after),
-    )
-    .order_by(_entry.c.seq)
-    .limit(sql.integer("limit"))
-)
-
-_JOURNAL = Statement(
-    sa.select(
-        *ENTRY,
-        sql.json_text(sa.case((sql.boolean("results"), t.journal.c.result)), "result"),
-    )
-    .where(t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit.in_(_page))
-    .order_by(t.journal.c.seq)
-)
-
-
-def history(
-    connection: Connection,
-    run_id: UUID,
-    *,
-    limit: int | None = None,
-    after: str | None = None,
-    results: bool = True,
-) -> Sequence[JournalEntry]:
-    """The units of the run that ended after the unit `after`, in order of completion."""
-    parameters = {"run_id": run_id, "after": after, "limit": limit, "results": results}
-    return [entry_of(row) for row in connection.rows(_JOURNAL, parameters)]
-
-
-def entry_of(row: Row) -> JournalEntry:
-    """A row of the journal; its result is None where it was not read."""
-    return JournalEntry(
-        unit=row["unit"],
-        node=row["node"],
-        outcome=Outcome(row["outcome"]),
-        attempt=row["attempt"],
-        result=codec.loads(row["result"]) if "result" in row else None,
-        error=error_of(row["error"]),
-        failures=failures_of(row["failures"]),
-        worker=row["worker"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        branch=row["part"],
-        position=row["position"],
-        child_run_id=row["child_run_id"],
-        size=row["size"],
-    )
-
-
-_HAS_ENDED = Statement(
-    sa.select(t.journal.c.unit).where(
-        t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
-    )
-)
-
-
-def has_ended(connection: Connection, run_id: UUID, unit: str) -> bool:
-    """Whether the unit is in the run's journal."""
-    return one(connection, _HAS_ENDED, {"run_id": run_id, "unit": unit}) is not None
-
-
-# A cancel that has committed and is not applied yet.
+# A cancel that is committed and not applied yet.
 _command = (
     sa.select(t.inbox.c.created_at, t.inbox.c.payload)
     .where(
@@ -386,10 +268,10 @@ _SIZES = Statement(
 
 
 def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> RunSnapshot | None:
-    """How the run stands; None when there is no such run.
+    """Read the run as it stands; None if there is no such run.
 
-    The connection's statements must see one state of the database. Results may be large, and many:
-    they are left out unless `results`.
+    The connection's statements must see one state of the database. Results may be large and many:
+    they are read only with `results`.
     """
     row = one(connection, _STATUS, {"run_id": run_id, "results": results})
     if row is None:
@@ -400,7 +282,7 @@ def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> R
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
     plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
-    # What `.returns` made is stored, None as JSON null; where it is not, the result is assembled.
+    # A result that `.returns` made is stored, None as JSON null; else it is the nodes' results.
     made = done if row["result"] is None else codec.loads(row["result"])
     has_result = results and status is Status.COMPLETED
     return RunSnapshot(
@@ -461,7 +343,7 @@ _ID_OF = Statement(sa.select(t.run.c.id).where(t.run.c.id == sql.uuid("run_id"))
 
 
 def exists(connection: Connection, run_id: UUID) -> bool:
-    """Whether there is such a run."""
+    """Return True if there is such a run."""
     return one(connection, _ID_OF, {"run_id": run_id}) is not None
 
 
@@ -473,7 +355,7 @@ _ENDING = Statement(
 
 
 def status_of(connection: Connection, run_id: UUID) -> tuple[Status, ErrorRecord | None] | None:
-    """The run's status and error alone: what waiting for its end reads again and again."""
+    """The run's status and error alone: waiting for its end reads them again and again."""
     row = one(connection, _ENDING, {"run_id": run_id})
     if row is None:
         return None

@@ -1,4 +1,4 @@
-"""Where in a value something is, said when it is refused."""
+"""The path in a value to one of its parts, for the error that refuses it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import NoReturn
 from celery_durable.errors import NotSerializable
 
 MOST_NESTED = 100
-"""Levels of containers and objects that one value may have; inputs, results, items and signals
-alike. Readers in any language manage as many, and Postgres too.
+"""Levels of containers and objects that one value may have: an input, a result, an item, a signal.
+Postgres and readers in any language manage as many.
 """
 
-
 LONGEST_PART, MOST_PARTS = 200, 20
-"""A place is for people; of a long key, and of many levels, the beginning says enough."""
+"""A path is for people: of a long key, and of many levels, the beginning says enough."""
 
 
 class ValuePath:
-    """A value's place in the whole: its parent's, and what leads from there to it."""
+    """The path of a value: that of its parent, and the part that leads from there to the value."""
 
     __slots__ = ("depth", "parent", "part")
 
@@ -37,5 +36,5 @@ class ValuePath:
         return "".join(reversed(parts))
 
     def refuse(self, value: object, why: str) -> NoReturn:
-        """Say that `value`, which is here, cannot be stored."""
+        """Raise `NotSerializable` for `value`, which is at this path."""
         raise NotSerializable(str(self), type(value).__qualname__, why)

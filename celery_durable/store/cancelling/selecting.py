@@ -1,0 +1,42 @@
+"""Conditions and lists of ids that the statements of a cancel share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+
+NONE: Any = sa.literal_column("0")
+
+FLAGS = sql.integer("flags")
+"""The flags that the cancel raises."""
+
+IS_FLAGGED = t.token.c.flags.op("&")(FLAGS) == FLAGS
+IS_FIRST = t.token.c.parent_id.is_(None)
+GOES_FORWARD = t.token.c.rollback.is_(None)
+WAITS_FOR_CHILD = t.token.c.wait == sql.word("child")
+
+child = t.run.alias("child")
+"""The run that a token waits for, or one below a run."""
+
+
+def any_of(column: Any, found: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """`column IN (found)` by an index, however many rows Postgres expects."""
+    return cast("sa.ColumnElement[bool]", column == sa.any_(sa.func.array(found.scalar_subquery())))
+
+
+_listed = sa.func.json_array_elements_text(sql.json("runs")).table_valued("value")
+
+IS_OF_RUNS = t.token.c.run_id.in_(sa.select(sa.cast(_listed.c.value, sa.Uuid)))
+"""The token is one of the runs in the parameter `runs`."""
+
+
+def listing(ids: Iterable[UUID]) -> str:
+    """Ids as JSON text: the form in which the statements take a list."""
+    return json.dumps([str(one) for one in ids])

@@ -1,0 +1,148 @@
+-- A child run ends, and a hint is put for the parent that waits for it.
+-- Executed by celery_durable.store.commit.statement.commit.
+
+WITH held AS (
+  DELETE FROM durable_token
+  WHERE
+    durable_token.id = :token_id::uuid
+    AND durable_token.fence = :held_fence::uuid
+    AND durable_token.flags = :seen_flags::int
+    AND durable_token.claimed_by = :worker::uuid
+    AND durable_token.unit = :held_unit::varchar
+    AND durable_token.attempt = :held_attempt::int
+    AND durable_token.wait IS NOT DISTINCT FROM :held_wait::varchar
+  RETURNING
+    durable_token.id, durable_token.run_id, durable_token.node,
+    durable_token.unit, durable_token.attempt, durable_token.crashes,
+    durable_token.flags, durable_token.rollback, durable_token.failures,
+    durable_token.parent_id, durable_token.part, durable_token.position,
+    durable_token.wait, durable_token.awaits, durable_token.child_run_id,
+    durable_token.waiting_since, durable_token.since,
+    durable_token.wake_at, durable_token.remaining, durable_token.failed,
+    durable_token.total, durable_token.opened, durable_token.input,
+    durable_token.snapshot, durable_token.answer, durable_token.progress,
+    durable_token.queue, durable_token.priority, durable_token.time_limit,
+    durable_token.fence, durable_token.claimed_by, durable_token.begun,
+    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.hints, durable_token.look_at
+), recorded AS (
+  INSERT INTO durable_journal (
+    run_id, unit, node, outcome, undoable, attempt, result,
+    error, failures, worker, started_at
+  )
+  SELECT
+    held.run_id,
+    :record_unit_0::varchar AS unit,
+    :record_node_0::varchar AS node,
+    :outcome_0::varchar AS outcome,
+    :undoable_0 AS undoable,
+    :record_attempt_0::int AS attempt,
+    :result_0::varchar::json AS result,
+    :error_0::varchar::json AS error,
+    :record_failures_0::varchar::json AS failures,
+    :worker::uuid,
+    :started_at_0::timestamptz AS started_at
+  FROM held
+), changed AS (
+  UPDATE durable_run SET
+    status = :status::varchar,
+    result = coalesce(:run_result::varchar::json, durable_run.result),
+    error = coalesce(:run_error::varchar::json, durable_run.error),
+    updated_at = clock_timestamp(),
+    finished_at = CASE WHEN :finishes THEN clock_timestamp() ELSE NULL END
+  FROM held
+  WHERE
+    durable_run.id = held.run_id
+), emptied AS (
+  DELETE FROM durable_inbox USING held
+  WHERE
+    durable_inbox.run_id = held.run_id AND durable_inbox.kind = 'signal'
+), parent AS (
+  SELECT
+    durable_token.id AS id,
+    durable_token.run_id AS run_id,
+    durable_token.node AS node,
+    durable_token.unit AS unit,
+    durable_token.attempt AS attempt,
+    durable_token.crashes AS crashes,
+    durable_token.flags AS flags,
+    durable_token.rollback AS rollback,
+    durable_token.failures AS failures,
+    durable_token.parent_id AS parent_id,
+    durable_token.part AS part,
+    durable_token.position AS position,
+    durable_token.wait AS wait,
+    durable_token.awaits AS awaits,
+    durable_token.child_run_id AS child_run_id,
+    durable_token.waiting_since AS waiting_since,
+    durable_token.since AS since,
+    durable_token.wake_at AS wake_at,
+    durable_token.remaining AS remaining,
+    durable_token.failed AS failed,
+    durable_token.total AS total,
+    durable_token.opened AS opened,
+    durable_token.input AS input,
+    durable_token.snapshot AS snapshot,
+    durable_token.answer AS answer,
+    durable_token.progress AS progress,
+    durable_token.queue AS queue,
+    durable_token.priority AS priority,
+    durable_token.time_limit AS time_limit,
+    durable_token.fence AS fence,
+    durable_token.claimed_by AS claimed_by,
+    durable_token.begun AS begun,
+    durable_token.deadline_at AS deadline_at,
+    durable_token.hinted_at AS hinted_at,
+    durable_token.hints AS hints,
+    durable_token.look_at AS look_at
+  FROM durable_token, held
+  WHERE
+    durable_token.id = :parent_token::uuid
+    AND durable_token.wait = 'child'
+    AND durable_token.child_run_id = held.run_id
+), told AS (
+  INSERT INTO durable_outbox (
+    run_id, token_id, fence, task, args, options, queue,
+    priority, available_at
+  )
+  SELECT
+    parent.run_id,
+    parent.id AS token_id,
+    parent.fence,
+    CASE WHEN (parent.rollback IS NULL) THEN 'durable.advance' ELSE 'durable.compensate' END AS task,
+    json_build_array(parent.id) AS args,
+    json_strip_nulls(
+      json_build_object(
+        'queue', parent.queue,
+        'priority', parent.priority,
+        'soft_time_limit', parent.time_limit,
+        'time_limit', parent.time_limit + 5.0,
+        'shadow', concat(durable_run.workflow, '.', parent.unit)
+      )
+    ) AS options,
+    parent.queue,
+    coalesce(parent.priority, 0) AS priority,
+    NULL AS available_at
+  FROM parent
+  JOIN durable_run
+    ON durable_run.id = parent.run_id
+)
+SELECT
+  clock_timestamp() AS now,
+  (
+    SELECT
+      durable_worker.draining
+    FROM durable_worker
+    WHERE
+      durable_worker.id = :worker::uuid
+  ) AS draining,
+  EXISTS(
+    SELECT
+      *
+    FROM durable_inbox
+    WHERE
+      durable_inbox.run_id = held.run_id
+      AND durable_inbox.kind = 'command'
+      AND durable_inbox.consumed_by IS NULL
+  ) AS has_commands
+FROM held

@@ -1,0 +1,33 @@
+-- A relay looks what is due in each lane, among all rows; it does so from time to time.
+-- Executed by celery_durable.store.due.look.
+
+SELECT
+  (
+    SELECT
+      json_agg(json_build_array(lanes.queue, lanes.priority, lanes.crowd, lanes.min_1, lanes.max_1)) AS json_agg_1
+    FROM (
+      SELECT
+        durable_outbox.queue AS queue,
+        durable_outbox.priority AS priority,
+        durable_outbox.crowd AS crowd,
+        min(durable_outbox.id) AS min_1,
+        max(durable_outbox.id) AS max_1
+      FROM durable_outbox
+      WHERE
+        durable_outbox.available_at IS NULL
+      GROUP BY
+        durable_outbox.queue,
+        durable_outbox.priority,
+        durable_outbox.crowd
+    ) AS lanes
+  )::text AS lanes,
+  (
+    SELECT
+      EXTRACT(EPOCH FROM durable_outbox.available_at - clock_timestamp()) AS anon_1
+    FROM durable_outbox
+    WHERE
+      durable_outbox.available_at > CURRENT_TIMESTAMP - :back::interval
+    ORDER BY
+      durable_outbox.available_at
+    LIMIT 1
+  ) AS seconds_to_next
