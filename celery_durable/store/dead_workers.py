@@ -72,7 +72,7 @@ _doomed: Any = (
         sa.column("is_silent", sa.Boolean),
         name="doomed",
     )
-    .render_derived(with_types=True)
+    .render_derived(name="doomed", with_types=True)
 )
 
 # A locked row belongs to a worker that is alive; no reaper waits for it.

@@ -44,7 +44,7 @@ _recordset: Any = (
         sa.column("depth", sa.Integer),
         name="recordset",
     )
-    .render_derived(with_types=True)
+    .render_derived(name="recordset", with_types=True)
 )
 
 _asked = sa.select(*_recordset.c).cte("asked")

@@ -61,7 +61,7 @@ _END_BRANCHES = Statement(
 _counts: Any = (
     sa.func.json_to_recordset(sql.json("counts"))
     .table_valued(sa.column("token_id", sa.Uuid), sa.column("ended", sa.Integer), name="counts")
-    .render_derived(with_types=True)
+    .render_derived(name="counts", with_types=True)
 )
 _LOCK_PARENTS = Statement(
     sa.select(t.token.c.id)

@@ -154,7 +154,7 @@ _recordset: Any = (
         sa.column("started_at", sa.DateTime(timezone=True)),
         name="record",
     )
-    .render_derived(with_types=True)
+    .render_derived(name="record", with_types=True)
 )
 _RECORD = Statement(
     upsert(t.journal)

@@ -51,13 +51,13 @@ _branches: Any = (
         sa.column("time_limit", sa.Double),
         name="branch",
     )
-    .render_derived(with_types=True)
+    .render_derived(name="branch", with_types=True)
 )
 
 _items: Any = (
     sa.func.json_to_recordset(sql.json("items"))
     .table_valued(sa.column("position", sa.Integer), sa.column("input", sa.JSON), name="waiting")
-    .render_derived(with_types=True)
+    .render_derived(name="waiting", with_types=True)
 )
 
 _new_id: sa.ColumnElement[Any] = sa.func.gen_random_uuid()

@@ -94,13 +94,13 @@ def may_have_a_timer(token: Token) -> bool:
 def is_plain(token: Token) -> bool:
     """True if the token has nothing that only branches, loops and waits have: the hot case."""
     rare = (token.part, token.position, token.wait, token.input, token.snapshot, token.answer)
-    return not any(value is not None for value in rare)
+    return rare == (None,) * len(rare)
 
 
 def is_plain_record(record: JournalRecord) -> bool:
     """True if the record has nothing that only branches, loops and children have."""
     rare = (record.part, record.position, record.gathers, record.child)
-    return all(value is None for value in rare)
+    return rare == (None,) * len(rare)
 
 
 def parameters_of(claim: Claim, decision: Decision, routed: Routed | None) -> Parameters:

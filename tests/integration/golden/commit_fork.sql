@@ -66,16 +66,16 @@ WITH held AS (
     held.run_id,
     held.id AS parent_id,
     held.node,
-    anon_4.unit,
-    anon_4.part,
-    anon_4.position,
-    CASE WHEN (anon_4.part IS NULL) THEN coalesce(anon_4.input, 'null'::json) ELSE anon_4.input END AS input,
-    anon_4.queue,
-    anon_4.priority,
-    anon_4.time_limit,
+    branch.unit,
+    branch.part,
+    branch.position,
+    CASE WHEN (branch.part IS NULL) THEN coalesce(branch.input, 'null'::json) ELSE branch.input END AS input,
+    branch.queue,
+    branch.priority,
+    branch.time_limit,
     GEN_RANDOM_UUID() AS fence
   FROM held
-  JOIN json_to_recordset(:branches::varchar::json) AS anon_4(unit TEXT, part TEXT, position INT, input JSON, queue TEXT, priority SMALLINT, time_limit DOUBLE PRECISION)
+  JOIN json_to_recordset(:branches::varchar::json) AS branch(unit TEXT, part TEXT, position INT, input JSON, queue TEXT, priority SMALLINT, time_limit DOUBLE PRECISION)
     ON TRUE
   RETURNING
     durable_token.id, durable_token.run_id, durable_token.node,
@@ -135,10 +135,10 @@ WITH held AS (
   )
   SELECT
     held.id AS token_id,
-    anon_6.position,
-    coalesce(anon_6.input, 'null'::json) AS input
+    waiting.position,
+    coalesce(waiting.input, 'null'::json) AS input
   FROM held
-  JOIN json_to_recordset(:items::varchar::json) AS anon_6(position INT, input JSON)
+  JOIN json_to_recordset(:items::varchar::json) AS waiting(position INT, input JSON)
     ON TRUE
 )
 SELECT

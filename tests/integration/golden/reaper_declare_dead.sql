@@ -4,14 +4,14 @@
 WITH still_doomed AS (
   SELECT
     durable_worker.id AS id,
-    anon_1.seconds AS seconds
+    doomed.seconds AS seconds
   FROM durable_worker
-  JOIN json_to_recordset(:doomed::varchar::json) AS anon_1(id UUID, expires_at TIMESTAMPTZ, seconds DOUBLE PRECISION, is_silent BOOLEAN)
-    ON durable_worker.id = anon_1.id
-    AND durable_worker.expires_at = anon_1.expires_at
+  JOIN json_to_recordset(:doomed::varchar::json) AS doomed(id UUID, expires_at TIMESTAMPTZ, seconds DOUBLE PRECISION, is_silent BOOLEAN)
+    ON durable_worker.id = doomed.id
+    AND durable_worker.expires_at = doomed.expires_at
     AND durable_worker.ended_at IS NULL
     AND CASE
-      WHEN anon_1.is_silent
+      WHEN doomed.is_silent
       THEN TRUE
       ELSE CASE
         WHEN (durable_worker.lock_number IS NULL)
