@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from celery_durable.store.connection import Statement
 from tests.integration.driving import PATIENCE, World
 from tests.integration.relaying import Relays
+from tests.integration.watching import Meter, watch
 from tests.services import PostgresServer
 
 
@@ -25,6 +27,21 @@ def world(module_database_url: str) -> Iterator[World]:
         yield world
     finally:
         world.close()
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[Statement]:
+    """The statements that the library has executed since the test began, in order."""
+    seen: list[Statement] = []
+    watch(monkeypatch, lambda executed: seen.append(executed.statement))
+    return seen
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    meter = Meter()
+    watch(monkeypatch, meter.count)
+    return meter
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ import psycopg
 from celery import Celery
 from psycopg.rows import dict_row
 
-from celery_durable import Durable
+from celery_durable import Durable, RetryPolicy
+from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
 from tests import waiting
 from tests.addresses import conninfo
@@ -25,6 +26,8 @@ from tests.timekeeping import Timekeeper
 from tests.waiting import wait_until
 
 T = TypeVar("T")
+
+ONCE = RetryPolicy(max_attempts=1)
 
 PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
@@ -128,17 +131,23 @@ class World:
             if table not in but
         }
 
-    def token(self, run: Run) -> Row | None:
-        """Where the run stands; None when it has ended."""
-        found = self.rows("SELECT * FROM durable_token WHERE run_id = %s", run.id)
-        return found[0] if found else None
+    def token(self, run: Run) -> Row:
+        """The row of the first token of an unfinished run."""
+        found = self._tokens(run)
+        assert found, "the run has ended"
+        return found[0]
 
     def token_id(self, run: Run) -> UUID:
-        """The token of an unfinished run."""
-        token = self.token(run)
-        assert token is not None
-        found: UUID = token["id"]
+        """The id of that token."""
+        found: UUID = self.token(run)["id"]
         return found
+
+    def has_ended(self, run: Run) -> bool:
+        """True if no token of the run is left."""
+        return not self._tokens(run)
+
+    def _tokens(self, run: Run) -> list[Row]:
+        return self.rows("SELECT * FROM durable_token WHERE run_id = %s", run.id)
 
     def units(self, run: Run) -> list[str]:
         """The journal: each unit that ended, in order, and how."""
@@ -212,6 +221,14 @@ class World:
         found = self.rows(query, worker_id(durable))
         return int(found[0]["pid"]) if found else None
 
+    def waiting_for_locks(self) -> int:
+        """How many sessions wait for a lock."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        return int(self.one(query))
+
     def reap(self, durable: Durable) -> int:
         """Free what the dead had claimed, as seen by this worker; how many tokens."""
         with durable.database.autocommit() as connection:
@@ -229,6 +246,13 @@ def worker_id(durable: Durable) -> UUID:
     """The id under which the worker has claimed last; registers one that has not yet."""
     registration = durable.liveness._lease
     return registration.id if registration is not None else durable.liveness.worker_id()
+
+
+def error_of(run: Run) -> ErrorRecord:
+    """The error that the run has failed with."""
+    error = run.status().error
+    assert error is not None
+    return error
 
 
 def spawn(call: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -272,6 +296,17 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+    def hold(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Run `call` in a thread; returns when it has come to the gate."""
+        held = spawn(call, *arguments)
+        self.wait_until_reached()
+        return held
+
+    def finish(self, held: Future[T]) -> T:
+        """Open the gate, and wait for the end of the call that it held; its result."""
+        self.open()
+        return held.result(PATIENCE)
 
 
 class Clock:

@@ -12,7 +12,7 @@ from celery_durable.errors import RunCancelled, RunNotFound
 from celery_durable.run import Run
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.statement import FlagRaised
-from tests.integration.driving import Define, Gate, World, defining, noting, spawn
+from tests.integration.driving import Define, Gate, World, defining, noting
 
 EMPTY = {"token": 0, "inbox": 0}
 
@@ -141,12 +141,10 @@ class Executing:
         self.worker = world.worker(undoable(self.log, "a", "b", gate=self.gate))
         self.run = self.worker.start("w", {})
         (token_id,) = world.publish()
-        self.at_work = spawn(self.worker.engine.advance, token_id)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.worker.engine.advance, token_id)
 
     def finish(self) -> str:
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
         self.world.drain(self.worker)
         return ended(self.world, self.run)
 
@@ -227,14 +225,12 @@ def test_a_cancel_is_seen_by_a_commit_that_goes_straight_on(world: World) -> Non
     worker = world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     with world.connect() as connection, connection.transaction():
         run.cancel(session=connection)
     assert world.counts()["inbox"] == 1
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert log == ["a"], "the next unit does not begin"
     assert ended(world, run) == "cancelled"
@@ -352,8 +348,7 @@ def test_a_flagged_unit_whose_worker_died_is_not_executed_again(world: World) ->
 
     assert scene.log == ["a", "b", "undo a"]
     assert ended(world, scene.run) == "cancelled"
-    scene.gate.open()
-    scene.at_work.result(20)
+    scene.gate.finish(scene.at_work)
 
 
 def test_an_unknown_run_cannot_be_cancelled(world: World) -> None:

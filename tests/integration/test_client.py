@@ -132,11 +132,9 @@ def test_a_result_is_waited_for(world: World) -> None:
     run = worker.start("w", {})
     waiting = spawn(run.result)
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     assert not waiting.done()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert waiting.result(20) == {"slow": 7}
 
 

@@ -15,7 +15,7 @@ from celery_durable.engine import loop
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.store.tables import lock_numbers
 from tests.addresses import conninfo
-from tests.integration.driving import World, defining, make_durable
+from tests.integration.driving import World, defining, error_of, make_durable
 from tests.integration.relaying import Recorder, Relays
 from tests.integration.test_relay_chores import LISTENING
 from tests.services import PostgresServer, unique
@@ -234,13 +234,11 @@ def test_a_result_that_postgres_still_cannot_write_is_a_failure_of_its_unit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P2: after the time that a commit waits; it would be the same after every execution."""
-    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
+    monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)
     world.rows(HOPELESS.replace("54000", "57014"))
     log: list[str] = []
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), worker_ttl=0.5)
     run = worker.start("w", {})
     world.drain(worker)
     assert log == ["a"]
-    error = run.status().error
-    assert error is not None
-    assert "no room for this" in error.message
+    assert "no room for this" in error_of(run).message

@@ -70,7 +70,6 @@ def test_a_run_that_cannot_find_its_way_is_left_alone_with_one_warning(
 
     assert log == ["a"], what
     token = world.token(run)
-    assert token is not None
     assert (token["node"], token["claimed_by"], token["attempt"], token["crashes"]) == (
         "b",
         None,

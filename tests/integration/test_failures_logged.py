@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, GiveUp, RetryPolicy
+from celery_durable import Durable, GiveUp
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.worker.tasks import RECOVER
-from tests.integration.driving import World
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, World
 
 
 def logged(caplog: pytest.LogCaptureFixture, unit: str) -> tuple[str, bool]:

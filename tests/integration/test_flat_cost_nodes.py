@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from celery_durable import Durable
-from celery_durable.database import notify
-from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
 from tests.forms import short_or_long
 from tests.integration.driving import TABLES, Define, World, noting
 from tests.integration.planning import fill
+from tests.integration.watching import Meter
 from tests.services import PostgresServer
 from tests.waiting import wait_until
 
@@ -38,38 +36,6 @@ OTHERS = (
 
 Cost = dict[str, int]
 """How many statements there were, what they returned, and what Postgres looked at for them."""
-
-
-class Meter:
-    """Counts the statements that its own thread makes, and the rows they return.
-
-    How often others renew and audit meanwhile is a matter of time.
-    """
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.statements = 0
-        self.returned = 0
-
-
-@pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
-    meter = Meter()
-    execute = PsycopgConnection.rows
-
-    def counted(
-        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-    ) -> Any:
-        rows: list[Row] = list(execute(self, statement, parameters or {}))
-        is_its_own = threading.get_ident() == meter.thread
-        # How many of those there are is a matter of time too.
-        if is_its_own and statement is not notify._NOTIFY:
-            meter.statements += 1
-            meter.returned += len(rows)
-        return rows
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
-    return meter
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import tokens, workers
-from tests.integration.driving import LOCKED_HERE, Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import LOCKED_HERE, Gate, World, defining, noting, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
@@ -69,8 +69,7 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     worker, other = world.worker(define), world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     before = world.lock_holder(worker)
 
     cut_lock_connection(world, worker)
@@ -81,8 +80,7 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     )
 
     assert world.reap(other) == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert log == ["slow", "b"]
     assert run.status().status == "completed"
 
@@ -219,7 +217,6 @@ def test_a_claim_that_nobody_executes_is_given_back_by_its_worker(world: World) 
 
     wait_until(world.hints, timeout=5, message="the claim to be given back")
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"]) == (None, 0)
     world.drain(worker)
     assert log == ["a"]
@@ -240,15 +237,13 @@ def test_a_unit_that_takes_many_renewals_is_not_given_back(world: World) -> None
     worker = world.worker(define, worker_ttl=0.3)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     me = worker_id(worker)
     query = "SELECT expires_at - started_at > interval '1 second' FROM durable_worker WHERE id = %s"
     wait_until(lambda: world.one(query, me), message="several renewals")
 
     assert world.hints() == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert log == ["slow"]
     assert run.status().status == "completed"
 

@@ -14,10 +14,11 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.run import Run
-from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.connection import Statement
 from celery_durable.store.read import results, views
-from tests.integration.driving import Gate, World, defining, noting, spawn
+from tests.integration.driving import Gate, World, defining, noting
 from tests.integration.test_cli import Cli, call  # noqa: F401 - a fixture
+from tests.integration.watching import Executed, watch
 
 LARGE = 50_000
 ITEMS = 30
@@ -37,18 +38,16 @@ def of_large_results(durable: Durable) -> None:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many characters were read from Postgres since it was asked last."""
-    execute, sizes = PsycopgConnection.rows, [0]
+    sizes = [0]
 
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        rows = execute(self, statement, *parameters)
-        sizes[0] += sum(len(v) for row in rows for v in row.values() if isinstance(v, str))
-        return rows
+    def count(executed: Executed) -> None:
+        sizes[0] += sum(len(v) for row in executed.rows for v in row.values() if isinstance(v, str))
 
     def since() -> int:
         found, sizes[0] = sizes[0], 0
         return found
 
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    watch(monkeypatch, count)
     return since
 
 
@@ -65,7 +64,7 @@ def test_a_status_is_one_state_of_its_run(
     """Whatever is committed between two of its statements."""
     worker = world.worker(defining([], "a", "b"))
     run = worker.start("w")
-    module, name = (results, "of_run") if together == "results" else (views, "places")
+    module, name = (results, "of_run") if together == "results" else (views, "position")
     read = getattr(module, name)
 
     def read_late(*arguments: Any) -> Any:
@@ -186,21 +185,14 @@ FROM level
 
 
 def test_children_may_be_nested_as_deep_as_one_likes(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, statements: list[Statement]
 ) -> None:
     levels, root = 500, uuid7()
     with world.connect() as connection:
         connection.execute(DEEP, {"root": root, "levels": levels})
     client = world.worker()
     run = client.run(root)
-    statements: list[object] = []
-    execute = PsycopgConnection.rows
-
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        statements.append(statement)
-        return execute(self, statement, *parameters)
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    statements.clear()
     for whole in (run.result(timeout=0), run.status().result):
         below = whole
         for _ in range(levels - 1):
@@ -255,15 +247,13 @@ def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) ->
     world.drain(worker)
     world.let_time_pass(7201)
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     (unit,) = run.status().units
     assert (unit.attempt, unit.is_executing) == (3, True)
     assert unit.worker == worker.liveness.worker_id()
     assert unit.error is not None
     assert unit.error.message == "no answer 2"
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
 
 def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:  # noqa: F811

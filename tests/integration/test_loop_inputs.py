@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Define, World, noting
+from tests.integration.driving import ONCE, Define, World, error_of, noting
 from tests.integration.forks import ended, failing
-
-ONCE = RetryPolicy(max_attempts=1)
 
 
 def looping(handler: Any, **options: Any) -> Define:
@@ -99,8 +97,7 @@ def test_the_iterations_that_completed_are_undone_newest_first(world: World) -> 
 
     assert [one[:3] for one in undone] == [(f"poll#{n}#compensate", n, n * 100) for n in (2, 1, 0)]
     assert [one[3] for one in undone] == [101, 1, "input"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.unit, error.message) == ("poll#3", "broken")
     assert ended(world, run) == "failed"
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_durable import Durable, RetryPolicy, Suspend
-from tests.integration.driving import World
-
-ONCE = RetryPolicy(max_attempts=1)
+from celery_durable import Durable, Suspend
+from tests.integration.driving import ONCE, World
 
 
 def refuse(ctx: Any) -> None:

@@ -22,11 +22,6 @@ from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, defining, noting, spawn, worker_id
 from tests.waiting import wait_until
 
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
-
 
 def parent_and_child(durable: Durable) -> None:
     """A child that waits for a signal."""
@@ -169,7 +164,7 @@ def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: W
         assert claims[0] is not None
         assert isinstance(consuming(connection, workers[0], claims[0]), Written)
         later = spawn(second)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+        wait_until(lambda: world.waiting_for_locks() or later.done(), message="the second")
     assert later.result(20) == SignalGone()
 
 
@@ -199,7 +194,7 @@ def test_of_two_branches_that_leave_at_once_the_later_tells_the_parent(world: Wo
     with workers[0].database.transaction() as connection:
         assert isinstance(leave(connection, 0), Written)
         later = spawn(second)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+        wait_until(lambda: world.waiting_for_locks() or later.done(), message="the second")
     assert isinstance(later.result(20), Written)
     assert world.publish() == [parent]
     assert world.units(run) == ["p#x completed", "p#y completed"]

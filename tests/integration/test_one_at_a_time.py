@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.store import tokens
-from tests.integration.driving import Gate, World, all_at_once, defining, noting, spawn
+from tests.integration.driving import Gate, World, all_at_once, defining, noting
 
 DELIVERIES = 50
 
@@ -57,8 +57,7 @@ def test_deliveries_while_a_unit_executes_do_nothing(world: World) -> None:
     first, second = world.worker(define), world.worker(define)
     run = first.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(first.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(first.engine.advance, token_id)
 
     for worker in (first, second):
         worker.engine.advance(token_id)
@@ -68,8 +67,7 @@ def test_deliveries_while_a_unit_executes_do_nothing(world: World) -> None:
     assert world.hints() == 0, "a unit that is executed needs no hint"
     assert log == ["slow"]
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert run.status().status == "completed"
     assert log == ["slow"]
 
@@ -91,16 +89,13 @@ def test_a_worker_declared_dead_cannot_commit(world: World) -> None:
     zombie, living = world.worker(define), world.worker(define)
     run = zombie.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(zombie.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     assert world.reap(living) == 1
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert world.units(run) == [], "the zombie has written nothing"
     token = world.token(run)
-    assert token is not None
     assert (token["unit"], token["crashes"], token["claimed_by"]) == ("pay", 1, None)
 
     world.drain(living)
@@ -124,18 +119,14 @@ def test_a_zombie_cannot_commit_over_the_claim_of_another(world: World) -> None:
     zombie, living = world.worker(define), world.worker(define)
     run = zombie.start("w", {})
     (token_id,) = world.publish()
-    first = spawn(zombie.engine.advance, token_id)
-    gates[0].wait_until_reached()
+    first = gates[0].hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     world.reap(living)
-    second = spawn(living.engine.advance, token_id)
-    gates[1].wait_until_reached()
+    second = gates[1].hold(living.engine.advance, token_id)
 
-    gates[0].open()
-    first.result(20)
+    gates[0].finish(first)
     assert world.units(run) == []
-    gates[1].open()
-    second.result(20)
+    gates[1].finish(second)
     assert run.status().results == {"pay": 1}
 
 
@@ -151,7 +142,6 @@ def test_a_commit_must_name_the_fence_of_the_claim(world: World) -> None:
         world.rows("UPDATE durable_token SET fence = gen_random_uuid()")
         worker.engine._claims.release(claim)
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] == me, "the newer claim stands"
 
 
@@ -243,6 +233,5 @@ def test_a_unit_that_is_in_the_journal_is_never_recorded_again(world: World) -> 
     (entry,) = run.history()
     assert entry.result == "first"
     token = world.token(run)
-    assert token is not None
     assert token["unit"] == "a"
     assert token["crashes"] == 0, "a lost race is no crash"

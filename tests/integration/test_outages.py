@@ -204,8 +204,7 @@ def test_a_handler_that_reads_the_past_in_an_outage_waits_for_the_end_of_it(
         executing.append(threading.get_ident())
         worker.engine.advance(token_id)
 
-    followed = spawn(follow)
-    gate.wait_until_reached()
+    followed = gate.hold(follow)
     proxy.refuse()
     gate.open()
     wait_until(lambda: noticed.issuperset(executing), message="the handler to notice the outage")
@@ -237,8 +236,7 @@ def test_a_heartbeat_in_an_outage_lets_the_handler_go_on(world: World, proxy: Pr
     worker = world.worker(define, database_url=proxy.url)
     run = world.worker(define).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
     gate.open()
 
@@ -270,8 +268,7 @@ def test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten(
     worker = world.worker(define, database_url=proxy.url)
     run = world.worker(define).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     run.cancel()
     gate.open()
 
@@ -366,18 +363,16 @@ def test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answ
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """P2: the audit as it renews does not wait for a second look, which is far away here."""
-    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)
+    monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)
     monkeypatch.setattr(liveness, "RENEWALS_PER_TTL", 0.01)
     gate, read = Gate(), list[Any]()
     worker = world.worker(reading(gate, read), database_url=proxy.url, worker_ttl=1)
     client = world.worker(reading(gate, read))
     run = client.start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
-    gate.open()
-    followed.result(20)
+    gate.finish(followed)
     assert claimed_by(world, run) is not None
     keep_alive(world, worker)
     proxy.accept()
@@ -399,8 +394,7 @@ def test_a_unit_is_committed_after_an_outage_of_all_that_is_longer_than_the_ttl(
     worker = world.worker(reading(gate, read), database_url=proxy.url, worker_ttl=0.5)
     run = world.worker(reading(gate, read)).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
     gate.open()
     expired = "SELECT expires_at < clock_timestamp() - interval '1 second' FROM durable_worker"
@@ -437,7 +431,6 @@ def test_a_process_that_is_told_to_exit_in_an_outage_exits(
 
 def claimed_by(world: World, run: Run) -> Any:
     token = world.token(run)
-    assert token is not None
     return token["claimed_by"]
 
 
@@ -489,8 +482,7 @@ def test_a_connection_that_falls_silent_holds_up_no_other_worker(
     other = world.worker(define)
     run = other.start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(silent.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(silent.engine.advance, token_id)
     proxy.hold()
     gate.open()
     world.expire(silent)

@@ -13,7 +13,7 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import cancelling, dead_workers, due, inbox, reaping, tokens
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import Gate, World, defining, noting, worker_id
 from tests.waiting import wait_until
 
 WRITES_ARE_SEEN = """
@@ -58,14 +58,12 @@ def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
     worker = world.worker(define)
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
-    at_work = spawn(worker.engine.advance, world.publish()[0])
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, world.publish()[0])
     cancel = inbox.Cancel(compensate=False, reason=None)
     with worker.database.transaction() as connection:
         inbox.send(connection, run.id, cancel)
         cancelling.announce(connection, run.id, cancel.flags, None)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert world.one("SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL") == 0
     worker.recover()
@@ -90,13 +88,11 @@ def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: W
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
     branch, other = world.publish()
-    at_work = spawn(worker.engine.advance, branch)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, branch)
     worker.engine.advance(other)
     with world.connect() as caller, caller.transaction():
         run.resume("go", "yes", session=caller)
-        gate.open()
-        at_work.result(20)
+        gate.finish(at_work)
     world.drain(worker)
 
     assert run.status().results == {"p": {"asks": "yes", "is done": None}}
@@ -183,11 +179,9 @@ def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: Wor
         assert tokens.claim(connection, world.token_id(run), me, uuid4())
         registration._audit()
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] == me
         registration._audit()
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] is None
 
 
@@ -269,16 +263,14 @@ def test_a_result_that_comes_too_late_is_dropped_in_one_line(
     zombie, living = (world.worker(define, inline_steps=1) for _ in range(2))
     run = zombie.start("w")
     (token_id,) = world.publish()
-    at_work = spawn(zombie.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     world.reap(living)
     if is_taken_over:
         living.engine.advance(token_id)
     caplog.set_level("INFO", "celery_durable")
     caplog.clear()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     told = [record.getMessage() for record in caplog.records if "run" in record.getMessage()]
     assert told == [f"a of run {run.id} is not ours any more"]

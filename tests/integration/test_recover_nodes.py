@@ -246,7 +246,7 @@ CREATE TRIGGER fault BEFORE INSERT OR UPDATE OR DELETE ON durable_token
 
 @pytest.fixture
 def doomed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Durable]:
-    monkeypatch.setattr(loop, "SETTLES_WITHIN", 0.0)  # it is dead; nobody waits for its database
+    monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)  # it is dead; nobody waits for its database
     url = sa.make_url(world.url).update_query_dict({"application_name": "doomed"})
     made = make_durable(
         url.render_as_string(hide_password=False), everything, worker_ttl=1, inline_steps=1

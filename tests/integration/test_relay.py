@@ -13,7 +13,7 @@ from celery_durable.background.relay import Published
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
-from tests.integration.driving import Gate, World, all_at_once, defining, spawn
+from tests.integration.driving import Gate, World, all_at_once, defining
 from tests.integration.relaying import Recorder, Relays, all_of, drain
 
 
@@ -156,13 +156,11 @@ def test_rows_in_the_hands_of_one_relay_do_not_hold_up_another(
         return all_of(messages)
 
     hanging, recorder = Recorder(hang), Recorder()
-    at_work = spawn(relays.make(slow, hanging)._publish_batch, relays.made[-1]._connection())
-    gate.wait_until_reached()
+    at_work = gate.hold(relays.make(slow, hanging)._publish_batch, relays.made[-1]._connection())
 
     drain(relays.make(quick, recorder))
     assert len(recorder.taken) == 2
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert len(hanging.taken) == 1
 
 

@@ -13,7 +13,7 @@ from celery_durable.background.relay import Chore, Published
 from celery_durable.store import inbox
 from celery_durable.store.due import Message
 from celery_durable.store.inbox import Cancel
-from tests.integration.driving import PATIENCE, Gate, World, spawn
+from tests.integration.driving import PATIENCE, Gate, World
 from tests.integration.relaying import Recorder, Relays, all_of
 from tests.waiting import wait_until
 
@@ -40,11 +40,9 @@ def a_worker_at_work(world: World) -> Iterator[tuple[Durable, UUID]]:
     worker = world.worker(define)
     worker.start("slow", {})
     (token_id,) = world.publish()
-    working = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    working = gate.hold(worker.engine.advance, token_id)
     yield worker, token_id
-    gate.open()
-    working.result(20)
+    gate.finish(working)
 
 
 def test_a_broker_that_hangs_holds_up_no_takeover(world: World, relays: Relays) -> None:
@@ -107,11 +105,7 @@ def test_a_command_that_cannot_be_applied_holds_up_no_takeover(
                 with victim.database.autocommit() as connection:
                     inbox.send(connection, run.id, Cancel(compensate=False, reason=None))
             relays.run(world.worker(), Recorder())
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-            wait_until(lambda: world.one(waiting), message="a command to wait")
+            wait_until(world.waiting_for_locks, message="a command to wait")
             world.kill(victim)
             claim = "SELECT claimed_by FROM durable_token WHERE id = %s"
             freed = "the token to be freed"

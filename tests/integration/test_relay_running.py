@@ -122,8 +122,7 @@ def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
 
     hanging = relays.make(slow, Recorder(hang))
     connection = hanging._connection()
-    at_work = spawn(hanging._publish_batch, connection)
-    gate.wait_until_reached()
+    at_work = gate.hold(hanging._publish_batch, connection)
     recorder = Recorder()
     other = relays.run(quick, recorder)
     wait_until(lambda: other._backlog._saw_some and not other._backlog.sight.lanes, message="it")
@@ -221,15 +220,13 @@ def test_a_relay_frees_what_the_dead_had_claimed(
     victim = world.worker(define)
     victim.start("slow", {})
     (token_id,) = world.publish()
-    at_work = spawn(victim.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(victim.engine.advance, token_id)
     recorder = Recorder()
     relays.run(durable, recorder)
     world.kill(victim)
 
     wait_until(lambda: token_id in recorder.tokens(), message="the hint to another worker")
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
 
 def test_a_relay_sends_lost_hints_again(world: World, durable: Durable, relays: Relays) -> None:

@@ -18,7 +18,7 @@ from celery_durable.errors import (
     RunNotFound,
 )
 from celery_durable.store.signals import HINTED_WAITERS, Delivery
-from tests.integration.driving import World, all_at_once
+from tests.integration.driving import World, all_at_once, error_of
 
 
 def waiting_for(name: str = "go", times: int = 1, **options: Any) -> Any:
@@ -192,8 +192,7 @@ def test_a_wait_that_lasts_too_long_fails_the_run(world: World) -> None:
 
     with pytest.raises(RunFailed) as caught:
         run.result(0)
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("SignalTimeout", "s0")
     assert "'go'" in str(caught.value)
     assert world.units(run) == ["s0 failed"]

@@ -51,8 +51,7 @@ class Scene:
         self.other = world.worker(define, **settings)
         self.run = self.hung.start("w", {})
         (token_id,) = world.publish()
-        self.at_work = spawn(self.hung.engine.advance, token_id)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.hung.engine.advance, token_id)
 
     def define(self) -> Define:
         def a(ctx: Any) -> None:
@@ -69,12 +68,10 @@ class Scene:
         return self.world.reap(self.other)
 
     def let_go(self) -> None:
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
 
     def crashes(self) -> int:
         token = self.world.token(self.run)
-        assert token is not None
         return int(token["crashes"])
 
 
@@ -214,12 +211,10 @@ def test_a_unit_that_kills_its_workers_fails_in_the_end(world: World, limit: int
         victim = world.worker(define, max_crashes=limit)
         gates.append(Gate())
         (token_id,) = world.publish()
-        at_work = spawn(victim.engine.advance, token_id)
-        gates[-1].wait_until_reached()
+        at_work = gates[-1].hold(victim.engine.advance, token_id)
         world.kill(victim)
         living.recover()
-        gates[-1].open()
-        at_work.result(20)
+        gates[-1].finish(at_work)
 
     world.drain(living)
 
@@ -241,7 +236,6 @@ def test_a_step_that_completes_forgets_the_crashes_before_it(world: World) -> No
     scene.other.engine.advance(token_id)
 
     token = world.token(scene.run)
-    assert token is not None
     assert (token["unit"], token["crashes"]) == ("b", 0)
     scene.let_go()
 
@@ -274,8 +268,7 @@ def test_a_worker_that_is_told_to_stop_ends_its_unit_and_hands_the_run_on(world:
     world.let_time_pass(1)
     world.drain(scene.other)
     assert scene.log == ["a", "b"]
-    token = world.token(scene.run)
-    assert token is None
+    assert world.has_ended(scene.run)
 
 
 def test_a_lock_that_is_free_for_a_moment_is_no_death(

@@ -11,11 +11,11 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store.connection import (
     OwnTransaction,
-    Parameters,
-    PsycopgConnection,
-    Statement,
 )
 from tests.integration.driving import World, defining, noting
+from tests.integration.watching import Executed, lose_the_answer
+
+Losing = Callable[[str], list[Executed]]
 
 CUT_WITHIN = """
 CREATE SEQUENCE cuts;
@@ -33,33 +33,18 @@ def cut_within(world: World, table: str, event: str = "INSERT", times: int = 1) 
 
 
 @pytest.fixture
-def lose_the_answer_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+def lose_the_answer_of(monkeypatch: pytest.MonkeyPatch) -> Losing:
     """The next statement with these words in it is executed, and its answer never arrives."""
 
-    def lose(words: str) -> list[str]:
-        lost: list[str] = []
-        execute = PsycopgConnection.rows
-
-        def rows(
-            self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-        ) -> Any:
-            answer = execute(self, statement, parameters or {})
-            text = statement.compiled(self.schema)[0].decode()
-            if words in text and not lost:
-                lost.append(text)
-                self.raw.close()
-                raise DatabaseUnavailable("cut after the statement")
-            return answer
-
-        monkeypatch.setattr(PsycopgConnection, "rows", rows)
-        return lost
+    def lose(words: str) -> list[Executed]:
+        return lose_the_answer(monkeypatch, lambda executed: words in executed.text)
 
     return lose
 
 
 @pytest.mark.parametrize("inline_steps", [1, 100])
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(
-    world: World, lose_the_answer_of: Callable[[str], list[str]], inline_steps: int
+    world: World, lose_the_answer_of: Losing, inline_steps: int
 ) -> None:
     """P3: nor is its unit executed again."""
     log: list[str] = []
@@ -76,7 +61,7 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(
 
 
 def test_the_last_commit_of_a_run_whose_answer_was_lost_stands(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P3"""
     log: list[str] = []
@@ -96,7 +81,7 @@ def test_the_last_commit_of_a_run_whose_answer_was_lost_stands(
 @pytest.mark.parametrize("where", ["run", "branch"])
 def test_a_final_failure_whose_answer_was_lost_is_logged(
     world: World,
-    lose_the_answer_of: Callable[[str], list[str]],
+    lose_the_answer_of: Losing,
     caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
@@ -129,7 +114,7 @@ def test_a_final_failure_whose_answer_was_lost_is_logged(
 
 
 def test_a_retry_whose_answer_was_lost_counts_once(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P3"""
     attempts: list[int] = []
@@ -154,7 +139,7 @@ def test_a_retry_whose_answer_was_lost_counts_once(
 
 
 def test_a_claim_whose_answer_was_lost_is_sent_again_and_finds_itself(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P2, P5: nothing waits for the worker's audit."""
     log: list[str] = []
