@@ -28,7 +28,7 @@ from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
 from tests.brokers.shop import SHOP, UNNOTICED, Shop
 from tests.cluster import Cluster, RedisNode, WorkerNode
 from tests.cluster.pgbouncer import POOL_SIZE, PgBouncer, pgbouncer, running_pgbouncer
-from tests.integration.driving import World, all_at_once, make_durable
+from tests.integration.driving import World, all_at_once, end, make_durable
 from tests.services import PostgresServer
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
@@ -230,8 +230,7 @@ def test_many_at_once_share_few_server_processes(
     assert all((row["lock_number"] is not None) is with_direct_url for row in numbers)
     for worker in workers:
         worker.recover()
-        worker.liveness.leave()
-        worker.database.close()
+        end(worker)
     engine.dispose()
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NULL") == 0
 

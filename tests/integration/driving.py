@@ -11,15 +11,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from celery import Celery
 from psycopg.rows import dict_row
 
 from celery_durable import Durable, RetryPolicy
+from celery_durable.core.claim import Claim
 from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
+from celery_durable.store import tokens
 from tests import waiting
 from tests.addresses import conninfo
 from tests.timekeeping import Timekeeper
@@ -108,9 +110,7 @@ class World:
     def end_workers(self) -> None:
         """End every worker in good order."""
         while self._workers:
-            durable = self._workers.pop()
-            durable.liveness.leave()
-            durable.database.close()
+            end(self._workers.pop())
 
     def rows(self, query: str, *parameters: Any) -> list[Row]:
         """What a statement of the test returns."""
@@ -195,6 +195,15 @@ class World:
         )
         self.rows(f"UPDATE durable_outbox SET available_at = available_at - {by}")
 
+    def let_looks_come(self, seconds: float) -> None:
+        """Every token that waits began to, and is looked at, `seconds` earlier."""
+        by = f"interval '{seconds} seconds'"
+        self.rows(f"UPDATE durable_token SET look_at = look_at - {by}, since = since - {by}")
+
+    def let_recovery_look(self) -> None:
+        """It is time for the next look of recovery."""
+        self.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
+
     def set_clock_back(self, seconds: float) -> None:
         """Every time that was written is so much later than the clock says now."""
         by = f"interval '{seconds} seconds'"
@@ -246,6 +255,18 @@ def worker_id(durable: Durable) -> UUID:
     """The id under which the worker has claimed last; registers one that has not yet."""
     registration = durable.liveness._lease
     return registration.id if registration is not None else durable.liveness.worker_id()
+
+
+def claimed(worker: Durable, token_id: UUID, fence: UUID | None = None) -> Claim | None:
+    """The claim of a worker that follows a hint; None if it cannot have the token."""
+    with worker.database.autocommit() as connection:
+        return tokens.claim(connection, token_id, worker_id(worker), fence or uuid4())
+
+
+def end(worker: Durable) -> None:
+    """End a worker in good order."""
+    worker.liveness.leave()
+    worker.database.close()
 
 
 def error_of(run: Run) -> ErrorRecord:

@@ -11,9 +11,7 @@ import pty
 import signal
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,16 +21,16 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from celery import Celery
-from celery.bin.celery import celery as celery_command
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
 from celery_durable.cli.formatting import coarse, one_line, span
 from tests.addresses import conninfo
+from tests.integration.commanding import ESCAPE, Answer, Cli, Terminal, assert_refused, is_plain
+from tests.integration.driving import end
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.integration.test_cli"
-ESCAPE = "\x1b"
 AT_ONCE = RetryPolicy(max_attempts=3, backoff="fixed", initial=0.001, jitter=False)
 TOMORROW = RetryPolicy(max_attempts=3, backoff="fixed", initial=86400, maximum=86400, jitter=False)
 
@@ -78,60 +76,11 @@ def shop(url: str | None = None) -> Celery:
 app = shop()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def fields(self) -> list[list[str]]:
-        """The words of each line."""
-        return [line.split() for line in self.out.splitlines()]
-
-
-Cli = Callable[..., Answer]
-
-
 @pytest.fixture
 def durable(database_url: str) -> Iterator[Durable]:
     made: Durable = shop(database_url).durable
     yield made
-    made.liveness.leave()
-    made.database.close()
-
-
-def called(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    app: Celery,
-    *arguments: str,
-    flags: Sequence[str] = (),
-) -> Answer:
-    """What Celery's own command line says, called in this process."""
-    module = types.ModuleType("cli_under_test")
-    module.app = app  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        celery_command.main(
-            [*flags, "-A", module.__name__, "durable", *arguments], prog_name="celery"
-        )
-    said = capsys.readouterr()
-    code = ended.value.code
-    return Answer(code if isinstance(code, int) else 0, said.out, said.err)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """`called`, of whatever app."""
-    return partial(called, capsys, monkeypatch)
+    end(made)
 
 
 @pytest.fixture
@@ -213,16 +162,6 @@ def ran(durable: Durable, given: object, workflow: str = "order", **options: Any
     run = durable.start(workflow, given, **options)
     advance(durable)
     return run
-
-
-def assert_refused(answer: Answer, code: int, *words: str) -> None:
-    """One line on standard error that says so, and nothing else."""
-    assert answer.code == code
-    assert answer.out == ""
-    assert answer.err.startswith("Error: ")
-    assert answer.err.count("\n") == 1, answer.err
-    for word in words:
-        assert word in answer.err
 
 
 def test_without_an_app_it_says_how_to_name_one() -> None:
@@ -455,17 +394,6 @@ def test_a_piped_list_is_aligned_and_plain(cli: Cli, durable: Durable) -> None:
     assert {row.index("order") for row in rows} == {header.index("WORKFLOW")}
     assert {rows[0].index("failed"), rows[1].index("completed")} == {header.index("STATUS")}
     assert is_plain(answer.out)
-
-
-def is_plain(text: str) -> bool:
-    return ESCAPE not in text and not any("\u2500" <= c <= "\u257f" for c in text)
-
-
-class Terminal(io.StringIO):
-    """What calls itself a terminal, to be read back."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("what", ["list", "show", "history"])

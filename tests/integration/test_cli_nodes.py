@@ -17,23 +17,12 @@ from celery_durable.cli.run_view import Seen, Watch
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import overview
 from tests.forms import short_or_long
+from tests.integration.commanding import Answer, Cli, Terminal, is_plain
 from tests.integration.driving import Gate, World, spawn
-from tests.integration.test_cli import (
-    Answer,
-    Cli,
-    Terminal,
-    called,
-    is_plain,
-)
 from tests.waiting import wait_until
 
 ITEMS = short_or_long(200, 1_000)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return partial(called, capsys, monkeypatch)
 
 
 def echo(ctx: Context) -> Any:

@@ -16,8 +16,7 @@ from celery_durable.errors import ConfigurationError, DatabaseUnavailable, Schem
 from celery_durable.store.tables import lock_numbers
 from tests.addresses import conninfo
 from tests.integration.driving import World, defining, error_of, make_durable
-from tests.integration.relaying import Recorder, Relays
-from tests.integration.test_relay_chores import LISTENING
+from tests.integration.relaying import Recorder, Relays, is_listening
 from tests.services import PostgresServer, unique
 from tests.waiting import wait_until
 
@@ -50,7 +49,7 @@ def test_a_schema_may_be_called_as_postgres_allows(world: World, relays: Relays,
 
     recorder = Recorder()
     relays.run(worker, recorder)
-    wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+    wait_until(lambda: is_listening(world), message="the relay to listen")
     again = worker.start("w", {})
     wait_until(recorder.tokens, message="the relay to be woken")
     assert again.status().status == "running"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -17,9 +17,8 @@ from celery_durable.core.admit import (
     RELEASE_MAXIMUM,
 )
 from celery_durable.store import tables as t
-from celery_durable.store import tokens
 from celery_durable.store.tokens import IS_CLAIMABLE
-from tests.integration.driving import Define, Row, World, defining, noting, worker_id
+from tests.integration.driving import Define, Row, World, claimed, defining, noting, worker_id
 from tests.integration.test_definitions import at
 
 MOVES = ("fence", "since", "hinted_at", "hints", "look_at", "wake_at", "begun")
@@ -291,8 +290,7 @@ def test_a_cancel_ends_a_run_whose_last_worker_died_executing_it(
     """P10: whoever cancels could not end what was being executed."""
     knowing, stranger = world.worker(defining([], "a")), world.worker()
     run = knowing.start("w", {})
-    with knowing.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), worker_id(knowing), uuid4())
+    assert claimed(knowing, world.token_id(run))
     stranger.cancel(run.id)
     assert not world.has_ended(run)
     world.kill(knowing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -11,7 +10,7 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.run import Run
-from tests.integration.driving import World, defining, noting
+from tests.integration.driving import World, defining, end, noting
 from tests.integration.watching import Meter
 from tests.waiting import wait_until
 
@@ -23,14 +22,6 @@ INSERT INTO durable_journal
 SELECT %s, 'old' || n, 'old' || n, 'completed', true, 1, '"x"', %s, now()
 FROM generate_series(1, %s) n
 """
-
-
-@pytest.fixture
-def fresh(database_url: str) -> Iterator[World]:
-    """A database without the statistics of other tests."""
-    world = World(database_url)
-    yield world
-    world.close()
 
 
 def result_before(n: int, ctx: Any) -> Any:
@@ -87,8 +78,7 @@ def test_rows_read_per_step_do_not_grow_with_the_journal(fresh: World) -> None:
     fresh.rows("ANALYZE")
     fresh.rows("SELECT pg_stat_reset()")
     fresh.drain(worker)
-    worker.liveness.leave()
-    worker.database.close()  # a session reports what it has counted when it ends, at the latest
+    end(worker)  # a session reports what it has counted when it ends, at the latest
     updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'durable_token'"
     wait_until(lambda: fresh.one(updates) >= STEPS, message="the statistics")
 
@@ -103,8 +93,7 @@ def test_a_step_is_a_hot_update(fresh: World) -> None:
         worker.start("w", {})
     fresh.rows("SELECT pg_stat_reset()")
     fresh.drain(worker)
-    worker.liveness.leave()
-    worker.database.close()
+    end(worker)
     stats = (
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'durable_token'"
     )

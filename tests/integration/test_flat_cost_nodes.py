@@ -10,7 +10,7 @@ import pytest
 from celery_durable import Durable
 from tests.forms import short_or_long
 from tests.integration.driving import TABLES, Define, World, noting
-from tests.integration.planning import fill
+from tests.integration.planning import filled
 from tests.integration.watching import Meter
 from tests.services import PostgresServer
 from tests.waiting import wait_until
@@ -41,13 +41,10 @@ Cost = dict[str, int]
 @pytest.fixture(scope="module")
 def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
     """A database with many runs in it, where plans are made for many, and nobody cleans up."""
-    with postgres.database("durable_test", template_database) as name:
-        world = World(postgres.url(name))
-        fill(world)
+    with filled(postgres, template_database) as world:
         for table in TABLES:
             world.rows(f"ALTER TABLE durable_{table} SET (autovacuum_enabled = off)")
         yield world
-        world.close()
 
 
 def undoable(durable: Durable) -> Any:

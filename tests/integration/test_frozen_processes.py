@@ -78,7 +78,7 @@ def test_a_cancel_that_meets_a_lock_holds_up_nothing_else(
         world.lose_hints()
 
         def hinted() -> int:
-            world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
+            world.let_recovery_look()
             recovery.recover_in_turn(worker.database)
             return sum(world.hints(run) for run in others)
 

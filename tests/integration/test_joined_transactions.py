@@ -91,11 +91,6 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
 @pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def durable(world: World, log: list[str]) -> Durable:
     return world.worker(defining(log, "a"))
 

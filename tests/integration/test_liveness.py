@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any, NoReturn
-from uuid import uuid4
 
 import pytest
 
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store import tokens, workers
-from tests.integration.driving import LOCKED_HERE, Gate, World, defining, noting, worker_id
+from celery_durable.store import workers
+from tests.integration.driving import LOCKED_HERE, Gate, World, claimed, defining, noting, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
@@ -173,11 +172,10 @@ def test_a_worker_that_has_ended_can_claim_nothing(world: World) -> None:
     """P5: not even before it knows."""
     worker = world.worker(defining([], "a"))
     run = worker.start("w", {})
-    me = worker_id(worker)
+    worker_id(worker)  # which registers it
     world.rows("UPDATE durable_worker SET ended_at = now()")
 
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), me, uuid4()) is None
+    assert claimed(worker, world.token_id(run)) is None
 
 
 def test_neither_a_renewal_nor_a_lock_revives_a_worker_that_has_ended(world: World) -> None:
@@ -211,9 +209,7 @@ def test_a_claim_that_nobody_executes_is_given_back_by_its_worker(world: World) 
     worker = world.worker(defining(log, "a"), worker_ttl=0.6)
     run = worker.start("w", {})
     world.lose_hints()
-    me = worker.liveness.worker_id()
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), me, uuid4())
+    assert claimed(worker, world.token_id(run))
 
     wait_until(world.hints, timeout=5, message="the claim to be given back")
     token = world.token(run)

@@ -16,8 +16,8 @@ from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.run import Run
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import results, views
+from tests.integration.commanding import Cli
 from tests.integration.driving import Gate, World, defining, noting
-from tests.integration.test_cli import Cli, call  # noqa: F401 - a fixture
 from tests.integration.watching import Executed, watch
 
 LARGE = 50_000
@@ -133,7 +133,7 @@ def test_a_page_that_makes_no_sense_is_refused(world: World) -> None:
 
 def test_the_command_line_reads_no_result_that_it_does_not_show(
     world: World,
-    call: Cli,  # noqa: F811
+    call: Cli,
     read: Callable[[], int],
 ) -> None:
     worker = world.worker(of_large_results)
@@ -256,7 +256,7 @@ def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) ->
     gate.finish(at_work)
 
 
-def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:  # noqa: F811
+def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:
     worker = world.worker(failing())
     runs = [worker.start(name) for name in ("w", "many", "two")]
     world.drain(worker)

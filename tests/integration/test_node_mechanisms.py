@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -13,13 +13,13 @@ from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, Leave
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
-from celery_durable.store import signals, tokens
+from celery_durable.store import signals
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
 from celery_durable.store.commit.statement import ClaimLost, SignalGone, Written
 from celery_durable.store.connection import Connection
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import World, defining, noting, spawn, worker_id
+from tests.integration.driving import World, claimed, defining, noting, spawn
 from tests.waiting import wait_until
 
 
@@ -47,12 +47,6 @@ def child_of(world: World, run: Run) -> Run:
     """The child that the run waits for."""
     query = "SELECT child_run_id FROM durable_token WHERE run_id = %s"
     return Run(run._runs, world.one(query, run.id))
-
-
-def claimed(worker: Durable, token_id: UUID) -> Claim | None:
-    """The claim of a worker that follows a hint."""
-    with worker.database.autocommit() as connection:
-        return tokens.claim(connection, token_id, worker_id(worker), uuid4())
 
 
 def test_a_parent_is_not_to_be_had_before_its_child_has_ended(world: World) -> None:

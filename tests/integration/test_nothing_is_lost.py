@@ -11,8 +11,7 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RetryLater
 from celery_durable.run import Run
-from celery_durable.store import tokens
-from tests.integration.driving import World, all_at_once, defining, noting
+from tests.integration.driving import World, all_at_once, claimed, defining, noting
 
 LONG = 3600.0
 """Seconds after which every hint is taken for lost."""
@@ -104,9 +103,7 @@ def test_recovery_alone_brings_a_run_to_its_end_after_a_crash_at_every_claim(wor
     run = alive.start("w", {})
     for _ in range(2):
         gone = uuid4()
-        real = alive.liveness.worker_id()
-        with alive.database.autocommit() as connection:
-            assert tokens.claim(connection, world.token_id(run), real, uuid4())
+        assert claimed(alive, world.token_id(run))
         world.rows("UPDATE durable_token SET claimed_by = %s", gone)
         world.lose_hints()
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.store import tokens
-from tests.integration.driving import Gate, World, all_at_once, defining, noting
+from tests.integration.driving import Gate, World, all_at_once, claimed, defining, noting
 
 DELIVERIES = 50
 
@@ -32,11 +32,7 @@ def test_a_token_that_is_claimed_is_not_to_be_had(world: World) -> None:
     """P4: by nobody, its own worker included."""
     workers = [world.worker(defining([], "a")) for _ in range(2)]
     token_id = world.token_id(workers[0].start("w", {}))
-    claims = []
-    for worker in (*workers, workers[0]):
-        me = worker.liveness.worker_id()
-        with worker.database.autocommit() as connection:
-            claims.append(tokens.claim(connection, token_id, me, uuid4()))
+    claims = [claimed(worker, token_id) for worker in (*workers, workers[0])]
 
     assert claims[0] is not None
     assert claims[1:] == [None, None]
@@ -152,13 +148,11 @@ def test_a_claim_writes_a_fresh_fence(world: World) -> None:
     fences = {world.one("SELECT fence FROM durable_token")}
     for _ in range(3):
         fence = uuid4()
-        me = worker.liveness.worker_id()
-        with worker.database.autocommit() as connection:
-            claim = tokens.claim(connection, world.token_id(run), me, fence)
-        assert claim is not None
-        assert claim.fence == fence
+        held = claimed(worker, world.token_id(run), fence)
+        assert held is not None
+        assert held.fence == fence
         fences.add(world.one("SELECT fence FROM durable_token"))
-        worker.engine._claims.release(claim)
+        worker.engine._claims.release(held)
     assert len(fences) == 4
 
 

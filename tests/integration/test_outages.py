@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,13 +47,6 @@ CANNOT, CAN_AGAIN = "answers, but cannot do it now", "can do it again"
 
 IS_AWAY = ("read only", "shutdown", "starting up")
 """The others are of a server that is there."""
-
-
-@pytest.fixture
-def proxy(world: World) -> Iterator[Proxy]:
-    proxy = Proxy(world.url)
-    yield proxy
-    proxy.close()
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:

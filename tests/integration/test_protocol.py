@@ -13,7 +13,7 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import cancelling, dead_workers, due, inbox, reaping, tokens
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Gate, World, defining, noting, worker_id
+from tests.integration.driving import Gate, World, claimed, defining, noting, worker_id
 from tests.waiting import wait_until
 
 WRITES_ARE_SEEN = """
@@ -232,8 +232,7 @@ def test_a_cancelled_unit_is_not_executed_again_when_its_worker_died(world: Worl
     log: list[str] = []
     worker, other = (world.worker(defining(log, "a")) for _ in range(2))
     run = worker.start("w")
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    assert claimed(worker, world.token_id(run))
     run.cancel()
     world.kill(worker)
     world.reap(other)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +13,10 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.engine import loop
 from celery_durable.run import Run
-from celery_durable.store import cancelling, tokens
+from celery_durable.store import cancelling
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
-from tests.integration.driving import World, make_durable, noting
+from tests.integration.driving import World, claimed, make_durable, noting
 
 LONG = 20
 """Seconds after which a hint that was not followed is taken for lost."""
@@ -132,9 +131,7 @@ def test_a_worker_that_dies_as_it_takes_a_signal_costs_the_step_no_try(world: Wo
     run = first.start("w")
     world.drain(first)
     run.resume("s", "yes")
-    with first.database.autocommit() as connection:
-        worker = first.liveness.worker_id()
-        assert tokens.claim(connection, world.token_id(run), worker, uuid4())
+    assert claimed(first, world.token_id(run))
     world.rows("UPDATE durable_token SET deadline_at = deadline_at - interval '1 hour'")
     world.kill(first)
     assert world.reap(second) == 1

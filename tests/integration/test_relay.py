@@ -14,7 +14,7 @@ from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
 from tests.integration.driving import Gate, World, all_at_once, defining
-from tests.integration.relaying import Recorder, Relays, all_of, drain
+from tests.integration.relaying import Recorder, Relays, all_of, drain, hanging
 
 
 @pytest.fixture
@@ -151,17 +151,13 @@ def test_rows_in_the_hands_of_one_relay_do_not_hold_up_another(
     slow.start_many("w", [{}] * 3)
     gate = Gate()
 
-    def hang(messages: Sequence[Message]) -> Published:
-        gate()
-        return all_of(messages)
-
-    hanging, recorder = Recorder(hang), Recorder()
-    at_work = gate.hold(relays.make(slow, hanging)._publish_batch, relays.made[-1]._connection())
+    stuck, recorder = hanging(gate), Recorder()
+    at_work = gate.hold(relays.make(slow, stuck)._publish_batch, relays.made[-1]._connection())
 
     drain(relays.make(quick, recorder))
     assert len(recorder.taken) == 2
     gate.finish(at_work)
-    assert len(hanging.taken) == 1
+    assert len(stuck.taken) == 1
 
 
 def test_a_relay_that_dies_while_it_publishes_gives_its_rows_back(

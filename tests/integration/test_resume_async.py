@@ -17,13 +17,6 @@ pytest.importorskip("greenlet", reason="SQLAlchemy's asyncio needs it")
 from tests.integration.test_joined_async import session_of
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    pytest.importorskip(name)
-    return name
-
-
 @pytest.fixture
 def durable(world: World) -> Durable:
     return world.worker(lambda durable: durable.workflow("w").wait_for_signal("s", "go"))

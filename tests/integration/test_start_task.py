@@ -86,31 +86,27 @@ def test_a_message_of_a_schedule_that_is_delivered_again_has_started_its_run(wor
 
 @pytest.mark.parametrize("overlap", ["skip", "allow"])
 def test_a_start_waits_for_a_postgres_that_is_away(
-    world: World, caplog: pytest.LogCaptureFixture, overlap: str
+    world: World, proxy: Proxy, caplog: pytest.LogCaptureFixture, overlap: str
 ) -> None:
-    proxy = Proxy(world.url)
     durable = make_durable(proxy.url, defining([], "a"))
     proxy.refuse()
     waiting = spawn(partial(deliver, durable, workflow="w", schedule="nightly", overlap=overlap))
     wait_until(lambda: "does not answer" in caplog.text or waiting.done(), message="the outage")
     proxy.accept()
     started = waiting.result(20)
-    proxy.close()
     durable.database.close()
     assert world.one("SELECT id FROM durable_run") == UUID(started)
 
 
 def test_a_start_whose_time_is_up_goes_back_into_its_queue(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is put back, and no new message is sent, which the broker might lose."""
     monkeypatch.setattr(tasks, "STARTS_WITHIN", 0.0)
-    proxy = Proxy(world.url)
     durable = make_durable(proxy.url, defining([], "a"))
     proxy.refuse()
     task = durable.app.tasks["durable.start"]
     ended = task.apply(kwargs={"workflow": "w", "schedule": "nightly", "overlap": "skip"})
-    proxy.close()
     assert ended.state == "REJECTED"
     assert ended.result.requeue
     assert task.acks_late

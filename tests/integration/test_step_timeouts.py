@@ -18,14 +18,6 @@ from tests.integration.forks import advance, ended, messages, standing
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The one that reapers look at."""
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
-    return clock
-
-
 class Late:
     """A step with a time limit, in the hands of a worker that has not come back from it."""
 

@@ -31,14 +31,6 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(recovery, grace, 0.0)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The one that reapers look at."""
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
-    return clock
-
-
 class Scene:
     """A worker that hangs in the step `a` of its run, and another that could take over."""
 
