@@ -238,6 +238,17 @@ class World:
         )
         return int(self.one(query))
 
+    def take_over(self, define: Define, gate: Gate) -> Run:
+        """A run whose worker dies at the gate, and goes on there when another has ended the run."""
+        doomed, other = self.worker(define), self.worker(define)
+        run = doomed.start("w", {})
+        at_work = gate.hold(doomed.engine.advance, self.token_id(run))
+        self.kill(doomed)
+        assert self.reap(other) == 1
+        self.drain(other)
+        gate.finish(at_work)
+        return run
+
     def reap(self, durable: Durable) -> int:
         """Free what the dead had claimed, as seen by this worker; how many tokens."""
         with durable.database.autocommit() as connection:
@@ -340,23 +351,30 @@ class Clock:
         return self.now
 
 
-def noting(log: list[str], name: str, result: Any = None) -> Callable[[Any], Any]:
-    """A handler that leaves its name in `log`."""
+def noting(
+    log: list[str], name: str, result: Any = None, *, gate: Gate | None = None
+) -> Callable[[Any], Any]:
+    """A handler that leaves its name in `log`, and then comes to the gate."""
 
     def handler(ctx: Any) -> Any:
         log.append(name)
+        if gate is not None:
+            gate()
         return result
 
     handler.__name__ = name
     return handler
 
 
-def defining(log: list[str], *names: str, **options: Any) -> Define:
-    """A workflow `w` of steps that leave their names in `log`, each with these options."""
+def defining(log: list[str], *names: str, gate: Gate | None = None, **options: Any) -> Define:
+    """A workflow `w` of steps that leave their names in `log`, each with these options.
+
+    The first one comes to the gate.
+    """
 
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in names:
-            workflow.step(noting(log, name), **options)
+            workflow.step(noting(log, name, gate=gate if name == names[0] else None), **options)
 
     return define

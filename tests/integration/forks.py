@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from celery_durable import Durable
 from celery_durable.run import Run
 from tests.integration.driving import Row, World
@@ -47,33 +44,3 @@ def recovered(world: World, worker: Durable) -> int:
         " wake_at = wake_at - interval '1 hour' * (wake_at <= clock_timestamp())::integer"
     )
     return worker.recover()
-
-
-def undoable(durable: Durable, log: list[str], name: str, result: Any = None) -> Any:
-    """A step that leaves its unit in `log`, and so does what undoes it."""
-
-    def undo(ctx: Any) -> None:
-        log.append(ctx.unit)
-
-    step = durable.step(name=name)(saying(log, result))
-    step.compensate(undo)
-    return step
-
-
-def saying(log: list[str], result: Any = None) -> Callable[[Any], Any]:
-    """A handler that leaves its unit in `log`."""
-
-    def handler(ctx: Any) -> Any:
-        log.append(ctx.unit)
-        return result
-
-    return handler
-
-
-def failing(message: str = "no") -> Callable[..., Any]:
-    """A function that raises."""
-
-    def function(*_: Any) -> Any:
-        raise ValueError(message)
-
-    return function

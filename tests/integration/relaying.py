@@ -14,7 +14,7 @@ from celery_durable.background.relay import Published, Relay
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import Message
 from celery_durable.worker.publisher import KombuPublisher
-from tests.integration.driving import Define, Gate, World, spawn
+from tests.integration.driving import Define, Gate, World, noting, spawn
 from tests.transports import Broker
 
 
@@ -102,14 +102,8 @@ def drain(one: Relay) -> int:
 def a_worker_at_work(world: World) -> Iterator[tuple[Durable, UUID]]:
     """A worker that has a step in hand, and the token of it."""
     gate = Gate()
-
-    def slow(ctx: object) -> None:
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("slow").step(slow)
-
-    worker = world.worker(define)
+    slow = noting([], "slow", gate=gate)
+    worker = world.worker(lambda durable: durable.workflow("slow").step(slow))
     worker.start("slow", {})
     (token_id,) = world.publish()
     working = gate.hold(worker.engine.advance, token_id)

@@ -15,17 +15,8 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.run import Run
 from tests.integration.driving import ONCE, World, all_at_once, error_of, noting, worker_id
-from tests.integration.forks import (
-    LONG,
-    advance,
-    ended,
-    failing,
-    messages,
-    recovered,
-    saying,
-    standing,
-    undoable,
-)
+from tests.integration.forks import LONG, advance, ended, messages, recovered, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
 def kind_and_unit(run: Run) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from celery_durable.run import Run
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.statement import FlagRaised
 from tests.integration.driving import Define, Gate, World, defining, noting
+from tests.integration.workflows import fail
 
 EMPTY = {"token": 0, "inbox": 0}
 
@@ -27,16 +28,10 @@ def ended(world: World, run: Run) -> str:
 def undoable(log: list[str], *names: str, gate: Gate | None = None) -> Define:
     """Steps that can be undone; the last one waits at the gate."""
 
-    def at_gate(ctx: Any) -> None:
-        log.append(names[-1])
-        if gate:
-            gate()
-
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in names:
-            function = at_gate if name == names[-1] else noting(log, name)
-            step = durable.step(name=name)(function)
+            step = durable.step(noting(log, name, gate=gate if name == names[-1] else None))
             step.compensate(noting(log, f"undo {name}"))
             workflow.step(step)
 
@@ -96,9 +91,6 @@ def test_a_run_between_two_tries_ends_at_once(world: World) -> None:
 
 def test_a_run_between_two_tries_is_undone_when_that_is_asked(world: World) -> None:
     log: list[str] = []
-
-    def fail(ctx: Any) -> None:
-        raise ValueError
 
     def define(durable: Durable) -> None:
         a = durable.step(noting(log, "a"))
@@ -214,15 +206,7 @@ def test_a_cancel_is_seen_by_a_commit_that_goes_straight_on(world: World) -> Non
     """It committed in the caller's transaction while the step ran; nobody has applied it yet."""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("a")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow, name="a").step(noting(log, "b"))
-
-    worker = world.worker(define)
+    worker = world.worker(defining(log, "a", "b", gate=gate))
     run = worker.start("w", {})
     (token_id,) = world.publish()
     at_work = gate.hold(worker.engine.advance, token_id)
@@ -270,9 +254,6 @@ def test_a_callers_long_transaction_blocks_no_worker(world: World) -> None:
 def test_cancelling_a_run_that_is_rolled_back_changes_nothing(world: World) -> None:
     log: list[str] = []
 
-    def fail(ctx: Any) -> None:
-        raise ValueError("no")
-
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in ("a", "b"):
@@ -303,9 +284,6 @@ def test_a_compensator_that_waits_for_its_next_try_is_not_hurried_by_a_cancel(
     def undo(ctx: Any) -> None:
         tries.append(ctx.attempt)
         raise ValueError
-
-    def fail(ctx: Any) -> None:
-        raise ValueError("no")
 
     def define(durable: Durable) -> None:
         a = durable.step(noting([], "a"))

@@ -14,13 +14,10 @@ from celery_durable.errors import ConfigurationError, RunFailed
 from celery_durable.run import Run
 from celery_durable.store.connection import Statement
 from tests.integration.driving import Gate, World, error_of, make_durable, noting, spawn
+from tests.integration.workflows import fail
 from tests.waiting import wait_until
 
 TRIED_AGAIN = RetryPolicy(initial=3600)
-
-
-def fail(ctx: Any) -> None:
-    raise ValueError("no")
 
 
 def define(durable: Durable) -> None:

@@ -20,6 +20,7 @@ from celery_durable.store import cancelling
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, all_at_once, noting, spawn
+from tests.integration.workflows import with_a_child
 from tests.waiting import wait_until
 
 
@@ -104,12 +105,7 @@ def test_a_branch_that_leaves_takes_its_parent_last(world: World) -> None:
 
 def test_a_child_that_ends_waits_for_no_parent(world: World) -> None:
     """It leaves a hint, and takes no token of another run."""
-
-    def define(durable: Durable) -> None:
-        child = durable.workflow("child").step(noting([], "a"))
-        durable.workflow("w").child_workflow("kid", child)
-
-    worker = world.worker(define)
+    worker = world.worker(with_a_child)
     run = worker.start("w")
     (parent,) = world.publish()
     worker.engine.advance(parent)

@@ -120,15 +120,8 @@ def test_a_result_that_does_not_come_in_time_is_an_error_and_the_run_goes_on(
 
 def test_a_result_is_waited_for(world: World) -> None:
     gate = Gate()
-
-    def slow(ctx: Any) -> int:
-        gate()
-        return 7
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
-    worker = world.worker(define)
+    slow = noting([], "slow", 7, gate=gate)
+    worker = world.worker(lambda durable: durable.workflow("w").step(slow))
     run = worker.start("w", {})
     waiting = spawn(run.result)
     (token_id,) = world.publish()

@@ -8,7 +8,8 @@ import pytest
 
 from celery_durable import Durable
 from tests.integration.driving import World, error_of, noting
-from tests.integration.forks import ended, failing, saying, undoable
+from tests.integration.forks import ended
+from tests.integration.workflows import failing, saying, undoable
 
 GLUE: dict[str, Any] = {
     "over": lambda w, f: w.map("n", over=f, handler=saying([])),

@@ -12,6 +12,7 @@ from celery_durable.errors import PayloadTooLarge, RunCancelled, WorkerLost
 from celery_durable.workflow import context
 from tests.integration.driving import Gate, World, noting
 from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import fail
 
 
 @pytest.fixture(autouse=True)
@@ -187,9 +188,6 @@ def test_a_compensator_is_not_told_of_a_cancel(world: World) -> None:
         gate()
         told.append(ctx.cancelled)
         ctx.heartbeat()
-
-    def fail(_: Any) -> None:
-        raise ValueError
 
     def define(durable: Durable) -> None:
         a = durable.step(name="a")(noting([], "a"))

@@ -14,7 +14,8 @@ from celery_durable.process import interrupts
 from celery_durable.run import Run
 from celery_durable.worker import process
 from tests.integration.driving import ONCE, Gate, World, error_of, noting, worker_id
-from tests.integration.forks import advance, ended, failing, messages, standing
+from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.workflows import failing
 from tests.waiting import wait_until
 
 PASS_DEADLINE = (

@@ -10,7 +10,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import workers
-from tests.integration.driving import LOCKED_HERE, Gate, World, claimed, defining, noting, worker_id
+from tests.integration.driving import LOCKED_HERE, Gate, World, claimed, defining, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
@@ -58,13 +58,7 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     log: list[str] = []
     gate = Gate()
 
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow).step(noting(log, "b"))
-
+    define = defining(log, "slow", "b", gate=gate)
     worker, other = world.worker(define), world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
@@ -222,15 +216,7 @@ def test_a_unit_that_takes_many_renewals_is_not_given_back(world: World) -> None
     """P4, P5"""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
-    worker = world.worker(define, worker_ttl=0.3)
+    worker = world.worker(defining(log, "slow", gate=gate), worker_ttl=0.3)
     run = worker.start("w", {})
     (token_id,) = world.publish()
     at_work = gate.hold(worker.engine.advance, token_id)

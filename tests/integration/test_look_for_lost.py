@@ -14,6 +14,7 @@ from celery_durable.run import Run
 from celery_durable.store import lost_hints, tokens
 from tests.integration.driving import World, claimed, defining, worker_id
 from tests.integration.relaying import Recorder, Relays, drain
+from tests.integration.workflows import waiting
 
 LATER = 11
 """Seconds after which it is looked whether a hint got lost."""
@@ -27,10 +28,6 @@ def look(worker: Durable) -> lost_hints.Look:
 def let_time_pass(world: World, seconds: float) -> None:
     world.let_time_pass(seconds)
     world.let_looks_come(seconds)
-
-
-def waiting(durable: Durable) -> None:
-    durable.workflow("w").wait_for_signal("s", "go")
 
 
 def child(durable: Durable) -> None:

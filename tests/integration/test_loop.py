@@ -9,18 +9,9 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
 from tests.forms import short_or_long
-from tests.integration.driving import Define, Gate, World, error_of, noting
+from tests.integration.driving import Gate, World, error_of, noting
 from tests.integration.forks import ended, messages, standing
-
-
-def looping(handler: Any, **options: Any) -> Define:
-    """A workflow of one loop, and a step after it."""
-    options = {"max_iterations": 10, **options}
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").loop("poll", handler, **options).step(noting([], "after"))
-
-    return define
+from tests.integration.workflows import looping
 
 
 def counting(log: list[int]) -> Any:
@@ -79,13 +70,7 @@ def test_a_run_killed_in_iteration_7_goes_on_with_7(world: World) -> None:
         return int(ctx.iteration)
 
     define = looping(handler)
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = gate.hold(doomed.engine.advance, world.token_id(run))
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.finish(at_work)
+    run = world.take_over(define, gate)
 
     assert log == [*range(8), 7, 8, 9]
     assert world.units(run)[:10] == [f"poll#{n} completed" for n in range(10)]

@@ -8,18 +8,9 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import ONCE, Define, World, error_of, noting
-from tests.integration.forks import ended, failing
-
-
-def looping(handler: Any, **options: Any) -> Define:
-    """A workflow of one loop, and a step after it."""
-    options = {"max_iterations": 10, **options}
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").loop("poll", handler, **options).step(noting([], "after"))
-
-    return define
+from tests.integration.driving import ONCE, World, error_of
+from tests.integration.forks import ended
+from tests.integration.workflows import failing, looping
 
 
 def test_the_inputs_are_map_inputs_then_the_feedbacks(world: World) -> None:

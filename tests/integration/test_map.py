@@ -13,6 +13,7 @@ from celery_durable import Durable, RetryPolicy
 from tests.forms import short_or_long
 from tests.integration.driving import Define, Gate, World, noting
 from tests.integration.forks import advance, ended, messages
+from tests.integration.workflows import numbers
 
 
 def mapping(handler: Any, over: Callable[[Any], Any], **options: Any) -> Define:
@@ -23,10 +24,6 @@ def mapping(handler: Any, over: Callable[[Any], Any], **options: Any) -> Define:
         workflow.map("lines", over=over, handler=handler, **options).step(noting([], "after"))
 
     return define
-
-
-def numbers(ctx: Any) -> list[int]:
-    return list(range(ctx.input))
 
 
 def double(ctx: Any) -> int:
@@ -132,13 +129,7 @@ def test_a_worker_that_dies_in_over_leaves_nothing_of_the_fork(world: World) -> 
         return [7]
 
     define = mapping(lambda ctx: ctx.item, over)
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = gate.hold(doomed.engine.advance, world.token_id(run))
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.finish(at_work)
+    run = world.take_over(define, gate)
 
     assert run.result(timeout=0)["lines"] == [7]
     assert ended(world, run) == "completed"

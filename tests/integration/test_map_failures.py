@@ -6,11 +6,8 @@ from typing import Any
 
 from celery_durable import Durable
 from tests.integration.driving import ONCE, World, error_of, noting
-from tests.integration.forks import advance, ended, failing, standing
-
-
-def numbers(ctx: Any) -> list[int]:
-    return list(range(ctx.input))
+from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import failing, numbers
 
 
 def test_the_items_that_completed_are_undone_with_their_items(world: World) -> None:

@@ -18,8 +18,8 @@ from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
 from celery_durable.store.commit.statement import ClaimLost, SignalGone, Written
 from celery_durable.store.connection import Connection
-from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import World, claimed, defining, noting, spawn
+from tests.integration.workflows import asking_twice, waiting, waiting_twice
 from tests.waiting import wait_until
 
 
@@ -96,15 +96,6 @@ def test_a_cancel_is_sent_on_to_the_children(world: World) -> None:
         "outbox": 0,
         "inbox": 0,
     }
-
-
-def asking_twice(durable: Durable) -> None:
-    """Two branches that wait for the same name."""
-
-    def ask(ctx: Any) -> Any:
-        return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
-
-    durable.workflow("w").parallel("p", {"a": ask, "b": ask})
 
 
 def consuming(connection: Connection, worker: Durable, claim: Claim) -> statement.Answer:
@@ -198,11 +189,7 @@ def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P9: its hint was followed while the token was claimed, and no other comes."""
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").wait_for_signal("s", "go")
-
-    worker, other = world.worker(define), world.worker(define)
+    worker, other = world.worker(waiting), world.worker(waiting)
     run = worker.start("w", {})
     (token_id,) = world.publish()
     look = signals.oldest
@@ -222,11 +209,6 @@ def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     assert world.hints() == 0
     assert world.status(run) == "completed"
     assert run.result(0) == {"s": "yes"}
-
-
-def waiting_twice(durable: Durable) -> None:
-    """Two waits for the same name."""
-    durable.workflow("w").wait_for_signal("s", "go").wait_for_signal("t", "go")
 
 
 def test_a_signal_that_was_consumed_lets_nobody_go_on(world: World) -> None:

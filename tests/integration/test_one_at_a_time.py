@@ -42,14 +42,7 @@ def test_deliveries_while_a_unit_executes_do_nothing(world: World) -> None:
     """P4"""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
+    define = defining(log, "slow", gate=gate)
     first, second = world.worker(define), world.worker(define)
     run = first.start("w", {})
     (token_id,) = world.publish()

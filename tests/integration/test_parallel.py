@@ -9,15 +9,8 @@ from uuid import UUID
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
 from tests.integration.driving import Define, World, all_at_once, noting, worker_id
-from tests.integration.forks import (
-    LONG,
-    advance,
-    ended,
-    messages,
-    recovered,
-    saying,
-    standing,
-)
+from tests.integration.forks import LONG, advance, ended, messages, recovered, standing
+from tests.integration.workflows import saying
 
 NAMES = ("one", "two", "three")
 

@@ -10,7 +10,8 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunFailed
 from celery_durable.run import Run
 from tests.integration.driving import ONCE, Define, Gate, World, error_of, noting
-from tests.integration.forks import advance, ended, failing, messages, saying, standing, undoable
+from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
 def saga(log: list[str], *, fail_fast: bool = False) -> Define:

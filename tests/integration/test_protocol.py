@@ -12,8 +12,8 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import cancelling, dead_workers, due, inbox, reaping, tokens
-from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, claimed, defining, noting, worker_id
+from tests.integration.workflows import asking, waiting, with_a_child
 from tests.waiting import wait_until
 
 WRITES_ARE_SEEN = """
@@ -75,14 +75,8 @@ def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: W
     """P9: neither the branch's commit nor its look after that could see it."""
     gate = Gate()
 
-    def ask(ctx: Any) -> Any:
-        if ctx.is_resumed:
-            return ctx.resume_data
-        gate()
-        return Suspend(signal="go")
-
     def define(durable: Durable) -> None:
-        durable.workflow("w").parallel("p", {"asks": ask, "is done": noting([], "x")})
+        durable.workflow("w").parallel("p", {"asks": asking(gate), "is done": noting([], "x")})
 
     worker = world.worker(define)
     run = worker.start("w")
@@ -100,11 +94,7 @@ def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: W
 
 def test_neither_a_signal_nor_a_cancel_that_is_joined_waits_for_a_token(world: World) -> None:
     """A caller's transaction blocks no worker, and no worker a caller."""
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").wait_for_signal("s", "go")
-
-    worker = world.worker(define)
+    worker = world.worker(waiting)
     run = worker.start("w")
     world.drain(worker)
     with world.connect() as holder, holder.transaction(), world.connect() as caller:
@@ -299,12 +289,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION
 
 def test_a_parent_does_not_wait_for_a_child_that_could_not_be_started(world: World) -> None:
     """P1: its wait and the child are one transaction."""
-
-    def define(durable: Durable) -> None:
-        child = durable.workflow("child").step(noting([], "a"))
-        durable.workflow("w").child_workflow("kid", child)
-
-    worker = world.worker(define)
+    worker = world.worker(with_a_child)
     run = worker.start("w")
     world.rows(NO_RUN_IS_STARTED)
     with suppress(psycopg.Error):

@@ -21,16 +21,13 @@ from tests.integration.test_joined_transactions import (
     orm_session,
     psycopg_connection,
 )
+from tests.integration.workflows import waiting
 from tests.waiting import wait_until
-
-
-def define(durable: Durable) -> None:
-    durable.workflow("w").wait_for_signal("s", "go")
 
 
 @pytest.fixture
 def durable(world: World) -> Durable:
-    return world.worker(define)
+    return world.worker(waiting)
 
 
 @each_way

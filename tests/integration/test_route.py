@@ -11,7 +11,8 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunFailed
 from tests.integration.driving import ONCE, Define, Gate, World, error_of, noting
-from tests.integration.forks import advance, ended, failing, saying, standing, undoable
+from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
 class Rail(Enum):
@@ -111,13 +112,7 @@ def test_a_worker_that_dies_in_the_case_is_followed_by_one_that_takes_the_same(
     def define(durable: Durable) -> None:
         durable.workflow("w").route("rail", selector, {"wire": hang, "card": hang})
 
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = gate.hold(doomed.engine.advance, world.token_id(run))
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.finish(at_work)
+    run = world.take_over(define, gate)
 
     assert (asked, taken) == (["asked"], ["wire", "wire"])
     assert world.units(run) == ["rail#route completed", "rail completed"]

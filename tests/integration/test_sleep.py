@@ -10,7 +10,8 @@ import pytest
 from celery_durable import Durable
 from celery_durable.run import Run
 from tests.integration.driving import Define, World, error_of, noting
-from tests.integration.forks import ended, failing, messages, recovered, standing, undoable
+from tests.integration.forks import ended, messages, recovered, standing
+from tests.integration.workflows import failing, undoable
 
 HOUR = 3600.0
 

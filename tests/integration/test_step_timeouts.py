@@ -14,6 +14,7 @@ from celery_durable.errors import StepTimeout
 from celery_durable.process import interrupts
 from tests.integration.driving import Clock, Gate, World, error_of, noting
 from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.workflows import fail
 
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
 
@@ -301,9 +302,6 @@ def test_a_compensator_has_a_time_limit_of_its_own(world: World) -> None:
         undone.append(ctx.attempt)
         if len(undone) == 1:
             gate()
-
-    def fail(_: Any) -> None:
-        raise ValueError
 
     def define(durable: Durable) -> None:
         a = durable.step(name="a")(noting([], "a"))

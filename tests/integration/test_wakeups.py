@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from celery_durable import Durable
 from celery_durable.store.signals import HINTED_WAITERS
-from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, noting, spawn
 from tests.integration.forks import advance, ended
 from tests.integration.watching import Executed, lose_the_answer
+from tests.integration.workflows import asking
 from tests.waiting import wait_until
 
 OLDEST_FIRST = (
     "SELECT id FROM durable_token WHERE run_id = %s AND parent_id IS NOT NULL"
     " ORDER BY waiting_since"
 )
-
-
-def asking(before: Callable[[], object] = lambda: None) -> Callable[[Any], Any]:
-    """A handler that waits for the signal `go`, and returns what came with it."""
-
-    def ask(ctx: Any) -> Any:
-        if ctx.is_resumed:
-            return ctx.resume_data
-        before()
-        return Suspend(signal="go")
-
-    return ask
 
 
 @pytest.fixture
