@@ -7,6 +7,7 @@ worker it likes, late, twice, or never.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from celery import Celery
 from psycopg.rows import dict_row
 
@@ -33,6 +35,9 @@ ONCE = RetryPolicy(max_attempts=1)
 
 PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
+
+LONG = 3600.0
+"""Seconds after which every hint is taken for lost."""
 
 LOCKED_HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 """What narrows `pg_locks`, which shows the locks of all databases of the server."""
@@ -285,6 +290,11 @@ def error_of(run: Run) -> ErrorRecord:
     error = run.status().error
     assert error is not None
     return error
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning, or as something worse."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def spawn(call: Callable[..., T], *arguments: Any) -> Future[T]:

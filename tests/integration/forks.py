@@ -8,9 +8,6 @@ from tests.integration.driving import Row, World
 
 UNFINISHED = ("token", "item", "outbox", "inbox")
 
-LONG = 3600.0
-"""Seconds after which every hint is taken for lost."""
-
 
 def standing(world: World, run: Run) -> dict[str, Row]:
     """The tokens of the run by their units, in the order of the branches."""
@@ -22,6 +19,15 @@ def advance(world: World, worker: Durable, run: Run, *units: str) -> None:
     """The worker is told to look at the tokens that stand at these units, in this order."""
     for unit in units:
         worker.engine.advance(standing(world, run)[unit]["id"])
+
+
+def forked(world: World, worker: Durable) -> Run:
+    """A run that stands at its branches, none of which has begun; no message is left."""
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    worker.engine.advance(token_id)
+    world.lose_hints()
+    return run
 
 
 def messages(world: World) -> list[Row]:

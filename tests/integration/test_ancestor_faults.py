@@ -14,8 +14,8 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.run import Run
-from tests.integration.driving import ONCE, World, all_at_once, error_of, noting, worker_id
-from tests.integration.forks import LONG, advance, ended, messages, recovered, standing
+from tests.integration.driving import LONG, ONCE, World, all_at_once, error_of, noting, worker_id
+from tests.integration.forks import advance, ended, messages, recovered, standing
 from tests.integration.workflows import failing, saying, undoable
 
 

@@ -56,7 +56,7 @@ def take_one(broker: Broker, queue: str) -> int:
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in record.getMessage() for record in caplog.records)
+    return sum(words in message for message in caplog.messages)
 
 
 KINDS: dict[str, dict[str, object]] = {

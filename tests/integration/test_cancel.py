@@ -9,23 +9,14 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import RunCancelled, RunNotFound
-from celery_durable.run import Run
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.statement import FlagRaised
 from tests.integration.driving import Define, Gate, World, defining, noting
+from tests.integration.forks import ended
 from tests.integration.workflows import fail
 
-EMPTY = {"token": 0, "inbox": 0}
 
-
-def ended(world: World, run: Run) -> str:
-    """The status of a run that has left nothing unfinished behind."""
-    left = {table: world.counts()[table] for table in EMPTY}
-    assert left == EMPTY
-    return world.status(run)
-
-
-def undoable(log: list[str], *names: str, gate: Gate | None = None) -> Define:
+def undoable_steps(log: list[str], *names: str, gate: Gate | None = None) -> Define:
     """Steps that can be undone; the last one waits at the gate."""
 
     def define(durable: Durable) -> None:
@@ -130,7 +121,7 @@ class Executing:
         self.world = world
         self.log: list[str] = []
         self.gate = Gate()
-        self.worker = world.worker(undoable(self.log, "a", "b", gate=self.gate))
+        self.worker = world.worker(undoable_steps(self.log, "a", "b", gate=self.gate))
         self.run = self.worker.start("w", {})
         (token_id,) = world.publish()
         self.at_work = self.gate.hold(self.worker.engine.advance, token_id)
@@ -217,7 +208,8 @@ def test_a_cancel_is_seen_by_a_commit_that_goes_straight_on(world: World) -> Non
     gate.finish(at_work)
 
     assert log == ["a"], "the next unit does not begin"
-    assert ended(world, run) == "cancelled"
+    assert world.status(run) == "cancelled"
+    assert (world.has_ended(run), world.counts()["inbox"]) == (True, 0)
     assert world.units(run) == ["a completed"]
 
 
@@ -317,7 +309,7 @@ def test_a_run_that_has_ended_stays_as_it_is(world: World, compensate: bool) -> 
 
 def test_a_flagged_unit_whose_worker_died_is_not_executed_again(world: World) -> None:
     scene = Executing(world)
-    other = world.worker(undoable(scene.log, "a", "b"))
+    other = world.worker(undoable_steps(scene.log, "a", "b"))
     scene.run.cancel(compensate=True)
     world.kill(scene.worker)
     assert world.reap(other) == 1

@@ -1,6 +1,6 @@
 """`celery -A app durable ...`, in this process and, where the process matters, in one of its own.
 
-A run moves when `advance` follows its hint here: steps are executed for real, without a worker.
+A run moves when `advance_all` follows its hint: steps are executed for real, without a worker.
 This module is also the app of the other processes, `-A tests.integration.test_cli`.
 """
 
@@ -146,7 +146,7 @@ def is_waiting(durable: Durable) -> bool:
         return not connection.raw.execute(query).fetchall()
 
 
-def advance(durable: Durable) -> None:
+def advance_all(durable: Durable) -> None:
     """Follow the hints of every run until all have ended or wait for tomorrow."""
 
     def follow() -> bool:
@@ -160,7 +160,7 @@ def advance(durable: Durable) -> None:
 def ran(durable: Durable, given: object, workflow: str = "order", **options: Any) -> Run:
     """A run that went as far as it goes."""
     run = durable.start(workflow, given, **options)
-    advance(durable)
+    advance_all(durable)
     return run
 
 
@@ -280,7 +280,7 @@ def test_start_reads_its_input_from_a_file_or_standard_input(
     (tmp_path / "input.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     answer = cli("start", "order", source.replace("file", str(tmp_path / "input.json")))
-    advance(durable)
+    advance_all(durable)
     error = durable.status(answer.out.strip()).error
     assert error is not None
     assert error.message == "charge said\nno"
@@ -354,7 +354,7 @@ def test_start_wait_ends_as_the_run_does(
     waiting = process(database_url, "start", "order", given, "--wait")
     assert waiting.stdout is not None
     run_id = waiting.stdout.readline().strip()
-    advance(durable)
+    advance_all(durable)
     answer = finished(waiting)
     assert answer.code == code
     assert answer.out == ""
@@ -488,7 +488,7 @@ def test_follow_tells_each_change_until_the_end(
     following = process(database_url, "show", str(run.id), "--follow")
     assert following.stdout is not None
     assert following.stdout.readline().endswith("  run running\n")
-    advance(durable)
+    advance_all(durable)
     answer = finished(following)
     assert answer.code == code
     said = [line.split("  ", 1)[1] for line in answer.out.splitlines()]
@@ -507,7 +507,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(durable: Durable, databas
     assert following.stderr is not None
     following.stdout.readline()
     following.stdout.close()
-    advance(durable)
+    advance_all(durable)
 
     assert following.wait(timeout=60) == 0
     assert following.stderr.read() == ""
@@ -538,7 +538,7 @@ def test_follow_json_is_a_document_per_line(durable: Durable, database_url: str)
     assert following.stdout is not None
     first = json.loads(following.stdout.readline())
     assert first["status"] == "running"
-    advance(durable)
+    advance_all(durable)
     answer = finished(following)
     assert answer.code == 1
     documents = [json.loads(line) for line in answer.out.splitlines()]
@@ -621,7 +621,7 @@ def test_cancel_ends_a_run_and_keeps_the_reason(cli: Cli, durable: Durable) -> N
 def test_cancel_compensate_undoes_what_was_done(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"charge": 1, "later": 1}, "patience")
     assert cli("cancel", str(run.id), "--compensate", "--json").document["asked"] is True
-    advance(durable)
+    advance_all(durable)
     assert run.status().status is Status.CANCELLED
 
 

@@ -46,9 +46,9 @@ def ready(world: World, define: Define | None = None, **settings: Any) -> Durabl
 
 def offer(world: World, durable: Durable, token_id: UUID) -> float:
     """Have the worker put back the token; in how many seconds it is offered again."""
-    before = standing(world, token_id)
+    before = lasting_columns(world, token_id)
     durable.engine.advance(token_id)
-    assert standing(world, token_id) == before
+    assert lasting_columns(world, token_id) == before
     return float(
         world.one(
             "SELECT extract(epoch FROM o.available_at - t.hinted_at) FROM durable_token t"
@@ -58,7 +58,7 @@ def offer(world: World, durable: Durable, token_id: UUID) -> float:
     )
 
 
-def standing(world: World, token_id: UUID) -> Row:
+def lasting_columns(world: World, token_id: UUID) -> Row:
     (row,) = world.rows("SELECT * FROM durable_token WHERE id = %s", token_id)
     return {column: value for column, value in row.items() if column not in MOVES}
 

@@ -77,4 +77,4 @@ def test_recovery_that_comes_again_and_again_says_once_that_postgres_is_away(
         recover()
         recover()
     recover()
-    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["Postgres"] * 2
+    assert [message.partition(" ")[0] for message in caplog.messages] == ["Postgres"] * 2

@@ -47,7 +47,7 @@ def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
         yield world
 
 
-def undoable(durable: Durable) -> Any:
+def undoable_unit(durable: Durable) -> Any:
     return durable.step(name="unit", compensate=noting([], "undo"))(lambda ctx: ctx.item)
 
 
@@ -55,7 +55,7 @@ def mapping(**options: Any) -> Define:
     """A map over as many items as the run's input says."""
 
     def define(durable: Durable) -> None:
-        unit = undoable(durable)
+        unit = undoable_unit(durable)
         durable.workflow("w").map(
             "m", over=lambda ctx: list(range(ctx.input)), handler=unit, **options
         )
@@ -67,7 +67,7 @@ def looping(iterations: int) -> Define:
     """A loop of so many iterations."""
 
     def define(durable: Durable) -> None:
-        unit = undoable(durable)
+        unit = undoable_unit(durable)
         durable.workflow("w").loop(
             "l", unit, max_iterations=iterations, feedback=lambda result: result
         )

@@ -202,7 +202,7 @@ def test_children_may_be_nested_as_deep_as_one_likes(
     assert len(statements) < 20, "not a statement for each level"
 
 
-def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
+def failing_twice(gate: Gate | None = None) -> Callable[[Durable], None]:
     """A step that waits long for its second try, in which it stands at the gate."""
 
     def charge(ctx: Any) -> None:
@@ -226,7 +226,7 @@ def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
 
 def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) -> None:
     gate = Gate()
-    worker = world.worker(failing(gate))
+    worker = world.worker(failing_twice(gate))
     run = worker.start("w", key="k")
     world.drain(worker)
 
@@ -257,7 +257,7 @@ def test_the_error_of_a_unit_between_two_tries_is_in_its_status(world: World) ->
 
 
 def test_the_error_of_a_unit_between_two_tries_is_shown(world: World, call: Cli) -> None:
-    worker = world.worker(failing())
+    worker = world.worker(failing_twice())
     runs = [worker.start(name) for name in ("w", "many", "two")]
     world.drain(worker)
     error = "ConnectionError: no answer 1"

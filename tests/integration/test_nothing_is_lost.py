@@ -11,10 +11,7 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RetryLater
 from celery_durable.run import Run
-from tests.integration.driving import World, all_at_once, claimed, defining, noting
-
-LONG = 3600.0
-"""Seconds after which every hint is taken for lost."""
+from tests.integration.driving import LONG, World, all_at_once, claimed, defining, noting
 
 
 def recover_alone(world: World, worker: Durable, run: Run, at_most: int = 20) -> None:

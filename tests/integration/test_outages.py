@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from typing import Any
@@ -15,7 +14,7 @@ from celery_durable.engine import loop
 from celery_durable.run import Run
 from celery_durable.worker import process
 from tests.faults.proxy import Moment, Proxy
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import Gate, World, defining, noting, spawn, warnings, worker_id
 from tests.waiting import wait_until
 
 FAILING = """
@@ -51,7 +50,7 @@ IS_AWAY = ("read only", "shutdown", "starting up")
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
     """How many lines of warning, or worse, have these words."""
-    return sum(words in r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
+    return sum(words in message for message in warnings(caplog))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunFailed
-from celery_durable.run import Run
 from tests.integration.driving import ONCE, Define, Gate, World, error_of, noting
-from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.forks import advance, ended, forked, messages, standing
 from tests.integration.workflows import failing, saying, undoable
 
 
@@ -36,14 +35,6 @@ def waiting_at(gate: Gate, log: list[str]) -> Any:
         log.append("slow")
 
     return handler
-
-
-def forked(world: World, worker: Durable) -> Run:
-    run = worker.start("w", {})
-    (token_id,) = world.publish()
-    worker.engine.advance(token_id)
-    world.lose_hints()
-    return run
 
 
 def test_all_settle_and_the_completed_are_undone_newest_first(world: World) -> None:

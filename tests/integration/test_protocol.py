@@ -261,7 +261,7 @@ def test_a_result_that_comes_too_late_is_dropped_in_one_line(
     caplog.clear()
     gate.finish(at_work)
 
-    told = [record.getMessage() for record in caplog.records if "run" in record.getMessage()]
+    told = [message for message in caplog.messages if "run" in message]
     assert told == [f"a of run {run.id} is not ours any more"]
     world.drain(living)
     assert world.status(run) == "completed"

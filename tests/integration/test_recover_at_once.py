@@ -20,6 +20,7 @@ from celery_durable.store import dead_workers, inbox, lost_hints, reaping, token
 from celery_durable.store.dead_workers import Doom
 from tests.forms import short_or_long
 from tests.integration.driving import (
+    LONG,
     PATIENCE,
     World,
     all_at_once,
@@ -33,7 +34,6 @@ PROCESSES = short_or_long(4, 10)
 LOST = 1000
 CLAIMED = 40
 CANCELLED = 50
-LONG = 3600.0
 
 RECOVERY = """
 import sys

@@ -26,7 +26,7 @@ GONE = "127.0.0.1:1"
 """Where nobody listens."""
 
 
-def at(place: str, broker: Broker) -> str:
+def url_at(place: str, broker: Broker) -> str:
     """The broker's URL with another place in it."""
     scheme, rest = broker.url.split("://")
     _, _, path = rest.partition("/")
@@ -63,7 +63,7 @@ def test_it_publishes_to_the_first_that_answers(
     said: str, world: World, relays: Relays, broker: Broker
 ) -> None:
     """P2"""
-    urls = at(GONE, broker), at("127.0.0.1:2", broker), broker.url
+    urls = url_at(GONE, broker), url_at("127.0.0.1:2", broker), broker.url
     durable = worker_with(broker, world, broker.url, **LISTS[said](*urls))
     durable.start_many("w", [{}] * 5)
     one = relays.of(durable)
@@ -83,7 +83,7 @@ def test_one_that_accepts_and_never_answers_is_passed_over(
         durable = worker_with(
             broker,
             world,
-            [at(mute, broker), broker.url],
+            [url_at(mute, broker), broker.url],
             broker_connection_timeout=0.2,
             broker_transport_options=options,
         )
@@ -100,7 +100,7 @@ def test_one_whose_broker_never_answers_keeps_no_row_from_the_others(
     with socket.create_server(("127.0.0.1", 0)) as mute:
         mute.settimeout(20)
         host, port = mute.getsockname()
-        durable = worker_with(broker, world, at(f"{host}:{port}", broker))
+        durable = worker_with(broker, world, url_at(f"{host}:{port}", broker))
         durable.start("w", {})
         waiting = spawn(drain, relays.of(durable))
         connected, _ = mute.accept()
@@ -115,7 +115,7 @@ def test_one_whose_broker_never_answers_keeps_no_row_from_the_others(
 def test_with_all_of_them_away_each_is_tried_and_the_rows_stay(
     world: World, relays: Relays, broker: Broker
 ) -> None:
-    durable = worker_with(broker, world, [at(GONE, broker), at("127.0.0.1:2", broker)])
+    durable = worker_with(broker, world, [url_at(GONE, broker), url_at("127.0.0.1:2", broker)])
     durable.start("w", {})
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:2"):
         drain(relays.of(durable))
@@ -127,7 +127,9 @@ def test_one_that_refuses_the_password_is_away_and_no_row_is_to_blame(
     world: World, relays: Relays, broker: Broker
 ) -> None:
     """Nor is the password in what the log says."""
-    wrong = at(broker.url.partition("@")[2].partition("/")[0], broker).replace("//", "//x:hush@", 1)
+    wrong = url_at(broker.url.partition("@")[2].partition("/")[0], broker).replace(
+        "//", "//x:hush@", 1
+    )
     durable = worker_with(broker, world, [wrong])
     durable.start("w", {})
     with pytest.raises(BrokerUnavailable, match="ACCESS_REFUSED") as raised:

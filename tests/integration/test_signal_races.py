@@ -109,7 +109,7 @@ def race(request: pytest.FixtureRequest) -> Race:
     return Race(request.param)
 
 
-def waiting(**options: Any) -> Callable[[Durable], None]:
+def waiting_with(**options: Any) -> Callable[[Durable], None]:
     def define(durable: Durable) -> None:
         durable.workflow("w").wait_for_signal("s", "go", **options)
 
@@ -125,7 +125,7 @@ def asking(durable: Durable) -> None:
     durable.workflow("w").step(ask, name="s")
 
 
-@pytest.mark.parametrize("define", [waiting(timeout=30, on_timeout="continue"), asking])
+@pytest.mark.parametrize("define", [waiting_with(timeout=30, on_timeout="continue"), asking])
 def test_a_signal_against_a_timeout(world: World, race: Race, define: Any) -> None:
     """P9"""
     workers = [world.worker(define) for _ in range(2)]
@@ -162,7 +162,7 @@ def world_time(world: World, run: Run, seconds: float) -> None:
             connection.execute(f"{statement} WHERE run_id = %s".encode(), [seconds, run.id])
 
 
-@pytest.mark.parametrize("define", [waiting(), asking])
+@pytest.mark.parametrize("define", [waiting_with(), asking])
 @pytest.mark.parametrize("joins", [False, True])
 def test_a_signal_against_parking(world: World, race: Race, define: Any, joins: bool) -> None:
     """P9: no hint but the two that there are, and no recovery, is needed."""
@@ -219,7 +219,7 @@ def test_two_signals_at_once(world: World, race: Race, keyed: bool) -> None:
 
 
 @pytest.mark.parametrize("compensate", [False, True])
-@pytest.mark.parametrize("define", [waiting(), asking])
+@pytest.mark.parametrize("define", [waiting_with(), asking])
 def test_a_signal_against_a_cancel(world: World, race: Race, define: Any, compensate: bool) -> None:
     """P9: the run completes with the signal or is cancelled without, and never waits for ever."""
     workers = [world.worker(define) for _ in range(2)]

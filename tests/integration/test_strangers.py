@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,7 +11,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.run import Run
 from celery_durable.worker.publisher import ORIGIN_HEADER, KombuPublisher, origin_of
-from tests.integration.driving import World, defining
+from tests.integration.driving import World, defining, warnings
 from tests.integration.relaying import Relays, drain
 from tests.transports import RedisBroker
 
@@ -40,10 +39,6 @@ def hints(relays: Relays, redis_broker: RedisBroker) -> Any:
 
 def worker_in(world: World, broker: RedisBroker) -> Durable:
     return world.worker(defining([], "a"), queue=broker.queue())
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_token_that_was_never_here_is_warned_of_once(

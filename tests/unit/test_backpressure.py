@@ -93,7 +93,7 @@ def test_it_is_told_once_at_each_end(
     for _ in range(5):
         wait_of(pauses, clock)
         pauses.note({}, ["q"])
-    told = [record.getMessage() for record in caplog.records]
+    told = caplog.messages
     assert told[0] == "Queue 'q' takes no more for now, its messages wait: nack"
     assert told[1].startswith("Queue 'q' takes messages again after ")
     assert len(told) == 2
