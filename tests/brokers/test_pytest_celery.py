@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import TestWorkController
 from pytest_celery import CeleryBrokerCluster, CeleryTestSetup, CeleryWorkerCluster
 
 from tests.cluster import Cluster, RedisNode, WorkerNode
-from tests.services import own_redis, unique
+from tests.services import RedisServer, own_redis, unique
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 
@@ -24,11 +24,11 @@ PLAIN = "tests.apps.plain:app"
 
 @pytest.fixture(scope="module")
 def redis_node(
-    redis_server: RedisNode | str, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisNode]:
     """A Redis that these tests may restart."""
-    if isinstance(redis_server, RedisNode):
-        yield redis_server
+    if redis_server.node is not None:
+        yield redis_server.node
         return
     with own_redis(tmp_path_factory.mktemp("redis")) as node:
         yield node

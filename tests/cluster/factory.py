@@ -161,6 +161,10 @@ class Cluster:
         for node in self.nodes:
             node.ready()
 
+    def logs(self) -> str:
+        """What all nodes have printed since their last start."""
+        return "".join(node.logs() for node in self.nodes)
+
     def close(self) -> None:
         """Kill every process that is left."""
         for node in self.nodes:
