@@ -20,9 +20,8 @@ from psycopg.sql import SQL, Identifier
 from examples.demo.ledger import DONE, FAILED, REFUSED, Entry
 from examples.demo.orders import STEPS, Ending, ending
 from examples.demo.verdict import Verdict, judge
-from tests.addresses import conninfo
+from tests.addresses import ROOT, conninfo
 from tests.brokers.examples import broker_of, environment_in, need_demo_extra, passable_folder
-from tests.cluster.process import ROOT
 from tests.forms import short_or_long
 from tests.waiting import wait_until
 

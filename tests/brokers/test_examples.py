@@ -11,9 +11,8 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.addresses import conninfo
+from tests.addresses import ROOT, conninfo
 from tests.brokers.examples import broker_of, environment_in, need_demo_extra, passable_folder
-from tests.cluster.process import ROOT
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0

@@ -16,6 +16,7 @@ from pytest_celery import (
 )
 
 from tests import apps
+from tests.addresses import ROOT
 from tests.cluster.forked import ForkedProcess
 from tests.cluster.nodes import (
     BeatContainer,
@@ -25,7 +26,7 @@ from tests.cluster.nodes import (
     WorkerContainer,
     WorkerNode,
 )
-from tests.cluster.process import ROOT, LocalProcess, environment
+from tests.cluster.process import LocalProcess, environment
 
 CELERY = (sys.executable, "-m", "celery")
 # Workers of a test need no news of each other; gossip and mingle only make their start slower.

@@ -43,7 +43,7 @@ from celery_durable.store.connection import SCHEMA
 from celery_durable.store.read.position import UnitInHand
 from celery_durable.store.read.views import JournalEntry, RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
-from tests.docs.pages import ROOT
+from tests.addresses import ROOT
 from tests.mutants.catalogue import MUTANTS
 
 PAGES = [

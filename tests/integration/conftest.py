@@ -12,10 +12,11 @@ from celery_durable.background import recovery
 from celery_durable.store.connection import Statement
 from tests.faults.proxy import Proxy
 from tests.integration.commanding import Cli, called
-from tests.integration.driving import PATIENCE, Clock, World
+from tests.integration.driving import PATIENCE, World
 from tests.integration.relaying import Relays
 from tests.integration.watching import Meter, watch
 from tests.services import PostgresServer
+from tests.timekeeping import Clock
 
 
 @pytest.fixture(scope="module")

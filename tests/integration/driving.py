@@ -235,6 +235,21 @@ class World:
         found = self.rows(query, worker_id(durable))
         return int(found[0]["pid"]) if found else None
 
+    def trigger(self, event: str, body: str, when: str = "true") -> None:
+        """Have Postgres run PL/pgSQL on each row of an event, as `BEFORE INSERT ON durable_run`."""
+        result = "NEW" if event.startswith("BEFORE") else "NULL"
+        self.rows(
+            "CREATE FUNCTION of_the_test() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {body} RETURN {result}; END $$"
+        )
+        self.rows(
+            f"CREATE TRIGGER of_the_test {event}"
+            f" FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION of_the_test()"
+        )
+
+    def drop_trigger(self, table: str) -> None:
+        self.rows(f"DROP TRIGGER of_the_test ON {table}")
+
     def waiting_for_locks(self) -> int:
         """How many sessions wait for a lock."""
         query = (
@@ -349,16 +364,6 @@ class Gate:
         """Open the gate, and wait for the end of the call that it held; its result."""
         self.open()
         return held.result(PATIENCE)
-
-
-class Clock:
-    """A clock that stands still until it is moved; in the place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 def noting(

@@ -120,19 +120,7 @@ def test_a_child_that_ends_waits_for_no_parent(world: World) -> None:
     assert world.status(run) == "completed"
 
 
-HELD_INSERTS = """
-CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
-CREATE TRIGGER held BEFORE INSERT ON durable_token FOR EACH ROW
-    WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION held()
-"""
-
-
-HELD_STARTS = """
-CREATE FUNCTION held_start() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
-CREATE TRIGGER held_start BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION held_start()
-"""
+HELD = "PERFORM pg_advisory_xact_lock(1);"
 
 
 def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: World) -> None:
@@ -144,7 +132,7 @@ def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: Wor
     worker = world.worker(define)
     run = worker.start("w")
     (token_id,) = world.publish()
-    world.rows(HELD_INSERTS)
+    world.trigger("BEFORE INSERT ON durable_token", HELD, "NEW.parent_id IS NOT NULL")
     with world.connect() as blocker, blocker.transaction():
         # The fork has changed its token, and is kept from making its branches.
         blocker.execute("SELECT pg_advisory_xact_lock(1)")
@@ -198,7 +186,7 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
     worker = world.worker(define)
     run = worker.start("w")
     (token_id,) = world.publish()
-    world.rows(HELD_STARTS)
+    world.trigger("BEFORE INSERT ON durable_run", HELD)
     with world.connect() as blocker, blocker.transaction():
         # The parent's commit has its token, and the child is kept from being inserted.
         blocker.execute("SELECT pg_advisory_xact_lock(1)")

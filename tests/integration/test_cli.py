@@ -24,12 +24,11 @@ from celery import Celery
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
 from celery_durable.cli.formatting import coarse, one_line, span
-from tests.addresses import conninfo
+from tests.addresses import ROOT, conninfo
 from tests.integration.commanding import ESCAPE, Answer, Cli, Terminal, assert_refused, is_plain
 from tests.integration.driving import end
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 APP = "tests.integration.test_cli"
 AT_ONCE = RetryPolicy(max_attempts=3, backoff="fixed", initial=0.001, jitter=False)
 TOMORROW = RetryPolicy(max_attempts=3, backoff="fixed", initial=86400, maximum=86400, jitter=False)

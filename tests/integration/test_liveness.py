@@ -234,17 +234,11 @@ def test_a_renewal_that_fails_for_any_reason_does_not_end_the_renewing(world: Wo
     """P5: a full disk, a server that is read-only for a while after a failover."""
     worker = world.worker(worker_ttl=0.6)
     me = worker_id(worker)
-    world.rows(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE 'read-only for a while' USING ERRCODE = '25006'; END $$"
-    )
-    world.rows(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON durable_worker"
-        " FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
+    refusal = "RAISE 'read-only for a while' USING ERRCODE = '25006';"
+    world.trigger("BEFORE UPDATE ON durable_worker", refusal)
     expired = "SELECT expires_at < clock_timestamp() FROM durable_worker WHERE id = %s"
     wait_until(lambda: world.one(expired, me), message="the worker to expire")
-    world.rows("DROP TRIGGER refuse ON durable_worker")
+    world.drop_trigger("durable_worker")
 
     wait_until(lambda: not world.one(expired, me), timeout=5, message="the worker to renew again")
 

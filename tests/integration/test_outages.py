@@ -17,17 +17,6 @@ from tests.faults.proxy import Moment, Proxy
 from tests.integration.driving import Gate, World, defining, noting, spawn, warnings, worker_id
 from tests.waiting import wait_until
 
-FAILING = """
-CREATE SEQUENCE failures;
-CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('failures') <= {times} THEN
-        RAISE EXCEPTION 'cannot now' USING ERRCODE = '{code}';
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER fail AFTER {event} ON durable_{table} FOR EACH ROW EXECUTE FUNCTION fail();
-"""
-
 CODES = {
     "statement_timeout": "57014",
     "lock_timeout": "55P03",
@@ -46,6 +35,16 @@ CANNOT, CAN_AGAIN = "answers, but cannot do it now", "can do it again"
 
 IS_AWAY = ("read only", "shutdown", "starting up")
 """The others are of a server that is there."""
+
+
+def let_fail(world: World, *, code: str, table: str, event: str, times: int) -> None:
+    """Postgres fails so many times with this code; the sequence `failures` counts."""
+    world.rows("CREATE SEQUENCE failures")
+    world.trigger(
+        f"AFTER {event} ON durable_{table}",
+        f"IF nextval('failures') <= {times} THEN"
+        f" RAISE EXCEPTION 'cannot now' USING ERRCODE = '{code}'; END IF;",
+    )
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
@@ -67,7 +66,7 @@ def test_what_postgres_cannot_do_now_is_done_a_little_later(
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), inline_steps=1)
     run = worker.start("w", {})
     worker_id(worker)
-    world.rows(FAILING.format(code=code, table=table, event=event, times=2))
+    let_fail(world, code=code, table=table, event=event, times=2)
 
     world.drain(worker)
 
@@ -87,7 +86,7 @@ def test_a_renewal_that_postgres_cannot_do_now_is_done_later(
     """Without a traceback each time: nothing is wrong with the worker."""
     worker = world.worker(defining([], "a"), worker_ttl=0.6)
     worker_id(worker)
-    world.rows(FAILING.format(code=code, table="worker", event="UPDATE", times=3))
+    let_fail(world, code=code, table="worker", event="UPDATE", times=3)
 
     wait_until(lambda: said(caplog, CAN_AGAIN), message="the worker to be renewed")
 
@@ -111,7 +110,7 @@ def test_a_transactional_step_that_cannot_be_recorded_now_is_executed_again(
 
     worker = world.worker(define)
     run = worker.start("w", {})
-    world.rows(FAILING.format(code=code, table="journal", event="INSERT", times=1))
+    let_fail(world, code=code, table="journal", event="INSERT", times=1)
 
     world.drain(worker)
     assert run.status().status == "running"
@@ -156,7 +155,7 @@ def test_a_bug_in_a_statement_is_raised(world: World) -> None:
     """What does not go well later is not tried until then."""
     worker = world.worker(defining([], "a"))
     worker.start("w", {})
-    world.rows(FAILING.format(code="22012", table="journal", event="INSERT", times=1))
+    let_fail(world, code="22012", table="journal", event="INSERT", times=1)
     with pytest.raises(Exception, match="cannot now"):
         world.drain(worker)
 

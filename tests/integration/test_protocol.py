@@ -16,17 +16,12 @@ from tests.integration.driving import Gate, World, claimed, defining, noting, wo
 from tests.integration.workflows import asking, waiting, with_a_child
 from tests.waiting import wait_until
 
-WRITES_ARE_SEEN = """
-CREATE TABLE seen (what text, synchronous_commit text);
-CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO seen VALUES (
-        CASE WHEN TG_TABLE_NAME = 'durable_token' AND OLD.claimed_by IS NULL THEN 'claim'
-            ELSE 'commit' END,
-        current_setting('synchronous_commit')
-    );
-    RETURN NEW;
-END $$;
-CREATE TRIGGER see BEFORE UPDATE ON durable_token FOR EACH ROW EXECUTE FUNCTION see()
+SEE_THE_WRITE = """
+INSERT INTO seen VALUES (
+    CASE WHEN TG_TABLE_NAME = 'durable_token' AND OLD.claimed_by IS NULL THEN 'claim'
+        ELSE 'commit' END,
+    current_setting('synchronous_commit')
+);
 """
 
 
@@ -34,7 +29,8 @@ def test_only_the_claim_is_not_waited_for_on_disk(world: World) -> None:
     """P1: what a worker was told is committed outlives a crash of Postgres."""
     worker = world.worker(defining([], "a", "b", "c"), inline_steps=2)
     worker.start("w", {})
-    world.rows(WRITES_ARE_SEEN)
+    world.rows("CREATE TABLE seen (what text, synchronous_commit text)")
+    world.trigger("BEFORE UPDATE ON durable_token", SEE_THE_WRITE)
     world.drain(worker)
 
     seen = {tuple(row.values()) for row in world.rows("SELECT DISTINCT * FROM seen")}
@@ -105,22 +101,18 @@ def test_neither_a_signal_nor_a_cancel_that_is_joined_waits_for_a_token(world: W
             run.cancel(session=caller)
 
 
-LOCK_IS_LOOKED_FOR = """
-CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF NOT EXISTS (
-        SELECT 1 FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    ) THEN RAISE 'the row is there before its lock'; END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER look BEFORE INSERT ON durable_worker FOR EACH ROW EXECUTE FUNCTION look()
+LOOK_FOR_THE_LOCK = """
+IF NOT EXISTS (
+    SELECT 1 FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) THEN RAISE 'the row is there before its lock'; END IF;
 """
 
 
 def test_a_worker_has_its_lock_before_it_has_a_row(world: World) -> None:
     """P4: a row without a lock is a dead worker's."""
-    world.rows(LOCK_IS_LOOKED_FOR)
+    world.trigger("BEFORE INSERT ON durable_worker", LOOK_FOR_THE_LOCK)
     assert world.lock_holder(world.worker()) is not None
 
 
@@ -280,18 +272,11 @@ def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> Non
             assert shown == (due.HANG_TIMEOUT,)
 
 
-NO_RUN_IS_STARTED = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE 'no more runs'; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION refuse()
-"""
-
-
 def test_a_parent_does_not_wait_for_a_child_that_could_not_be_started(world: World) -> None:
     """P1: its wait and the child are one transaction."""
     worker = world.worker(with_a_child)
     run = worker.start("w")
-    world.rows(NO_RUN_IS_STARTED)
+    world.trigger("BEFORE INSERT ON durable_run", "RAISE 'no more runs';")
     with suppress(psycopg.Error):
         world.drain(worker)
     assert world.one("SELECT count(*) FROM durable_token WHERE child_run_id IS NOT NULL") == 0

@@ -266,24 +266,18 @@ def test_a_reaper_waits_for_nobody(world: World) -> None:
     assert world.one("SELECT crashes FROM durable_token") == 1
 
 
-THE_SECOND_IS_REFUSED = """
-CREATE SEQUENCE freed;
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('freed') = 2 THEN RAISE 'not now'; END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER refuse BEFORE UPDATE ON durable_token FOR EACH ROW
-    WHEN (OLD.claimed_by IS NOT NULL AND NEW.claimed_by IS NULL) EXECUTE FUNCTION refuse()
-"""
-
-
 def test_what_a_reaper_has_freed_is_free_whatever_becomes_of_the_next(world: World) -> None:
     """P5: each is a transaction of its own."""
     worker, other = world.worker(defining([], "a")), world.worker()
     for run in worker.start_many("w", [{}] * 2):
         assert claimed(worker, world.token_id(run))
     world.kill(worker)
-    world.rows(THE_SECOND_IS_REFUSED)
+    world.rows("CREATE SEQUENCE freed")
+    world.trigger(
+        "BEFORE UPDATE ON durable_token",
+        "IF nextval('freed') = 2 THEN RAISE 'not now'; END IF;",
+        "OLD.claimed_by IS NOT NULL AND NEW.claimed_by IS NULL",
+    )
 
     with pytest.raises(psycopg.Error, match="not now"):
         other.recover()

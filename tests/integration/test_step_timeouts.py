@@ -12,9 +12,10 @@ from celery_durable.background.recovery import Reaper
 from celery_durable.core.token import Flags
 from celery_durable.errors import StepTimeout
 from celery_durable.process import interrupts
-from tests.integration.driving import Clock, Gate, World, error_of, noting
+from tests.integration.driving import Gate, World, error_of, noting
 from tests.integration.forks import advance, ended, messages, standing
 from tests.integration.workflows import fail
+from tests.timekeeping import Clock
 
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
 

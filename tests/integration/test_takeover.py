@@ -13,7 +13,6 @@ from celery_durable.store import dead_workers, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.dead_workers import Doom
 from tests.integration.driving import (
-    Clock,
     Define,
     Gate,
     World,
@@ -22,6 +21,7 @@ from tests.integration.driving import (
     spawn,
     worker_id,
 )
+from tests.timekeeping import Clock
 
 
 @pytest.fixture(autouse=True)

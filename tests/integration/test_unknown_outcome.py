@@ -17,19 +17,14 @@ from tests.integration.watching import Executed, lose_the_answer
 
 Losing = Callable[[str], list[Executed]]
 
-CUT_WITHIN = """
-CREATE SEQUENCE cuts;
-CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('cuts') <= {times} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER cut AFTER {event} ON durable_{table} FOR EACH ROW EXECUTE FUNCTION cut();
-"""
-
 
 def cut_within(world: World, table: str, event: str = "INSERT", times: int = 1) -> None:
     """Postgres drops the connection in the middle of the statement: nothing is written."""
-    world.rows(CUT_WITHIN.format(table=table, event=event, times=times))
+    world.rows("CREATE SEQUENCE cuts")
+    cut = "PERFORM pg_terminate_backend(pg_backend_pid());"
+    world.trigger(
+        f"AFTER {event} ON durable_{table}", f"IF nextval('cuts') <= {times} THEN {cut} END IF;"
+    )
 
 
 @pytest.fixture

@@ -10,21 +10,14 @@ import pytest
 
 from celery_durable.background.backpressure import FIRST, MAXIMUM, SHARE, Backpressure
 from celery_durable.process.outage import SAME_WITHIN
+from tests.timekeeping import Clock
 
 WHY = {"q": "nack"}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(1000.0)
     monkeypatch.setattr(time, "monotonic", clock.monotonic)
     return clock
 
