@@ -56,11 +56,7 @@ def test_a_worker_that_is_stopped_at_once_counts_no_crash(shop: Shop, pool: str)
     """SIGQUIT, Celery's cold shutdown, ends steps where they are."""
     need(pool)
     stopped, run = at_work_beside_another(shop, pool)
-    stopped.kill(signal.SIGQUIT)
-    stopped.wait_for_exit()
-    shop.wait_for(run, HELD, times=2)
-    assert counted(shop, run) == (0, 1)
-    shop.finish(run)
+    assert_handed_over_at_once(shop, stopped, run)
 
 
 @on_redis
@@ -81,11 +77,7 @@ def test_a_warm_shutdown_that_is_cut_short_counts_no_crash(shop: Shop) -> None:
     stopped.kill(signal.SIGTERM)
     wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
     stopped.kill(signal.SIGTERM)
-    stopped.kill(signal.SIGQUIT)
-    stopped.wait_for_exit()
-    shop.wait_for(run, HELD, times=2)
-    assert counted(shop, run) == (0, 1)
-    shop.finish(run)
+    assert_handed_over_at_once(shop, stopped, run)
 
 
 @on_redis
@@ -104,6 +96,11 @@ def test_a_step_that_ends_within_a_soft_shutdown_is_the_last_one(shop: Shop, poo
 @on_redis
 def test_a_step_that_outlasts_a_soft_shutdown_is_handed_over(shop: Shop) -> None:
     stopped, run = at_work_beside_another(shop, "prefork", soft_seconds=SOFT_SECONDS)
+    assert_handed_over_at_once(shop, stopped, run)
+
+
+def assert_handed_over_at_once(shop: Shop, stopped: WorkerNode, run: Run) -> None:
+    """SIGQUIT ends the worker, and its step begins again elsewhere: no crash, and the same try."""
     stopped.kill(signal.SIGQUIT)
     stopped.wait_for_exit()
     shop.wait_for(run, HELD, times=2)
