@@ -75,7 +75,7 @@ class Broker:
     def purge(self, queue: str) -> None:
         """Lose the messages of a queue.
 
-        On RabbitMQ those that a consumer holds stay its own while it lives; elsewhere they are lost.
+        On RabbitMQ those that a consumer holds stay its own while it lives; elsewhere they go too.
         """
         with self.connection() as connection:
             connection.default_channel.queue_purge(queue)
