@@ -1,7 +1,15 @@
-"""Where services are. The workers that tests start import this, so it must be light."""
+"""Where services and the project are.
+
+The workers that tests start import this, so it must be light.
+"""
+
+from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import make_url
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder of the project."""
 
 
 def conninfo(url: str) -> str:

@@ -20,9 +20,9 @@ from pluggy import Result
 
 from celery_durable.errors import ConfigurationError
 from tests import forms, services
-from tests.cluster import Cluster, RedisNode
+from tests.cluster import Cluster
 from tests.cluster.rabbitmq import RabbitMQServer, rabbitmq_server, running_rabbitmq
-from tests.services import PostgresServer
+from tests.services import PostgresServer, RedisServer
 from tests.transports import Broker, PgmqBroker, RabbitMQBroker, RedisBroker, pgmq_in
 
 LOG_TAIL_LINES = 60
@@ -74,9 +74,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, Result[pytest.TestReport], None]:
-    """Show the logs of the processes of a failed test."""
+    """Show the logs of the processes of a failed test: of its cluster, or of its shop's."""
     report = (yield).get_result()
-    cluster = getattr(item, "funcargs", {}).get("cluster")
+    fixtures = getattr(item, "funcargs", {})
+    cluster = fixtures.get("cluster") or getattr(fixtures.get("shop"), "cluster", None)
     if report.failed and isinstance(cluster, Cluster):
         for node in cluster.nodes:
             tail = node.logs().splitlines()[-LOG_TAIL_LINES:]
@@ -137,15 +138,15 @@ def empty_database_url(postgres: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisNode | str]:
+) -> Iterator[RedisServer]:
     """The URL in ``REDIS_URL``, else a redis-server of our own: a node that tests may kill."""
     if url := os.environ.get("REDIS_URL"):
-        yield url
+        yield RedisServer(url)
         return
     if shutil.which("redis-server") is None:
         services.missing(request.config, "Redis", "install redis-server, or set REDIS_URL")
     with services.own_redis(tmp_path_factory.mktemp("redis")) as node:
-        yield node
+        yield RedisServer(node.url, node)
 
 
 @pytest.fixture(scope="session")
@@ -169,11 +170,8 @@ def own_rabbitmq(
 
 
 @pytest.fixture
-def redis_broker(redis_server: RedisNode | str) -> Iterator[RedisBroker]:
-    url, node = (
-        (redis_server, None) if isinstance(redis_server, str) else (redis_server.url, redis_server)
-    )
-    with closing(RedisBroker(url, node)) as broker:
+def redis_broker(redis_server: RedisServer) -> Iterator[RedisBroker]:
+    with closing(RedisBroker(redis_server.url, redis_server.node)) as broker:
         yield broker
 
 

@@ -15,6 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -136,6 +137,14 @@ def in_memory() -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="durable-test-", dir=MEMORY) as directory:
         Path(directory).chmod(0o711)  # the server's user passes through
         yield Path(directory, "postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A Redis, and the process that runs it if it is ours to kill."""
+
+    url: str
+    node: RedisNode | None = None
 
 
 @contextmanager

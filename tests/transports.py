@@ -24,7 +24,7 @@ from tests.cluster.rabbitmq import RabbitMQServer
 from tests.services import unique
 
 
-class Broker(ABC):
+class Broker:
     """A broker with room of its own for one test."""
 
     name: str
@@ -72,9 +72,13 @@ class Broker(ABC):
             except connection.channel_errors:
                 return 0
 
-    @abstractmethod
     def purge(self, queue: str) -> None:
-        """Lose every message of a queue."""
+        """Lose the messages of a queue.
+
+        On RabbitMQ those that a consumer holds stay its own while it lives; elsewhere they go too.
+        """
+        with self.connection() as connection:
+            connection.default_channel.queue_purge(queue)
 
     def close(self) -> None:
         """Leave nothing behind in a broker that others use."""
@@ -83,7 +87,7 @@ class Broker(ABC):
                 connection.default_channel.queue_delete(queue)
 
 
-class BreakableBroker(Broker):
+class BreakableBroker(Broker, ABC):
     """One that may have a server of its own, for a test to break."""
 
     @property
@@ -126,9 +130,8 @@ class RedisBroker(BreakableBroker):
         return self.node is not None
 
     def purge(self, queue: str) -> None:
-        """Lose the messages of a queue, also those that workers hold unacknowledged."""
-        with self.connection() as connection:
-            connection.default_channel.queue_purge(queue)
+        """Lose those too that workers hold unacknowledged, which kombu keeps in `unacked`."""
+        super().purge(queue)
         with Redis.from_url(self.url) as client:
             for tag, held in client.hgetall("unacked").items():
                 _message, _exchange, routing_key = json.loads(held)
@@ -203,11 +206,6 @@ class RabbitMQBroker(BreakableBroker):
         assert self._server is not None, "a RabbitMQ that others use is not ours to stop"
         return self._server
 
-    def purge(self, queue: str) -> None:
-        """Lose the waiting messages. Those that a consumer holds stay its own while it lives."""
-        with self.connection() as connection:
-            connection.default_channel.queue_purge(queue)
-
 
 class PgmqBroker(Broker):
     """kombu's Postgres transport in the database of the test, which is dropped with its queues."""
@@ -221,11 +219,6 @@ class PgmqBroker(Broker):
         super().__init__(
             "pgmq://", {**options, "wait_time_seconds": 0, "polling_interval": 0.02, "pool_size": 2}
         )
-
-    def purge(self, queue: str) -> None:
-        """Lose the messages of a queue, also those that workers hold unacknowledged."""
-        with self.connection() as connection:
-            connection.default_channel.queue_purge(queue)
 
     def close(self) -> None:
         """Leave it to the end of the database."""

@@ -7,33 +7,15 @@ starts, and know their own runs apart by their ids; with `shift` each test has i
 Where a module names ``PAYMENTS``, the step `charge` has a queue of that role.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from pluggy import Result
 
-from tests.apps.shop import PAYMENTS_QUEUE
-from tests.brokers.shop import Shop
-from tests.cluster import Cluster, RedisNode
+from tests.brokers.shop import Shop, open_shop
 from tests.cluster.rabbitmq import RabbitMQServer
-from tests.services import PostgresServer
+from tests.services import PostgresServer, RedisServer
 from tests.transports import Broker, RabbitMQBroker, RedisBroker, pgmq_in
-
-LOG_TAIL_LINES = 80
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, Result[pytest.TestReport], None]:
-    """Show the logs of the shop's processes when a test fails."""
-    report = (yield).get_result()
-    shop = getattr(item, "funcargs", {}).get("shop")
-    if report.failed and isinstance(shop, Shop):
-        for node in shop.cluster.nodes:
-            tail = node.logs().splitlines()[-LOG_TAIL_LINES:]
-            report.sections.append((f"log of {node.name()}", "\n".join(tail)))
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq", "pgmq"])
@@ -47,26 +29,15 @@ def shop(
         url = postgres.url(name)
         with closing(broker_called(request.param, url, request)) as broker:
             payments = getattr(request.module, "PAYMENTS", "durable")
-            env = {
-                **broker.env(),
-                "DURABLE_DATABASE_URL": url,
-                PAYMENTS_QUEUE: broker.queue(payments),
-            }
-            directory = tmp_path_factory.mktemp(request.param)
-            with (
-                Cluster(directory, env, broker.node) as cluster,
-                closing(Shop(broker, url, cluster)) as opened,
-            ):
-                yield opened
+            with open_shop(broker, url, tmp_path_factory.mktemp(request.param), payments) as shop:
+                yield shop
 
 
 def broker_called(name: str, database_url: str, request: pytest.FixtureRequest) -> Broker:
     match name:
         case "redis":
-            server: RedisNode | str = request.getfixturevalue("redis_server")
-            if isinstance(server, str):
-                return RedisBroker(server)
-            return RedisBroker(server.url, server)
+            redis: RedisServer = request.getfixturevalue("redis_server")
+            return RedisBroker(redis.url, redis.node)
         case "rabbitmq":
             return RabbitMQBroker(request.getfixturevalue("rabbitmq"))
         case "own_rabbitmq":

@@ -1,8 +1,11 @@
 """The shop of `tests.apps.shop` as a module of tests sees it: workers, runs, ledger."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +40,18 @@ class Entry:
     at: datetime
 
 
+on_redis = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+
+UNITS = ["reserve", "charge", "ship"]
+"""Of an order."""
+
+
+def need(pool: str) -> None:
+    """Skip the test where the pool is not installed."""
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+
+
 class Shop:
     """A broker, a database, processes, and a client of its own in the process of the tests."""
 
@@ -64,10 +79,21 @@ class Shop:
         self._database.close()
         self.durable.database.close()
 
-    def worker(self, app: str = SHOP, **options: Any) -> WorkerNode:
-        """A worker with the options of `Cluster.worker`."""
+    def worker(
+        self, app: str = SHOP, *, conf: Mapping[str, Any] | None = None, **options: Any
+    ) -> WorkerNode:
+        """A worker whose app has the settings `conf`, with the options of `Cluster.worker`."""
         words = (*options.pop("options", ()), "--without-heartbeat")
-        return self.cluster.worker(app, options=words, **options)
+        env = {**(options.pop("env", None) or {})}
+        if conf is not None:
+            env[shop.CONFIG] = json.dumps(conf)
+        return self.cluster.worker(app, options=words, env=env, **options)
+
+    def workers(self, *each: Mapping[str, Any], **options: Any) -> list[WorkerNode]:
+        """Workers that start at the same time: the options of each, and those that all have."""
+        made = [self.worker(**{**options, **own}, ready=False) for own in each]
+        self.cluster.wait_ready()
+        return made
 
     def relay(self) -> LocalNode:
         """A relay as a process of its own."""
@@ -81,6 +107,11 @@ class Shop:
         """Let the units go on that are held."""
         for run in runs:
             self.query("INSERT INTO gate VALUES (%s) ON CONFLICT DO NOTHING", run.id)
+
+    def finish(self, run: Run, timeout: float = 60.0) -> None:
+        """Let a run that is held go on to its end."""
+        self.open_gate(run)
+        run.result(timeout=timeout)
 
     def ledger(self, run: Run, unit: str | None = None, event: str | None = None) -> list[Entry]:
         """What handlers wrote for a run, in order."""
@@ -127,13 +158,10 @@ class Shop:
     def wait_until_followed(self, messages: list[str]) -> None:
         """Wait until workers have done with messages, as their logs say."""
         wait_until(
-            lambda: all(f"[{message}] succeeded" in self._logs() for message in messages),
+            lambda: all(f"[{message}] succeeded" in self.cluster.logs() for message in messages),
             timeout=UNNOTICED,
             message=f"workers to have done with {len(messages)} messages",
         )
-
-    def _logs(self) -> str:
-        return "".join(node.logs() for node in self.cluster.nodes)
 
     def let_pass(self, interval: str) -> None:
         """As if every hint that was ever sent had been sent so much earlier."""
@@ -147,3 +175,20 @@ class Shop:
     def query(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         cursor = self._database.execute(statement.encode(), parameters)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def open_shop(
+    broker: Broker, database_url: str, directory: Path, payments: str = "durable"
+) -> Iterator[Shop]:
+    """A shop whose processes are gone afterwards; `payments` is the role of that queue."""
+    env = {
+        **broker.env(),
+        "DURABLE_DATABASE_URL": database_url,
+        shop.PAYMENTS_QUEUE: broker.queue(payments),
+    }
+    with (
+        Cluster(directory, env, broker.node) as cluster,
+        closing(Shop(broker, database_url, cluster)) as opened,
+    ):
+        yield opened

@@ -1,15 +1,13 @@
 """Time limits of a whole app hold for its own tasks, and for no step (P2, P4)."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.apps.shop import CONFIG
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 from tests.cluster import WorkerNode
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
 APP = "tests.apps.timed:app"
 SOFT, HARD = 1.0, 1.5
@@ -26,7 +24,7 @@ OPTIONS = ("--soft-time-limit", str(SOFT), "--time-limit", str(HARD))
 @pytest.fixture(scope="module")
 def worker(shop: Shop) -> Iterator[WorkerNode]:
     """One whose app is limited in every way that Celery has."""
-    node = shop.worker(APP, concurrency=1, env={CONFIG: json.dumps(SETTINGS)}, options=OPTIONS)
+    node = shop.worker(APP, concurrency=1, conf=SETTINGS, options=OPTIONS)
     yield node
     node.teardown()
 

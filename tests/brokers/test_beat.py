@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.brokers.shop import SHOP, Shop
+from tests.brokers.shop import SHOP, Shop, on_redis
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shift")
@@ -23,13 +23,12 @@ def test_beat_recovers_and_starts_one_run_of_a_schedule_at_a_time(shop: Shop) ->
     (only,) = runs_of(shop, "nightly")
     run = shop.durable.run(only)
     shop.wait_for(run, "charge")
-    shop.open_gate(run)
-    run.result(timeout=30)
+    shop.finish(run, timeout=30)
     wait_until(lambda: len(runs_of(shop, "nightly")) == 2, message="the next run of the schedule")
     assert "Traceback" not in worker.logs()
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_start_that_is_delivered_twice_starts_one_run(shop: Shop) -> None:
     worker = shop.worker()
     shop.start().result(timeout=30)
@@ -47,7 +46,7 @@ def test_a_start_that_is_delivered_twice_starts_one_run(shop: Shop) -> None:
     assert shop.query("SELECT key FROM durable_run") == [("message-delivered-often",)]
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_starts_that_come_while_postgres_is_away_make_one_run_of_their_schedule(shop: Shop) -> None:
     """P2: eight messages, four at a time; none raises, and none is lost."""
     shop.query("CREATE ROLE scheduler SUPERUSER LOGIN")

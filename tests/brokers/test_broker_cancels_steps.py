@@ -1,21 +1,16 @@
 """Celery may end what a worker executes that has lost its broker, but no step (P3, P4)."""
 
-import json
-
-import pytest
-
-from tests.apps.shop import CONFIG
-from tests.brokers.shop import Shop
+from tests.brokers.shop import UNITS, Shop, on_redis
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
-CANCELS = {CONFIG: json.dumps({"worker_cancel_long_running_tasks_on_connection_loss": True})}
+CANCELS = {"worker_cancel_long_running_tasks_on_connection_loss": True}
 
 
 def test_a_step_goes_on_though_its_message_cannot_be_acknowledged_any_more(shop: Shop) -> None:
     """What is delivered again finds its token claimed."""
-    worker = shop.worker(concurrency=1, env=CANCELS)
+    worker = shop.worker(concurrency=1, conf=CANCELS)
     run = shop.start(charge="hold")
     shop.wait_for(run, "charge")
     children = worker.children()
@@ -23,11 +18,6 @@ def test_a_step_goes_on_though_its_message_cannot_be_acknowledged_any_more(shop:
     worker.wait_for_log("Connection to broker lost")
     shop.breakable.start()
     wait_until(lambda: worker.logs().count("Connected to redis") == 2, message="the broker again")
-    shop.open_gate(run)
-    run.result(timeout=30)
-    assert [entry.unit for entry in shop.ledger(run, event="begin")] == [
-        "reserve",
-        "charge",
-        "ship",
-    ]
+    shop.finish(run, timeout=30)
+    assert [entry.unit for entry in shop.ledger(run, event="begin")] == UNITS
     assert worker.children() == children

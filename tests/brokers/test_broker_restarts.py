@@ -1,14 +1,12 @@
 """Brokers that are killed, emptied and started again while workers work (P2, P4)."""
 
-import json
 from collections.abc import Sequence
 
 import pytest
 
 from celery_durable.run import Run
-from tests.apps.shop import CONFIG
 from tests.apps.watched import CHANGED_IN
-from tests.brokers.shop import Shop
+from tests.brokers.shop import UNITS, Shop
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
@@ -16,24 +14,18 @@ on_each_broker = pytest.mark.parametrize("shop", ["redis", "own_rabbitmq"], indi
 on_rabbitmq = pytest.mark.parametrize("shop", ["own_rabbitmq"], indirect=True)
 
 WATCHED = "tests.apps.watched:app"
-A_MESSAGE_PER_STEP = {CONFIG: json.dumps({"durable_inline_steps": 1})}
+A_MESSAGE_PER_STEP = {"durable_inline_steps": 1}
 RUNS = 25
 HELD = 2
 """Fewer than one worker executes: the other may still be looking for the broker."""
 SLOW = 60.0
 """Seconds: with kombu 5.5 a thread pool acknowledges a dozen messages every ten."""
-UNITS = ["reserve", "charge", "ship"]
 
 
 @pytest.fixture(scope="module")
 def workers(shop: Shop) -> list[WorkerNode]:
-    pools = ("prefork", "threads")
-    made = [
-        shop.worker(WATCHED, pool=pool, concurrency=HELD + 1, env=A_MESSAGE_PER_STEP, ready=False)
-        for pool in pools
-    ]
-    shop.cluster.wait_ready()
-    return made
+    pools = {"pool": "prefork"}, {"pool": "threads"}
+    return shop.workers(*pools, app=WATCHED, concurrency=HELD + 1, conf=A_MESSAGE_PER_STEP)
 
 
 def start_some(shop: Shop) -> list[Run]:

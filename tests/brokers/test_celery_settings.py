@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from celery_durable.run import Run
-from tests.apps.shop import CONFIG, LOGGING
-from tests.brokers.shop import Shop
+from tests.apps.shop import LOGGING
+from tests.brokers.shop import Shop, on_redis
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.usefixtures("shift"),
-    pytest.mark.parametrize("shop", ["redis"], indirect=True),
+    on_redis,
 ]
 
 WITHOUT_EFFECT: dict[str, Any] = {
@@ -82,8 +82,9 @@ def worker_with(shop: Shop, config: dict[str, Any], **env: str) -> WorkerNode:
     return shop.worker(
         concurrency=1,
         ready=LOGGING not in env,  # Celery's loggers are silenced as ours are
+        conf=config,
         # Celery refuses a worker of root's that takes pickle.
-        env={CONFIG: json.dumps(config), "C_FORCE_ROOT": "1", **env},
+        env={"C_FORCE_ROOT": "1", **env},
     )
 
 

@@ -58,9 +58,6 @@ class Field:
         ((count,),) = self.query("SELECT count(*) FROM durable_run WHERE finished_at IS NULL")
         return int(count)
 
-    def logs(self) -> str:
-        return "".join(node.logs() for node in self.cluster.nodes)
-
 
 @pytest.fixture
 def field(
@@ -106,7 +103,7 @@ def test_every_run_ends_though_postgres_is_restarted_under_load(
         field.server.restart(immediate=immediate)
         silences.append(until_work_goes_on(field))
     back = time.monotonic()
-    wait_until(lambda: not field.unfinished(), timeout=ENDS_WITHIN, message=field.logs)
+    wait_until(lambda: not field.unfinished(), timeout=ENDS_WITHIN, message=field.cluster.logs)
     took = time.monotonic() - back
 
     repeated = assert_recorded_once(field, runs)
@@ -123,7 +120,9 @@ def test_every_run_ends_though_postgres_is_restarted_under_load(
 
 def wait_for_lines(field: Field, so_many: int) -> None:
     """Wait until handlers have been called so many times."""
-    wait_until(lambda: len(field.lines()) >= so_many, timeout=ENDS_WITHIN, message=field.logs)
+    wait_until(
+        lambda: len(field.lines()) >= so_many, timeout=ENDS_WITHIN, message=field.cluster.logs
+    )
 
 
 def until_work_goes_on(field: Field) -> float:
@@ -153,7 +152,7 @@ def assert_recorded_once(field: Field, runs: Sequence[Run]) -> Counter[str]:
 
 
 def assert_said_once_a_restart(field: Field, processes: int) -> None:
-    logs = field.logs()
+    logs = field.cluster.logs()
     assert logs.count("Postgres does not answer") <= RESTARTS * processes, logs
     assert "Traceback" not in logs
     assert "raised unexpected" not in logs

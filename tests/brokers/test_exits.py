@@ -8,10 +8,10 @@ from celery_durable import RunFailed
 from celery_durable.run import Run
 from celery_durable.store.read.views import RunSnapshot
 from tests.apps.exits import HOW
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, need, on_redis
 from tests.cluster import WorkerNode
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
 APP = "tests.apps.exits:app"
 WITHIN = 30.0
@@ -22,8 +22,7 @@ WITHIN = 30.0
 )
 def worker(shop: Shop, request: pytest.FixtureRequest) -> Iterator[WorkerNode]:
     pool, concurrency = request.param
-    if pool == "gevent":
-        pytest.importorskip("gevent")
+    need(pool)
     node = shop.worker(APP, pool=pool, concurrency=concurrency)
     yield node
     node.teardown()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 @pytest.mark.usefixtures("shift")
 def test_a_worker_whose_first_broker_is_away_does_its_runs(shop: Shop) -> None:
     """P2: its consumer and its relay both find the second."""

@@ -1,21 +1,17 @@
 """What a worker says of a child that was killed in a step."""
 
-import json
 import os
 import signal
 
-import pytest
+from tests.brokers.shop import Shop, on_redis
 
-from tests.apps.shop import CONFIG
-from tests.brokers.shop import Shop
-
-LOST_WAIT = {CONFIG: json.dumps({"worker_lost_wait": 0.1})}
+LOST_WAIT = {"worker_lost_wait": 0.1}
 """Seconds that Celery waits for the result of a child that has ended; ten by default."""
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_killed_child_is_a_warning_in_one_line_without_a_traceback(shop: Shop) -> None:
-    worker = shop.worker(env=LOST_WAIT)
+    worker = shop.worker(conf=LOST_WAIT)
     run = shop.start(charge="hold")
     os.kill(shop.wait_for(run, "charge").pid, signal.SIGKILL)
     worker.wait_for_log("A process ended while it executed order.")

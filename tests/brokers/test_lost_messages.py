@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from celery_durable import RunNotFound
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 
@@ -21,8 +21,7 @@ def test_runs_whose_messages_were_lost_finish_through_recover(shop: Shop) -> Non
     wait_until(lambda: shop.broker.size(queue) >= len(waiting), message="messages in the broker")
     shop.broker.purge(queue)
     assert shop.broker.size(queue) == 0
-    shop.open_gate(held)
-    held.result(timeout=30)
+    shop.finish(held, timeout=30)
     assert [shop.ledger(run) for run in waiting] == [[]] * len(waiting)
     shop.let_pass("10 minutes")
     shop.durable.recover()
@@ -31,7 +30,7 @@ def test_runs_whose_messages_were_lost_finish_through_recover(shop: Shop) -> Non
         assert len(shop.ledger(run)) == 6
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_run_started_while_the_broker_is_down_starts_when_it_is_back(shop: Shop) -> None:
     broker = shop.broker
     assert isinstance(broker, RedisBroker)

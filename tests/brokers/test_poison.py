@@ -8,13 +8,12 @@ from celery_durable import RunFailed
 from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
 from tests.apps import poison
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, need, on_redis
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shift")
 
-ON_REDIS = pytest.mark.parametrize("shop", ["redis"], indirect=True)
 POISON = "tests.apps.poison:app"
 
 ENDS_WITHIN = 90.0
@@ -45,7 +44,7 @@ def test_a_step_that_kills_its_workers_fails_and_is_undone(shop: Shop) -> None:
     assert worker.is_running
 
 
-@ON_REDIS
+@on_redis
 def test_poison_of_every_kind_takes_no_other_run_down_with_it(shop: Shop) -> None:
     """A child of the prefork pool has one unit in hand: no other one is tried again."""
     worker = shop.worker(POISON)
@@ -69,7 +68,7 @@ PLACES = {
 """By workflow the unit that kills; the last one does it in its loop's `until`."""
 
 
-@ON_REDIS
+@on_redis
 def test_poison_in_any_place_fails_its_node_and_what_completed_is_undone(shop: Shop) -> None:
     shop.worker(POISON)
     runs = {name: shop.durable.start(name, {unit: "kill"}) for name, unit in PLACES.items()}
@@ -78,7 +77,7 @@ def test_poison_in_any_place_fails_its_node_and_what_completed_is_undone(shop: S
         assert begun(shop, run)["a#compensate"] == 1
 
 
-@ON_REDIS
+@on_redis
 def test_a_poisonous_compensator_is_given_up(shop: Shop) -> None:
     shop.worker(POISON)
     run = shop.durable.start("undo", {"a#compensate": "kill"})
@@ -88,7 +87,7 @@ def test_a_poisonous_compensator_is_given_up(shop: Shop) -> None:
     assert begun(shop, run) == {"a": 1, "a#compensate": 3}
 
 
-@ON_REDIS
+@on_redis
 def test_poison_in_a_child_fails_its_parent(shop: Shop) -> None:
     shop.worker(POISON)
     run = shop.durable.start("parent", {"b": "kill"})
@@ -97,14 +96,13 @@ def test_poison_in_a_child_fails_its_parent(shop: Shop) -> None:
     assert "WorkerLost" in error.message
 
 
-@ON_REDIS
+@on_redis
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
 def test_poison_that_kills_a_shared_process_takes_no_other_run_down_with_it(
     shop: Shop, pool: str
 ) -> None:
     """The units beside it are counted as crashed too, but not beside it again."""
-    if pool == "gevent":
-        pytest.importorskip("gevent")
+    need(pool)
     worker = shop.worker(POISON, pool=pool, concurrency=6)
     deadly = shop.durable.start("line", {"b": "kill"})
     others = shop.durable.start_many("line", [{"slow": True}] * 6)

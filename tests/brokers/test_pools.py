@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, need, on_redis
 from tests.integration.driving import LOCKED_HERE
 from tests.waiting import wait_until
 
@@ -15,8 +15,7 @@ FORKING = "tests.apps.forking:app"
 
 @pytest.mark.parametrize(("pool", "concurrency"), [("threads", 4), ("solo", 1), ("gevent", 4)])
 def test_runs_complete_on_pools_that_do_not_fork(shop: Shop, pool: str, concurrency: int) -> None:
-    if pool == "gevent":
-        pytest.importorskip("gevent")
+    need(pool)
     worker = shop.worker(pool=pool, concurrency=concurrency)
     runs = shop.durable.start_many("order", [{}] * 20, version=1)
     for run in runs:
@@ -26,7 +25,7 @@ def test_runs_complete_on_pools_that_do_not_fork(shop: Shop, pool: str, concurre
     assert "Traceback" not in worker.logs()
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_children_forked_from_a_process_that_uses_the_database_share_no_connection(
     shop: Shop,
 ) -> None:
@@ -46,7 +45,7 @@ def test_children_forked_from_a_process_that_uses_the_database_share_no_connecti
     assert crashes(shop) == 0
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 @pytest.mark.parametrize("limit", ["--max-tasks-per-child", "--max-memory-per-child"])
 def test_children_that_are_replaced_after_every_task_lose_nothing(shop: Shop, limit: str) -> None:
     """P3, P5: each leaves in good order, and its lock and its number with it."""
@@ -62,12 +61,11 @@ def test_children_that_are_replaced_after_every_task_lose_nothing(shop: Shop, li
     wait_until(lambda: locks(shop) == 0, message="the locks of all children to be free")
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_two_pools_share_one_queue(shop: Shop) -> None:
     one_each = ["--prefetch-multiplier", "1"]
-    first = shop.worker(pool="prefork", concurrency=1, options=one_each, ready=False)
-    second = shop.worker(pool="threads", concurrency=2, options=one_each, ready=False)
-    shop.cluster.wait_ready()
+    kinds = {"pool": "prefork", "concurrency": 1}, {"pool": "threads", "concurrency": 2}
+    first, second = shop.workers(*kinds, options=one_each)
     held = [shop.start(charge="hold") for _ in range(3)]
     pids = {shop.wait_for(run, "charge").pid for run in held}
     assert pids == {*first.children(), second.pid}

@@ -25,8 +25,7 @@ def test_runs_behind_a_long_step_are_taken_by_another_worker(shop: Shop) -> None
     theirs = {entry.pid for run in behind for entry in shop.ledger(run)}
     assert theirs.isdisjoint(busy.children())
 
-    shop.open_gate(long)
-    long.result(timeout=30)
+    shop.finish(long, timeout=30)
     wait_until(
         lambda: busy.logs().count("succeeded") == busy.logs().count("received"),
         message="the worker to follow what it had prefetched",

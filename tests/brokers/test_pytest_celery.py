@@ -8,14 +8,14 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 
-import psutil
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import TestWorkController
 from pytest_celery import CeleryBrokerCluster, CeleryTestSetup, CeleryWorkerCluster
 
 from tests.cluster import Cluster, RedisNode, WorkerNode
-from tests.services import own_redis, unique
+from tests.cluster.process import is_alive
+from tests.services import RedisServer, own_redis, unique
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 
@@ -24,11 +24,11 @@ PLAIN = "tests.apps.plain:app"
 
 @pytest.fixture(scope="module")
 def redis_node(
-    redis_server: RedisNode | str, tmp_path_factory: pytest.TempPathFactory
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisNode]:
     """A Redis that these tests may restart."""
-    if isinstance(redis_server, RedisNode):
-        yield redis_server
+    if redis_server.node is not None:
+        yield redis_server.node
         return
     with own_redis(tmp_path_factory.mktemp("redis")) as node:
         yield node
@@ -129,7 +129,9 @@ def test_a_killed_worker_leaves_no_process_and_restarts(
     before = {worker.pid, *worker.children()}
     worker.kill("SIGKILL")
     assert worker.wait_for_exit() == -signal.SIGKILL
-    wait_until(lambda: not any(map(runs, before)), message="the children to die with their worker")
+    wait_until(
+        lambda: not any(map(is_alive, before)), message="the children to die with their worker"
+    )
     worker.restart()
     assert worker.pid not in before
     worker.assert_log_exists(greet(celery_setup))
@@ -170,14 +172,6 @@ def test_beat_and_celery_commands_run_as_local_processes(
         PLAIN, "inspect", "ping", "-d", worker.hostname(), "--timeout", "20"
     )
     assert (done.returncode, "pong" in done.stdout) == (0, True), done.stderr
-
-
-def runs(pid: int) -> bool:
-    """False also for a zombie: where process 1 reaps nobody, orphans stay that for ever."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture(scope="session")

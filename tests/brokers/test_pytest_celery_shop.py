@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from pytest_celery import CeleryBrokerCluster, CeleryTestSetup, CeleryWorkerCluster
 
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
 
 @pytest.fixture
@@ -44,6 +44,5 @@ def test_a_run_completes_and_survives_a_restart_in_a_celery_setup(
     celery_setup.worker.restart()
     celery_setup.worker.assert_log_exists("Task order.charge[")
     shop.wait_for(held, "charge", times=2)
-    shop.open_gate(held)
-    held.result(timeout=30)
+    shop.finish(held, timeout=30)
     assert len(held.history()) == 3

@@ -6,7 +6,7 @@ import pytest
 
 from tests.apps import QUEUE
 from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
-from tests.brokers.shop import SHOP, Shop
+from tests.brokers.shop import SHOP, Shop, on_redis
 from tests.waiting import wait_until
 
 PAYMENTS = "payments"
@@ -16,16 +16,14 @@ pytestmark = pytest.mark.usefixtures("shift")
 
 
 def test_a_step_with_a_queue_runs_on_the_worker_of_that_queue_only(shop: Shop) -> None:
-    orders = shop.worker(concurrency=1, ready=False)
-    paying = shop.worker(concurrency=1, queues=shop.payments, ready=False)
-    shop.cluster.wait_ready()
+    orders, paying = shop.workers({}, {"queues": shop.payments}, concurrency=1)
     for run in shop.durable.start_many("order", [{}] * 5, version=1):
         run.result(timeout=30)
         assert {entry.pid for entry in shop.ledger(run, "charge")} == {*paying.children()}
         assert {entry.pid for entry in shop.ledger(run, "ship")} == {*orders.children()}
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_worker_of_other_queues_runs_no_relay_and_names_those_it_lacks(shop: Shop) -> None:
     other = shop.worker(concurrency=1, queues=shop.broker.queue("other"))
     lacking = sorted([shop.broker.queue(), shop.payments])
@@ -42,7 +40,7 @@ def test_a_worker_of_other_queues_runs_no_relay_and_names_those_it_lacks(shop: S
     assert "The workflows of this app need" not in serving.logs()
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_queue_that_is_added_at_run_time_is_served_and_written_down(shop: Shop) -> None:
     queue, elsewhere = shop.broker.queue(), shop.broker.queue("other")
     worker = shop.worker(concurrency=1, queues=elsewhere)
@@ -58,7 +56,7 @@ def test_a_queue_that_is_added_at_run_time_is_served_and_written_down(shop: Shop
     assert "Traceback" not in worker.logs()
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_a_relay_of_its_own_serves_workers_without_one(shop: Shop) -> None:
     worker = shop.worker(
         queues=f"{shop.broker.queue()},{shop.payments}", options=["--no-durable-relay"]

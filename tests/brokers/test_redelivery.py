@@ -11,9 +11,7 @@ RUNS = 8
 
 @pytest.fixture(scope="module")
 def workers(shop: Shop) -> None:
-    shop.worker(ready=False)
-    shop.worker(ready=False)
-    shop.cluster.wait_ready()
+    shop.workers({}, {})
 
 
 def test_a_transactional_step_delivered_50_times_at_once_leaves_exactly_one_row(
@@ -41,8 +39,7 @@ def test_a_step_in_hand_is_not_begun_by_a_second_delivery(shop: Shop, workers: N
     shop.wait_for(run, "charge")
     shop.wait_until_followed(shop.hint(shop.token(run), DELIVERIES))
     assert len(shop.ledger(run, "charge")) == 1
-    shop.open_gate(run)
-    run.result(timeout=30)
+    shop.finish(run, timeout=30)
     assert len(shop.ledger(run)) == 6
 
 
@@ -50,8 +47,7 @@ def test_a_late_message_changes_nothing(shop: Shop, workers: None) -> None:
     run = shop.start(charge="hold")
     shop.wait_for(run, "charge")
     token = shop.token(run)
-    shop.open_gate(run)
-    run.result(timeout=30)
+    shop.finish(run, timeout=30)
     before = run.status(), run.history(), shop.ledger(run)
     shop.wait_until_followed(shop.hint(token))
     assert (run.status(), run.history(), shop.ledger(run)) == before

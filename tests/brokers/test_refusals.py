@@ -3,9 +3,9 @@
 import pytest
 
 from tests.apps.shop import CONFIG
-from tests.brokers.shop import SHOP, Shop
+from tests.brokers.shop import SHOP, Shop, on_redis
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
 
 def refused(shop: Shop, config: str = "", pool: str = "prefork", **env: str) -> str:

@@ -1,10 +1,7 @@
 """A queue that takes nothing blocks no other. (Of the three brokers, RabbitMQ has such.)"""
 
-import json
-
 import pytest
 
-from tests.apps.shop import CONFIG
 from tests.brokers.shop import Shop
 
 PAYMENTS = "payments"
@@ -21,8 +18,8 @@ def test_a_queue_that_is_full_delays_its_own_messages_only(shop: Shop) -> None:
     full = {"x-max-length": 0, "x-overflow": "reject-publish"}
     declare(shop, full)
     named = {"exchange": shop.payments, "routing_key": shop.payments, "queue_arguments": full}
-    conf = json.dumps({"task_queues": {shop.payments: named}})
-    worker = shop.worker(concurrency=2, queues=shop.broker.queue(), env={CONFIG: conf})
+    conf = {"task_queues": {shop.payments: named}}
+    worker = shop.worker(concurrency=2, queues=shop.broker.queue(), conf=conf)
     for _ in range(3):
         shop.start()
     said = f"Queue {shop.payments!r} takes no more for now"

@@ -1,18 +1,15 @@
 """Workers of several releases at once (P10)."""
 
-import json
-
 import pytest
 
 from celery_durable.run import Run
-from tests.apps.shop import CONFIG, EDITED, VERSION
-from tests.brokers.shop import Shop
+from tests.apps.shop import EDITED, VERSION
+from tests.brokers.shop import UNITS, Shop, on_redis
 from tests.cluster import WorkerNode
 
 pytestmark = pytest.mark.usefixtures("shift")
 
-UNITS = ["reserve", "charge", "ship"]
-EACH_STEP_A_MESSAGE = {CONFIG: json.dumps({"durable_inline_steps": 1})}
+A_MESSAGE_PER_STEP = {"durable_inline_steps": 1}
 
 
 def test_a_run_of_an_unknown_version_is_left_to_a_worker_that_knows_it(shop: Shop) -> None:
@@ -31,9 +28,7 @@ def test_a_run_of_an_unknown_version_is_left_to_a_worker_that_knows_it(shop: Sho
 
 def test_old_and_new_workers_share_a_queue(shop: Shop) -> None:
     """Wherever the messages of a run go first, each of its steps is executed by who knows it."""
-    old = shop.worker(env=EACH_STEP_A_MESSAGE, ready=False)
-    new = shop.worker(env={**EACH_STEP_A_MESSAGE, VERSION: "2"}, ready=False)
-    shop.cluster.wait_ready()
+    old, new = shop.workers({}, {"env": {VERSION: "2"}}, conf=A_MESSAGE_PER_STEP)
     runs = shop.durable.start_many("order", [{}] * 10, version=2)
     of_both = [shop.start() for _ in range(5)]
     for run in [*runs, *of_both]:
@@ -73,7 +68,7 @@ def test_a_definition_edited_in_place_leaves_runs_to_workers_that_have_it_as_it_
         assert shop.ledger(run, "charge")[-1].pid in old.children()
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 def test_the_plans_of_a_worker_are_stored_when_it_starts(shop: Shop) -> None:
     """So that a process which imports no workflow can start one."""
     shop.query("DELETE FROM durable_definition")

@@ -4,7 +4,7 @@ import pytest
 
 from celery_durable import RunFailed
 from celery_durable.core.status import Status
-from tests.brokers.shop import Shop
+from tests.brokers.shop import UNITS, Shop
 from tests.cluster import WorkerNode
 
 
@@ -15,7 +15,7 @@ def worker(shop: Shop) -> WorkerNode:
 
 def test_a_run_completes_with_its_results_and_history(shop: Shop, worker: WorkerNode) -> None:
     run = shop.start()
-    steps = ("reserve", "charge", "ship")
+    steps = tuple(UNITS)
     assert run.result(timeout=30) == {step: {"done": step} for step in steps}
     snapshot = run.status()
     assert (snapshot.status, snapshot.steps, snapshot.current) == (Status.COMPLETED, steps, ())

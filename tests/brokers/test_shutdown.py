@@ -1,13 +1,12 @@
 """Workers that are told to stop: what they have begun is handed over, and nobody counts a crash."""
 
-import json
 import signal
 
 import pytest
 
 from celery_durable.run import Run
-from tests.apps.shop import CONFIG, STOCKTAKING_STEPS
-from tests.brokers.shop import Shop
+from tests.apps.shop import STOCKTAKING_STEPS
+from tests.brokers.shop import Shop, need, on_redis
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
@@ -18,7 +17,6 @@ HARMLESS = ("No hostname was supplied", "Requeuing undeliverable message")
 """kombu's words on a broker URL without a host, and on a message that comes while it stops."""
 
 HELD, AFTER = "shelf20", "shelf21"
-ON_REDIS = pytest.mark.parametrize("shop", ["redis"], indirect=True)
 
 SOFT_SECONDS = 3.0
 """How long a soft shutdown lets steps end: time to open a gate."""
@@ -28,10 +26,10 @@ def test_a_worker_that_stops_hands_over_within_the_step_in_hand(shop: Shop) -> N
     hand_over(shop, "prefork", 2)
 
 
-@ON_REDIS
+@on_redis
 @pytest.mark.parametrize("pool", ["threads", "solo", "gevent"])
 def test_a_worker_of_another_pool_hands_over_alike(shop: Shop, pool: str) -> None:
-    needs(pool)
+    need(pool)
     hand_over(shop, pool, 1)
 
 
@@ -47,93 +45,78 @@ def hand_over(shop: Shop, pool: str, concurrency: int) -> None:
     assert states(shop, first) == {(True, True)}
     assert (shop.ledger(run, AFTER), counted(shop, run)) == ([], (0, 1))
     second = shop.worker(pool=pool, concurrency=concurrency)
-    finish(shop, run)
+    shop.finish(run)
     assert len(shop.ledger(run)) == 2 * STOCKTAKING_STEPS
     assert worries(first) == worries(second) == []
 
 
-@ON_REDIS
+@on_redis
 @pytest.mark.parametrize("pool", ["prefork", "solo", "gevent"])
 def test_a_worker_that_is_stopped_at_once_counts_no_crash(shop: Shop, pool: str) -> None:
     """SIGQUIT, Celery's cold shutdown, ends steps where they are."""
-    needs(pool)
+    need(pool)
     stopped, run = at_work_beside_another(shop, pool)
-    stopped.kill(signal.SIGQUIT)
-    stopped.wait_for_exit()
-    shop.wait_for(run, HELD, times=2)
-    assert counted(shop, run) == (0, 1)
-    finish(shop, run)
+    assert_handed_over_at_once(shop, stopped, run)
 
 
-@ON_REDIS
+@on_redis
 def test_a_thread_is_not_stopped_at_once_and_ends_its_step(shop: Shop) -> None:
     """Nothing can end a thread from outside: its cold shutdown is a warm one."""
     stopped, run = at_work_beside_another(shop, "threads")
     stopped.kill(signal.SIGQUIT)
     wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
-    finish(shop, run)
+    shop.finish(run)
     stopped.wait_for_exit()
     assert len(shop.ledger(run, HELD)) == 2
     assert "Traceback" not in stopped.logs()
 
 
-@ON_REDIS
+@on_redis
 def test_a_warm_shutdown_that_is_cut_short_counts_no_crash(shop: Shop) -> None:
     stopped, run = at_work_beside_another(shop, "prefork")
     stopped.kill(signal.SIGTERM)
     wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
     stopped.kill(signal.SIGTERM)
-    stopped.kill(signal.SIGQUIT)
-    stopped.wait_for_exit()
-    shop.wait_for(run, HELD, times=2)
-    assert counted(shop, run) == (0, 1)
-    finish(shop, run)
+    assert_handed_over_at_once(shop, stopped, run)
 
 
-@ON_REDIS
+@on_redis
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_step_that_ends_within_a_soft_shutdown_is_the_last_one(shop: Shop, pool: str) -> None:
     stopped, run = at_work_beside_another(shop, pool, AFTER, soft_seconds=SOFT_SECONDS)
     stopped.kill(signal.SIGQUIT)
     wait_until(lambda: is_draining(shop, stopped), message="the worker to say that it stops")
     pids = {*stopped.children(), stopped.pid}
-    finish(shop, run)
+    shop.finish(run)
     stopped.wait_for_exit()
     assert len(shop.ledger(run, HELD)) == 2
     assert pids.isdisjoint(entry.pid for entry in shop.ledger(run, AFTER))
 
 
-@ON_REDIS
+@on_redis
 def test_a_step_that_outlasts_a_soft_shutdown_is_handed_over(shop: Shop) -> None:
     stopped, run = at_work_beside_another(shop, "prefork", soft_seconds=SOFT_SECONDS)
+    assert_handed_over_at_once(shop, stopped, run)
+
+
+def assert_handed_over_at_once(shop: Shop, stopped: WorkerNode, run: Run) -> None:
+    """SIGQUIT ends the worker, and its step begins again elsewhere: no crash, and the same try."""
     stopped.kill(signal.SIGQUIT)
     stopped.wait_for_exit()
     shop.wait_for(run, HELD, times=2)
     assert counted(shop, run) == (0, 1)
-    finish(shop, run)
-
-
-def needs(pool: str) -> None:
-    if pool == "gevent":
-        pytest.importorskip("gevent")
+    shop.finish(run)
 
 
 def at_work_beside_another(
     shop: Shop, pool: str, *also: str, soft_seconds: float = 0.0
 ) -> tuple[WorkerNode, Run]:
     """Of two workers the one that is held in a step of the run."""
-    soft = {CONFIG: json.dumps({"worker_soft_shutdown_timeout": soft_seconds})}
-    nodes = [shop.worker(pool=pool, env=soft, ready=False) for _ in range(2)]
-    shop.cluster.wait_ready()
+    nodes = shop.workers({}, {}, pool=pool, conf={"worker_soft_shutdown_timeout": soft_seconds})
     run = shop.start("stocktaking", **{HELD: "hold"}, **dict.fromkeys(also, "hold"))
     pid = shop.wait_for(run, HELD).pid
     nodes.sort(key=lambda node: pid not in (node.pid, *node.children()))
     return nodes[0], run
-
-
-def finish(shop: Shop, run: Run) -> None:
-    shop.open_gate(run)
-    run.result(timeout=60)
 
 
 def is_draining(shop: Shop, worker: WorkerNode) -> bool:

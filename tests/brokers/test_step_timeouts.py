@@ -6,11 +6,11 @@ import pytest
 
 from celery_durable import RunFailed
 from celery_durable.run import Run
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 from tests.cluster import WorkerNode
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.parametrize("shop", ["redis"], indirect=True)
+pytestmark = on_redis
 
 APP = "tests.apps.timed:app"
 

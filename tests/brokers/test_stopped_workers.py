@@ -1,6 +1,5 @@
 """P4, P5: workers that are stopped for a while and go on, or lose their lock while they work."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,14 +9,14 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from celery_durable.run import Run
-from tests.apps.shop import CONFIG, STOCKTAKING_STEPS
-from tests.brokers.shop import UNNOTICED, Shop
+from tests.apps.shop import STOCKTAKING_STEPS
+from tests.brokers.shop import UNNOTICED, Shop, on_redis
 from tests.cluster import WorkerNode
 from tests.integration.driving import LOCKED_HERE
 from tests.waiting import wait_until
 
 pytestmark = [
-    pytest.mark.parametrize("shop", ["redis"], indirect=True),
+    on_redis,
     pytest.mark.usefixtures("shift"),
 ]
 
@@ -39,7 +38,7 @@ def test_a_worker_that_goes_on_after_its_ttl_is_refused_and_works_on(shop: Shop,
     run, pid = held_in(shop, stopped)
     with frozen(stopped.pid, *stopped.children()):
         assert shop.wait_for(run, HELD, times=2).pid != pid
-        finish(shop, run)
+        shop.finish(run)
     stopped.wait_for_log(f"Result of {HELD} of run {run.id} dropped")
     assert_done_once(run)
     assert "Traceback" not in stopped.logs()
@@ -53,7 +52,7 @@ def test_a_child_that_goes_on_after_its_ttl_is_refused_and_works_on(shop: Shop) 
     run, pid = held_in(shop, stopped)
     with frozen(pid):
         assert shop.wait_for(run, HELD, times=2).pid != pid
-        finish(shop, run)
+        shop.finish(run)
     stopped.wait_for_log(f"Result of {HELD} of run {run.id} dropped")
     assert_done_once(run)
     takeovers = [line for node in (stopped, other) for line in lines(node, " is gone")]
@@ -69,7 +68,7 @@ def test_a_worker_that_is_stopped_for_less_than_its_ttl_keeps_its_unit(shop: Sho
     run, pid = held_in(shop, stopped)
     with frozen(stopped.pid, *stopped.children()):
         assert shop.durable.recover() == 0
-    finish(shop, run)
+    shop.finish(run)
     assert {entry.pid for entry in shop.ledger(run, HELD)} == {pid}
     assert_done_once(run)
     assert len(shop.ledger(run)) == 2 * STOCKTAKING_STEPS
@@ -82,7 +81,7 @@ def test_a_lock_that_is_lost_again_and_again_is_taken_again(shop: Shop) -> None:
     for _ in range(20):
         cut_lock(shop, pid)
     assert len(lock_holders(shop, pid)) == 1
-    finish(shop, run)
+    shop.finish(run)
     assert len(shop.ledger(run)) == 2 * STOCKTAKING_STEPS
     ((ids,),) = shop.query("SELECT count(*) FROM durable_worker WHERE pid = %s", pid)
     assert ids == 1
@@ -106,18 +105,15 @@ def test_a_worker_that_cannot_take_its_lock_again_keeps_its_unit_while_it_renews
 
     os.kill(pid, signal.SIGKILL)
     assert shop.wait_for(run, HELD, times=2).pid != pid
-    finish(shop, run)
+    shop.finish(run)
     assert_done_once(run)
 
 
 def two_workers(shop: Shop, pool: str, **settings: object) -> tuple[WorkerNode, WorkerNode]:
     """One with such settings, and one as ever; neither takes a message that it cannot follow."""
     one_at_a_time = {"worker_prefetch_multiplier": 1}
-    first, second = (
-        shop.worker(pool=pool, concurrency=1, env={CONFIG: json.dumps(conf)}, ready=False)
-        for conf in (one_at_a_time | settings, one_at_a_time)
-    )
-    shop.cluster.wait_ready()
+    each = {"conf": one_at_a_time | settings}, {"conf": one_at_a_time}
+    first, second = shop.workers(*each, pool=pool, concurrency=1)
     return first, second
 
 
@@ -133,7 +129,7 @@ def held_in(shop: Shop, worker: WorkerNode) -> tuple[Run, int]:
             runs.append(run)
     finally:
         for other in runs:
-            finish(shop, other)
+            shop.finish(other)
 
 
 @contextmanager
@@ -158,11 +154,6 @@ def cut_lock(shop: Shop, pid: int) -> None:
     for holder in before:
         shop.query("SELECT pg_terminate_backend(%s)", holder)
     wait_until(lambda: lock_holders(shop, pid) - before, message="the lock to be taken again")
-
-
-def finish(shop: Shop, run: Run) -> None:
-    shop.open_gate(run)
-    run.result(timeout=60)
 
 
 def assert_done_once(run: Run) -> None:

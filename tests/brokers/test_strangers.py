@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 
 from celery_durable.worker.publisher import KombuPublisher, origin_of
-from tests.brokers.shop import Shop
+from tests.brokers.shop import Shop, on_redis
 from tests.integration.driving import make_durable, noting
 from tests.integration.relaying import Relays, drain
 
 
-@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+@on_redis
 @pytest.mark.usefixtures("shift")
 def test_a_worker_that_gets_the_messages_of_another_app_says_so(
     shop: Shop, database_url: str

@@ -16,8 +16,7 @@ from tests.cluster import WorkerNode
 
 @pytest.fixture(scope="module")
 def workers(shop: Shop) -> tuple[WorkerNode, WorkerNode]:
-    first, second = shop.worker(ready=False), shop.worker(ready=False)
-    shop.cluster.wait_ready()
+    first, second = shop.workers({}, {})
     return first, second
 
 

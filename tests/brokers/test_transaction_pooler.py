@@ -24,12 +24,12 @@ from celery_durable.database.notify import Listener
 from celery_durable.errors import ConfigurationError, RunNotFound
 from tests import services
 from tests.addresses import conninfo
-from tests.apps.shop import CONFIG, PAYMENTS_QUEUE
-from tests.brokers.shop import SHOP, UNNOTICED, Shop
-from tests.cluster import Cluster, RedisNode, WorkerNode
+from tests.apps.shop import CONFIG
+from tests.brokers.shop import SHOP, UNNOTICED, Shop, open_shop
+from tests.cluster import WorkerNode
 from tests.cluster.pgbouncer import POOL_SIZE, PgBouncer, pgbouncer, running_pgbouncer
-from tests.integration.driving import World, all_at_once, make_durable
-from tests.services import PostgresServer
+from tests.integration.driving import World, all_at_once, end, make_durable
+from tests.services import PostgresServer, RedisServer
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
 
@@ -55,23 +55,18 @@ def pooler(
 @pytest.fixture(scope="module")
 def shop(
     pooler: PgBouncer,
-    redis_server: RedisNode | str,
+    redis_server: RedisServer,
     postgres: PostgresServer,
     template_database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Shop]:
     """Its ledger and its client go straight to Postgres, its workers through the pooler."""
-    url = redis_server if isinstance(redis_server, str) else redis_server.url
     with (
         postgres.database("durable_test_pooled", template_database) as name,
-        closing(RedisBroker(url)) as broker,
+        closing(RedisBroker(redis_server.url)) as broker,
     ):
         direct = postgres.url(name)
-        env = {**broker.env(), "DURABLE_DATABASE_URL": direct, PAYMENTS_QUEUE: broker.queue()}
-        with (
-            Cluster(tmp_path_factory.mktemp("pooled"), env) as cluster,
-            closing(Shop(broker, direct, cluster)) as opened,
-        ):
+        with open_shop(broker, direct, tmp_path_factory.mktemp("pooled")) as opened:
             yield opened
 
 
@@ -175,9 +170,8 @@ def test_the_command_line_works_through_the_pooler(shop: Shop, pooler: PgBouncer
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    opened = World(database_url)
-    yield opened
-    opened.close()
+    with closing(World(database_url)) as opened:
+        yield opened
 
 
 def define(durable: Durable) -> None:
@@ -230,8 +224,7 @@ def test_many_at_once_share_few_server_processes(
     assert all((row["lock_number"] is not None) is with_direct_url for row in numbers)
     for worker in workers:
         worker.recover()
-        worker.liveness.leave()
-        worker.database.close()
+        end(worker)
     engine.dispose()
     assert world.one("SELECT count(*) FROM durable_worker WHERE ended_at IS NULL") == 0
 

@@ -6,7 +6,7 @@ from collections import Counter
 import kombu
 import pytest
 
-from tests.brokers.shop import Shop
+from tests.brokers.shop import UNITS, Shop
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.parametrize("shop", ["redis", "pgmq"], indirect=True)
@@ -24,9 +24,7 @@ def test_a_step_longer_than_the_visibility_timeout_is_executed_once(shop: Shop) 
         pytest.skip("this kombu looks for such messages every 100 s")
     shop.broker.transport_options.update(AT_ONCE)
     shop.cluster.env.update(shop.broker.env())
-    for pool in ("prefork", "threads"):
-        shop.worker(pool=pool, concurrency=4, ready=False)
-    shop.cluster.wait_ready()
+    shop.workers({"pool": "prefork"}, {"pool": "threads"}, concurrency=4)
     runs = [shop.start(charge="hold") for _ in range(RUNS)]
     for run in runs:
         shop.wait_for(run, "charge")
@@ -38,11 +36,10 @@ def test_a_step_longer_than_the_visibility_timeout_is_executed_once(shop: Shop) 
     for run in runs:
         run.result(timeout=60)
         units = [entry.unit for entry in shop.ledger(run, event="begin")]
-        assert units == ["reserve", "charge", "ship"]
+        assert units == UNITS
 
 
 def redeliveries(shop: Shop) -> int:
     """How many more deliveries than messages the workers have had."""
-    logs = "".join(node.logs() for node in shop.cluster.nodes)
-    deliveries = Counter(re.findall(r"Task \S+\[(\S+)\] received", logs))
+    deliveries = Counter(re.findall(r"Task \S+\[(\S+)\] received", shop.cluster.logs()))
     return deliveries.total() - len(deliveries)

@@ -8,6 +8,6 @@ factory   `Cluster`: starts nodes for one test and ends them all
 
 from tests.cluster.factory import Cluster
 from tests.cluster.nodes import BeatNode, LocalNode, RedisNode, WorkerNode
-from tests.cluster.process import ROOT, LocalProcess
+from tests.cluster.process import LocalProcess
 
-__all__ = ["ROOT", "BeatNode", "Cluster", "LocalNode", "LocalProcess", "RedisNode", "WorkerNode"]
+__all__ = ["BeatNode", "Cluster", "LocalNode", "LocalProcess", "RedisNode", "WorkerNode"]

@@ -16,6 +16,7 @@ from pytest_celery import (
 )
 
 from tests import apps
+from tests.addresses import ROOT
 from tests.cluster.forked import ForkedProcess
 from tests.cluster.nodes import (
     BeatContainer,
@@ -25,7 +26,7 @@ from tests.cluster.nodes import (
     WorkerContainer,
     WorkerNode,
 )
-from tests.cluster.process import ROOT, LocalProcess, environment
+from tests.cluster.process import LocalProcess, environment
 
 CELERY = (sys.executable, "-m", "celery")
 # Workers of a test need no news of each other; gossip and mingle only make their start slower.
@@ -160,6 +161,10 @@ class Cluster:
         """Wait until every node that is meant to run is ready."""
         for node in self.nodes:
             node.ready()
+
+    def logs(self) -> str:
+        """What all nodes have printed since their last start."""
+        return "".join(node.logs() for node in self.nodes)
 
     def close(self) -> None:
         """Kill every process that is left."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.addresses import ROOT
 from tests.cluster.nursery import Birth
-from tests.cluster.process import ROOT, Life, LocalProcess, environment
+from tests.cluster.process import Life, LocalProcess, environment
 
 PROGRAM = Path(__file__).with_name("nursery.py")
 

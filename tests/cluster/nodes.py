@@ -34,7 +34,7 @@ class LocalContainer(CeleryTestContainer):
         self.process = process
 
     def logs(self) -> str:
-        return self.process.logs().decode(errors="replace")
+        return self.process.log
 
     def ready(self) -> bool:
         """Wait for the prompt; a process that ends before it fails at once, with its log."""

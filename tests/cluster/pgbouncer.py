@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import make_url
 
 from tests.cluster.process import LocalProcess
-from tests.waiting import wait_until
 
 # Debian's package puts it where not everybody's PATH leads.
 PLACES = (os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")
@@ -53,13 +51,8 @@ class PgBouncer:
         return url.render_as_string(hide_password=False)
 
     @property
-    def is_listening(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
-
-    @property
     def log(self) -> str:
-        return self._process.logs().decode(errors="replace")
+        return self._process.log
 
 
 @contextmanager
@@ -75,13 +68,8 @@ def running_pgbouncer(
     words = [command, *_as_whom(server.get("host")), str(settings)]
     process = LocalProcess(words, name="pgbouncer", directory=directory)
     pooler = PgBouncer(process, port)
-    process.start()
     try:
-        wait_until(
-            lambda: pooler.is_listening or not process.is_running,
-            message=lambda: f"PgBouncer to listen:\n{pooler.log}",
-        )
-        assert pooler.is_listening, f"PgBouncer did not start:\n{pooler.log}"
+        process.start_listening(port)
         yield pooler
     finally:
         process.end()

@@ -12,6 +12,7 @@ test run is killed with SIGKILL (`launch`).
 import atexit
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -23,9 +24,9 @@ from typing import Any, Protocol
 
 import psutil
 
+from tests.addresses import ROOT
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 
@@ -47,6 +48,20 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our own environment for a child that imports `tests` and the library from `ROOT`."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
+def is_alive(pid: int) -> bool:
+    """False also for a zombie: where process 1 reaps nobody, orphans stay that for ever."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class LocalProcess:
@@ -76,6 +91,16 @@ class LocalProcess:
         self.lives += 1
         self._life = self._begin()
         _living.add(self)
+
+    def start_listening(self, port: int, timeout: float = 20.0) -> None:
+        """Start the command, and wait until it accepts connections."""
+        self.start()
+        wait_until(
+            lambda: is_listening(port) or not self.is_running,
+            timeout=timeout,
+            message=lambda: f"{self.name} to listen:\n{self.log}",
+        )
+        assert is_listening(port), f"{self.name} did not start:\n{self.log}"
 
     def _begin(self) -> "Life":
         launch = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *self.command]
@@ -116,6 +141,11 @@ class LocalProcess:
     @property
     def log_file(self) -> Path:
         return self._directory / f"{self.name}.{self.lives}.log"
+
+    @property
+    def log(self) -> str:
+        """`logs`, as text."""
+        return self.logs().decode(errors="replace")
 
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for the end of the process and return its exit code."""

@@ -3,13 +3,12 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.cluster.process import LocalProcess
+from tests.cluster.process import LocalProcess, is_listening
 from tests.waiting import wait_until
 
 # Debian's /usr/sbin/rabbitmq-server becomes another user; this is what it then runs.
@@ -54,13 +53,7 @@ class RabbitMQServer:
 
     def start(self) -> None:
         """Start, and wait until it accepts connections."""
-        self._process.start()
-        wait_until(
-            lambda: self.is_listening or not self._process.is_running,
-            timeout=READY_SECONDS,
-            message=lambda: f"RabbitMQ to listen:\n{self.log}",
-        )
-        assert self.is_listening, f"RabbitMQ did not start:\n{self.log}"
+        self._process.start_listening(self._port, READY_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL; what was durable comes back with `start`."""
@@ -68,7 +61,7 @@ class RabbitMQServer:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.end()
-        wait_until(lambda: not self.is_listening, message="RabbitMQ to be gone")
+        wait_until(lambda: not is_listening(self._port), message="RabbitMQ to be gone")
 
     def empty(self) -> None:
         """Forget every queue and message. Only while it is not running."""
@@ -103,16 +96,6 @@ class RabbitMQServer:
         subprocess.run(
             [command, "eval", expression], env=self._process.env, check=True, capture_output=True
         )
-
-    @property
-    def is_listening(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1.0)
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
-
-    @property
-    def log(self) -> str:
-        return self._process.logs().decode(errors="replace")
 
 
 @contextmanager

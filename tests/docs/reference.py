@@ -44,7 +44,7 @@ from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.position import UnitInHand
 from celery_durable.store.read.views import RunSnapshot, RunSummary
 from celery_durable.workflow.context import Results
-from tests.docs.pages import ROOT
+from tests.addresses import ROOT
 from tests.model.token_changes import CHANGES, CLAIMED, TokenState
 from tests.mutants.catalogue import MUTANTS
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.addresses import ROOT
 
 PAGE = ROOT / "docs/reference/compatibility.md"
 

@@ -6,8 +6,9 @@ import pytest
 import celery_durable
 from celery_durable.core.status import TRANSITIONS, Status
 from celery_durable.store import tables
+from tests.addresses import ROOT
 from tests.docs import reference
-from tests.docs.pages import ROOT, name_of, pages
+from tests.docs.pages import name_of, pages
 from tests.model.token_changes import CHANGES, CLAIMED, TokenState
 
 TABLES = [table.name for table in tables.metadata.sorted_tables]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.addresses import ROOT
 from tests.cluster import LocalProcess
-from tests.docs.pages import ROOT, Block, blocks
+from tests.docs.pages import Block, blocks
 from tests.docs.playground import with_database
 from tests.forms import short_or_long
 from tests.transports import Broker

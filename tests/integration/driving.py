@@ -7,18 +7,23 @@ worker it likes, late, twice, or never.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from celery import Celery
 from psycopg.rows import dict_row
 
-from celery_durable import Durable
+from celery_durable import Durable, RetryPolicy
+from celery_durable.core.claim import Claim
+from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
+from celery_durable.store import tokens
 from tests import waiting
 from tests.addresses import conninfo
 from tests.timekeeping import Timekeeper
@@ -26,8 +31,13 @@ from tests.waiting import wait_until
 
 T = TypeVar("T")
 
+ONCE = RetryPolicy(max_attempts=1)
+
 PATIENCE = waiting.PATIENCE
 """Seconds after which a thread that waits for another is taken for stuck."""
+
+LONG = 3600.0
+"""Seconds after which every hint is taken for lost."""
 
 LOCKED_HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 """What narrows `pg_locks`, which shows the locks of all databases of the server."""
@@ -105,9 +115,7 @@ class World:
     def end_workers(self) -> None:
         """End every worker in good order."""
         while self._workers:
-            durable = self._workers.pop()
-            durable.liveness.leave()
-            durable.database.close()
+            end(self._workers.pop())
 
     def rows(self, query: str, *parameters: Any) -> list[Row]:
         """What a statement of the test returns."""
@@ -128,17 +136,23 @@ class World:
             if table not in but
         }
 
-    def token(self, run: Run) -> Row | None:
-        """Where the run stands; None when it has ended."""
-        found = self.rows("SELECT * FROM durable_token WHERE run_id = %s", run.id)
-        return found[0] if found else None
+    def token(self, run: Run) -> Row:
+        """The row of the first token of an unfinished run."""
+        found = self._tokens(run)
+        assert found, "the run has ended"
+        return found[0]
 
     def token_id(self, run: Run) -> UUID:
-        """The token of an unfinished run."""
-        token = self.token(run)
-        assert token is not None
-        found: UUID = token["id"]
+        """The id of that token."""
+        found: UUID = self.token(run)["id"]
         return found
+
+    def has_ended(self, run: Run) -> bool:
+        """True if no token of the run is left."""
+        return not self._tokens(run)
+
+    def _tokens(self, run: Run) -> list[Row]:
+        return self.rows("SELECT * FROM durable_token WHERE run_id = %s", run.id)
 
     def units(self, run: Run) -> list[str]:
         """The journal: each unit that ended, in order, and how."""
@@ -186,6 +200,15 @@ class World:
         )
         self.rows(f"UPDATE durable_outbox SET available_at = available_at - {by}")
 
+    def let_looks_come(self, seconds: float) -> None:
+        """Every token that waits began to, and is looked at, `seconds` earlier."""
+        by = f"interval '{seconds} seconds'"
+        self.rows(f"UPDATE durable_token SET look_at = look_at - {by}, since = since - {by}")
+
+    def let_recovery_look(self) -> None:
+        """It is time for the next look of recovery."""
+        self.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
+
     def set_clock_back(self, seconds: float) -> None:
         """Every time that was written is so much later than the clock says now."""
         by = f"interval '{seconds} seconds'"
@@ -212,6 +235,40 @@ class World:
         found = self.rows(query, worker_id(durable))
         return int(found[0]["pid"]) if found else None
 
+    def trigger(self, event: str, body: str, when: str = "true") -> None:
+        """Have Postgres run PL/pgSQL on each row of an event, as `BEFORE INSERT ON durable_run`."""
+        result = "NEW" if event.startswith("BEFORE") else "NULL"
+        self.rows(
+            "CREATE FUNCTION of_the_test() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN {body} RETURN {result}; END $$"
+        )
+        self.rows(
+            f"CREATE TRIGGER of_the_test {event}"
+            f" FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION of_the_test()"
+        )
+
+    def drop_trigger(self, table: str) -> None:
+        self.rows(f"DROP TRIGGER of_the_test ON {table}")
+
+    def waiting_for_locks(self) -> int:
+        """How many sessions wait for a lock."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock'"
+        )
+        return int(self.one(query))
+
+    def take_over(self, define: Define, gate: Gate) -> Run:
+        """A run whose worker dies at the gate, and goes on there when another has ended the run."""
+        doomed, other = self.worker(define), self.worker(define)
+        run = doomed.start("w", {})
+        at_work = gate.hold(doomed.engine.advance, self.token_id(run))
+        self.kill(doomed)
+        assert self.reap(other) == 1
+        self.drain(other)
+        gate.finish(at_work)
+        return run
+
     def reap(self, durable: Durable) -> int:
         """Free what the dead had claimed, as seen by this worker; how many tokens."""
         with durable.database.autocommit() as connection:
@@ -229,6 +286,30 @@ def worker_id(durable: Durable) -> UUID:
     """The id under which the worker has claimed last; registers one that has not yet."""
     registration = durable.liveness._lease
     return registration.id if registration is not None else durable.liveness.worker_id()
+
+
+def claimed(worker: Durable, token_id: UUID, fence: UUID | None = None) -> Claim | None:
+    """The claim of a worker that follows a hint; None if it cannot have the token."""
+    with worker.database.autocommit() as connection:
+        return tokens.claim(connection, token_id, worker_id(worker), fence or uuid4())
+
+
+def end(worker: Durable) -> None:
+    """End a worker in good order."""
+    worker.liveness.leave()
+    worker.database.close()
+
+
+def error_of(run: Run) -> ErrorRecord:
+    """The error that the run has failed with."""
+    error = run.status().error
+    assert error is not None
+    return error
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning, or as something worse."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def spawn(call: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -273,34 +354,42 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def hold(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Run `call` in a thread; returns when it has come to the gate."""
+        held = spawn(call, *arguments)
+        self.wait_until_reached()
+        return held
 
-class Clock:
-    """A clock that stands still until it is moved; in the place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
+    def finish(self, held: Future[T]) -> T:
+        """Open the gate, and wait for the end of the call that it held; its result."""
+        self.open()
+        return held.result(PATIENCE)
 
 
-def noting(log: list[str], name: str, result: Any = None) -> Callable[[Any], Any]:
-    """A handler that leaves its name in `log`."""
+def noting(
+    log: list[str], name: str, result: Any = None, *, gate: Gate | None = None
+) -> Callable[[Any], Any]:
+    """A handler that leaves its name in `log`, and then comes to the gate."""
 
     def handler(ctx: Any) -> Any:
         log.append(name)
+        if gate is not None:
+            gate()
         return result
 
     handler.__name__ = name
     return handler
 
 
-def defining(log: list[str], *names: str, **options: Any) -> Define:
-    """A workflow `w` of steps that leave their names in `log`, each with these options."""
+def defining(log: list[str], *names: str, gate: Gate | None = None, **options: Any) -> Define:
+    """A workflow `w` of steps that leave their names in `log`, each with these options.
+
+    The first one comes to the gate.
+    """
 
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in names:
-            workflow.step(noting(log, name), **options)
+            workflow.step(noting(log, name, gate=gate if name == names[0] else None), **options)
 
     return define

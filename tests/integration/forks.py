@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from celery_durable import Durable
 from celery_durable.run import Run
 from tests.integration.driving import Row, World
 
 UNFINISHED = ("token", "item", "outbox", "inbox")
-
-LONG = 3600.0
-"""Seconds after which every hint is taken for lost."""
 
 
 def standing(world: World, run: Run) -> dict[str, Row]:
@@ -25,6 +19,15 @@ def advance(world: World, worker: Durable, run: Run, *units: str) -> None:
     """The worker is told to look at the tokens that stand at these units, in this order."""
     for unit in units:
         worker.engine.advance(standing(world, run)[unit]["id"])
+
+
+def forked(world: World, worker: Durable) -> Run:
+    """A run that stands at its branches, none of which has begun; no message is left."""
+    run = worker.start("w", {})
+    (token_id,) = world.publish()
+    worker.engine.advance(token_id)
+    world.lose_hints()
+    return run
 
 
 def messages(world: World) -> list[Row]:
@@ -47,33 +50,3 @@ def recovered(world: World, worker: Durable) -> int:
         " wake_at = wake_at - interval '1 hour' * (wake_at <= clock_timestamp())::integer"
     )
     return worker.recover()
-
-
-def undoable(durable: Durable, log: list[str], name: str, result: Any = None) -> Any:
-    """A step that leaves its unit in `log`, and so does what undoes it."""
-
-    def undo(ctx: Any) -> None:
-        log.append(ctx.unit)
-
-    step = durable.step(name=name)(saying(log, result))
-    step.compensate(undo)
-    return step
-
-
-def saying(log: list[str], result: Any = None) -> Callable[[Any], Any]:
-    """A handler that leaves its unit in `log`."""
-
-    def handler(ctx: Any) -> Any:
-        log.append(ctx.unit)
-        return result
-
-    return handler
-
-
-def failing(message: str = "no") -> Callable[..., Any]:
-    """A function that raises."""
-
-    def function(*_: Any) -> Any:
-        raise ValueError(message)
-
-    return function

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import psycopg
 from celery_durable.store.connection import Statement
 from tests.addresses import conninfo
 from tests.integration.driving import World
+from tests.services import PostgresServer
 
 FILL = """
 CREATE FUNCTION run_no(bigint) RETURNS uuid LANGUAGE sql IMMUTABLE
@@ -84,10 +86,15 @@ ANALYZE
 100 of the 10,000 have forked; 20,000 more, their children, have ended."""
 
 
-def fill(world: World) -> None:
-    """Write `FILL`."""
-    for statement in FILL.split(";\n"):
-        world.rows(statement)
+@contextmanager
+def filled(postgres: PostgresServer, template: str) -> Iterator[World]:
+    """A world of its own with `FILL` in it, so that plans are made for many rows."""
+    with postgres.database("durable_test", template) as name:
+        world = World(postgres.url(name))
+        for statement in FILL.split(";\n"):
+            world.rows(statement)
+        yield world
+        world.close()
 
 
 def plan_of(world: World, statement: Statement, parameters: Mapping[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,11 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.background.relay import Published, Relay
+from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import DueMessage
-from tests.integration.driving import spawn
+from celery_durable.worker.publisher import KombuPublisher
+from tests.integration.driving import Define, Gate, World, noting, spawn
+from tests.transports import Broker
 
 
 def all_of(messages: Sequence[DueMessage]) -> Published:
@@ -44,6 +48,44 @@ class Recorder:
         return [UUID(message.args[0]) for message in self.taken]
 
 
+def hanging(gate: Gate) -> Recorder:
+    """A broker that takes nothing before the gate is open."""
+
+    def hang(messages: Sequence[DueMessage]) -> Published:
+        gate()
+        return all_of(messages)
+
+    return Recorder(hang)
+
+
+def worker_on(
+    broker: Broker, world: World, define: Define | None = None, **settings: Any
+) -> Durable:
+    """A worker, or a client, whose app has this broker and whose queue is the test's own."""
+    durable = world.worker(queue=broker.queue(), **settings)
+    broker.configure(durable.app)
+    if define is not None:
+        define(durable)
+    return durable
+
+
+def is_listening(world: World) -> bool:
+    """True once a relay waits for notifications."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE 'LISTEN%' AND state = 'idle'"
+    )
+    return bool(world.one(query))
+
+
+def publishes(one: Relay) -> bool:
+    """True if the broker takes something of what is due."""
+    try:
+        return drain(one) > 0
+    except BrokerUnavailable:
+        return False
+
+
 def drain(one: Relay) -> int:
     """Publish everything that is due; how many rows were looked at."""
     total = 0
@@ -56,6 +98,19 @@ def drain(one: Relay) -> int:
     pytest.fail("the same rows are due again and again")
 
 
+@contextmanager
+def a_worker_at_work(world: World) -> Iterator[tuple[Durable, UUID]]:
+    """A worker that has a step in hand, and the token of it."""
+    gate = Gate()
+    slow = noting([], "slow", gate=gate)
+    worker = world.worker(lambda durable: durable.workflow("slow").step(slow))
+    worker.start("slow", {})
+    (token_id,) = world.publish()
+    working = gate.hold(worker.engine.advance, token_id)
+    yield worker, token_id
+    gate.finish(working)
+
+
 class Relays:
     """Relays that end with the test."""
 
@@ -66,6 +121,10 @@ class Relays:
         made = Relay(durable.database, publisher, durable.settings)
         self.made.append(made)
         return made
+
+    def of(self, durable: Durable) -> Relay:
+        """A relay into the broker of the durable's app."""
+        return self.make(durable, KombuPublisher(durable.app))
 
     def run(self, durable: Durable, publisher: Any) -> Relay:
         made = self.make(durable, publisher)

@@ -14,26 +14,14 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.run import Run
-from tests.integration.driving import World, all_at_once, noting, worker_id
-from tests.integration.forks import (
-    LONG,
-    advance,
-    ended,
-    failing,
-    messages,
-    recovered,
-    saying,
-    standing,
-    undoable,
-)
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import LONG, ONCE, World, all_at_once, error_of, noting, worker_id
+from tests.integration.forks import advance, ended, messages, recovered, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
-def error_of(run: Run) -> tuple[str, str]:
+def kind_and_unit(run: Run) -> tuple[str, str]:
     """The type of the run's error, and its unit."""
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     return error.type, error.unit
 
 
@@ -68,7 +56,7 @@ def test_a_signal_timeout_is_accepted_and_ignored(world: World, on_timeout: Any)
         assert run.result(timeout=0) == {"gate": None}
         assert ended(world, run) == "completed"
         return
-    assert error_of(run) == ("SignalTimeout", "gate")
+    assert kind_and_unit(run) == ("SignalTimeout", "gate")
     assert ended(world, run) == "failed"
 
 
@@ -204,7 +192,7 @@ def test_an_unknown_route_is_a_silent_success(world: World) -> None:
     run = worker.start("w", {})
     world.drain(worker)
 
-    assert error_of(run) == ("UnknownRoute", "r#route")
+    assert kind_and_unit(run) == ("UnknownRoute", "r#route")
     assert ended(world, run) == "failed"
 
 
@@ -285,11 +273,10 @@ def test_a_cancelled_child_strands_its_parent(world: World, place: str) -> None:
     worker.cancel(child.run_id, reason="not wanted")
     world.drain(worker)
 
-    kind, unit = error_of(run)
+    kind, unit = kind_and_unit(run)
     assert kind == "ChildFailed"
     assert unit == {"node": "n", "branch": "n#kid", "item": "n#0"}[place]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert "cancelled" in error.message
     assert "not wanted" in error.message
     assert ended(world, run) == "failed"

@@ -7,21 +7,10 @@ import pytest
 from celery_durable.run import Run
 from tests.integration.driving import World, defining
 
-BREAK = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'the disk is full'; END $$;
-CREATE TRIGGER refuse BEFORE {event} ON durable_{table}
-    FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse();
-"""
-
 
 def broken(world: World, table: str, event: str = "INSERT", when: str = "true") -> None:
     """From now on Postgres refuses this write."""
-    world.rows(BREAK.format(event=event, table=table, when=when))
-
-
-def mended(world: World, table: str) -> None:
-    world.rows(f"DROP TRIGGER refuse ON durable_{table}")
+    world.trigger(f"BEFORE {event} ON durable_{table}", "RAISE 'the disk is full';", when)
 
 
 def test_a_step_leaves_its_entry_its_move_and_the_next_hint(world: World) -> None:
@@ -33,7 +22,6 @@ def test_a_step_leaves_its_entry_its_move_and_the_next_hint(world: World) -> Non
     worker.engine.advance(token_id)
 
     token = world.token(run)
-    assert token is not None
     assert (token["unit"], token["claimed_by"]) == ("b", None)
     assert world.units(run) == ["a completed"]
     (hint,) = world.rows("SELECT token_id, fence, task, args, options FROM durable_outbox")
@@ -66,12 +54,11 @@ def test_a_commit_that_fails_in_the_middle_leaves_nothing(
         worker.engine.advance(token_id)
 
     token = world.token(run)
-    assert token is not None
     assert (token["unit"], token["claimed_by"], token["crashes"]) == ("a", None, 1)
     assert world.units(run) == []
     assert world.hints(run) == 1, "the claim was given back with a hint"
 
-    mended(world, table)
+    world.drop_trigger(f"durable_{table}")
     world.let_time_pass(10)
     world.drain(worker)
     assert log == ["a", "a", "b"]
@@ -100,7 +87,7 @@ def test_the_last_step_and_the_end_of_the_run_are_written_together(world: World)
         worker.engine.advance(token_id)
 
     assert world.units(run) == []
-    assert world.token(run) is not None
+    assert not world.has_ended(run)
     assert world.status(run) == "running"
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 
 import pytest
 from kombu import Exchange, Queue
 from redis import Redis
 
 from celery_durable import Durable
-from celery_durable.background.relay import Relay
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.worker import brokers
 from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster.rabbitmq import RabbitMQServer
 from tests.integration.driving import World, noting
-from tests.integration.relaying import Relays, drain
+from tests.integration.relaying import Relays, drain, publishes, worker_on
 from tests.transports import Broker, RabbitMQBroker, RedisBroker
 from tests.waiting import wait_until
 
@@ -26,25 +24,15 @@ ROOM = 3
 
 REJECTS = {"x-overflow": "reject-publish", "x-max-length": ROOM}
 
-Making = Callable[[Broker], Durable]
 
-
-@pytest.fixture
-def making(world: World) -> Making:
+def wide_and_narrow(broker: Broker, world: World) -> Durable:
     """The steps of `wide` go to the queue of the test, those of `narrow` to another."""
 
-    def make(broker: Broker) -> Durable:
-        durable = world.worker(queue=broker.queue(), relay_batch=8, poll_interval=0.05)
-        broker.configure(durable.app)
+    def define(durable: Durable) -> None:
         durable.workflow("wide").step(noting([], "a"))
         durable.workflow("narrow").step(noting([], "a"), queue=broker.queue("narrow"))
-        return durable
 
-    return make
-
-
-def relay_of(relays: Relays, durable: Durable) -> Relay:
-    return relays.make(durable, KombuPublisher(durable.app))
+    return worker_on(broker, world, define, relay_batch=8, poll_interval=0.05)
 
 
 def declare(
@@ -68,7 +56,7 @@ def take_one(broker: Broker, queue: str) -> int:
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in record.getMessage() for record in caplog.records)
+    return sum(words in message for message in caplog.messages)
 
 
 KINDS: dict[str, dict[str, object]] = {
@@ -80,16 +68,15 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_full_queue_is_fed_as_it_drains_and_holds_up_no_other(  # noqa: PLR0917
+def test_a_full_queue_is_fed_as_it_drains_and_holds_up_no_other(
     kind: str,
     world: World,
-    making: Making,
     relays: Relays,
     rabbitmq_broker: RabbitMQBroker,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """P2: no row is to blame, and there is a line at each end."""
-    durable, narrow = making(rabbitmq_broker), rabbitmq_broker.queue("narrow")
+    durable, narrow = wide_and_narrow(rabbitmq_broker, world), rabbitmq_broker.queue("narrow")
     declare(rabbitmq_broker, narrow, KINDS[kind], durable)
     durable.start_many("narrow", [{}] * 20)
     durable.start_many("wide", [{}] * 5)
@@ -115,29 +102,29 @@ def test_a_full_queue_is_fed_as_it_drains_and_holds_up_no_other(  # noqa: PLR091
 
 
 def test_rows_of_a_full_queue_stay_as_they_are_and_bad_ones_record_their_error(
-    world: World, making: Making, relays: Relays, rabbitmq_broker: RabbitMQBroker
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
 ) -> None:
-    durable, narrow = making(rabbitmq_broker), rabbitmq_broker.queue("narrow")
+    durable, narrow = wide_and_narrow(rabbitmq_broker, world), rabbitmq_broker.queue("narrow")
     declare(rabbitmq_broker, narrow, {**REJECTS, "x-max-length": 0}, durable)
     durable.start("narrow", {})
     (bad,) = durable.start_many("wide", [{}])
     options = json.dumps({"queue": rabbitmq_broker.queue(), "priority": "high"})
     world.rows("UPDATE durable_outbox SET options = %s WHERE run_id = %s", options, bad.id)
-    drain(relay_of(relays, durable))
+    drain(relays.of(durable))
     rows = world.rows("SELECT run_id = %s AS bad, tries, last_error FROM durable_outbox", bad.id)
     found = {row["bad"]: (row["tries"], bool(row["last_error"])) for row in rows}
     assert found == {True: (1, True), False: (0, False)}
 
 
 def test_a_queue_that_refuses_for_ever_costs_one_try_at_a_time(
-    world: World, making: Making, relays: Relays, rabbitmq_broker: RabbitMQBroker
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
 ) -> None:
     """The first row records the error; the others wait, and those of other queues go."""
-    durable, narrow = making(rabbitmq_broker), rabbitmq_broker.queue("narrow")
+    durable, narrow = wide_and_narrow(rabbitmq_broker, world), rabbitmq_broker.queue("narrow")
     declare(rabbitmq_broker, narrow, {"x-max-priority": 3})
     durable.start_many("narrow", [{}] * 20)
     durable.start_many("wide", [{}] * 20)
-    drain(relay_of(relays, durable))
+    drain(relays.of(durable))
     assert rabbitmq_broker.size(rabbitmq_broker.queue()) == 20
     tried = world.rows("SELECT last_error FROM durable_outbox WHERE tries > 0")
     assert 1 <= len(tried) <= 3, "each 50 ms and then less often"
@@ -146,15 +133,14 @@ def test_a_queue_that_refuses_for_ever_costs_one_try_at_a_time(
 
 def test_a_broker_that_is_short_of_memory_gets_each_message_once(
     world: World,
-    making: Making,
     relays: Relays,
     own_rabbitmq: RabbitMQServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """P2: what it was given before it said so, it has."""
     broker = RabbitMQBroker(own_rabbitmq.url, own_rabbitmq)
-    durable = making(broker)
-    one = relay_of(relays, durable)
+    durable = wide_and_narrow(broker, world)
+    one = relays.of(durable)
     own_rabbitmq.run_short_of_memory()
     try:
         durable.start_many("wide", [{}] * 20)
@@ -174,7 +160,6 @@ def test_a_broker_that_is_short_of_memory_gets_each_message_once(
 
 def test_a_queue_that_confirms_nothing_holds_up_no_other(
     world: World,
-    making: Making,
     relays: Relays,
     own_rabbitmq: RabbitMQServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,8 +167,8 @@ def test_a_queue_that_confirms_nothing_holds_up_no_other(
     """P2: the broker answers, so it is not away."""
     monkeypatch.setattr(brokers, "CONFIRM_TIMEOUT", 0.5)
     broker = RabbitMQBroker(own_rabbitmq.url, own_rabbitmq)
-    durable = making(broker)
-    one = relay_of(relays, durable)
+    durable = wide_and_narrow(broker, world)
+    one = relays.of(durable)
     durable.start("narrow", {})
     drain(one)
     own_rabbitmq.hold_up_queue(broker.queue("narrow"))
@@ -192,13 +177,6 @@ def test_a_queue_that_confirms_nothing_holds_up_no_other(
     drain(one)
     assert broker.size(broker.queue()) == 20
     assert world.one("SELECT count(*) FROM durable_outbox WHERE tries = 0") == 20
-
-
-def publishes(one: Relay) -> bool:
-    try:
-        return drain(one) > 0
-    except BrokerUnavailable:
-        return False
 
 
 FULL = {
@@ -213,10 +191,10 @@ FULL = {
 
 @pytest.mark.parametrize("state", FULL)
 def test_a_redis_that_takes_nothing_is_away_and_no_row_is_to_blame(
-    state: str, world: World, making: Making, relays: Relays, redis_broker: RedisBroker
+    state: str, world: World, relays: Relays, redis_broker: RedisBroker
 ) -> None:
-    durable = making(redis_broker)
-    one = relay_of(relays, durable)
+    durable = wide_and_narrow(redis_broker, world)
+    one = relays.of(durable)
     begin, end = FULL[state]
     durable.start_many("wide", [{}] * 3)
     with Redis.from_url(redis_broker.url) as client:
@@ -232,15 +210,15 @@ def test_a_redis_that_takes_nothing_is_away_and_no_row_is_to_blame(
 
 
 def test_a_redis_that_refuses_one_queue_takes_what_is_for_others(
-    world: World, making: Making, relays: Relays, redis_broker: RedisBroker
+    world: World, relays: Relays, redis_broker: RedisBroker
 ) -> None:
     """Something else has a key of the queue's name."""
-    durable, narrow = making(redis_broker), redis_broker.queue("narrow")
+    durable, narrow = wide_and_narrow(redis_broker, world), redis_broker.queue("narrow")
     with Redis.from_url(redis_broker.url) as client:
         client.set(narrow, "not a list")
         durable.start_many("narrow", [{}] * 3)
         durable.start_many("wide", [{}] * 3)
-        drain(relay_of(relays, durable))
+        drain(relays.of(durable))
         client.delete(narrow)
     assert redis_broker.size(redis_broker.queue()) == 3
     (row,) = world.rows("SELECT last_error FROM durable_outbox WHERE tries > 0")

@@ -24,7 +24,7 @@ from celery_durable.errors import (
     SchemaOutOfDate,
     UnknownWorkflow,
 )
-from tests.integration.driving import World, defining, make_durable, noting
+from tests.integration.driving import World, defining, error_of, make_durable, noting
 
 Call = Callable[[Durable], Any]
 
@@ -195,8 +195,7 @@ def test_a_result_without_json_fails_the_step_without_a_second_try(world: World)
     world.drain(durable)
 
     assert calls == ["a", "odd", "undo a"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.type == "NotSerializable"
     assert "the result of odd['a'][1] (object)" in error.message
 
@@ -215,9 +214,7 @@ def test_a_result_over_the_limit_fails_the_step_without_a_second_try(world: Worl
     world.drain(durable)
 
     assert calls == ["a"]
-    error = run.status().error
-    assert error is not None
-    assert error.type == "PayloadTooLarge"
+    assert error_of(run).type == "PayloadTooLarge"
 
 
 def test_a_second_start_with_a_key_returns_the_first_run(world: World) -> None:

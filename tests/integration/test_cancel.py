@@ -9,34 +9,20 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import RunCancelled, RunNotFound
-from celery_durable.run import Run
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.statement import FlagRaised
-from tests.integration.driving import Define, Gate, World, defining, noting, spawn
-
-EMPTY = {"token": 0, "inbox": 0}
-
-
-def ended(world: World, run: Run) -> str:
-    """The status of a run that has left nothing unfinished behind."""
-    left = {table: world.counts()[table] for table in EMPTY}
-    assert left == EMPTY
-    return world.status(run)
+from tests.integration.driving import Define, Gate, World, defining, noting
+from tests.integration.forks import ended
+from tests.integration.workflows import fail
 
 
-def undoable(log: list[str], *names: str, gate: Gate | None = None) -> Define:
+def undoable_steps(log: list[str], *names: str, gate: Gate | None = None) -> Define:
     """Steps that can be undone; the last one waits at the gate."""
-
-    def at_gate(ctx: Any) -> None:
-        log.append(names[-1])
-        if gate:
-            gate()
 
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in names:
-            function = at_gate if name == names[-1] else noting(log, name)
-            step = durable.step(name=name)(function)
+            step = durable.step(noting(log, name, gate=gate if name == names[-1] else None))
             step.compensate(noting(log, f"undo {name}"))
             workflow.step(step)
 
@@ -97,9 +83,6 @@ def test_a_run_between_two_tries_ends_at_once(world: World) -> None:
 def test_a_run_between_two_tries_is_undone_when_that_is_asked(world: World) -> None:
     log: list[str] = []
 
-    def fail(ctx: Any) -> None:
-        raise ValueError
-
     def define(durable: Durable) -> None:
         a = durable.step(noting(log, "a"))
         a.compensate(noting(log, "undo a"))
@@ -138,15 +121,13 @@ class Executing:
         self.world = world
         self.log: list[str] = []
         self.gate = Gate()
-        self.worker = world.worker(undoable(self.log, "a", "b", gate=self.gate))
+        self.worker = world.worker(undoable_steps(self.log, "a", "b", gate=self.gate))
         self.run = self.worker.start("w", {})
         (token_id,) = world.publish()
-        self.at_work = spawn(self.worker.engine.advance, token_id)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.worker.engine.advance, token_id)
 
     def finish(self) -> str:
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
         self.world.drain(self.worker)
         return ended(self.world, self.run)
 
@@ -216,28 +197,19 @@ def test_a_cancel_is_seen_by_a_commit_that_goes_straight_on(world: World) -> Non
     """It committed in the caller's transaction while the step ran; nobody has applied it yet."""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("a")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow, name="a").step(noting(log, "b"))
-
-    worker = world.worker(define)
+    worker = world.worker(defining(log, "a", "b", gate=gate))
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     with world.connect() as connection, connection.transaction():
         run.cancel(session=connection)
     assert world.counts()["inbox"] == 1
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert log == ["a"], "the next unit does not begin"
-    assert ended(world, run) == "cancelled"
+    assert world.status(run) == "cancelled"
+    assert (world.has_ended(run), world.counts()["inbox"]) == (True, 0)
     assert world.units(run) == ["a completed"]
 
 
@@ -274,9 +246,6 @@ def test_a_callers_long_transaction_blocks_no_worker(world: World) -> None:
 def test_cancelling_a_run_that_is_rolled_back_changes_nothing(world: World) -> None:
     log: list[str] = []
 
-    def fail(ctx: Any) -> None:
-        raise ValueError("no")
-
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w")
         for name in ("a", "b"):
@@ -307,9 +276,6 @@ def test_a_compensator_that_waits_for_its_next_try_is_not_hurried_by_a_cancel(
     def undo(ctx: Any) -> None:
         tries.append(ctx.attempt)
         raise ValueError
-
-    def fail(ctx: Any) -> None:
-        raise ValueError("no")
 
     def define(durable: Durable) -> None:
         a = durable.step(noting([], "a"))
@@ -343,7 +309,7 @@ def test_a_run_that_has_ended_stays_as_it_is(world: World, compensate: bool) -> 
 
 def test_a_flagged_unit_whose_worker_died_is_not_executed_again(world: World) -> None:
     scene = Executing(world)
-    other = world.worker(undoable(scene.log, "a", "b"))
+    other = world.worker(undoable_steps(scene.log, "a", "b"))
     scene.run.cancel(compensate=True)
     world.kill(scene.worker)
     assert world.reap(other) == 1
@@ -352,8 +318,7 @@ def test_a_flagged_unit_whose_worker_died_is_not_executed_again(world: World) ->
 
     assert scene.log == ["a", "b", "undo a"]
     assert ended(world, scene.run) == "cancelled"
-    scene.gate.open()
-    scene.at_work.result(20)
+    scene.gate.finish(scene.at_work)
 
 
 def test_an_unknown_run_cannot_be_cancelled(world: World) -> None:

@@ -12,15 +12,12 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunFailed
 from celery_durable.run import Run
-from celery_durable.store.connection import PsycopgConnection
-from tests.integration.driving import Gate, World, make_durable, noting, spawn
+from celery_durable.store.connection import Statement
+from tests.integration.driving import Gate, World, error_of, make_durable, noting, spawn
+from tests.integration.workflows import fail
 from tests.waiting import wait_until
 
 TRIED_AGAIN = RetryPolicy(initial=3600)
-
-
-def fail(ctx: Any) -> None:
-    raise ValueError("no")
 
 
 def define(durable: Durable) -> None:
@@ -188,7 +185,7 @@ FROM linked WHERE n > 0
 
 
 def test_a_tree_of_five_thousand_runs_ends_in_a_few_statements_and_without_messages(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, statements: list[Statement]
 ) -> None:
     root = uuid7()
     with world.connect() as connection:
@@ -196,14 +193,7 @@ def test_a_tree_of_five_thousand_runs_ends_in_a_few_statements_and_without_messa
     world.rows("UPDATE durable_token SET wake_at = clock_timestamp() WHERE wait IS NULL")
     world.rows("ANALYZE durable_run, durable_token")
     client = world.worker()
-    statements: list[object] = []
-    execute = PsycopgConnection.rows
-
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        statements.append(statement)
-        return execute(self, statement, *parameters)
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    statements.clear()
     client.cancel(root)
     assert client.status(root).status == "cancelled"
     statuses = "SELECT count(*) FROM durable_run WHERE status = 'cancelled'"
@@ -283,13 +273,11 @@ def test_a_cancel_reaches_the_unit_in_hand_of_a_run_far_below(world: World) -> N
     gate = Gate()
     worker = world.worker(agents(gate))
     run = worker.start("agent", 0)
-    at_work = spawn(world.drain, worker)
-    gate.wait_until_reached()
+    at_work = gate.hold(world.drain, worker)
     world.worker().cancel(run.id)
     assert world.one("SELECT count(*) FROM durable_run WHERE cancel_requested_at IS NOT NULL") == 4
     assert run.status().status != "cancelled", "it waits for what is executed"
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
     assert [row["status"] for row in world.rows("SELECT status FROM durable_run")] == (
         ["cancelled"] * 4
@@ -304,8 +292,7 @@ def test_a_child_that_would_be_too_deep_fails_its_unit(world: World) -> None:
     depths = world.rows("SELECT depth FROM durable_run ORDER BY id")
     assert [row["depth"] for row in depths] == [0, 1, 2, 3]
     lowest: Run = worker.run(world.one("SELECT id FROM durable_run WHERE depth = 3"))
-    error = lowest.status().error
-    assert error is not None
+    error = error_of(lowest)
     assert (error.type, error.unit) == ("TooDeep", "delegate")
     assert "durable_max_depth" in error.message
     with pytest.raises(RunFailed, match="TooDeep"):

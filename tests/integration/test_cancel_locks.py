@@ -20,12 +20,8 @@ from celery_durable.store.cancelling import announcing
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import Gate, World, all_at_once, noting, spawn
+from tests.integration.workflows import with_a_child
 from tests.waiting import wait_until
-
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
 
 
 def test_a_cancel_waits_for_no_token_that_another_has_locked(world: World) -> None:
@@ -67,13 +63,12 @@ def test_an_item_that_is_opened_while_a_cancel_is_applied_does_not_begin(world: 
     (token_id,) = world.publish()
     worker.engine.advance(token_id)
     (item_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, item_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, item_id)
     with world.connect() as blocker, blocker.transaction():
         # The item's commit has locked its own row and waits for its parent's.
         blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [token_id])
         gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
+        wait_until(lambda: world.waiting_for_locks() == 1, message="the commit to wait")
         cancel = spawn(run.cancel)
         wait_until(lambda: is_sent(world), message="the cancel")
     at_work.result(20)
@@ -96,13 +91,12 @@ def test_a_branch_that_leaves_takes_its_parent_last(world: World) -> None:
     (parent,) = world.publish()
     worker.engine.advance(parent)
     branch, _ = world.publish()
-    at_work = spawn(worker.engine.advance, branch)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, branch)
     lock = "SELECT 1 FROM durable_token WHERE id = %s FOR UPDATE"
     with world.connect() as holder, holder.transaction():
         holder.execute(lock, [branch])
         gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
+        wait_until(lambda: world.waiting_for_locks() == 1, message="the commit to wait")
         holder.execute(f"{lock} NOWAIT".encode(), [parent])
     at_work.result(20)
 
@@ -111,12 +105,7 @@ def test_a_branch_that_leaves_takes_its_parent_last(world: World) -> None:
 
 def test_a_child_that_ends_waits_for_no_parent(world: World) -> None:
     """It leaves a hint, and takes no token of another run."""
-
-    def define(durable: Durable) -> None:
-        child = durable.workflow("child").step(noting([], "a"))
-        durable.workflow("w").child_workflow("kid", child)
-
-    worker = world.worker(define)
+    worker = world.worker(with_a_child)
     run = worker.start("w")
     (parent,) = world.publish()
     worker.engine.advance(parent)
@@ -124,26 +113,14 @@ def test_a_child_that_ends_waits_for_no_parent(world: World) -> None:
     with world.connect() as holder, holder.transaction():
         holder.execute("SELECT 1 FROM durable_token WHERE id = %s FOR UPDATE", [parent])
         at_work = spawn(worker.engine.advance, child_token)
-        wait_until(lambda: at_work.done() or world.one(WAITS_FOR_A_LOCK), message="the child")
+        wait_until(lambda: at_work.done() or world.waiting_for_locks(), message="the child")
         assert at_work.done()
     world.drain(worker)
 
     assert world.status(run) == "completed"
 
 
-HELD_INSERTS = """
-CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
-CREATE TRIGGER held BEFORE INSERT ON durable_token FOR EACH ROW
-    WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION held()
-"""
-
-
-HELD_STARTS = """
-CREATE FUNCTION held_start() RETURNS trigger LANGUAGE plpgsql AS
-    'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END';
-CREATE TRIGGER held_start BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION held_start()
-"""
+HELD = "PERFORM pg_advisory_xact_lock(1);"
 
 
 def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: World) -> None:
@@ -155,12 +132,12 @@ def test_a_fork_that_commits_while_a_cancel_is_applied_begins_nothing(world: Wor
     worker = world.worker(define)
     run = worker.start("w")
     (token_id,) = world.publish()
-    world.rows(HELD_INSERTS)
+    world.trigger("BEFORE INSERT ON durable_token", HELD, "NEW.parent_id IS NOT NULL")
     with world.connect() as blocker, blocker.transaction():
         # The fork has changed its token, and is kept from making its branches.
         blocker.execute("SELECT pg_advisory_xact_lock(1)")
         forking = spawn(worker.engine.advance, token_id)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the fork to wait")
+        wait_until(lambda: world.waiting_for_locks() == 1, message="the fork to wait")
         cancel = spawn(run.cancel)
         wait_until(lambda: is_sent(world), message="the cancel")
     forking.result(20)
@@ -183,13 +160,12 @@ def test_a_branch_that_is_parked_while_a_cancel_is_applied_ends(world: World) ->
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
     (branch,) = world.publish()
-    at_work = spawn(worker.engine.advance, branch)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, branch)
     with world.connect() as blocker, blocker.transaction():
         # The commit that parks comes first to the row, the cancel second.
         blocker.execute("SELECT 1 FROM durable_token WHERE id = %s FOR SHARE", [branch])
         gate.open()
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the commit to wait")
+        wait_until(lambda: world.waiting_for_locks() == 1, message="the commit to wait")
         cancel = spawn(run.cancel)
         flags = "SELECT max(flags) FROM durable_token"
         wait_until(lambda: world.one(flags) == 1, message="the cancel to be announced")
@@ -210,12 +186,12 @@ def test_a_child_that_is_being_started_is_cancelled_too(world: World) -> None:
     worker = world.worker(define)
     run = worker.start("w")
     (token_id,) = world.publish()
-    world.rows(HELD_STARTS)
+    world.trigger("BEFORE INSERT ON durable_run", HELD)
     with world.connect() as blocker, blocker.transaction():
         # The parent's commit has its token, and the child is kept from being inserted.
         blocker.execute("SELECT pg_advisory_xact_lock(1)")
         starting = spawn(worker.engine.advance, token_id)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 1, message="the start to wait")
+        wait_until(lambda: world.waiting_for_locks() == 1, message="the start to wait")
         cancel = spawn(run.cancel)
         asked = "SELECT count(*) FROM durable_run WHERE cancel_requested_at IS NOT NULL"
         wait_until(lambda: world.one(asked) == 1, message="the cancel to look")

@@ -9,7 +9,7 @@ import pytest
 
 from celery_durable import Durable
 from tests.forms import short_or_long
-from tests.integration.driving import Gate, World, noting, spawn
+from tests.integration.driving import Gate, World, error_of, noting
 
 
 class Tree:
@@ -86,15 +86,13 @@ def test_a_parent_that_is_cancelled_stays_until_its_descendants_have_ended(
     world: World, compensate: bool
 ) -> None:
     tree = Tree(world, at_gate=True)
-    at_work = spawn(world.drain, tree.workers[0])
-    tree.gate.wait_until_reached()
+    at_work = tree.gate.hold(world.drain, tree.workers[0])
     tree.run.cancel(compensate=compensate)
     world.drain(tree.workers[1])
     tree.workers[1].recover()
     assert tree.statuses() == ["running"] * 3
 
-    tree.gate.open()
-    at_work.result(20)
+    tree.gate.finish(at_work)
     world.drain(*tree.workers)
     tree.assert_cancelled("g", *([*UNDONE, "undo g"] if compensate else []))
     if compensate:
@@ -134,9 +132,7 @@ def test_of_three_levels_the_middle_one_is_cancelled_alone(world: World) -> None
     world.drain(*tree.workers)
 
     assert tree.statuses() == ["failed", "cancelled", "cancelled"]
-    error = tree.run.status().error
-    assert error is not None
-    assert error.type == "ChildFailed"
+    assert error_of(tree.run).type == "ChildFailed"
     assert tree.log[-1] == "undo t", "the parent's own steps are undone as after any failure"
 
 
@@ -165,15 +161,13 @@ def test_a_map_with_a_thousand_items_ends_at_once(
     hints = world.publish()[:4]
     for token_id in hints[:3]:
         worker.engine.advance(token_id)
-    at_work = spawn(worker.engine.advance, hints[3])
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, hints[3])
     run.cancel(compensate=compensate)
 
     tokens = world.rows("SELECT unit, remaining FROM durable_token ORDER BY parent_id NULLS FIRST")
     assert tokens == [{"unit": "m", "remaining": 1}, {"unit": "m#3", "remaining": None}]
     assert world.counts()["item"] == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
     assert log == [0, 1, 2, 3]
     assert world.status(run) == "cancelled"

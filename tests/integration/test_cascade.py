@@ -8,12 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.core.status import Status
-from tests.integration.driving import Gate, World, noting, spawn
+from tests.integration.driving import ONCE, Gate, World, noting
 from tests.integration.test_children import children
-
-ONCE = RetryPolicy(max_attempts=1)
 
 Undo = Callable[[Any], None]
 
@@ -111,13 +109,11 @@ def test_a_rollback_of_a_child_goes_on_where_its_worker_died(world: World) -> No
 
     first, second = (world.worker(cascading(undo, undo, 1)) for _ in range(2))
     run = first.start("w")
-    at_work = spawn(world.drain, first)
-    gate.wait_until_reached()
+    at_work = gate.hold(world.drain, first)
     world.kill(first)
     assert world.reap(second) == 1
     world.drain(second)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert log == ["b#compensate", "a#compensate", "a#compensate"]
     assert run.status().status is Status.FAILED
@@ -137,14 +133,12 @@ def test_a_cancel_while_a_child_is_undone_changes_nothing(world: World, of_child
 
     worker = world.worker(cascading(undo, undo, 1))
     run = worker.start("w")
-    at_work = spawn(world.drain, worker)
-    gate.wait_until_reached()
+    at_work = gate.hold(world.drain, worker)
     assert run.status().status is Status.COMPENSATING
     child = worker.run(children(world, run)[1]["id"])
     assert child.status().status is Status.COMPENSATING
     (child if of_child else run).cancel()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
 
     assert log == ["b#compensate", "a#compensate"]

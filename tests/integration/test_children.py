@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.core.status import Status
 from celery_durable.run import Run
 from tests.forms import short_or_long
-from tests.integration.driving import Gate, World, spawn
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, Gate, World, error_of
 
 
 def echo(ctx: Any) -> Any:
@@ -162,8 +160,7 @@ def test_three_levels_deep(world: World) -> None:
 
     assert good.result(0) == {"m": {"l": {"e": 1}}}
     assert bad.status().status is Status.FAILED
-    error = bad.status().error
-    assert error is not None
+    error = error_of(bad)
     assert error.message.count("ChildFailed") == 1
     assert "the child's own error" in error.message
     roots = world.rows("SELECT root_run_id FROM durable_run WHERE workflow = 'low' ORDER BY id")
@@ -308,15 +305,13 @@ def test_the_worker_of_a_child_may_die(world: World) -> None:
     first, second = world.worker(define), world.worker(define)
     run = first.start("w")
     at_gate = gates[0]
-    at_work = spawn(world.drain, first)
-    at_gate.wait_until_reached()
+    at_work = at_gate.hold(world.drain, first)
     world.kill(first)
     assert world.reap(second) == 1
     world.drain(second)
 
     assert run.status().status is Status.COMPLETED
-    at_gate.open()
-    at_work.result(20)
+    at_gate.finish(at_work)
     assert [row["status"] for row in children(world, run)] == ["completed"]
 
 

@@ -1,6 +1,6 @@
 """`celery -A app durable ...`, in this process or, where the process matters, in another.
 
-A run moves when `advance` follows its hint here: steps are executed for real, without a worker.
+A run moves when `advance_all` follows its hint: steps are executed for real, without a worker.
 This module is also the app of the other processes, `-A tests.integration.test_cli`.
 """
 
@@ -11,9 +11,7 @@ import pty
 import signal
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,16 +21,15 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from celery import Celery
-from celery.bin.celery import celery as celery_command
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
 from celery_durable.cli.formatting import coarse, one_line, span
-from tests.addresses import conninfo
+from tests.addresses import ROOT, conninfo
+from tests.integration.commanding import ESCAPE, Answer, Cli, Terminal, assert_refused, is_plain
+from tests.integration.driving import end
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 APP = "tests.integration.test_cli"
-ESCAPE = "\x1b"
 AT_ONCE = RetryPolicy(max_attempts=3, backoff="fixed", initial=0.001, jitter=False)
 TOMORROW = RetryPolicy(max_attempts=3, backoff="fixed", initial=86400, maximum=86400, jitter=False)
 
@@ -78,60 +75,11 @@ def shop(url: str | None = None) -> Celery:
 app = shop()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The exit code of a command, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def fields(self) -> list[list[str]]:
-        """The words of each line."""
-        return [line.split() for line in self.out.splitlines()]
-
-
-Cli = Callable[..., Answer]
-
-
 @pytest.fixture
 def durable(database_url: str) -> Iterator[Durable]:
     made: Durable = shop(database_url).durable
     yield made
-    made.liveness.leave()
-    made.database.close()
-
-
-def called(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    app: Celery,
-    *arguments: str,
-    flags: Sequence[str] = (),
-) -> Answer:
-    """Call Celery's own command line in this process."""
-    module = types.ModuleType("cli_under_test")
-    module.app = app  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        celery_command.main(
-            [*flags, "-A", module.__name__, "durable", *arguments], prog_name="celery"
-        )
-    said = capsys.readouterr()
-    code = ended.value.code
-    return Answer(code if isinstance(code, int) else 0, said.out, said.err)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """`called`, for any app."""
-    return partial(called, capsys, monkeypatch)
+    end(made)
 
 
 @pytest.fixture
@@ -197,7 +145,7 @@ def is_waiting(durable: Durable) -> bool:
         return not connection.raw.execute(query).fetchall()
 
 
-def advance(durable: Durable) -> None:
+def advance_all(durable: Durable) -> None:
     """Follow the hints of every run until all have ended or wait for tomorrow."""
 
     def follow() -> bool:
@@ -211,18 +159,8 @@ def advance(durable: Durable) -> None:
 def ran(durable: Durable, given: object, workflow: str = "order", **options: Any) -> Run:
     """Start a run and advance it until it has ended or waits for tomorrow."""
     run = durable.start(workflow, given, **options)
-    advance(durable)
+    advance_all(durable)
     return run
-
-
-def assert_refused(answer: Answer, code: int, *words: str) -> None:
-    """The command wrote one line with these words to standard error, and nothing else."""
-    assert answer.code == code
-    assert answer.out == ""
-    assert answer.err.startswith("Error: ")
-    assert answer.err.count("\n") == 1, answer.err
-    for word in words:
-        assert word in answer.err
 
 
 def test_without_an_app_it_says_how_to_name_one() -> None:
@@ -341,7 +279,7 @@ def test_start_reads_its_input_from_a_file_or_standard_input(
     (tmp_path / "input.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     answer = cli("start", "order", source.replace("file", str(tmp_path / "input.json")))
-    advance(durable)
+    advance_all(durable)
     error = durable.status(answer.out.strip()).error
     assert error is not None
     assert error.message == "charge said\nno"
@@ -415,7 +353,7 @@ def test_the_exit_code_of_start_wait_follows_the_run(
     waiting = process(database_url, "start", "order", given, "--wait")
     assert waiting.stdout is not None
     run_id = waiting.stdout.readline().strip()
-    advance(durable)
+    advance_all(durable)
     answer = finished(waiting)
     assert answer.code == code
     assert answer.out == ""
@@ -455,17 +393,6 @@ def test_a_piped_list_is_aligned_and_plain(cli: Cli, durable: Durable) -> None:
     assert {row.index("order") for row in rows} == {header.index("WORKFLOW")}
     assert {rows[0].index("failed"), rows[1].index("completed")} == {header.index("STATUS")}
     assert is_plain(answer.out)
-
-
-def is_plain(text: str) -> bool:
-    return ESCAPE not in text and not any("\u2500" <= c <= "\u257f" for c in text)
-
-
-class Terminal(io.StringIO):
-    """A standard output that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("what", ["list", "show", "history"])
@@ -560,7 +487,7 @@ def test_follow_prints_each_change_until_the_end(
     following = process(database_url, "show", str(run.id), "--follow")
     assert following.stdout is not None
     assert following.stdout.readline().endswith("  run running\n")
-    advance(durable)
+    advance_all(durable)
     answer = finished(following)
     assert answer.code == code
     said = [line.split("  ", 1)[1] for line in answer.out.splitlines()]
@@ -579,7 +506,7 @@ def test_a_closed_pipe_ends_a_command_quietly(durable: Durable, database_url: st
     assert following.stderr is not None
     following.stdout.readline()
     following.stdout.close()
-    advance(durable)
+    advance_all(durable)
 
     assert following.wait(timeout=60) == 0
     assert following.stderr.read() == ""
@@ -610,7 +537,7 @@ def test_follow_json_is_a_document_per_line(durable: Durable, database_url: str)
     assert following.stdout is not None
     first = json.loads(following.stdout.readline())
     assert first["status"] == "running"
-    advance(durable)
+    advance_all(durable)
     answer = finished(following)
     assert answer.code == 1
     documents = [json.loads(line) for line in answer.out.splitlines()]
@@ -693,7 +620,7 @@ def test_cancel_ends_a_run_and_keeps_the_reason(cli: Cli, durable: Durable) -> N
 def test_cancel_compensate_undoes_what_was_done(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"charge": 1, "later": 1}, "patience")
     assert cli("cancel", str(run.id), "--compensate", "--json").document["asked"] is True
-    advance(durable)
+    advance_all(durable)
     assert run.status().status is Status.CANCELLED
 
 

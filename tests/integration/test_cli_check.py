@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 from celery import Celery
 
 from celery_durable import Durable
+from tests.integration.commanding import Cli, assert_refused, is_plain
 from tests.integration.driving import Define, World, noting
 from tests.integration.forks import advance
-from tests.integration.test_cli import Cli, assert_refused, called, is_plain, shop
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return partial(called, capsys, monkeypatch)
+from tests.integration.test_cli import shop
 
 
 def steps(*names: str, version: int = 1, undo: str = "", queue: str | None = None) -> Define:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from celery_durable import Context, Durable
+from tests.integration.commanding import Answer, Cli, assert_refused, is_plain
 from tests.integration.driving import World
-from tests.integration.test_cli import Answer, Cli, assert_refused, called, is_plain
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return partial(called, capsys, monkeypatch)
 
 
 def echo(ctx: Context) -> Any:

@@ -14,26 +14,15 @@ import pytest
 
 from celery_durable import Context, Durable, Run, Suspend
 from celery_durable.cli.run_view import RunReader, RunView
-from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.connection import Statement
 from celery_durable.store.read import overview
 from tests.forms import short_or_long
+from tests.integration.commanding import Answer, Cli, Terminal, is_plain
 from tests.integration.driving import Gate, World, spawn
-from tests.integration.test_cli import (
-    Answer,
-    Cli,
-    Terminal,
-    called,
-    is_plain,
-)
 from tests.waiting import wait_until
 
 ITEMS = short_or_long(200, 1_000)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return partial(called, capsys, monkeypatch)
 
 
 def echo(ctx: Context) -> Any:
@@ -86,8 +75,7 @@ class Picking:
             for token in hints:
                 row = self.world.rows("SELECT position FROM durable_token WHERE id = %s", token)
                 if row and row[0]["position"] == 7:
-                    self.executing = spawn(self.durable.engine.advance, token)
-                    self.gate.wait_until_reached()
+                    self.executing = self.gate.hold(self.durable.engine.advance, token)
                 else:
                     self.durable.engine.advance(token)
 
@@ -182,23 +170,16 @@ def test_history_folds_items_unless_it_is_asked_for_all(picking: Picking, call: 
 
 
 def test_what_has_not_changed_is_not_read_again(
-    picking: Picking, monkeypatch: pytest.MonkeyPatch
+    picking: Picking, statements: list[Statement]
 ) -> None:
-    asked: list[object] = []
-    execute = PsycopgConnection.rows
-
-    def noted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        asked.append(statement)
-        return execute(self, statement, *parameters)
-
-    monkeypatch.setattr(PsycopgConnection, "rows", noted)
+    statements.clear()
     reader = RunReader(picking.durable, picking.run, with_results=False)
     first = reader.read()
-    assert overview._ENTRIES in asked
-    asked.clear()
+    assert overview._ENTRIES in statements
+    statements.clear()
     assert reader.read() is first
-    assert overview._ENTRIES not in asked
-    assert len(asked) < 10
+    assert overview._ENTRIES not in statements
+    assert len(statements) < 10
     picking.end()
     assert reader.read() is not first
     assert reader.read().has_ended
@@ -344,14 +325,12 @@ def test_show_has_the_progress_of_steps_and_branches(world: World, call: Cli) ->
 
     durable = world.worker(define)
     run = durable.start("w")
-    draining = spawn(world.drain, durable)
-    gates["step"].wait_until_reached()
+    draining = gates["step"].hold(world.drain, durable)
     answer = call(durable.app, "show", str(run.id))
     assert line_of(answer, "step") == ["step", "current", '{"page":', "3}"]
     gates["step"].open()
     gates["left"].wait_until_reached()
     answer = call(durable.app, "show", str(run.id))
     assert line_of(answer, "left") == ["left", "current", "50%", "half", "way"]
-    gates["left"].open()
-    draining.result(20)
+    gates["left"].finish(draining)
     assert run.status().status == "completed"

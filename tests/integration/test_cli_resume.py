@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
-
 from celery_durable import Durable, Suspend
+from tests.integration.commanding import Cli, assert_refused
 from tests.integration.driving import World
-from tests.integration.test_cli import Cli, assert_refused, called
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return partial(called, capsys, monkeypatch)
 
 
 def signal_flow(durable: Durable) -> None:

@@ -120,23 +120,14 @@ def test_a_result_that_does_not_come_in_time_is_an_error_and_the_run_goes_on(
 
 def test_a_result_is_waited_for(world: World) -> None:
     gate = Gate()
-
-    def slow(ctx: Any) -> int:
-        gate()
-        return 7
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
-    worker = world.worker(define)
+    slow = noting([], "slow", 7, gate=gate)
+    worker = world.worker(lambda durable: durable.workflow("w").step(slow))
     run = worker.start("w", {})
     waiting = spawn(run.result)
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     assert not waiting.done()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert waiting.result(20) == {"slow": 7}
 
 

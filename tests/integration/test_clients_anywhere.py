@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
+from tests.addresses import ROOT
 from tests.integration.driving import World, defining
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CLIENT = """
 import os, select, sys

@@ -8,9 +8,7 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import GiveUp
-from tests.integration.driving import Define, Gate, World, noting, spawn
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, Define, Gate, World, noting
 
 
 class Saga:
@@ -131,8 +129,7 @@ def test_a_crash_in_the_middle_of_the_rollback_resumes_there(world: World) -> No
     victim, other = world.worker(saga.define()), world.worker(saga.define())
     run = victim.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(victim.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(victim.engine.advance, token_id)
     assert run.status().status == "compensating"
     world.kill(victim)
     assert world.reap(other) == 1
@@ -144,8 +141,7 @@ def test_a_crash_in_the_middle_of_the_rollback_resumes_there(world: World) -> No
         *("undo c", "undo b", "undo b", "undo a"),
     ]
     assert run.status().status == "failed"
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert world.units(run).count("b#compensate completed") == 1
 
 

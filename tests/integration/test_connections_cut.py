@@ -8,7 +8,7 @@ Of a transactional step, what has not been committed is done again (P1, P2, P3, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from tests.faults.proxy import Moment, Proxy
 from tests.forms import short_or_long
 from tests.integration import stories
-from tests.integration.driving import World, worker_id
+from tests.integration.driving import World, end, worker_id
 from tests.integration.stories import STORIES, Scene, Story
 
 NOT_ITS_OWN = ("pg_notify",)
@@ -56,12 +56,9 @@ class Observer:
         return self._moment
 
 
-@pytest.fixture
-def proxy(world: World) -> Iterator[Proxy]:
+@pytest.fixture(autouse=True)
+def _ledger(world: World) -> None:
     world.rows(stories.LEDGER)
-    proxy = Proxy(world.url)
-    yield proxy
-    proxy.close()
 
 
 @dataclass
@@ -88,8 +85,7 @@ class Theatre:
         self.proxy.judge(None)
         self.world.drain(worker)
         for durable in (worker, client):
-            durable.liveness.leave()
-            durable.database.close()
+            end(durable)
         return scene
 
     def trouble_at(

@@ -8,7 +8,7 @@ import pytest
 
 from celery_durable import Durable, Suspend
 from celery_durable.engine.waits import Waits
-from tests.integration.driving import Gate, World, noting, spawn
+from tests.integration.driving import Gate, World, noting
 
 
 def test_deaths_over_a_parked_step_do_not_count_against_it(
@@ -39,8 +39,7 @@ def test_deaths_over_a_parked_step_do_not_count_against_it(
 
         with monkeypatch.context() as patched:
             patched.setattr(Waits, "check", looking)
-            spawn(victim.engine.advance, world.token_id(run))
-            gate.wait_until_reached()
+            gate.hold(victim.engine.advance, world.token_id(run))
         world.kill(victim)
         assert world.reap(living) == 1
 
@@ -77,8 +76,7 @@ def test_a_loop_whose_own_function_kills_its_workers_fails_and_its_children_are_
     world.publish()
     for gate in gates:
         victim = world.worker(define, max_crashes=2)
-        spawn(victim.engine.advance, world.token_id(run))
-        gate.wait_until_reached()
+        gate.hold(victim.engine.advance, world.token_id(run))
         world.kill(victim)
         assert world.reap(living) == 1
 

@@ -15,9 +15,8 @@ from celery_durable.engine import loop
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.store.tables import lock_numbers
 from tests.addresses import conninfo
-from tests.integration.driving import World, defining, make_durable
-from tests.integration.relaying import Recorder, Relays
-from tests.integration.test_relay_chores import LISTENING
+from tests.integration.driving import World, defining, error_of, make_durable
+from tests.integration.relaying import Recorder, Relays, is_listening
 from tests.services import PostgresServer, unique
 from tests.waiting import wait_until
 
@@ -50,7 +49,7 @@ def test_a_schema_may_be_called_as_postgres_allows(world: World, relays: Relays,
 
     recorder = Recorder()
     relays.run(worker, recorder)
-    wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+    wait_until(lambda: is_listening(world), message="the relay to listen")
     again = worker.start("w", {})
     wait_until(recorder.tokens, message="the relay to be woken")
     assert again.status().status == "running"
@@ -204,20 +203,15 @@ def test_missing_tables_are_said_before_missing_rights(world: World, role: str) 
         schema.check(worker.database.engine, "nowhere")
 
 
-HOPELESS = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF NEW.outcome = 'completed' THEN
-        RAISE EXCEPTION 'no room for this' USING ERRCODE = '54000';
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER refuse AFTER INSERT ON durable_journal FOR EACH ROW EXECUTE FUNCTION refuse()
-"""
+def never_write_a_result(world: World, code: str) -> None:
+    """Postgres refuses to, and gives this reason."""
+    refusal = f"RAISE EXCEPTION 'no room for this' USING ERRCODE = '{code}';"
+    world.trigger("AFTER INSERT ON durable_journal", refusal, "NEW.outcome = 'completed'")
 
 
 def test_a_result_that_postgres_refuses_is_a_failure_of_its_unit(world: World) -> None:
     """P12: with the reason, and not a crash that is repeated."""
-    world.rows(HOPELESS)
+    never_write_a_result(world, "54000")
     log: list[str] = []
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)))
     run = worker.start("w", {})
@@ -235,12 +229,10 @@ def test_a_result_that_postgres_still_cannot_write_is_a_failure_of_its_unit(
 ) -> None:
     """P2: after the time that a commit waits; it would be the same after every execution."""
     monkeypatch.setattr(loop, "COMMITS_WITHIN", 0.0)
-    world.rows(HOPELESS.replace("54000", "57014"))
+    never_write_a_result(world, "57014")
     log: list[str] = []
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), worker_ttl=0.5)
     run = worker.start("w", {})
     world.drain(worker)
     assert log == ["a"]
-    error = run.status().error
-    assert error is not None
-    assert "no room for this" in error.message
+    assert "no room for this" in error_of(run).message

@@ -9,6 +9,7 @@ import pytest
 from celery_durable.errors import DuplicateWorkflow, UnknownWorkflow
 from celery_durable.run import Run
 from tests.integration.driving import Define, World, defining, noting
+from tests.integration.workflows import fail
 
 
 def at(world: World, define: Define, steps_done: int) -> Run:
@@ -70,7 +71,6 @@ def test_a_run_that_cannot_find_its_way_is_left_alone_with_one_warning(
 
     assert log == ["a"], what
     token = world.token(run)
-    assert token is not None
     assert (token["node"], token["claimed_by"], token["attempt"], token["crashes"]) == (
         "b",
         None,
@@ -104,9 +104,6 @@ def test_a_new_run_of_a_changed_definition_is_not_held_up_by_an_old_one(world: W
 def test_a_rollback_needs_the_compensator_it_stands_at(world: World) -> None:
     """P10"""
     log: list[str] = []
-
-    def fail(ctx: Any) -> None:
-        raise ValueError("no")
 
     def with_undo(durable: Any) -> None:
         a = durable.step(noting(log, "a"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -17,9 +17,8 @@ from celery_durable.core.admit import (
     RELEASE_MAXIMUM,
 )
 from celery_durable.store import tables as t
-from celery_durable.store import tokens
 from celery_durable.store.tokens import IS_CLAIMABLE
-from tests.integration.driving import Define, Row, World, defining, noting, worker_id
+from tests.integration.driving import Define, Row, World, claimed, defining, noting, worker_id
 from tests.integration.test_definitions import at
 
 MOVES = ("fence", "since", "hinted_at", "hints", "look_at", "wake_at", "begun")
@@ -47,9 +46,9 @@ def ready(world: World, define: Define | None = None, **settings: Any) -> Durabl
 
 def offer(world: World, durable: Durable, token_id: UUID) -> float:
     """Have the worker put back the token; in how many seconds it is offered again."""
-    before = standing(world, token_id)
+    before = lasting_columns(world, token_id)
     durable.engine.advance(token_id)
-    assert standing(world, token_id) == before
+    assert lasting_columns(world, token_id) == before
     return float(
         world.one(
             "SELECT extract(epoch FROM o.available_at - t.hinted_at) FROM durable_token t"
@@ -59,7 +58,7 @@ def offer(world: World, durable: Durable, token_id: UUID) -> float:
     )
 
 
-def standing(world: World, token_id: UUID) -> Row:
+def lasting_columns(world: World, token_id: UUID) -> Row:
     (row,) = world.rows("SELECT * FROM durable_token WHERE id = %s", token_id)
     return {column: value for column, value in row.items() if column not in MOVES}
 
@@ -291,10 +290,9 @@ def test_a_cancel_ends_a_run_whose_last_worker_died_executing_it(
     """P10: whoever cancels could not end what was being executed."""
     knowing, stranger = world.worker(defining([], "a")), world.worker()
     run = knowing.start("w", {})
-    with knowing.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), worker_id(knowing), uuid4())
+    assert claimed(knowing, world.token_id(run))
     stranger.cancel(run.id)
-    assert world.token(run) is not None
+    assert not world.has_ended(run)
     world.kill(knowing)
     world.reap(stranger)
     world.drain(stranger)

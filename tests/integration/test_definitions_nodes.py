@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.run import Run
-from tests.integration.driving import Define, World, noting
-from tests.integration.forks import advance, ended, failing, saying, standing
+from tests.integration.driving import ONCE, Define, World, noting
+from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import failing, saying
 
-ONCE = RetryPolicy(max_attempts=1)
 Build = Callable[[Any, list[str]], Any]
 """Appends nodes to a workflow; they leave their units in the log."""
 

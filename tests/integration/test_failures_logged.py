@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, GiveUp, RetryPolicy
+from celery_durable import Durable, GiveUp
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.worker.tasks import RECOVER
-from tests.integration.driving import World
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, World
 
 
 def logged(caplog: pytest.LogCaptureFixture, unit: str) -> tuple[str, bool]:
@@ -79,4 +77,4 @@ def test_recovery_that_comes_again_and_again_says_once_that_postgres_is_away(
         recover()
         recover()
     recover()
-    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["Postgres"] * 2
+    assert [message.partition(" ")[0] for message in caplog.messages] == ["Postgres"] * 2

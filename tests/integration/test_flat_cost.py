@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -10,10 +9,9 @@ from uuid import uuid4
 import pytest
 
 from celery_durable import Durable
-from celery_durable.database import notify
 from celery_durable.run import Run
-from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
-from tests.integration.driving import World, defining, noting
+from tests.integration.driving import World, defining, end, noting
+from tests.integration.watching import Meter
 from tests.waiting import wait_until
 
 STEPS = 10
@@ -24,40 +22,6 @@ INSERT INTO durable_journal
 SELECT %s, 'old' || n, 'old' || n, 'completed', true, 1, '"x"', %s, now()
 FROM generate_series(1, %s) n
 """
-
-
-class Meter:
-    """Counts the statements that go through our connections, and the rows they return."""
-
-    def __init__(self) -> None:
-        self.statements = 0
-        self.rows = 0
-
-
-@pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
-    meter = Meter()
-    execute = PsycopgConnection.rows
-
-    def counted(
-        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-    ) -> Any:
-        rows: list[Row] = list(execute(self, statement, parameters or {}))
-        if statement is not notify._NOTIFY:  # how many of those there are is a matter of time
-            meter.statements += 1
-            meter.rows += len(rows)
-        return rows
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
-    return meter
-
-
-@pytest.fixture
-def fresh(database_url: str) -> Iterator[World]:
-    """A database without the statistics of other tests."""
-    world = World(database_url)
-    yield world
-    world.close()
 
 
 def result_before(n: int, ctx: Any) -> Any:
@@ -88,9 +52,9 @@ def test_statements_and_rows_per_step_do_not_grow_with_the_journal(
     costs = []
     for count in (10, 10, 5_000):
         run = with_earlier_entries(world, worker, count)
-        meter.statements = meter.rows = 0
+        meter.statements = meter.returned = 0
         world.drain(worker)
-        costs.append((meter.statements, meter.rows))
+        costs.append((meter.statements, meter.returned))
         assert run.status().completed_steps == STEPS + count
 
     assert costs[1] == costs[2]
@@ -114,8 +78,7 @@ def test_rows_read_per_step_do_not_grow_with_the_journal(fresh: World) -> None:
     fresh.rows("ANALYZE")
     fresh.rows("SELECT pg_stat_reset()")
     fresh.drain(worker)
-    worker.liveness.leave()
-    worker.database.close()  # a session reports what it has counted when it ends, at the latest
+    end(worker)  # a session reports what it has counted when it ends, at the latest
     updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'durable_token'"
     wait_until(lambda: fresh.one(updates) >= STEPS, message="the statistics")
 
@@ -130,8 +93,7 @@ def test_a_step_is_a_hot_update(fresh: World) -> None:
         worker.start("w", {})
     fresh.rows("SELECT pg_stat_reset()")
     fresh.drain(worker)
-    worker.liveness.leave()
-    worker.database.close()
+    end(worker)
     stats = (
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'durable_token'"
     )

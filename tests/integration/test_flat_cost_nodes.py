@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from celery_durable import Durable
-from celery_durable.database import notify
-from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
 from tests.forms import short_or_long
 from tests.integration.driving import TABLES, Define, World, noting
-from tests.integration.planning import fill
+from tests.integration.planning import filled
+from tests.integration.watching import Meter
 from tests.services import PostgresServer
 from tests.waiting import wait_until
 
@@ -40,51 +38,16 @@ Cost = dict[str, int]
 """How many statements there were, what they returned, and what Postgres looked at for them."""
 
 
-class Meter:
-    """Counts the statements that its own thread makes, and the rows they return.
-
-    How often others renew and audit meanwhile is a matter of time.
-    """
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.statements = 0
-        self.returned = 0
-
-
-@pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
-    meter = Meter()
-    execute = PsycopgConnection.rows
-
-    def counted(
-        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-    ) -> Any:
-        rows: list[Row] = list(execute(self, statement, parameters or {}))
-        is_its_own = threading.get_ident() == meter.thread
-        # How many of those there are is a matter of time too.
-        if is_its_own and statement is not notify._NOTIFY:
-            meter.statements += 1
-            meter.returned += len(rows)
-        return rows
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
-    return meter
-
-
 @pytest.fixture(scope="module")
 def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
     """A database with many runs in it, where plans are made for many, and nobody cleans up."""
-    with postgres.database("durable_test", template_database) as name:
-        world = World(postgres.url(name))
-        fill(world)
+    with filled(postgres, template_database) as world:
         for table in TABLES:
             world.rows(f"ALTER TABLE durable_{table} SET (autovacuum_enabled = off)")
         yield world
-        world.close()
 
 
-def undoable(durable: Durable) -> Any:
+def undoable_unit(durable: Durable) -> Any:
     return durable.step(name="unit", compensate=noting([], "undo"))(lambda ctx: ctx.item)
 
 
@@ -92,7 +55,7 @@ def mapping(**options: Any) -> Define:
     """A map over as many items as the run's input says."""
 
     def define(durable: Durable) -> None:
-        unit = undoable(durable)
+        unit = undoable_unit(durable)
         durable.workflow("w").map(
             "m", over=lambda ctx: list(range(ctx.input)), handler=unit, **options
         )
@@ -104,7 +67,7 @@ def looping(iterations: int) -> Define:
     """A loop of so many iterations."""
 
     def define(durable: Durable) -> None:
-        unit = undoable(durable)
+        unit = undoable_unit(durable)
         durable.workflow("w").loop(
             "l", unit, max_iterations=iterations, feedback=lambda result: result
         )

@@ -46,8 +46,7 @@ def test_a_worker_frozen_before_its_commit_holds_up_neither_takeover_nor_cancel(
     frozen, living = world.worker(define), world.worker(define)
     run = living.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(frozen.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(frozen.engine.advance, token_id)
     world.kill(frozen)
 
     # For less than the gate has patience: what comes through ends its transaction by itself.
@@ -79,7 +78,7 @@ def test_a_cancel_that_meets_a_lock_holds_up_nothing_else(
         world.lose_hints()
 
         def hinted() -> int:
-            world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
+            world.let_recovery_look()
             recovery.recover_with_lease(worker.database)
             return sum(world.hints(run) for run in others)
 
@@ -106,8 +105,7 @@ def test_a_worker_takes_another_lock_where_the_server_keeps_the_lost_one(world: 
     worker, other = world.worker(define, worker_ttl=1.5), world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     space, number = world.rows(
         "SELECT hashtext('durable_worker.public') AS space, lock_number FROM durable_worker"
     )[0].values()
@@ -125,7 +123,6 @@ def test_a_worker_takes_another_lock_where_the_server_keeps_the_lost_one(world: 
         assert world.lock_holder(worker) is not None
         assert world.reap(other) == 0
     assert world.reap(other) == 0, "the lost one says nothing any more"
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert log == [1]
     assert world.units(run) == ["slow completed"]

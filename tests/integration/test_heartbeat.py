@@ -10,8 +10,9 @@ import pytest
 from celery_durable import Durable
 from celery_durable.errors import PayloadTooLarge, RunCancelled, WorkerLost
 from celery_durable.workflow import context
-from tests.integration.driving import Gate, World, noting, spawn
+from tests.integration.driving import Gate, World, noting
 from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import fail
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +35,7 @@ class AtWork:
         if unit != "slow":
             advance(world, self.worker, self.run, "slow")
         token_id = standing(world, self.run)[unit]["id"]
-        self.at_work = spawn(self.worker.engine.advance, token_id)
-        self.gates[0].wait_until_reached()
+        self.at_work = self.gates[0].hold(self.worker.engine.advance, token_id)
 
     def define(self, durable: Durable) -> None:
         step = durable.step(name="slow")(self.handle)
@@ -189,9 +189,6 @@ def test_a_compensator_is_not_told_of_a_cancel(world: World) -> None:
         told.append(ctx.cancelled)
         ctx.heartbeat()
 
-    def fail(_: Any) -> None:
-        raise ValueError
-
     def define(durable: Durable) -> None:
         a = durable.step(name="a")(noting([], "a"))
         a.compensate(undo)
@@ -199,11 +196,9 @@ def test_a_compensator_is_not_told_of_a_cancel(world: World) -> None:
 
     worker = world.worker(define, default_retry={"max_attempts": 1})
     run = worker.start("w", {})
-    at_work = spawn(world.drain, worker)
-    gate.wait_until_reached()
+    at_work = gate.hold(world.drain, worker)
     run.cancel()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
 
     assert told == [False]
@@ -217,8 +212,7 @@ def test_a_worker_that_has_lost_the_unit_is_told(world: World, act: Callable[[An
     other = world.worker()
     world.kill(scene.worker)
     assert world.reap(other) == 1
-    scene.gates[0].open()
-    scene.at_work.result(20)
+    scene.gates[0].finish(scene.at_work)
 
     (told,) = scene.told
     assert isinstance(told, WorkerLost)

@@ -26,18 +26,6 @@ async def session_of(url: str, driver: str) -> AsyncIterator[AsyncSession]:
     await engine.dispose()
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    pytest.importorskip(name)
-    return name
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
 @pytest.fixture
 def durable(world: World, log: list[str]) -> Durable:
     return world.worker(defining(log, "a"))

@@ -91,11 +91,6 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
 @pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def durable(world: World, log: list[str]) -> Durable:
     return world.worker(defining(log, "a"))
 
@@ -223,11 +218,7 @@ def test_a_second_start_with_a_key_waits_for_the_first_callers_transaction(
     with psycopg.connect(conninfo(world.url)) as caller:
         first = durable.start("w", {}, key="k", session=caller)
         second = spawn(lambda: durable.start("w", {}, key="k"))
-        waits = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND wait_event_type = 'Lock'"
-        )
-        wait_until(lambda: world.one(waits), message="the second start to wait")
+        wait_until(world.waiting_for_locks, message="the second start to wait")
         assert not second.done()
         getattr(caller, ending)()
 

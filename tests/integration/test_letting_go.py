@@ -8,24 +8,20 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.engine import loop
 from celery_durable.process import interrupts
 from celery_durable.run import Run
 from celery_durable.worker import process
-from tests.integration.driving import Gate, World, noting, spawn, worker_id
-from tests.integration.forks import advance, ended, failing, messages, standing
+from tests.integration.driving import ONCE, Gate, World, error_of, noting, worker_id
+from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.workflows import failing
 from tests.waiting import wait_until
 
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
 PASS_DEADLINE = (
     "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
     " WHERE claimed_by IS NOT NULL"
 )
-ONCE = RetryPolicy(max_attempts=1)
 
 
 def broken() -> int:
@@ -62,12 +58,11 @@ def test_a_claim_is_let_go_though_its_row_is_locked_just_now(
     worker = world.worker(lambda durable: durable.workflow("w").step(exits, name="a"))
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     with world.connect() as other, other.transaction():
         other.execute("UPDATE durable_token SET progress = '1'")
         gate.open()
-        wait_until(lambda: at_work.done() or world.one(WAITS_FOR_A_LOCK), message="the letting go")
+        wait_until(lambda: at_work.done() or world.waiting_for_locks(), message="the letting go")
     with pytest.raises(SystemExit, match="told to"):
         at_work.result(20)
 
@@ -86,11 +81,9 @@ def test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one(world: World) -> N
     worker = world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     run.resume("go", 1)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     stale = messages(world)[0]["options"]["soft_time_limit"]
     world.publish()
 
@@ -151,8 +144,7 @@ class Pair:
         advance(world, self.other, self.run, "p")
         world.publish()
         branch = standing(world, self.run)["p#x"]["id"]
-        self.at_work = spawn(self.slow.engine.advance, branch)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.slow.engine.advance, branch)
 
     def define(self, durable: Durable) -> None:
         x = durable.step(name="x", timeout=5, retry=ONCE)(self.hang)
@@ -168,8 +160,7 @@ class Pair:
         assert self.world.reap(self.other) == 1
         advance(self.world, self.other, self.run, "p#y")
         self.world.drain(self.other)
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
         return self.world.units(self.run)
 
 
@@ -214,14 +205,12 @@ def test_a_compensator_that_took_too_long_has_had_a_try_though_the_run_is_cancel
     (token_id,) = world.publish()
     slow.engine.advance(token_id)
     (token_id,) = world.publish()
-    at_work = spawn(slow.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(slow.engine.advance, token_id)
     world.rows(PASS_DEADLINE)
     assert world.reap(other) == 1
     run.cancel()
     world.drain(other)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert tries == [1]
     assert "a#compensate failed" in world.units(run)
@@ -256,6 +245,4 @@ def child_has_ended(world: World) -> bool:
 
 
 def assert_failed_in(run: Run, unit: str) -> None:
-    error = run.status().error
-    assert error is not None
-    assert error.unit == unit
+    assert error_of(run).unit == unit

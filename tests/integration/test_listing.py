@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from celery_durable import Durable
-from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.connection import Statement
 from tests.integration.driving import World, noting
 
 
@@ -70,17 +70,10 @@ def test_a_summary_has_the_facts_of_its_run(world: World, durable: Durable) -> N
 
 
 def test_a_list_is_one_query_however_long(
-    world: World, durable: Durable, monkeypatch: pytest.MonkeyPatch
+    world: World, durable: Durable, statements: list[Statement]
 ) -> None:
     durable.start_many("w", [{}] * 50)
-    statements: list[object] = []
-    execute = PsycopgConnection.rows
-
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        statements.append(statement)
-        return execute(self, statement, *parameters)
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    statements.clear()
     assert len(durable.list(limit=50)) == 50
     assert len(statements) == 1
 

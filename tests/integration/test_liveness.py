@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any, NoReturn
-from uuid import uuid4
 
 import pytest
 
 from celery_durable import Durable
 from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store import tokens, workers
-from tests.integration.driving import LOCKED_HERE, Gate, World, defining, noting, spawn, worker_id
+from celery_durable.store import workers
+from tests.integration.driving import LOCKED_HERE, Gate, World, claimed, defining, worker_id
 from tests.integration.relaying import Recorder, Relays
 from tests.waiting import wait_until
 
@@ -59,18 +58,11 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     log: list[str] = []
     gate = Gate()
 
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow).step(noting(log, "b"))
-
+    define = defining(log, "slow", "b", gate=gate)
     worker, other = world.worker(define), world.worker(define)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     before = world.lock_holder(worker)
 
     cut_lock_connection(world, worker)
@@ -81,8 +73,7 @@ def test_a_lock_lost_while_the_worker_lives_is_taken_again(world: World) -> None
     )
 
     assert world.reap(other) == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert log == ["slow", "b"]
     assert run.status().status == "completed"
 
@@ -175,11 +166,10 @@ def test_a_worker_that_has_ended_can_claim_nothing(world: World) -> None:
     """P5: not even before it knows."""
     worker = world.worker(defining([], "a"))
     run = worker.start("w", {})
-    me = worker_id(worker)
+    worker_id(worker)  # which registers it
     world.rows("UPDATE durable_worker SET ended_at = now()")
 
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), me, uuid4()) is None
+    assert claimed(worker, world.token_id(run)) is None
 
 
 def test_neither_a_renewal_nor_a_lock_revives_a_worker_that_has_ended(world: World) -> None:
@@ -213,13 +203,10 @@ def test_a_claim_that_nobody_executes_is_given_back_by_its_worker(world: World) 
     worker = world.worker(defining(log, "a"), worker_ttl=0.6)
     run = worker.start("w", {})
     world.lose_hints()
-    me = worker.liveness.worker_id()
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), me, uuid4())
+    assert claimed(worker, world.token_id(run))
 
     wait_until(world.hints, timeout=5, message="the claim to be given back")
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"]) == (None, 0)
     world.drain(worker)
     assert log == ["a"]
@@ -229,26 +216,16 @@ def test_a_unit_that_takes_many_renewals_is_not_given_back(world: World) -> None
     """P4, P5"""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
-    worker = world.worker(define, worker_ttl=0.3)
+    worker = world.worker(defining(log, "slow", gate=gate), worker_ttl=0.3)
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     me = worker_id(worker)
     query = "SELECT expires_at - started_at > interval '1 second' FROM durable_worker WHERE id = %s"
     wait_until(lambda: world.one(query, me), message="several renewals")
 
     assert world.hints() == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert log == ["slow"]
     assert run.status().status == "completed"
 
@@ -257,17 +234,11 @@ def test_a_renewal_that_fails_for_any_reason_does_not_end_the_renewing(world: Wo
     """P5: a full disk, a server that is read-only for a while after a failover."""
     worker = world.worker(worker_ttl=0.6)
     me = worker_id(worker)
-    world.rows(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE 'read-only for a while' USING ERRCODE = '25006'; END $$"
-    )
-    world.rows(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON durable_worker"
-        " FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
+    refusal = "RAISE 'read-only for a while' USING ERRCODE = '25006';"
+    world.trigger("BEFORE UPDATE ON durable_worker", refusal)
     expired = "SELECT expires_at < clock_timestamp() FROM durable_worker WHERE id = %s"
     wait_until(lambda: world.one(expired, me), message="the worker to expire")
-    world.rows("DROP TRIGGER refuse ON durable_worker")
+    world.drop_trigger("durable_worker")
 
     wait_until(lambda: not world.one(expired, me), timeout=5, message="the worker to renew again")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -13,8 +12,9 @@ from celery_durable.background.recovery import recover_with_lease
 from celery_durable.core.claim import Claim
 from celery_durable.run import Run
 from celery_durable.store import lost_hints, tokens
-from tests.integration.driving import World, defining, worker_id
+from tests.integration.driving import World, claimed, defining, worker_id
 from tests.integration.relaying import Recorder, Relays, drain
+from tests.integration.workflows import waiting
 
 LATER = 11
 """Seconds after which it is looked whether a hint got lost."""
@@ -27,12 +27,7 @@ def look(worker: Durable) -> lost_hints.Look:
 
 def let_time_pass(world: World, seconds: float) -> None:
     world.let_time_pass(seconds)
-    by = f"interval '{seconds} seconds'"
-    world.rows(f"UPDATE durable_token SET look_at = look_at - {by}, since = since - {by}")
-
-
-def waiting(durable: Durable) -> None:
-    durable.workflow("w").wait_for_signal("s", "go")
+    world.let_looks_come(seconds)
 
 
 def child(durable: Durable) -> None:
@@ -152,10 +147,9 @@ def claim_one(world: World, worker: Durable) -> Claim:
     (row, *_) = world.rows(
         "SELECT id FROM durable_token WHERE claimed_by IS NULL AND wake_at IS NULL"
     )
-    with worker.database.autocommit() as connection:
-        claim = tokens.claim(connection, row["id"], worker_id(worker), uuid4())
-    assert claim is not None
-    return claim
+    held = claimed(worker, row["id"])
+    assert held is not None
+    return held
 
 
 def test_what_waits_in_a_long_queue_is_not_sent_again(world: World) -> None:
@@ -197,7 +191,7 @@ def test_what_was_taken_late_is_remembered_for_some_turns(world: World) -> None:
         tokens.release(connection, claim, 3600)
     assert worker.recover() == 0
     for _ in range(30):
-        world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
+        world.let_recovery_look()
         recover_with_lease(worker.database)
     let_time_pass(world, 1)
     assert world.hints() >= 2

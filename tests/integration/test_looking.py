@@ -14,10 +14,11 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.run import Run
-from celery_durable.store.connection import PsycopgConnection
+from celery_durable.store.connection import Statement
 from celery_durable.store.read import results, views
-from tests.integration.driving import Gate, World, defining, noting, spawn
-from tests.integration.test_cli import Cli, call  # noqa: F401 - a fixture
+from tests.integration.commanding import Cli
+from tests.integration.driving import Gate, World, defining, noting
+from tests.integration.watching import Executed, watch
 
 LARGE = 50_000
 ITEMS = 30
@@ -37,18 +38,16 @@ def of_large_results(durable: Durable) -> None:
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Count the characters that were read from Postgres since the last call."""
-    execute, sizes = PsycopgConnection.rows, [0]
+    sizes = [0]
 
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        rows = execute(self, statement, *parameters)
-        sizes[0] += sum(len(v) for row in rows for v in row.values() if isinstance(v, str))
-        return rows
+    def count(executed: Executed) -> None:
+        sizes[0] += sum(len(v) for row in executed.rows for v in row.values() if isinstance(v, str))
 
     def since() -> int:
         found, sizes[0] = sizes[0], 0
         return found
 
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    watch(monkeypatch, count)
     return since
 
 
@@ -134,7 +133,7 @@ def test_an_invalid_page_is_refused(world: World) -> None:
 
 def test_the_command_line_reads_no_result_that_it_does_not_show(
     world: World,
-    call: Cli,  # noqa: F811
+    call: Cli,
     read: Callable[[], int],
 ) -> None:
     worker = world.worker(of_large_results)
@@ -185,20 +184,13 @@ FROM level
 """
 
 
-def test_children_may_be_nested_to_any_depth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_may_be_nested_to_any_depth(world: World, statements: list[Statement]) -> None:
     levels, root = 500, uuid7()
     with world.connect() as connection:
         connection.execute(DEEP, {"root": root, "levels": levels})
     client = world.worker()
     run = client.run(root)
-    statements: list[object] = []
-    execute = PsycopgConnection.rows
-
-    def counted(self: PsycopgConnection, statement: Any, *parameters: Any) -> Any:
-        statements.append(statement)
-        return execute(self, statement, *parameters)
-
-    monkeypatch.setattr(PsycopgConnection, "rows", counted)
+    statements.clear()
     for whole in (run.result(timeout=0), run.status().result):
         below = whole
         for _ in range(levels - 1):
@@ -208,7 +200,7 @@ def test_children_may_be_nested_to_any_depth(world: World, monkeypatch: pytest.M
     assert len(statements) < 20, "not a statement for each level"
 
 
-def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
+def failing_twice(gate: Gate | None = None) -> Callable[[Durable], None]:
     """Workflows whose step fails and is tried again an hour later; attempt 3 waits at `gate`."""
 
     def charge(ctx: Any) -> None:
@@ -232,7 +224,7 @@ def failing(gate: Gate | None = None) -> Callable[[Durable], None]:
 
 def test_the_error_of_a_unit_between_two_attempts_is_in_its_status(world: World) -> None:
     gate = Gate()
-    worker = world.worker(failing(gate))
+    worker = world.worker(failing_twice(gate))
     run = worker.start("w", key="k")
     world.drain(worker)
 
@@ -253,19 +245,17 @@ def test_the_error_of_a_unit_between_two_attempts_is_in_its_status(world: World)
     world.drain(worker)
     world.let_time_pass(7201)
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     (unit,) = run.status().units
     assert (unit.attempt, unit.is_executing) == (3, True)
     assert unit.worker == worker.liveness.worker_id()
     assert unit.error is not None
     assert unit.error.message == "no answer 2"
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
 
-def test_the_error_of_a_unit_between_two_attempts_is_shown(world: World, call: Cli) -> None:  # noqa: F811
-    worker = world.worker(failing())
+def test_the_error_of_a_unit_between_two_attempts_is_shown(world: World, call: Cli) -> None:
+    worker = world.worker(failing_twice())
     runs = [worker.start(name) for name in ("w", "many", "two")]
     world.drain(worker)
     error = "ConnectionError: no answer 1"

@@ -9,20 +9,9 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
 from tests.forms import short_or_long
-from tests.integration.driving import Define, Gate, World, noting, spawn
+from tests.integration.driving import Gate, World, error_of, noting
 from tests.integration.forks import ended, messages, standing
-
-ONCE = RetryPolicy(max_attempts=1)
-
-
-def looping(handler: Any, **options: Any) -> Define:
-    """A workflow of one loop, and a step after it."""
-    options = {"max_iterations": 10, **options}
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").loop("poll", handler, **options).step(noting([], "after"))
-
-    return define
+from tests.integration.workflows import looping
 
 
 def counting(log: list[int]) -> Any:
@@ -39,7 +28,7 @@ def step_by_step(world: World, worker: Durable, run: Run, messages: int) -> None
     for _ in range(messages):
         (token_id,) = world.publish()
         worker.engine.advance(token_id)
-        assert world.token(run) is not None
+        assert not world.has_ended(run)
 
 
 @pytest.mark.parametrize("inline_steps", [1, 100])
@@ -81,15 +70,7 @@ def test_a_run_killed_in_iteration_7_goes_on_with_7(world: World) -> None:
         return int(ctx.iteration)
 
     define = looping(handler)
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = spawn(doomed.engine.advance, world.token_id(run))
-    gate.wait_until_reached()
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.open()
-    at_work.result(20)
+    run = world.take_over(define, gate)
 
     assert log == [*range(8), 7, 8, 9]
     assert world.units(run)[:10] == [f"poll#{n} completed" for n in range(10)]
@@ -148,8 +129,7 @@ def test_a_loop_ends_after_max_iterations(world: World, on_exhausted: str) -> No
         assert run.result(timeout=0)["poll"] == 2
         return
     assert ended(world, run) == "failed"
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("LoopExhausted", "poll")
     assert "3 iterations" in error.message
     assert world.units(run)[-2:] == ["poll#2 completed", "poll failed"]
@@ -217,7 +197,7 @@ def test_iterations_keep_the_queue_of_their_body(world: World) -> None:
     worker = world.worker(define, inline_steps=1)
     run = worker.start("w", {})
     queues = []
-    while world.token(run) is not None:
+    while not world.has_ended(run):
         (row,) = messages(world)
         queues.append((row["options"]["queue"], row["options"]["shadow"]))
         world.lose_hints()

@@ -6,22 +6,11 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Define, World, noting
-from tests.integration.forks import ended, failing
-
-ONCE = RetryPolicy(max_attempts=1)
-
-
-def looping(handler: Any, **options: Any) -> Define:
-    """A workflow of one loop, and a step after it."""
-    options = {"max_iterations": 10, **options}
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").loop("poll", handler, **options).step(noting([], "after"))
-
-    return define
+from tests.integration.driving import ONCE, World, error_of
+from tests.integration.forks import ended
+from tests.integration.workflows import failing, looping
 
 
 def test_the_inputs_are_map_inputs_then_the_feedbacks(world: World) -> None:
@@ -99,8 +88,7 @@ def test_the_iterations_that_completed_are_undone_newest_first(world: World) -> 
 
     assert [one[:3] for one in undone] == [(f"poll#{n}#compensate", n, n * 100) for n in (2, 1, 0)]
     assert [one[3] for one in undone] == [101, 1, "input"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.unit, error.message) == ("poll#3", "broken")
     assert ended(world, run) == "failed"
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_durable import Durable, RetryPolicy, Suspend
-from tests.integration.driving import World
-
-ONCE = RetryPolicy(max_attempts=1)
-
-
-def refuse(ctx: Any) -> None:
-    raise ValueError("no")
+from celery_durable import Durable, Suspend
+from tests.integration.driving import ONCE, World
+from tests.integration.workflows import fail
 
 
 def test_the_undo_of_an_iteration_sees_its_item_the_first_one_too(world: World) -> None:
@@ -28,7 +23,7 @@ def test_the_undo_of_an_iteration_sees_its_item_the_first_one_too(world: World) 
                 map_input=lambda _: 5,
                 feedback=lambda result: result + 1,
             )
-            .step(refuse, retry=ONCE)
+            .step(fail, retry=ONCE)
         )
 
     worker = world.worker(define)
@@ -58,7 +53,7 @@ def test_a_loop_asks_for_its_first_input_once(world: World) -> None:
 def test_a_compensator_that_suspends_fails(world: World) -> None:
     def define(durable: Durable) -> None:
         step = durable.step(name="s", compensate=lambda _: Suspend())(lambda _: 1)
-        durable.workflow("w").step(step).step(refuse, retry=ONCE)
+        durable.workflow("w").step(step).step(fail, retry=ONCE)
 
     worker = world.worker(define)
     run = worker.start("w")

@@ -11,10 +11,9 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from tests.forms import short_or_long
-from tests.integration.driving import Define, Gate, World, noting, spawn
+from tests.integration.driving import Define, Gate, World, noting
 from tests.integration.forks import advance, ended, messages
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.workflows import numbers
 
 
 def mapping(handler: Any, over: Callable[[Any], Any], **options: Any) -> Define:
@@ -25,10 +24,6 @@ def mapping(handler: Any, over: Callable[[Any], Any], **options: Any) -> Define:
         workflow.map("lines", over=over, handler=handler, **options).step(noting([], "after"))
 
     return define
-
-
-def numbers(ctx: Any) -> list[int]:
-    return list(range(ctx.input))
 
 
 def double(ctx: Any) -> int:
@@ -134,15 +129,7 @@ def test_a_worker_that_dies_in_over_leaves_nothing_of_the_fork(world: World) -> 
         return [7]
 
     define = mapping(lambda ctx: ctx.item, over)
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = spawn(doomed.engine.advance, world.token_id(run))
-    gate.wait_until_reached()
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.open()
-    at_work.result(20)
+    run = world.take_over(define, gate)
 
     assert run.result(timeout=0)["lines"] == [7]
     assert ended(world, run) == "completed"

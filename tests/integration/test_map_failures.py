@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_durable import Durable, RetryPolicy
-from tests.integration.driving import World, noting
-from tests.integration.forks import advance, ended, failing, standing
-
-ONCE = RetryPolicy(max_attempts=1)
-
-
-def numbers(ctx: Any) -> list[int]:
-    return list(range(ctx.input))
+from celery_durable import Durable
+from tests.integration.driving import ONCE, World, error_of, noting
+from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import failing, numbers
 
 
 def test_the_items_that_completed_are_undone_with_their_items(world: World) -> None:
@@ -38,8 +33,7 @@ def test_the_items_that_completed_are_undone_with_their_items(world: World) -> N
     world.drain(worker)
 
     assert undone == [("y", "picked y", 3), (None, "picked None", 2), ("x", "picked x", 0)]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.unit, error.message) == ("lines#1", "out of stock")
     assert world.units(run)[:4] == [
         "lines#1 failed",
@@ -65,8 +59,7 @@ def test_items_that_are_too_large_together_fail_their_node_once(world: World) ->
     world.drain(worker)
 
     assert log == ["over"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("PayloadTooLarge", "lines")
     assert "the list of items of lines, up to item 67, is" in error.message
     assert ended(world, run) == "failed"
@@ -123,9 +116,7 @@ def test_what_completed_beside_kept_errors_is_undone_when_the_run_fails_later(
     world.drain(worker)
 
     assert log == ["lines#2#compensate", "lines#0#compensate"]
-    error = run.status().error
-    assert error is not None
-    assert error.unit == "last"
+    assert error_of(run).unit == "last"
 
 
 def test_fail_fast_drops_items_that_have_not_begun_and_those_that_wait_for_room(

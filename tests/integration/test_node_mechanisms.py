@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -13,19 +13,14 @@ from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, Leave
 from celery_durable.core.event import Event, Signalled, Succeeded
 from celery_durable.run import Run
-from celery_durable.store import signals, tokens
+from celery_durable.store import signals
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
 from celery_durable.store.commit.statement import ClaimLost, SignalGone, Written
 from celery_durable.store.connection import Connection
-from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import World, defining, noting, spawn, worker_id
+from tests.integration.driving import World, claimed, defining, noting, spawn
+from tests.integration.workflows import asking_twice, waiting, waiting_twice
 from tests.waiting import wait_until
-
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
 
 
 def parent_and_child(durable: Durable) -> None:
@@ -52,12 +47,6 @@ def child_of(world: World, run: Run) -> Run:
     """The child that the run waits for."""
     query = "SELECT child_run_id FROM durable_token WHERE run_id = %s"
     return Run(run._runs, world.one(query, run.id))
-
-
-def claimed(worker: Durable, token_id: UUID) -> Claim | None:
-    """The claim of a worker that follows a hint."""
-    with worker.database.autocommit() as connection:
-        return tokens.claim(connection, token_id, worker_id(worker), uuid4())
 
 
 def test_a_parent_is_not_to_be_had_before_its_child_has_ended(world: World) -> None:
@@ -107,15 +96,6 @@ def test_a_cancel_is_sent_on_to_the_children(world: World) -> None:
         "outbox": 0,
         "inbox": 0,
     }
-
-
-def asking_twice(durable: Durable) -> None:
-    """Two branches that wait for the same name."""
-
-    def ask(ctx: Any) -> Any:
-        return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
-
-    durable.workflow("w").parallel("p", {"a": ask, "b": ask})
 
 
 def consuming(connection: Connection, worker: Durable, claim: Claim) -> statement.Answer:
@@ -169,7 +149,7 @@ def test_of_two_commits_that_consume_one_signal_the_later_finds_it_gone(world: W
         assert claims[0] is not None
         assert isinstance(consuming(connection, workers[0], claims[0]), Written)
         later = spawn(second)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+        wait_until(lambda: world.waiting_for_locks() or later.done(), message="the second")
     assert later.result(20) == SignalGone()
 
 
@@ -199,7 +179,7 @@ def test_of_two_branches_that_leave_at_once_the_later_tells_the_parent(world: Wo
     with workers[0].database.transaction() as connection:
         assert isinstance(leave(connection, 0), Written)
         later = spawn(second)
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) or later.done(), message="the second")
+        wait_until(lambda: world.waiting_for_locks() or later.done(), message="the second")
     assert isinstance(later.result(20), Written)
     assert world.publish() == [parent]
     assert world.units(run) == ["p#x completed", "p#y completed"]
@@ -209,11 +189,7 @@ def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P9: its hint was followed while the token was claimed, and no other comes."""
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").wait_for_signal("s", "go")
-
-    worker, other = world.worker(define), world.worker(define)
+    worker, other = world.worker(waiting), world.worker(waiting)
     run = worker.start("w", {})
     (token_id,) = world.publish()
     look = signals.oldest
@@ -233,11 +209,6 @@ def test_a_signal_that_comes_while_the_token_is_parked_is_seen(
     assert world.hints() == 0
     assert world.status(run) == "completed"
     assert run.result(0) == {"s": "yes"}
-
-
-def waiting_twice(durable: Durable) -> None:
-    """Two waits for the same name."""
-    durable.workflow("w").wait_for_signal("s", "go").wait_for_signal("t", "go")
 
 
 def test_a_signal_that_was_consumed_lets_nobody_go_on(world: World) -> None:

@@ -11,11 +11,7 @@ import pytest
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RetryLater
 from celery_durable.run import Run
-from celery_durable.store import tokens
-from tests.integration.driving import World, all_at_once, defining, noting
-
-LONG = 3600.0
-"""Seconds after which every hint is taken for lost."""
+from tests.integration.driving import LONG, World, all_at_once, claimed, defining, noting
 
 
 def recover_alone(world: World, worker: Durable, run: Run, at_most: int = 20) -> None:
@@ -26,7 +22,7 @@ def recover_alone(world: World, worker: Durable, run: Run, at_most: int = 20) ->
         worker.recover()
         for token_id in world.publish():
             worker.engine.advance(token_id)
-        if world.token(run) is None:
+        if world.has_ended(run):
             return
     pytest.fail(f"the run stands still at {world.token(run)}")
 
@@ -104,9 +100,7 @@ def test_recovery_alone_brings_a_run_to_its_end_after_a_crash_at_every_claim(wor
     run = alive.start("w", {})
     for _ in range(2):
         gone = uuid4()
-        real = alive.liveness.worker_id()
-        with alive.database.autocommit() as connection:
-            assert tokens.claim(connection, world.token_id(run), real, uuid4())
+        assert claimed(alive, world.token_id(run))
         world.rows("UPDATE durable_token SET claimed_by = %s", gone)
         world.lose_hints()
 
@@ -235,7 +229,7 @@ def test_the_patience_with_hints_starts_again_at_a_commit(world: World) -> None:
     world.lose_hints()
     world.let_time_pass(11)
     assert worker.recover() == 1
-    assert world.token(run) is not None
+    assert not world.has_ended(run)
 
 
 def test_a_timer_far_away_does_not_hide_a_lost_hint(world: World) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.store import tokens
-from tests.integration.driving import Gate, World, all_at_once, defining, noting, spawn
+from tests.integration.driving import Gate, World, all_at_once, claimed, defining, noting
 
 DELIVERIES = 50
 
@@ -32,11 +32,7 @@ def test_a_token_that_is_claimed_is_not_to_be_had(world: World) -> None:
     """P4: by nobody, its own worker included."""
     workers = [world.worker(defining([], "a")) for _ in range(2)]
     token_id = world.token_id(workers[0].start("w", {}))
-    claims = []
-    for worker in (*workers, workers[0]):
-        me = worker.liveness.worker_id()
-        with worker.database.autocommit() as connection:
-            claims.append(tokens.claim(connection, token_id, me, uuid4()))
+    claims = [claimed(worker, token_id) for worker in (*workers, workers[0])]
 
     assert claims[0] is not None
     assert claims[1:] == [None, None]
@@ -46,19 +42,11 @@ def test_deliveries_while_a_unit_executes_do_nothing(world: World) -> None:
     """P4"""
     log: list[str] = []
     gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        log.append("slow")
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").step(slow)
-
+    define = defining(log, "slow", gate=gate)
     first, second = world.worker(define), world.worker(define)
     run = first.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(first.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(first.engine.advance, token_id)
 
     for worker in (first, second):
         worker.engine.advance(token_id)
@@ -68,8 +56,7 @@ def test_deliveries_while_a_unit_executes_do_nothing(world: World) -> None:
     assert world.hints() == 0, "a unit that is executed needs no hint"
     assert log == ["slow"]
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert run.status().status == "completed"
     assert log == ["slow"]
 
@@ -91,16 +78,13 @@ def test_a_worker_declared_dead_cannot_commit(world: World) -> None:
     zombie, living = world.worker(define), world.worker(define)
     run = zombie.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(zombie.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     assert world.reap(living) == 1
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert world.units(run) == [], "the zombie has written nothing"
     token = world.token(run)
-    assert token is not None
     assert (token["unit"], token["crashes"], token["claimed_by"]) == ("pay", 1, None)
 
     world.drain(living)
@@ -124,18 +108,14 @@ def test_a_zombie_cannot_commit_over_the_claim_of_another(world: World) -> None:
     zombie, living = world.worker(define), world.worker(define)
     run = zombie.start("w", {})
     (token_id,) = world.publish()
-    first = spawn(zombie.engine.advance, token_id)
-    gates[0].wait_until_reached()
+    first = gates[0].hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     world.reap(living)
-    second = spawn(living.engine.advance, token_id)
-    gates[1].wait_until_reached()
+    second = gates[1].hold(living.engine.advance, token_id)
 
-    gates[0].open()
-    first.result(20)
+    gates[0].finish(first)
     assert world.units(run) == []
-    gates[1].open()
-    second.result(20)
+    gates[1].finish(second)
     assert run.status().results == {"pay": 1}
 
 
@@ -151,7 +131,6 @@ def test_a_commit_must_name_the_fence_of_the_claim(world: World) -> None:
         world.rows("UPDATE durable_token SET fence = gen_random_uuid()")
         worker.engine._claims.release(claim)
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] == me, "the newer claim stands"
 
 
@@ -162,13 +141,11 @@ def test_a_claim_writes_a_fresh_fence(world: World) -> None:
     fences = {world.one("SELECT fence FROM durable_token")}
     for _ in range(3):
         fence = uuid4()
-        me = worker.liveness.worker_id()
-        with worker.database.autocommit() as connection:
-            claim = tokens.claim(connection, world.token_id(run), me, fence)
-        assert claim is not None
-        assert claim.fence == fence
+        held = claimed(worker, world.token_id(run), fence)
+        assert held is not None
+        assert held.fence == fence
         fences.add(world.one("SELECT fence FROM durable_token"))
-        worker.engine._claims.release(claim)
+        worker.engine._claims.release(held)
     assert len(fences) == 4
 
 
@@ -243,6 +220,5 @@ def test_a_unit_that_is_in_the_journal_is_never_recorded_again(world: World) -> 
     (entry,) = run.history()
     assert entry.result == "first"
     token = world.token(run)
-    assert token is not None
     assert token["unit"] == "a"
     assert token["crashes"] == 0, "a lost race is no crash"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import celery_durable
-from tests.docs.pages import ROOT
+from tests.addresses import ROOT
 from tests.integration.driving import World
 
 PAGE = ROOT / "docs" / "explanation" / "one-message.md"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,19 +14,8 @@ from celery_durable.engine import loop
 from celery_durable.run import Run
 from celery_durable.worker import process
 from tests.faults.proxy import Moment, Proxy
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import Gate, World, defining, noting, spawn, warnings, worker_id
 from tests.waiting import wait_until
-
-FAILING = """
-CREATE SEQUENCE failures;
-CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('failures') <= {times} THEN
-        RAISE EXCEPTION 'cannot now' USING ERRCODE = '{code}';
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER fail AFTER {event} ON durable_{table} FOR EACH ROW EXECUTE FUNCTION fail();
-"""
 
 CODES = {
     "statement_timeout": "57014",
@@ -50,16 +37,19 @@ IS_AWAY = ("read only", "shutdown", "starting up")
 """The others are of a server that is there."""
 
 
-@pytest.fixture
-def proxy(world: World) -> Iterator[Proxy]:
-    proxy = Proxy(world.url)
-    yield proxy
-    proxy.close()
+def let_fail(world: World, *, code: str, table: str, event: str, times: int) -> None:
+    """Postgres fails so many times with this code; the sequence `failures` counts."""
+    world.rows("CREATE SEQUENCE failures")
+    world.trigger(
+        f"AFTER {event} ON durable_{table}",
+        f"IF nextval('failures') <= {times} THEN"
+        f" RAISE EXCEPTION 'cannot now' USING ERRCODE = '{code}'; END IF;",
+    )
 
 
 def said(caplog: pytest.LogCaptureFixture, words: str) -> int:
     """How many lines of warning, or worse, have these words."""
-    return sum(words in r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING)
+    return sum(words in message for message in warnings(caplog))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +66,7 @@ def test_what_postgres_cannot_do_now_is_done_a_little_later(
     worker = world.worker(defining(log, "a", "b", retry=RetryPolicy(1)), inline_steps=1)
     run = worker.start("w", {})
     worker_id(worker)
-    world.rows(FAILING.format(code=code, table=table, event=event, times=2))
+    let_fail(world, code=code, table=table, event=event, times=2)
 
     world.drain(worker)
 
@@ -96,7 +86,7 @@ def test_a_renewal_that_postgres_cannot_do_now_is_done_later(
     """Without a traceback each time: nothing is wrong with the worker."""
     worker = world.worker(defining([], "a"), worker_ttl=0.6)
     worker_id(worker)
-    world.rows(FAILING.format(code=code, table="worker", event="UPDATE", times=3))
+    let_fail(world, code=code, table="worker", event="UPDATE", times=3)
 
     wait_until(lambda: said(caplog, CAN_AGAIN), message="the worker to be renewed")
 
@@ -120,7 +110,7 @@ def test_a_transactional_step_that_cannot_be_recorded_now_is_executed_again(
 
     worker = world.worker(define)
     run = worker.start("w", {})
-    world.rows(FAILING.format(code=code, table="journal", event="INSERT", times=1))
+    let_fail(world, code=code, table="journal", event="INSERT", times=1)
 
     world.drain(worker)
     assert run.status().status == "running"
@@ -165,7 +155,7 @@ def test_a_bug_in_a_statement_is_raised(world: World) -> None:
     """What does not go well later is not tried until then."""
     worker = world.worker(defining([], "a"))
     worker.start("w", {})
-    world.rows(FAILING.format(code="22012", table="journal", event="INSERT", times=1))
+    let_fail(world, code="22012", table="journal", event="INSERT", times=1)
     with pytest.raises(Exception, match="cannot now"):
         world.drain(worker)
 
@@ -204,8 +194,7 @@ def test_a_handler_that_reads_the_past_in_an_outage_waits_for_the_end_of_it(
         executing.append(threading.get_ident())
         worker.engine.advance(token_id)
 
-    followed = spawn(follow)
-    gate.wait_until_reached()
+    followed = gate.hold(follow)
     proxy.refuse()
     gate.open()
     wait_until(lambda: noticed.issuperset(executing), message="the handler to notice the outage")
@@ -237,8 +226,7 @@ def test_a_heartbeat_in_an_outage_lets_the_handler_go_on(world: World, proxy: Pr
     worker = world.worker(define, database_url=proxy.url)
     run = world.worker(define).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
     gate.open()
 
@@ -270,8 +258,7 @@ def test_a_cancel_that_was_heard_before_the_outage_is_not_forgotten(
     worker = world.worker(define, database_url=proxy.url)
     run = world.worker(define).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     run.cancel()
     gate.open()
 
@@ -373,11 +360,9 @@ def test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answ
     client = world.worker(reading(gate, read))
     run = client.start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
-    gate.open()
-    followed.result(20)
+    gate.finish(followed)
     assert claimed_by(world, run) is not None
     keep_alive(world, worker)
     proxy.accept()
@@ -399,8 +384,7 @@ def test_a_unit_is_committed_after_an_outage_of_all_that_is_longer_than_the_ttl(
     worker = world.worker(reading(gate, read), database_url=proxy.url, worker_ttl=0.5)
     run = world.worker(reading(gate, read)).start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(worker.engine.advance, token_id)
     proxy.refuse()
     gate.open()
     expired = "SELECT expires_at < clock_timestamp() - interval '1 second' FROM durable_worker"
@@ -437,7 +421,6 @@ def test_a_process_that_is_told_to_exit_in_an_outage_exits(
 
 def claimed_by(world: World, run: Run) -> Any:
     token = world.token(run)
-    assert token is not None
     return token["claimed_by"]
 
 
@@ -489,8 +472,7 @@ def test_a_connection_that_falls_silent_holds_up_no_other_worker(
     other = world.worker(define)
     run = other.start("w", {})
     (token_id,) = world.publish()
-    followed = spawn(silent.engine.advance, token_id)
-    gate.wait_until_reached()
+    followed = gate.hold(silent.engine.advance, token_id)
     proxy.hold()
     gate.open()
     world.expire(silent)

@@ -15,6 +15,7 @@ from celery_durable.errors import GiveUp
 from celery_durable.store.due import DueMessage
 from tests.integration.driving import Define, World, defining, noting
 from tests.integration.relaying import Recorder, Relays, drain
+from tests.integration.workflows import waiting
 from tests.waiting import wait_until
 
 HOUR = 3600.0
@@ -206,7 +207,7 @@ def test_a_callers_transaction_holds_back_no_hint_of_the_run_it_cancels(
 
 
 def test_of_hints_that_say_the_same_one_is_sent(world: World, relays: Relays) -> None:
-    worker = world.worker(lambda durable: durable.workflow("w").wait_for_signal("s", "go"))
+    worker = world.worker(waiting)
     run = worker.start("w", {})
     world.drain(worker)
     for n in range(5):
@@ -222,7 +223,7 @@ def test_a_hint_that_the_broker_refuses_stays_the_only_one_of_its_token(
     world: World, relays: Relays
 ) -> None:
     """Whatever else is put for it: by the look for lost hints, a signal or a cancel."""
-    worker = world.worker(lambda durable: durable.workflow("w").wait_for_signal("s", "go"))
+    worker = world.worker(waiting)
     waits, queued = worker.start("w", {}), worker.start("w", {})
     worker.engine.advance(world.token_id(waits))
 

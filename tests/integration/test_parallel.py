@@ -7,17 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable import Durable, RetryPolicy
-from celery_durable.run import Run
-from tests.integration.driving import Define, World, all_at_once, noting, worker_id
-from tests.integration.forks import (
-    LONG,
-    advance,
-    ended,
-    messages,
-    recovered,
-    saying,
-    standing,
-)
+from tests.integration.driving import LONG, Define, World, all_at_once, noting, worker_id
+from tests.integration.forks import advance, ended, forked, messages, recovered, standing
+from tests.integration.workflows import saying
 
 NAMES = ("one", "two", "three")
 
@@ -30,14 +22,6 @@ def checks(log: list[str], *names: str) -> Define:
         durable.workflow("w").parallel("checks", branches).step(noting(log, "after"))
 
     return define
-
-
-def forked(world: World, worker: Durable) -> Run:
-    """A run that stands at its branches, none of which has begun; no message is left."""
-    run = worker.start("w", {})
-    advance(world, worker, run, "checks")
-    world.lose_hints()
-    return run
 
 
 def test_each_branch_has_a_token_and_a_message_of_its_own(world: World) -> None:

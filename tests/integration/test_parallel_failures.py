@@ -8,11 +8,9 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunFailed
-from celery_durable.run import Run
-from tests.integration.driving import Define, Gate, World, noting, spawn
-from tests.integration.forks import advance, ended, failing, messages, saying, standing, undoable
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, Define, Gate, World, error_of, noting
+from tests.integration.forks import advance, ended, forked, messages, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
 def saga(log: list[str], *, fail_fast: bool = False) -> Define:
@@ -37,14 +35,6 @@ def waiting_at(gate: Gate, log: list[str]) -> Any:
         log.append("slow")
 
     return handler
-
-
-def forked(world: World, worker: Durable) -> Run:
-    run = worker.start("w", {})
-    (token_id,) = world.publish()
-    worker.engine.advance(token_id)
-    world.lose_hints()
-    return run
 
 
 def test_all_settle_and_the_completed_are_undone_newest_first(world: World) -> None:
@@ -73,9 +63,7 @@ def test_all_settle_and_the_completed_are_undone_newest_first(world: World) -> N
     with pytest.raises(RunFailed) as failed:
         run.result(timeout=0)
     assert "out of stock" in str(failed.value)
-    error = run.status().error
-    assert error is not None
-    assert error.unit == "checks#bad"
+    assert error_of(run).unit == "checks#bad"
     assert ended(world, run) == "failed"
 
 
@@ -157,14 +145,12 @@ def test_fail_fast_lets_a_branch_in_hand_end_and_it_is_undone(world: World) -> N
 
     worker = world.worker(define, default_retry={"max_attempts": 1})
     run = forked(world, worker)
-    at_work = spawn(worker.engine.advance, standing(world, run)["checks#slow"]["id"])
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, standing(world, run)["checks#slow"]["id"])
     advance(world, worker, run, "checks#bad")
     assert set(standing(world, run)) == {"checks", "checks#slow"}
     assert messages(world) == []
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
     assert log == ["slow", "undo slow"]
     assert ended(world, run) == "failed"
@@ -207,8 +193,7 @@ def test_the_first_branch_that_failed_is_the_runs_error(world: World) -> None:
     advance(world, worker, run, "checks#b", "checks#a")
     world.drain(worker)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.unit, error.message) == ("checks#b", "b")
     assert world.units(run) == ["checks#b failed", "checks#a failed"]
 
@@ -230,15 +215,13 @@ def test_a_worker_that_dies_in_a_branch_hurts_no_other(world: World) -> None:
 
     doomed, other = world.worker(define), world.worker(define)
     run = forked(world, doomed)
-    at_work = spawn(doomed.engine.advance, standing(world, run)["checks#hang"]["id"])
-    gate.wait_until_reached()
+    at_work = gate.hold(doomed.engine.advance, standing(world, run)["checks#hang"]["id"])
     world.kill(doomed)
     assert world.reap(other) == 1
     tokens = standing(world, run)
     assert [tokens[f"checks#{name}"]["crashes"] for name in ("hang", "other")] == [1, 0]
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     assert world.units(run) == [], "it had been declared dead: what it did is dropped"
     advance(world, other, run, "checks#other")
     world.drain(other)
@@ -263,8 +246,7 @@ def test_a_branch_that_kills_its_workers_is_given_up_and_the_node_fails(world: W
     world.drain(worker)
 
     assert log == ["checks#good", "checks#good#compensate"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("WorkerLost", "checks#bad")
     assert ended(world, run) == "failed"
 
@@ -285,15 +267,13 @@ def test_a_cancel_drops_what_has_not_begun_and_waits_for_what_has(
     worker = world.worker(define)
     run = forked(world, worker)
     advance(world, worker, run, "checks#quick")
-    at_work = spawn(worker.engine.advance, standing(world, run)["checks#slow"]["id"])
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, standing(world, run)["checks#slow"]["id"])
     run.cancel(compensate=compensate)
     world.drain(worker)
     assert set(standing(world, run)) == {"checks", "checks#slow"}
     assert world.status(run) == "running"
 
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
     undone = ["undo slow", "checks#quick#compensate"] if compensate else []
     assert log == ["checks#quick", "slow", *undone]

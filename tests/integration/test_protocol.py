@@ -13,21 +13,16 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import dead_workers, due, inbox, reaping, tokens
 from celery_durable.store.cancelling import announcing
-from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import Gate, World, claimed, defining, noting, worker_id
+from tests.integration.workflows import asking, waiting, with_a_child
 from tests.waiting import wait_until
 
-WRITES_ARE_SEEN = """
-CREATE TABLE seen (what text, synchronous_commit text);
-CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO seen VALUES (
-        CASE WHEN TG_TABLE_NAME = 'durable_token' AND OLD.claimed_by IS NULL THEN 'claim'
-            ELSE 'commit' END,
-        current_setting('synchronous_commit')
-    );
-    RETURN NEW;
-END $$;
-CREATE TRIGGER see BEFORE UPDATE ON durable_token FOR EACH ROW EXECUTE FUNCTION see()
+SEE_THE_WRITE = """
+INSERT INTO seen VALUES (
+    CASE WHEN TG_TABLE_NAME = 'durable_token' AND OLD.claimed_by IS NULL THEN 'claim'
+        ELSE 'commit' END,
+    current_setting('synchronous_commit')
+);
 """
 
 
@@ -35,7 +30,8 @@ def test_only_the_claim_is_not_waited_for_on_disk(world: World) -> None:
     """P1: what a worker was told is committed outlives a crash of Postgres."""
     worker = world.worker(defining([], "a", "b", "c"), inline_steps=2)
     worker.start("w", {})
-    world.rows(WRITES_ARE_SEEN)
+    world.rows("CREATE TABLE seen (what text, synchronous_commit text)")
+    world.trigger("BEFORE UPDATE ON durable_token", SEE_THE_WRITE)
     world.drain(worker)
 
     seen = {tuple(row.values()) for row in world.rows("SELECT DISTINCT * FROM seen")}
@@ -59,14 +55,12 @@ def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
     worker = world.worker(define)
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
-    at_work = spawn(worker.engine.advance, world.publish()[0])
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, world.publish()[0])
     cancel = inbox.Cancel(compensate=False, reason=None)
     with worker.database.transaction() as connection:
         inbox.send(connection, run.id, cancel)
         announcing.announce(connection, run.id, cancel.flags, None)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert world.one("SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL") == 0
     worker.recover()
@@ -78,26 +72,18 @@ def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: W
     """P9: neither the branch's commit nor its look after that could see it."""
     gate = Gate()
 
-    def ask(ctx: Any) -> Any:
-        if ctx.is_resumed:
-            return ctx.resume_data
-        gate()
-        return Suspend(signal="go")
-
     def define(durable: Durable) -> None:
-        durable.workflow("w").parallel("p", {"asks": ask, "is done": noting([], "x")})
+        durable.workflow("w").parallel("p", {"asks": asking(gate), "is done": noting([], "x")})
 
     worker = world.worker(define)
     run = worker.start("w")
     worker.engine.advance(world.publish()[0])
     branch, other = world.publish()
-    at_work = spawn(worker.engine.advance, branch)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, branch)
     worker.engine.advance(other)
     with world.connect() as caller, caller.transaction():
         run.resume("go", "yes", session=caller)
-        gate.open()
-        at_work.result(20)
+        gate.finish(at_work)
     world.drain(worker)
 
     assert run.status().results == {"p": {"asks": "yes", "is done": None}}
@@ -105,11 +91,7 @@ def test_a_signal_that_commits_late_wakes_the_branch_that_was_executing(world: W
 
 def test_neither_a_signal_nor_a_cancel_that_is_joined_waits_for_a_token(world: World) -> None:
     """A caller's transaction blocks no worker, and no worker a caller."""
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").wait_for_signal("s", "go")
-
-    worker = world.worker(define)
+    worker = world.worker(waiting)
     run = worker.start("w")
     world.drain(worker)
     with world.connect() as holder, holder.transaction(), world.connect() as caller:
@@ -120,22 +102,18 @@ def test_neither_a_signal_nor_a_cancel_that_is_joined_waits_for_a_token(world: W
             run.cancel(session=caller)
 
 
-LOCK_IS_LOOKED_FOR = """
-CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF NOT EXISTS (
-        SELECT 1 FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    ) THEN RAISE 'the row is there before its lock'; END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER look BEFORE INSERT ON durable_worker FOR EACH ROW EXECUTE FUNCTION look()
+LOOK_FOR_THE_LOCK = """
+IF NOT EXISTS (
+    SELECT 1 FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND objid = NEW.lock_number
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) THEN RAISE 'the row is there before its lock'; END IF;
 """
 
 
 def test_a_worker_has_its_lock_before_it_has_a_row(world: World) -> None:
     """P4: a row without a lock is a dead worker's."""
-    world.rows(LOCK_IS_LOOKED_FOR)
+    world.trigger("BEFORE INSERT ON durable_worker", LOOK_FOR_THE_LOCK)
     assert world.lock_holder(world.worker()) is not None
 
 
@@ -184,11 +162,9 @@ def test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle(world: Wor
         assert tokens.claim(connection, world.token_id(run), me, uuid4())
         registration._audit()
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] == me
         registration._audit()
         token = world.token(run)
-        assert token is not None
         assert token["claimed_by"] is None
 
 
@@ -239,8 +215,7 @@ def test_a_cancelled_unit_is_not_executed_again_when_its_worker_died(world: Worl
     log: list[str] = []
     worker, other = (world.worker(defining(log, "a")) for _ in range(2))
     run = worker.start("w")
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    assert claimed(worker, world.token_id(run))
     run.cancel()
     world.kill(worker)
     world.reap(other)
@@ -270,18 +245,16 @@ def test_a_result_that_comes_too_late_is_dropped_in_one_line(
     zombie, living = (world.worker(define, inline_steps=1) for _ in range(2))
     run = zombie.start("w")
     (token_id,) = world.publish()
-    at_work = spawn(zombie.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(zombie.engine.advance, token_id)
     world.kill(zombie)
     world.reap(living)
     if is_taken_over:
         living.engine.advance(token_id)
     caplog.set_level("INFO", "celery_durable")
     caplog.clear()
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
-    told = [record.getMessage() for record in caplog.records if "run" in record.getMessage()]
+    told = [message for message in caplog.messages if "run" in message]
     assert told == [
         f"Result of a of run {run.id} dropped: the claim was lost (fenced or cancelled)"
     ]
@@ -302,23 +275,11 @@ def test_a_relay_that_hangs_does_not_hide_its_rows_for_long(world: World) -> Non
             assert shown == (due.HANG_TIMEOUT,)
 
 
-NO_RUN_IS_STARTED = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE 'no more runs'; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON durable_run FOR EACH ROW EXECUTE FUNCTION refuse()
-"""
-
-
 def test_a_parent_does_not_wait_for_a_child_that_could_not_be_started(world: World) -> None:
     """P1: its wait and the child are one transaction."""
-
-    def define(durable: Durable) -> None:
-        child = durable.workflow("child").step(noting([], "a"))
-        durable.workflow("w").child_workflow("kid", child)
-
-    worker = world.worker(define)
+    worker = world.worker(with_a_child)
     run = worker.start("w")
-    world.rows(NO_RUN_IS_STARTED)
+    world.trigger("BEFORE INSERT ON durable_run", "RAISE 'no more runs';")
     with suppress(psycopg.Error):
         world.drain(worker)
     assert world.one("SELECT count(*) FROM durable_token WHERE child_run_id IS NOT NULL") == 0

@@ -48,7 +48,7 @@ from celery_durable.store.commit.parameters import Routed, parameters_of, varian
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import folded, history, position, results, views
 from tests.integration.driving import World
-from tests.integration.planning import fill, index_conditions, plan_of, scanned
+from tests.integration.planning import filled, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
 
 RUN, TOKEN, ID = UUID(int=1), UUID(int=2**32 + 1), uuid4()
@@ -60,11 +60,8 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def full(postgres: PostgresServer, template_database: str) -> Iterator[World]:
     """A database with 10,000 unfinished runs and much besides."""
-    with postgres.database("durable_test", template_database) as name:
-        world = World(postgres.url(name))
-        fill(world)
+    with filled(postgres, template_database) as world:
         yield world
-        world.close()
 
 
 A_TOKEN = Token(TOKEN, RUN, "a", "a")

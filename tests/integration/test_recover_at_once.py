@@ -28,13 +28,21 @@ from celery_durable.store import (
 )
 from celery_durable.store.dead_workers import Death
 from tests.forms import short_or_long
-from tests.integration.driving import PATIENCE, World, all_at_once, defining, spawn, worker_id
+from tests.integration.driving import (
+    LONG,
+    PATIENCE,
+    World,
+    all_at_once,
+    claimed,
+    defining,
+    spawn,
+    worker_id,
+)
 
 PROCESSES = short_or_long(4, 10)
 LOST = 1000
 CLAIMED = 40
 CANCELLED = 50
-LONG = 3600.0
 
 RECOVERY = """
 import sys
@@ -55,11 +63,9 @@ def test_processes_that_recover_at_once_do_each_thing_once(
     worker = world.worker(defining([], "a"))
     worker.start_many("w", [{}] * LOST)
     cancelled = worker.start_many("w", [{}] * CANCELLED)
-    claimed = [worker.start("w", {}) for _ in range(CLAIMED)]
-    with worker.database.autocommit() as connection:
-        for run in claimed:
-            holder = worker_id(worker)
-            assert tokens.claim(connection, world.token_id(run), holder, uuid4())
+    held = [worker.start("w", {}) for _ in range(CLAIMED)]
+    for run in held:
+        assert claimed(worker, world.token_id(run))
     with world.connect() as session, session.transaction():
         for run in cancelled:
             run.cancel(session=session)
@@ -172,7 +178,7 @@ def test_a_page_is_not_looked_at_before_its_time(world: World) -> None:
     assert first.pause == recovery.PAGE_EVERY
     assert a_lease(worker) is None, "the next page has its time"
 
-    due(world)
+    world.let_recovery_look()
     assert recover_with_lease(worker.database).pause == recovery.PAGE_EVERY
     left = world.one("SELECT extract(epoch FROM next_at - clock_timestamp()) FROM durable_recovery")
     assert left > recovery.PAGE_EVERY.total_seconds(), "the round is over, the next is far"
@@ -195,7 +201,7 @@ def test_the_turn_of_a_relay_that_died_is_over_after_a_while(world: World) -> No
     assert a_lease(worker) is not None
     assert recover_with_lease(worker.database).moved == 0
 
-    due(world)
+    world.let_recovery_look()
     assert recover_with_lease(worker.database).moved == 1
 
 
@@ -210,10 +216,6 @@ def test_a_clock_that_was_set_back_stops_nobody(world: World) -> None:
 def a_lease(worker: Durable) -> scan_lease.ScanLease | None:
     with worker.database.autocommit() as connection:
         return scan_lease.take(connection, recovery.LEASE)
-
-
-def due(world: World) -> None:
-    world.rows("UPDATE durable_recovery SET next_at = clock_timestamp()")
 
 
 def test_relays_apply_commands_and_forget_what_is_old(world: World) -> None:
@@ -254,12 +256,10 @@ def test_a_token_that_somebody_works_on_is_never_hinted(world: World) -> None:
     """P4: however long it takes."""
     worker = world.worker(defining([], "a"))
     run = worker.start("w", {})
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    assert claimed(worker, world.token_id(run))
     world.lose_hints()
     world.let_time_pass(LONG)
-    ago = "interval '1 day'"
-    world.rows(f"UPDATE durable_token SET look_at = look_at - {ago}, since = since - {ago}")
+    world.let_looks_come(86_400)
     assert worker.recover() == 0
     assert world.hints() == 0
 
@@ -275,25 +275,18 @@ def test_a_reaper_waits_for_nobody(world: World) -> None:
     assert world.one("SELECT crashes FROM durable_token") == 1
 
 
-THE_SECOND_IS_REFUSED = """
-CREATE SEQUENCE freed;
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('freed') = 2 THEN RAISE 'not now'; END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER refuse BEFORE UPDATE ON durable_token FOR EACH ROW
-    WHEN (OLD.claimed_by IS NOT NULL AND NEW.claimed_by IS NULL) EXECUTE FUNCTION refuse()
-"""
-
-
 def test_what_a_reaper_has_freed_is_free_whatever_becomes_of_the_next(world: World) -> None:
     """P5: each is a transaction of its own."""
     worker, other = world.worker(defining([], "a")), world.worker()
-    with worker.database.autocommit() as connection:
-        for run in worker.start_many("w", [{}] * 2):
-            assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
+    for run in worker.start_many("w", [{}] * 2):
+        assert claimed(worker, world.token_id(run))
     world.kill(worker)
-    world.rows(THE_SECOND_IS_REFUSED)
+    world.rows("CREATE SEQUENCE freed")
+    world.trigger(
+        "BEFORE UPDATE ON durable_token",
+        "IF nextval('freed') = 2 THEN RAISE 'not now'; END IF;",
+        "OLD.claimed_by IS NOT NULL AND NEW.claimed_by IS NULL",
+    )
 
     with pytest.raises(psycopg.Error, match="not now"):
         other.recover()
@@ -339,8 +332,7 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
 def claimed_by_the_dead(world: World) -> UUID:
     worker = world.worker(defining([], "a"))
     token_id = world.token_id(worker.start("w", {}))
-    with worker.database.autocommit() as connection:
-        assert tokens.claim(connection, token_id, worker_id(worker), uuid4())
+    assert claimed(worker, token_id)
     world.kill(worker)
     return token_id
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -14,13 +13,12 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.engine import loop
 from celery_durable.run import Run
-from celery_durable.store import tokens
 from celery_durable.store.cancelling import announcing
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
-from tests.integration.driving import World, make_durable, noting
+from tests.integration.driving import World, claimed, make_durable, noting
 
-LONG = 20
+A_WHILE = 20
 """Seconds after which a hint that was not followed is taken for lost."""
 
 
@@ -63,16 +61,16 @@ def retried(durable: Durable) -> None:
     durable.workflow("w").step(second_time, name="r", retry=policy)
 
 
-def recovered(world: World, worker: Durable) -> int:
+def found_by_recovery(world: World, worker: Durable) -> int:
     """Nothing that was put for anybody arrives; then recovery comes, after a while."""
     world.lose_hints()
-    world.let_time_pass(LONG)
+    world.let_time_pass(A_WHILE)
     return worker.recover()
 
 
 def assert_nothing_is_found(world: World, worker: Durable) -> None:
     for _ in range(2):
-        assert recovered(world, worker) == 0
+        assert found_by_recovery(world, worker) == 0
         assert world.hints() == 0
 
 
@@ -94,10 +92,10 @@ def test_a_signal_whose_hint_was_lost(world: World, define: Any, name: str) -> N
     assert_nothing_is_found(world, worker)
     run.resume(name, 1)
 
-    assert recovered(world, worker) == 1
+    assert found_by_recovery(world, worker) == 1
     world.drain(worker)
     while not run.status().finished_at:
-        assert recovered(world, worker) == 1
+        assert found_by_recovery(world, worker) == 1
         world.drain(worker)
     assert run.status().status is Status.COMPLETED
 
@@ -107,12 +105,12 @@ def test_a_time_whose_message_was_lost(world: World, define: Any) -> None:
     """The ancestor's fault: recovery fires timers early and resets attempts."""
     worker, run = parked(world, define)
     attempt = run.status().attempt
-    world.let_time_pass(3600 - 3 * LONG)
+    world.let_time_pass(3600 - 3 * A_WHILE)
     assert worker.recover() == 0, "it is not due"
-    world.let_time_pass(LONG)
+    world.let_time_pass(A_WHILE)
     assert worker.recover() == 0, "it has just become due"
 
-    assert recovered(world, worker) == 1
+    assert found_by_recovery(world, worker) == 1
     assert run.status().attempt == attempt
     world.drain(worker)
     assert run.status().status is Status.COMPLETED
@@ -133,9 +131,7 @@ def test_a_worker_that_dies_as_it_takes_a_signal_costs_the_step_no_try(world: Wo
     run = first.start("w")
     world.drain(first)
     run.resume("s", "yes")
-    with first.database.autocommit() as connection:
-        worker = first.liveness.worker_id()
-        assert tokens.claim(connection, world.token_id(run), worker, uuid4())
+    assert claimed(first, world.token_id(run))
     world.rows("UPDATE durable_token SET deadline_at = deadline_at - interval '1 hour'")
     world.kill(first)
     assert world.reap(second) == 1
@@ -155,7 +151,7 @@ def test_a_child_that_ended_unheard(world: World) -> None:
     assert of_child.status().status is Status.COMPLETED
     assert run.status().status is Status.SUSPENDED
 
-    assert recovered(world, worker) == 1
+    assert found_by_recovery(world, worker) == 1
     world.drain(worker)
     assert run.result(0) == {"c": {"s": 1}}
 
@@ -178,7 +174,7 @@ def test_a_gate_that_opened_unseen(world: World) -> None:
     world.lose_hints()
     assert [row["remaining"] for row in world.rows("SELECT remaining FROM durable_token")] == [0]
 
-    assert recovered(world, worker) == 1
+    assert found_by_recovery(world, worker) == 1
     world.drain(worker)
     assert run.result(0) == {"p": {"a": "a", "b": "b"}}
 
@@ -195,7 +191,7 @@ def test_branches_and_items_that_never_began(world: World) -> None:
     while not run.status().finished_at:
         for token_id in world.publish():
             worker.engine.advance(token_id)
-        assert recovered(world, worker) <= 3, "no more than the window"
+        assert found_by_recovery(world, worker) <= 3, "no more than the window"
         rounds += 1
         assert rounds < 20
     assert run.result(0) == {"m": list(range(9))}
@@ -223,7 +219,7 @@ def test_a_token_that_was_flagged_and_of_which_nobody_was_told(world: World, def
         announcing.announce(connection, run.id, Flags.CANCEL, None)
     assert run.status().finished_at is None
 
-    assert recovered(world, worker) == 1
+    assert found_by_recovery(world, worker) == 1
     world.drain(worker)
     assert run.status().status is Status.CANCELLED
 
@@ -292,7 +288,7 @@ def test_a_worker_that_dies_at_any_commit_of_a_join_or_a_child_start_loses_nothi
     world.lose_hints()
     for _ in range(20):
         world.drain(other)
-        recovered(world, other)
+        found_by_recovery(world, other)
 
     assert run.result(0) == RESULT
     units = world.units(run)

@@ -13,8 +13,8 @@ from celery_durable.background.relay import Published
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import DueMessage
 from celery_durable.worker.publisher import KombuPublisher
-from tests.integration.driving import Gate, World, all_at_once, defining, spawn
-from tests.integration.relaying import Recorder, Relays, all_of, drain
+from tests.integration.driving import Gate, World, all_at_once, defining
+from tests.integration.relaying import Recorder, Relays, all_of, drain, hanging
 
 
 @pytest.fixture
@@ -151,19 +151,13 @@ def test_rows_in_the_hands_of_one_relay_do_not_hold_up_another(
     slow.start_many("w", [{}] * 3)
     gate = Gate()
 
-    def hang(messages: Sequence[DueMessage]) -> Published:
-        gate()
-        return all_of(messages)
-
-    hanging, recorder = Recorder(hang), Recorder()
-    at_work = spawn(relays.make(slow, hanging)._publish_batch, relays.made[-1]._connection())
-    gate.wait_until_reached()
+    stuck, recorder = hanging(gate), Recorder()
+    at_work = gate.hold(relays.make(slow, stuck)._publish_batch, relays.made[-1]._connection())
 
     drain(relays.make(quick, recorder))
     assert len(recorder.taken) == 2
-    gate.open()
-    at_work.result(20)
-    assert len(hanging.taken) == 1
+    gate.finish(at_work)
+    assert len(stuck.taken) == 1
 
 
 def test_a_relay_that_dies_while_it_publishes_gives_its_rows_back(

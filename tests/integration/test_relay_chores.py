@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from uuid import UUID
-
 import pytest
 
-from celery_durable import Durable
-from celery_durable.background.relay import Chore, Published
+from celery_durable.background.relay import Chore
 from celery_durable.store import inbox
-from celery_durable.store.due import DueMessage
 from celery_durable.store.inbox import Cancel
-from tests.integration.driving import PATIENCE, Gate, World, spawn
-from tests.integration.relaying import Recorder, Relays, all_of
+from tests.integration.driving import PATIENCE, Gate, World
+from tests.integration.relaying import Recorder, Relays, a_worker_at_work, hanging, is_listening
 from tests.waiting import wait_until
-
-LISTENING = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND query LIKE 'LISTEN%' AND state = 'idle'"
-)
 
 SOON = PATIENCE / 2
 """Seconds; when its own patience is over, the step fails, and gives the token back by itself."""
 
 
-@contextmanager
-def a_worker_at_work(world: World) -> Iterator[tuple[Durable, UUID]]:
-    """A worker that has a step in hand, and the token of it."""
-    gate = Gate()
-
-    def slow(ctx: object) -> None:
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("slow").step(slow)
-
-    worker = world.worker(define)
-    worker.start("slow", {})
-    (token_id,) = world.publish()
-    working = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
-    yield worker, token_id
-    gate.open()
-    working.result(20)
-
-
 def test_a_broker_that_hangs_holds_up_no_takeover(world: World, relays: Relays) -> None:
     hung = Gate()
 
-    def hang(messages: Sequence[DueMessage]) -> Published:
-        hung()
-        return all_of(messages)
-
     with a_worker_at_work(world) as (victim, token_id):
         victim.start("slow", {})
-        relays.run(victim, Recorder(hang))
+        relays.run(victim, hanging(hung))
         hung.wait_until_reached()
         world.kill(victim)
         claim = "SELECT claimed_by FROM durable_token WHERE id = %s"
@@ -86,7 +50,7 @@ def test_what_was_freed_is_published_though_nobody_polls(world: World, relays: R
     recorder = Recorder()
     with a_worker_at_work(world) as (victim, token_id):
         relays.run(world.worker(poll_interval=600), recorder)
-        wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+        wait_until(lambda: is_listening(world), message="the relay to listen")
         world.kill(victim)
         hinted = "the hint to another worker"
         wait_until(lambda: token_id in recorder.tokens(), timeout=SOON, message=hinted)
@@ -107,11 +71,7 @@ def test_a_command_that_cannot_be_applied_holds_up_no_takeover(
                 with victim.database.autocommit() as connection:
                     inbox.send(connection, run.id, Cancel(compensate=False, reason=None))
             relays.run(world.worker(), Recorder())
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-            wait_until(lambda: world.one(waiting), message="a command to wait")
+            wait_until(world.waiting_for_locks, message="a command to wait")
             world.kill(victim)
             claim = "SELECT claimed_by FROM durable_token WHERE id = %s"
             freed = "the token to be freed"

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from celery_durable import Durable
-from celery_durable.background.relay import Relay
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.worker import brokers
-from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster import LocalProcess
 from tests.integration.driving import World, defining, spawn
-from tests.integration.relaying import Recorder, Relays, drain
+from tests.integration.relaying import Recorder, Relays, drain, publishes, worker_on
 from tests.services import free_port, own_redis
 from tests.transports import Broker, RedisBroker
 from tests.waiting import wait_until
@@ -27,10 +25,8 @@ both = pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
 GONE = "127.0.0.1:1"
 """Where nobody listens."""
 
-Making = Callable[..., Durable]
 
-
-def at(place: str, broker: Broker) -> str:
+def url_at(place: str, broker: Broker) -> str:
     """The broker's URL with another place in it."""
     scheme, rest = broker.url.split("://")
     _, _, path = rest.partition("/")
@@ -46,20 +42,11 @@ def a_broker_that_never_answers() -> Iterator[str]:
         yield f"{host}:{port}"
 
 
-@pytest.fixture
-def making(world: World) -> Making:
-    def make(broker: Broker, urls: str | Sequence[str], **conf: object) -> Durable:
-        durable = world.worker(queue=broker.queue())
-        broker.configure(durable.app)
-        durable.app.conf.update({"broker_url": urls, **conf})
-        defining([], "a")(durable)
-        return durable
-
-    return make
-
-
-def relay_of(relays: Relays, durable: Durable) -> Relay:
-    return relays.make(durable, KombuPublisher(durable.app))
+def worker_with(broker: Broker, world: World, urls: str | Sequence[str], **conf: object) -> Durable:
+    """A worker whose settings name these brokers."""
+    durable = worker_on(broker, world, defining([], "a"))
+    durable.app.conf.update({"broker_url": urls, **conf})
+    return durable
 
 
 LISTS: dict[str, Callable[..., dict[str, object]]] = {
@@ -73,13 +60,13 @@ LISTS: dict[str, Callable[..., dict[str, object]]] = {
 @both
 @pytest.mark.parametrize("said", LISTS)
 def test_it_publishes_to_the_first_that_answers(
-    said: str, world: World, making: Making, relays: Relays, broker: Broker
+    said: str, world: World, relays: Relays, broker: Broker
 ) -> None:
     """P2"""
-    urls = at(GONE, broker), at("127.0.0.1:2", broker), broker.url
-    durable = making(broker, broker.url, **LISTS[said](*urls))
+    urls = url_at(GONE, broker), url_at("127.0.0.1:2", broker), broker.url
+    durable = worker_with(broker, world, broker.url, **LISTS[said](*urls))
     durable.start_many("w", [{}] * 5)
-    one = relay_of(relays, durable)
+    one = relays.of(durable)
     wait_until(lambda: publishes(one), timeout=5, message="the relay to find a broker")
     assert world.hints() == 0
     assert broker.size(broker.queue()) == 5
@@ -87,34 +74,35 @@ def test_it_publishes_to_the_first_that_answers(
 
 @both
 def test_one_that_accepts_and_never_answers_is_passed_over(
-    world: World, making: Making, relays: Relays, broker: Broker
+    world: World, relays: Relays, broker: Broker
 ) -> None:
     with a_broker_that_never_answers() as mute:
         options = {**broker.transport_options, "socket_timeout": 0.2}
         if broker.name == "rabbitmq":
             del options["socket_timeout"]
-        durable = making(
+        durable = worker_with(
             broker,
-            [at(mute, broker), broker.url],
+            world,
+            [url_at(mute, broker), broker.url],
             broker_connection_timeout=0.2,
             broker_transport_options=options,
         )
         durable.start("w", {})
-        assert spawn(drain, relay_of(relays, durable)).result(10) == 1
+        assert spawn(drain, relays.of(durable)).result(10) == 1
     assert world.hints() == 0
 
 
 @both
 def test_one_whose_broker_never_answers_keeps_no_row_from_the_others(
-    world: World, making: Making, relays: Relays, broker: Broker
+    world: World, relays: Relays, broker: Broker
 ) -> None:
     """P2"""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         mute.settimeout(20)
         host, port = mute.getsockname()
-        durable = making(broker, at(f"{host}:{port}", broker))
+        durable = worker_with(broker, world, url_at(f"{host}:{port}", broker))
         durable.start("w", {})
-        waiting = spawn(drain, relay_of(relays, durable))
+        waiting = spawn(drain, relays.of(durable))
         connected, _ = mute.accept()
         with connected:
             assert drain(relays.make(durable, Recorder())) == 1
@@ -125,35 +113,37 @@ def test_one_whose_broker_never_answers_keeps_no_row_from_the_others(
 
 @both
 def test_with_all_of_them_away_each_is_tried_and_the_rows_stay(
-    world: World, making: Making, relays: Relays, broker: Broker
+    world: World, relays: Relays, broker: Broker
 ) -> None:
-    durable = making(broker, [at(GONE, broker), at("127.0.0.1:2", broker)])
+    durable = worker_with(broker, world, [url_at(GONE, broker), url_at("127.0.0.1:2", broker)])
     durable.start("w", {})
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:2"):
-        drain(relay_of(relays, durable))
+        drain(relays.of(durable))
     assert world.hints() == 1
 
 
 @pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 def test_one_that_refuses_the_password_is_away_and_no_row_is_to_blame(
-    world: World, making: Making, relays: Relays, broker: Broker
+    world: World, relays: Relays, broker: Broker
 ) -> None:
     """Nor is the password in what the log says."""
-    wrong = at(broker.url.partition("@")[2].partition("/")[0], broker).replace("//", "//x:hush@", 1)
-    durable = making(broker, [wrong])
+    wrong = url_at(broker.url.partition("@")[2].partition("/")[0], broker).replace(
+        "//", "//x:hush@", 1
+    )
+    durable = worker_with(broker, world, [wrong])
     durable.start("w", {})
     with pytest.raises(BrokerUnavailable, match="ACCESS_REFUSED") as raised:
-        drain(relay_of(relays, durable))
+        drain(relays.of(durable))
     assert world.one("SELECT max(tries) FROM durable_outbox") == 0
     assert "hush" not in str(raised.value)
 
     durable.app.conf.broker_url = [wrong, broker.url]
-    drain(relay_of(relays, durable))
+    drain(relays.of(durable))
     assert world.hints() == 0
 
 
 def test_it_leaves_a_broker_that_goes_and_comes_back_to_it(
-    making: Making,
+    world: World,
     relays: Relays,
     redis_broker: RedisBroker,
     tmp_path: Path,
@@ -161,8 +151,8 @@ def test_it_leaves_a_broker_that_goes_and_comes_back_to_it(
 ) -> None:
     """P2: with one line in the log for each way."""
     with a_redis(tmp_path) as first, a_redis(tmp_path) as second:
-        durable = making(redis_broker, [first.url, second.url])
-        one = relay_of(relays, durable)
+        durable = worker_with(redis_broker, world, [first.url, second.url])
+        one = relays.of(durable)
 
         def publish_to(chosen: RedisBroker) -> None:
             durable.start("w", {})
@@ -185,13 +175,6 @@ def test_it_leaves_a_broker_that_goes_and_comes_back_to_it(
     assert moves == [places[:1], places[::-1], places]
 
 
-def publishes(one: Relay) -> bool:
-    try:
-        return drain(one) > 0
-    except BrokerUnavailable:
-        return False
-
-
 @contextmanager
 def a_redis(directory: Path) -> Iterator[RedisBroker]:
     with own_redis(directory) as node:
@@ -199,17 +182,18 @@ def a_redis(directory: Path) -> Iterator[RedisBroker]:
 
 
 def test_a_sentinel_that_is_away_is_passed_over(
-    world: World, making: Making, relays: Relays, redis_broker: RedisBroker, tmp_path: Path
+    world: World, relays: Relays, redis_broker: RedisBroker, tmp_path: Path
 ) -> None:
     """And what it names is published to."""
     with a_broker_that_never_answers() as mute, a_sentinel(redis_broker, tmp_path) as place:
-        durable = making(
+        durable = worker_with(
             redis_broker,
+            world,
             f"sentinel://{GONE};sentinel://{mute};sentinel://{place}",
             broker_transport_options={"master_name": "shop", "socket_timeout": 0.2},
         )
         durable.start_many("w", [{}] * 3)
-        drain(relay_of(relays, durable))
+        drain(relays.of(durable))
     assert world.hints() == 0
     assert redis_broker.size(redis_broker.queue()) == 3
 

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 
 import pytest
 
-from celery_durable import Durable
-from celery_durable.background.relay import Relay
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.worker import brokers
-from celery_durable.worker.publisher import KombuPublisher
 from tests.cluster.rabbitmq import RabbitMQServer
 from tests.integration.driving import World, all_at_once, defining, spawn
-from tests.integration.relaying import Relays, drain
+from tests.integration.relaying import Relays, drain, worker_on
 from tests.transports import RabbitMQBroker
-
-Making = Callable[[RabbitMQBroker], Durable]
-
-
-@pytest.fixture
-def making(world: World) -> Making:
-    def make(broker: RabbitMQBroker) -> Durable:
-        durable = world.worker(queue=broker.queue())
-        broker.configure(durable.app)
-        defining([], "a")(durable)
-        return durable
-
-    return make
 
 
 @pytest.fixture
@@ -44,16 +28,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brokers, "CONFIRM_TIMEOUT", 0.5)
 
 
-def relay_of(relays: Relays, durable: Durable) -> Relay:
-    return relays.make(durable, KombuPublisher(durable.app))
-
-
 def test_messages_whose_queue_was_deleted_are_not_lost(
-    world: World, making: Making, relays: Relays, rabbitmq_broker: RabbitMQBroker
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
 ) -> None:
     """P2: RabbitMQ confirms what it drops, and kombu believes that the queue is there."""
-    durable, queue = making(rabbitmq_broker), rabbitmq_broker.queue()
-    one = relay_of(relays, durable)
+    durable, queue = worker_on(rabbitmq_broker, world, defining([], "a")), rabbitmq_broker.queue()
+    one = relays.of(durable)
     durable.start("w", {})
     drain(one)
     with rabbitmq_broker.connection() as connection:
@@ -65,17 +45,17 @@ def test_messages_whose_queue_was_deleted_are_not_lost(
 
 
 def test_a_message_that_no_queue_takes_is_kept_and_the_others_go(
-    world: World, making: Making, relays: Relays, rabbitmq_broker: RabbitMQBroker
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
 ) -> None:
     """P2: an ordinary task of the user's too."""
-    durable = making(rabbitmq_broker)
+    durable = worker_on(rabbitmq_broker, world, defining([], "a"))
     durable.start_many("w", [{}] * 3)
     nowhere = json.dumps({"exchange": "amq.direct", "routing_key": "nobody"})
     world.rows(
         "UPDATE durable_outbox SET options = %s WHERE id = (SELECT min(id) FROM durable_outbox)",
         nowhere,
     )
-    drain(relay_of(relays, durable))
+    drain(relays.of(durable))
     (row,) = world.rows("SELECT tries, last_error FROM durable_outbox")
     assert row["tries"] == 1
     assert "no queue takes it" in row["last_error"]
@@ -83,11 +63,11 @@ def test_a_message_that_no_queue_takes_is_kept_and_the_others_go(
 
 
 def test_five_relays_at_once_publish_each_row_once(
-    world: World, making: Making, relays: Relays, rabbitmq_broker: RabbitMQBroker
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
 ) -> None:
-    durable = making(rabbitmq_broker)
+    durable = worker_on(rabbitmq_broker, world, defining([], "a"))
     durable.start_many("w", [{}] * 1000)
-    made = [relay_of(relays, durable) for _ in range(5)]
+    made = [relays.of(durable) for _ in range(5)]
     all_at_once([partial(drain, one) for one in made])
     assert world.hints() == 0
     assert rabbitmq_broker.size(rabbitmq_broker.queue()) == 1000
@@ -96,12 +76,12 @@ def test_five_relays_at_once_publish_each_row_once(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("what", ["a confirm", "a declaration", "a connection"])
 def test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay(
-    what: str, world: World, making: Making, relays: Relays, own_broker: RabbitMQBroker
+    what: str, world: World, relays: Relays, own_broker: RabbitMQBroker
 ) -> None:
     """P2: for whatever it is that the relay waits."""
-    durable = making(own_broker)
+    durable = worker_on(own_broker, world, defining([], "a"))
     durable.app.conf.broker_connection_timeout = 0.5
-    one = relay_of(relays, durable)
+    one = relays.of(durable)
     if what != "a connection":
         durable.start("w", {})
         drain(one)

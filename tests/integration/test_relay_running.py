@@ -17,13 +17,15 @@ from celery_durable.database.notify import send
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.store.due import DueMessage
 from tests.integration.driving import Gate, World, defining, spawn
-from tests.integration.relaying import Recorder, Relays, all_of
-from tests.waiting import wait_until
-
-LISTENING = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND query LIKE 'LISTEN%' AND state = 'idle'"
+from tests.integration.relaying import (
+    Recorder,
+    Relays,
+    a_worker_at_work,
+    all_of,
+    hanging,
+    is_listening,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_what_is_due_soon_is_not_late_for_a_relay_that_looks_seldom(
         return all_of(messages)
 
     one = relays.run(durable, Recorder(work))
-    wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+    wait_until(lambda: is_listening(world), message="the relay to listen")
     run = durable.start("w", {}, delay=0.05)
     wait_until(lambda: run.status().finished_at, message="the run to end")
     assert run.history()[0].attempt == 2
@@ -116,14 +118,9 @@ def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
     slow.start("w", {})
     gate = Gate()
 
-    def hang(messages: Sequence[DueMessage]) -> Published:
-        gate()
-        return all_of(messages)
-
-    hanging = relays.make(slow, Recorder(hang))
-    connection = hanging._connection()
-    at_work = spawn(hanging._publish_batch, connection)
-    gate.wait_until_reached()
+    stuck = relays.make(slow, hanging(gate))
+    connection = stuck._connection()
+    at_work = gate.hold(stuck._publish_batch, connection)
     recorder = Recorder()
     other = relays.run(quick, recorder)
     wait_until(lambda: other._backlog._saw_some and not other._backlog.sight.lanes, message="it")
@@ -150,7 +147,7 @@ def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
     try:
         recorder = Recorder()
         relays.run(durable, recorder)
-        wait_until(lambda: world.one(LISTENING), message="the relay to listen")
+        wait_until(lambda: is_listening(world), message="the relay to listen")
         for n in range(1, 4):
             durable.start("w", {})
             wait_until(lambda n=n: len(recorder.taken) == n, message="the relay to wake")  # type: ignore[misc]
@@ -210,26 +207,11 @@ def test_a_relay_frees_what_the_dead_had_claimed(
     world: World, durable: Durable, relays: Relays
 ) -> None:
     """P5"""
-    gate = Gate()
-
-    def slow(ctx: Any) -> None:
-        gate()
-
-    def define(durable: Durable) -> None:
-        durable.workflow("slow").step(slow)
-
-    victim = world.worker(define)
-    victim.start("slow", {})
-    (token_id,) = world.publish()
-    at_work = spawn(victim.engine.advance, token_id)
-    gate.wait_until_reached()
     recorder = Recorder()
-    relays.run(durable, recorder)
-    world.kill(victim)
-
-    wait_until(lambda: token_id in recorder.tokens(), message="the hint to another worker")
-    gate.open()
-    at_work.result(20)
+    with a_worker_at_work(world) as (victim, token_id):
+        relays.run(durable, recorder)
+        world.kill(victim)
+        wait_until(lambda: token_id in recorder.tokens(), message="the hint to another worker")
 
 
 def test_a_relay_sends_lost_hints_again(world: World, durable: Durable, relays: Relays) -> None:

@@ -11,22 +11,16 @@ from celery_durable.core.status import Status
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import ConfigurationError, RunNotFound
 from tests.integration.driving import World
+from tests.integration.workflows import waiting
 
 pytest.importorskip("greenlet", reason="SQLAlchemy's asyncio needs it")
 
 from tests.integration.test_joined_async import session_of
 
 
-@pytest.fixture(params=["psycopg", "asyncpg"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    pytest.importorskip(name)
-    return name
-
-
 @pytest.fixture
 def durable(world: World) -> Durable:
-    return world.worker(lambda durable: durable.workflow("w").wait_for_signal("s", "go"))
+    return world.worker(waiting)
 
 
 def test_an_async_signal_arrives_with_the_callers_commit(

@@ -21,21 +21,13 @@ from tests.integration.test_joined_transactions import (
     orm_session,
     psycopg_connection,
 )
+from tests.integration.workflows import waiting
 from tests.waiting import wait_until
-
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
-
-
-def define(durable: Durable) -> None:
-    durable.workflow("w").wait_for_signal("s", "go")
 
 
 @pytest.fixture
 def durable(world: World) -> Durable:
-    return world.worker(define)
+    return world.worker(waiting)
 
 
 @each_way
@@ -105,7 +97,7 @@ def test_a_second_signal_with_a_key_waits_for_the_first_callers_transaction(
     with psycopg.connect(conninfo(world.url)) as caller:
         run.resume("go", 1, key="k", session=caller)
         second = spawn(lambda: run.resume("go", 2, key="k"))
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK), message="the second signal to wait")
+        wait_until(world.waiting_for_locks, message="the second signal to wait")
         getattr(caller, ending)()
 
     delivery = second.result(20)

@@ -10,10 +10,9 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import RunFailed
-from tests.integration.driving import Define, Gate, World, noting, spawn
-from tests.integration.forks import advance, ended, failing, saying, standing, undoable
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, Define, Gate, World, error_of, noting
+from tests.integration.forks import advance, ended, standing
+from tests.integration.workflows import failing, saying, undoable
 
 
 class Rail(Enum):
@@ -113,15 +112,7 @@ def test_a_worker_that_dies_in_the_case_is_followed_by_one_that_takes_the_same(
     def define(durable: Durable) -> None:
         durable.workflow("w").route("rail", selector, {"wire": hang, "card": hang})
 
-    doomed, other = world.worker(define), world.worker(define)
-    run = doomed.start("w", {})
-    at_work = spawn(doomed.engine.advance, world.token_id(run))
-    gate.wait_until_reached()
-    world.kill(doomed)
-    assert world.reap(other) == 1
-    world.drain(other)
-    gate.open()
-    at_work.result(20)
+    run = world.take_over(define, gate)
 
     assert (asked, taken) == (["asked"], ["wire", "wire"])
     assert world.units(run) == ["rail#route completed", "rail completed"]
@@ -135,8 +126,7 @@ def test_an_unknown_answer_fails_the_node_and_names_the_cases(world: World, answ
     run = worker.start("w", {})
     world.drain(worker)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("UnknownRoute", "rail#route")
     assert "the cases are wire, card" in error.message
     shown = answer.value if isinstance(answer, Enum) else answer
@@ -259,8 +249,7 @@ def test_a_case_that_fails_for_good_fails_the_node(world: World) -> None:
     world.drain(worker)
 
     assert log == ["before", "before#compensate"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.unit, error.message) == ("rail", "oh")
     assert ended(world, run) == "failed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -40,13 +41,6 @@ SEQUENCES = """
 SELECT sequencename, data_type::text, start_value, max_value, cycle FROM pg_sequences
 WHERE schemaname = :name ORDER BY 1
 """
-
-
-@pytest.fixture
-def engine(empty_database_url: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(empty_database_url)
-    yield engine
-    engine.dispose()
 
 
 def described(engine: sa.Engine, query: str, name: str) -> list[Any]:
@@ -159,11 +153,10 @@ def test_an_old_schema_is_named_with_its_remedy(engine: sa.Engine) -> None:
 
 @pytest.fixture
 def elsewhere(empty_database_url: str) -> Iterator[tuple[World, Durable]]:
-    world = World(empty_database_url)
-    durable = world.worker(defining([], "a", "b"), schema="Else Where", inline_steps=1)
-    durable.migrate()
-    yield world, durable
-    world.close()
+    with closing(World(empty_database_url)) as world:
+        durable = world.worker(defining([], "a", "b"), schema="Else Where", inline_steps=1)
+        durable.migrate()
+        yield world, durable
 
 
 def test_everything_works_in_another_schema(elsewhere: tuple[World, Durable]) -> None:

@@ -19,6 +19,7 @@ from celery_durable.run import Run
 from celery_durable.workflow.suspend import Suspend
 from tests.forms import short_or_long
 from tests.integration.driving import World, all_at_once
+from tests.integration.workflows import asking_twice, waiting_twice
 
 ROUNDS = short_or_long(10, 50)
 """Of one seed and one kind of wait; `tests/model` walks the interleavings of transactions."""
@@ -108,7 +109,7 @@ def race(request: pytest.FixtureRequest) -> Race:
     return Race(request.param)
 
 
-def waiting(**options: Any) -> Callable[[Durable], None]:
+def waiting_with(**options: Any) -> Callable[[Durable], None]:
     def define(durable: Durable) -> None:
         durable.workflow("w").wait_for_signal("s", "go", **options)
 
@@ -124,7 +125,7 @@ def asking(durable: Durable) -> None:
     durable.workflow("w").step(ask, name="s")
 
 
-@pytest.mark.parametrize("define", [waiting(timeout=30, on_timeout="continue"), asking])
+@pytest.mark.parametrize("define", [waiting_with(timeout=30, on_timeout="continue"), asking])
 def test_a_signal_against_a_timeout(world: World, race: Race, define: Any) -> None:
     """P9"""
     workers = [world.worker(define) for _ in range(2)]
@@ -161,7 +162,7 @@ def world_time(world: World, run: Run, seconds: float) -> None:
             connection.execute(f"{statement} WHERE run_id = %s".encode(), [seconds, run.id])
 
 
-@pytest.mark.parametrize("define", [waiting(), asking])
+@pytest.mark.parametrize("define", [waiting_with(), asking])
 @pytest.mark.parametrize("joins", [False, True])
 def test_a_signal_against_parking(world: World, race: Race, define: Any, joins: bool) -> None:
     """P9: no hint but the two that there are, and no recovery, is needed."""
@@ -193,11 +194,7 @@ def resume_in_a_transaction(world: World, run: Run) -> None:
 @pytest.mark.parametrize("keyed", [False, True])
 def test_two_signals_at_once(world: World, race: Race, keyed: bool) -> None:
     """P9: with one key one counts; with none both do, each once."""
-
-    def define(durable: Durable) -> None:
-        durable.workflow("w").wait_for_signal("s", "go").wait_for_signal("t", "go")
-
-    workers = [world.worker(define) for _ in range(2)]
+    workers = [world.worker(waiting_twice) for _ in range(2)]
     for _ in range(ROUNDS):
         run = workers[0].start("w")
         token_id = first_hint(world, run)
@@ -222,7 +219,7 @@ def test_two_signals_at_once(world: World, race: Race, keyed: bool) -> None:
 
 
 @pytest.mark.parametrize("compensate", [False, True])
-@pytest.mark.parametrize("define", [waiting(), asking])
+@pytest.mark.parametrize("define", [waiting_with(), asking])
 def test_a_signal_against_a_cancel(world: World, race: Race, define: Any, compensate: bool) -> None:
     """P9: the run completes with the signal or is cancelled without, and never waits for ever."""
     workers = [world.worker(define) for _ in range(2)]
@@ -245,18 +242,9 @@ def test_a_signal_against_a_cancel(world: World, race: Race, define: Any, compen
     assert ends == {"completed", "cancelled"}, "the race was no race"
 
 
-def branches(durable: Durable) -> None:
-    """Two branches that wait for the same name."""
-
-    def ask(ctx: Any) -> Any:
-        return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
-
-    durable.workflow("w").parallel("p", {"a": ask, "b": ask})
-
-
 def test_two_branches_that_wait_for_one_name_share_the_signals(world: World, race: Race) -> None:
     """P9: each signal goes to one of them."""
-    workers = [world.worker(branches) for _ in range(2)]
+    workers = [world.worker(asking_twice) for _ in range(2)]
     for _ in range(2 * ROUNDS):
         run = workers[0].start("w")
         token_id = first_hint(world, run)
@@ -274,7 +262,7 @@ def test_two_branches_that_wait_for_one_name_share_the_signals(world: World, rac
 
 def test_one_signal_of_two_branches_moves_one(world: World, race: Race) -> None:
     """P9"""
-    workers = [world.worker(branches) for _ in range(2)]
+    workers = [world.worker(asking_twice) for _ in range(2)]
     for _ in range(ROUNDS // 2):
         run = workers[0].start("w")
         world.drain(workers[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, Suspend
+from celery_durable import Durable
 from celery_durable.core.status import Status
 from celery_durable.engine.ids import uuid7
 from celery_durable.errors import (
@@ -18,7 +18,8 @@ from celery_durable.errors import (
     RunNotFound,
 )
 from celery_durable.store.signals import HINTED_WAITERS, Delivery
-from tests.integration.driving import World, all_at_once
+from tests.integration.driving import World, all_at_once, error_of
+from tests.integration.workflows import asking
 
 
 def waiting_for(name: str = "go", times: int = 1, **options: Any) -> Any:
@@ -192,8 +193,7 @@ def test_a_wait_that_lasts_too_long_fails_the_run(world: World) -> None:
 
     with pytest.raises(RunFailed) as caught:
         run.result(0)
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.unit) == ("SignalTimeout", "s0")
     assert "'go'" in str(caught.value)
     assert world.units(run) == ["s0 failed"]
@@ -338,10 +338,7 @@ def test_more_signals_than_are_told_at_once_all_find_those_that_wait(world: Worl
     many = 3 * HINTED_WAITERS
 
     def define(durable: Durable) -> None:
-        def ask(ctx: Any) -> Any:
-            return ctx.resume_data if ctx.is_resumed else Suspend(signal="go")
-
-        durable.workflow("w").map("m", over=lambda _: list(range(many)), handler=ask)
+        durable.workflow("w").map("m", over=lambda _: list(range(many)), handler=asking())
 
     worker = world.worker(define)
     run = worker.start("w")

@@ -9,8 +9,9 @@ import pytest
 
 from celery_durable import Durable
 from celery_durable.run import Run
-from tests.integration.driving import Define, World, noting
-from tests.integration.forks import ended, failing, messages, recovered, standing, undoable
+from tests.integration.driving import Define, World, error_of, noting
+from tests.integration.forks import ended, messages, recovered, standing
+from tests.integration.workflows import failing, undoable
 
 HOUR = 3600.0
 
@@ -202,8 +203,7 @@ def test_a_function_that_returns_no_duration_fails_the_node(world: World, given:
     world.drain(worker)
 
     assert log == ["a", "a#compensate"]
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.unit == "nap"
     assert "nap" in error.message
     assert ended(world, run) == "failed"
@@ -214,8 +214,7 @@ def test_a_function_that_raises_fails_the_node(world: World) -> None:
     run = worker.start("w", {})
     world.drain(worker)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert (error.type, error.message, error.unit) == ("ValueError", "no time", "nap")
     assert ended(world, run) == "failed"
 

@@ -16,7 +16,7 @@ from tests.integration.driving import World, all_at_once, defining, make_durable
 from tests.waiting import wait_until
 
 
-def deliver(durable: Durable, *, message: str = "", **options: Any) -> Any:
+def start_by(durable: Durable, *, message: str = "", **options: Any) -> Any:
     """A worker takes the message; what the task returned."""
     task = durable.app.tasks["durable.start"]
     result = task.apply(kwargs=options, task_id=message or None, throw=True)
@@ -26,7 +26,7 @@ def deliver(durable: Durable, *, message: str = "", **options: Any) -> Any:
 def test_a_message_starts_a_run(world: World) -> None:
     log: list[str] = []
     durable = world.worker(defining(log, "a"))
-    run_id = deliver(durable, input={"n": 1}, workflow="w")
+    run_id = start_by(durable, input={"n": 1}, workflow="w")
     world.drain(durable)
     assert durable.status(run_id).status == "completed"
     assert world.one("SELECT input FROM durable_run") == {"n": 1}
@@ -34,31 +34,31 @@ def test_a_message_starts_a_run(world: World) -> None:
 
 def test_a_message_that_is_delivered_twice_starts_one_run(world: World) -> None:
     durable = world.worker(defining([], "a"))
-    first = deliver(durable, message="m1", workflow="w")
-    again = deliver(durable, message="m1", workflow="w")
-    other = deliver(durable, message="m2", workflow="w")
+    first = start_by(durable, message="m1", workflow="w")
+    again = start_by(durable, message="m1", workflow="w")
+    other = start_by(durable, message="m2", workflow="w")
     assert first == again != other
     assert world.counts()["run"] == 2
 
 
 def test_a_key_of_ones_own_counts(world: World) -> None:
     durable = world.worker(defining([], "a"))
-    first = deliver(durable, workflow="w", key="k")
-    assert first == deliver(durable, workflow="w", key="k")
+    first = start_by(durable, workflow="w", key="k")
+    assert first == start_by(durable, workflow="w", key="k")
     assert str(durable.run(workflow="w", key="k").id) == first
 
 
 def test_a_schedule_may_skip_while_its_last_run_is_unfinished(world: World) -> None:
     durable = world.worker(defining([], "a"))
     nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
-    first = deliver(durable, **nightly)
+    first = start_by(durable, **nightly)
     assert first is not None
-    assert deliver(durable, **nightly) is None
-    assert deliver(durable, **{**nightly, "schedule": "hourly"}) is not None
-    assert deliver(durable, **{**nightly, "overlap": "allow"}) is not None
+    assert start_by(durable, **nightly) is None
+    assert start_by(durable, **{**nightly, "schedule": "hourly"}) is not None
+    assert start_by(durable, **{**nightly, "overlap": "allow"}) is not None
 
     world.drain(durable)
-    assert deliver(durable, **nightly) is not None
+    assert start_by(durable, **nightly) is not None
     assert durable.status(first).tags == {"schedule": "nightly"}
 
 
@@ -66,7 +66,7 @@ def test_eight_messages_at_once_start_one_run_of_a_schedule(world: World) -> Non
     workers = [world.worker(defining([], "a")) for _ in range(8)]
     nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
     for night in range(1, 6):
-        started = all_at_once([partial(deliver, worker, **nightly) for worker in workers])
+        started = all_at_once([partial(start_by, worker, **nightly) for worker in workers])
         assert sum(run_id is not None for run_id in started) == 1
         assert world.counts()["run"] == night
         world.drain(workers[0])
@@ -76,41 +76,37 @@ def test_a_message_of_a_schedule_that_is_delivered_again_has_started_its_run(wor
     """It is not skipped for the sake of the run that it has started itself."""
     durable = world.worker(defining([], "a"))
     nightly = {"workflow": "w", "schedule": "nightly", "overlap": "skip"}
-    first = deliver(durable, message="m1", **nightly)
-    assert deliver(durable, message="m1", **nightly) == first
-    assert deliver(durable, message="m2", **nightly) is None
+    first = start_by(durable, message="m1", **nightly)
+    assert start_by(durable, message="m1", **nightly) == first
+    assert start_by(durable, message="m2", **nightly) is None
     world.drain(durable)
-    assert deliver(durable, message="m1", **nightly) == first
+    assert start_by(durable, message="m1", **nightly) == first
     assert world.counts()["run"] == 1
 
 
 @pytest.mark.parametrize("overlap", ["skip", "allow"])
 def test_a_start_waits_for_a_postgres_that_is_away(
-    world: World, caplog: pytest.LogCaptureFixture, overlap: str
+    world: World, proxy: Proxy, caplog: pytest.LogCaptureFixture, overlap: str
 ) -> None:
-    proxy = Proxy(world.url)
     durable = make_durable(proxy.url, defining([], "a"))
     proxy.refuse()
-    waiting = spawn(partial(deliver, durable, workflow="w", schedule="nightly", overlap=overlap))
+    waiting = spawn(partial(start_by, durable, workflow="w", schedule="nightly", overlap=overlap))
     wait_until(lambda: "does not answer" in caplog.text or waiting.done(), message="the outage")
     proxy.accept()
     started = waiting.result(20)
-    proxy.close()
     durable.database.close()
     assert world.one("SELECT id FROM durable_run") == UUID(started)
 
 
 def test_a_start_whose_time_is_up_goes_back_into_its_queue(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is put back, and no new message is sent, which the broker might lose."""
     monkeypatch.setattr(tasks, "STARTS_WITHIN", 0.0)
-    proxy = Proxy(world.url)
     durable = make_durable(proxy.url, defining([], "a"))
     proxy.refuse()
     task = durable.app.tasks["durable.start"]
     ended = task.apply(kwargs={"workflow": "w", "schedule": "nightly", "overlap": "skip"})
-    proxy.close()
     assert ended.state == "REJECTED"
     assert ended.result.requeue
     assert task.acks_late
@@ -130,7 +126,7 @@ def test_a_message_that_makes_no_sense_starts_nothing(
     """P12"""
     durable = world.worker(defining([], "a"))
     with pytest.raises(error):
-        deliver(durable, **{"workflow": "w", **options})
+        start_by(durable, **{"workflow": "w", **options})
     assert world.counts()["run"] == 0
 
 

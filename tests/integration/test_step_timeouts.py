@@ -12,18 +12,12 @@ from celery_durable.background.recovery import Reaper
 from celery_durable.core.token import Flags
 from celery_durable.errors import StepTimeout
 from celery_durable.process import interrupts
-from tests.integration.driving import Clock, Gate, World, noting, spawn
+from tests.integration.driving import Gate, World, error_of, noting
 from tests.integration.forks import advance, ended, messages, standing
+from tests.integration.workflows import fail
+from tests.timekeeping import Clock
 
 PASS_DEADLINE = "UPDATE durable_token SET deadline_at = clock_timestamp() - interval '1 second'"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The one that reapers look at."""
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
-    return clock
 
 
 class Late:
@@ -44,8 +38,7 @@ class Late:
             advance(world, self.slow, self.run, "slow")
         self.unit = {"step": "slow", "parallel": "slow#late", "map": "slow#0"}[kind]
         token_id = standing(world, self.run)[self.unit]["id"]
-        self.at_work = spawn(self.slow.engine.advance, token_id)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.slow.engine.advance, token_id)
 
     def define(self, durable: Durable) -> None:
         retry = RetryPolicy(max_attempts=self.attempts, initial=60, jitter=False)
@@ -68,8 +61,7 @@ class Late:
         return "in time"
 
     def let_go(self) -> None:
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
 
     def token(self) -> dict[str, Any]:
         return standing(self.world, self.run)[self.unit]
@@ -161,8 +153,7 @@ def test_a_timeout_of_the_last_attempt_is_final(world: World) -> None:
     scene.let_go()
 
     assert scene.tries == [1]
-    error = scene.run.status().error
-    assert error is not None
+    error = error_of(scene.run)
     assert (error.type, error.unit) == ("StepTimeout", "slow")
     assert (scene.log, world.units(scene.run)) == ([], ["slow failed"])
     assert ended(world, scene.run) == "failed"
@@ -267,7 +258,7 @@ def limits(world: World, worker: Durable) -> list[tuple[str, Any, Any]]:
     """The messages of a run and their limits; each is delivered in turn."""
     run = worker.start("w", {})
     sent = []
-    while world.token(run) is not None:
+    while not world.has_ended(run):
         (row,) = messages(world)
         options = row["options"]
         sent.append((options["shadow"], options.get("soft_time_limit"), options.get("time_limit")))
@@ -313,9 +304,6 @@ def test_a_compensator_has_a_time_limit_of_its_own(world: World) -> None:
         if len(undone) == 1:
             gate()
 
-    def fail(_: Any) -> None:
-        raise ValueError
-
     def define(durable: Durable) -> None:
         a = durable.step(name="a")(noting([], "a"))
         a.compensate(timeout=4, retry=RetryPolicy(2, initial=0))(undo)
@@ -326,13 +314,11 @@ def test_a_compensator_has_a_time_limit_of_its_own(world: World) -> None:
     slow.engine.advance(world.token_id(run))
     (_, row) = messages(world)
     assert row["options"]["soft_time_limit"] == 4
-    at_work = spawn(slow.engine.advance, row["token_id"])
-    gate.wait_until_reached()
+    at_work = gate.hold(slow.engine.advance, row["token_id"])
     world.rows(PASS_DEADLINE)
     assert world.reap(other) == 1
     world.drain(other)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
     assert undone == [1, 2]
     assert run.status().compensation_errors == {}

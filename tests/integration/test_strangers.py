@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -13,18 +11,11 @@ import pytest
 from celery_durable import Durable
 from celery_durable.run import Run
 from celery_durable.worker.publisher import ORIGIN_HEADER, KombuPublisher, origin_of
-from tests.integration.driving import World, defining
+from tests.integration.driving import World, defining, warnings
 from tests.integration.relaying import Relays, drain
 from tests.transports import RedisBroker
 
 SAID = "This worker gets messages for runs of schema 'public' of database"
-
-
-@pytest.fixture
-def stranger(database_url: str) -> Iterator[World]:
-    other = World(database_url)
-    yield other
-    other.close()
 
 
 @pytest.fixture
@@ -50,24 +41,20 @@ def worker_in(world: World, broker: RedisBroker) -> Durable:
     return world.worker(defining([], "a"), queue=broker.queue())
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
 def test_a_token_that_was_never_here_is_warned_of_once(
     world: World,
-    stranger: World,
+    fresh: World,
     hints: Any,
     redis_broker: RedisBroker,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With whose it is and what to do."""
-    ours, theirs = worker_in(world, redis_broker), worker_in(stranger, redis_broker)
+    ours, theirs = worker_in(world, redis_broker), worker_in(fresh, redis_broker)
     runs: list[Run] = list(theirs.start_many("w", [{}] * 3))
     for token_id, hinted_by in hints(theirs):
         ours.engine.advance(token_id, hinted_by=hinted_by)
     (said,) = warnings(caplog)
-    database = stranger.one("SELECT current_database()")
+    database = fresh.one("SELECT current_database()")
     assert said.startswith(f"{SAID} {database!r}")
     assert "Give each a durable_queue" in said
     assert {run.status().status for run in runs} == {"running"}
@@ -87,7 +74,7 @@ def test_a_token_that_has_ended_is_not_warned_of(
     assert warnings(caplog) == []
 
 
-def test_a_schema_has_one_number_and_no_two_have_the_same(world: World, stranger: World) -> None:
-    one, again, other = (w.worker().database for w in (world, world, stranger))
+def test_a_schema_has_one_number_and_no_two_have_the_same(world: World, fresh: World) -> None:
+    one, again, other = (w.worker().database for w in (world, world, fresh))
     assert origin_of(one) == origin_of(again)
     assert origin_of(one) != origin_of(other)

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable
 from celery_durable.core.status import Status
 from celery_durable.run import Run
 from celery_durable.workflow.suspend import Suspend
-from tests.integration.driving import Gate, World, spawn
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.integration.driving import ONCE, Gate, World
 
 
 def asking(ctx: Any) -> Any:
@@ -232,13 +230,11 @@ def test_a_crash_after_a_resume_has_the_same_answer(world: World, inline_steps: 
 
     first, second = (world.worker(define, inline_steps=inline_steps) for _ in range(2))
     run = resumed(world, first)
-    at_work = spawn(world.drain, first)
-    step.gate.wait_until_reached()
+    at_work = step.gate.hold(world.drain, first)
     world.kill(first)
     assert world.reap(second) == 1
     world.drain(second)
-    step.gate.open()
-    at_work.result(20)
+    step.gate.finish(at_work)
 
     assert run.result(0) == {"a": "done"}
     assert step.seen == [([1, 2], {"yes": True}, 1)] * 2

@@ -13,7 +13,6 @@ from celery_durable.store import dead_workers, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.dead_workers import Death
 from tests.integration.driving import (
-    Clock,
     Define,
     Gate,
     World,
@@ -22,6 +21,7 @@ from tests.integration.driving import (
     spawn,
     worker_id,
 )
+from tests.timekeeping import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +29,6 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is found free is a death at once; one test here is about the grace."""
     for grace in ("GRACE", "GRACE_OF_MANY"):
         monkeypatch.setattr(recovery, grace, 0.0)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The one that reapers look at."""
-    clock = Clock()
-    monkeypatch.setattr(recovery, "time", clock)
-    return clock
 
 
 class Scene:
@@ -51,8 +43,7 @@ class Scene:
         self.other = world.worker(define, **settings)
         self.run = self.hung.start("w", {})
         (token_id,) = world.publish()
-        self.at_work = spawn(self.hung.engine.advance, token_id)
-        self.gate.wait_until_reached()
+        self.at_work = self.gate.hold(self.hung.engine.advance, token_id)
 
     def define(self) -> Define:
         def a(ctx: Any) -> None:
@@ -69,12 +60,10 @@ class Scene:
         return self.world.reap(self.other)
 
     def let_go(self) -> None:
-        self.gate.open()
-        self.at_work.result(20)
+        self.gate.finish(self.at_work)
 
     def crashes(self) -> int:
         token = self.world.token(self.run)
-        assert token is not None
         return int(token["crashes"])
 
 
@@ -214,12 +203,10 @@ def test_a_unit_that_kills_its_workers_fails_in_the_end(world: World, limit: int
         victim = world.worker(define, max_crashes=limit)
         gates.append(Gate())
         (token_id,) = world.publish()
-        at_work = spawn(victim.engine.advance, token_id)
-        gates[-1].wait_until_reached()
+        at_work = gates[-1].hold(victim.engine.advance, token_id)
         world.kill(victim)
         living.recover()
-        gates[-1].open()
-        at_work.result(20)
+        gates[-1].finish(at_work)
 
     world.drain(living)
 
@@ -241,7 +228,6 @@ def test_a_step_that_completes_forgets_the_crashes_before_it(world: World) -> No
     scene.other.engine.advance(token_id)
 
     token = world.token(scene.run)
-    assert token is not None
     assert (token["unit"], token["crashes"]) == ("b", 0)
     scene.let_go()
 
@@ -274,8 +260,7 @@ def test_a_worker_that_is_told_to_stop_ends_its_unit_and_hands_the_run_on(world:
     world.let_time_pass(1)
     world.drain(scene.other)
     assert scene.log == ["a", "b"]
-    token = world.token(scene.run)
-    assert token is None
+    assert world.has_ended(scene.run)
 
 
 def test_a_lock_that_is_free_for_a_moment_is_no_death(

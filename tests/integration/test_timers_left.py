@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from celery_durable import Durable, RetryPolicy
 from tests.integration.driving import Define, World, noting
+from tests.integration.workflows import fail
 
 DAY = 86_400.0
-
-
-def failing(_ctx: Any) -> None:
-    raise ValueError
 
 
 PARKED: dict[str, Define] = {
     "signal": lambda durable: durable.workflow("w").wait_for_signal("go", timeout=DAY),
     "sleep": lambda durable: durable.workflow("w").sleep("nap", DAY),
     "backoff": lambda durable: durable.workflow("w").step(
-        failing, retry=RetryPolicy(2, initial=DAY, maximum=DAY, jitter=False)
+        fail, retry=RetryPolicy(2, initial=DAY, maximum=DAY, jitter=False)
     ),
     "backoff of a branch": lambda durable: durable.workflow("w").parallel(
         "both",
         [
-            durable.step(failing, retry=RetryPolicy(2, initial=DAY, maximum=DAY, jitter=False)),
+            durable.step(fail, retry=RetryPolicy(2, initial=DAY, maximum=DAY, jitter=False)),
             noting([], "b"),
         ],
     ),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.run import Run
-from tests.integration.driving import Gate, World, all_at_once, noting, spawn
+from tests.integration.driving import Gate, World, all_at_once, error_of, noting
 
 DELIVERIES = 50
 
@@ -122,7 +122,7 @@ def test_a_step_and_its_retries_hit_by_deliveries_all_the_time_leave_one_row(
     workers = [ledger.worker(define, inline_steps=1) for _ in range(2)]
     run = workers[0].start("w", {})
     token_id = ledger.token_id(run)
-    while ledger.token(run) is not None:
+    while not ledger.has_ended(run):
         all_at_once([partial(workers[i % 2].engine.advance, token_id) for i in range(10)])
 
     assert booked(ledger) == [4]
@@ -200,9 +200,7 @@ def test_a_constraint_that_speaks_at_commit_is_a_failure_of_the_step(ledger: Wor
     assert attempts == [1, 2]
     assert booked(ledger) == []
     assert ledger.units(run) == ["book failed"]
-    error = run.status().error
-    assert error is not None
-    assert "violates foreign key constraint" in error.message
+    assert "violates foreign key constraint" in error_of(run).message
 
 
 def test_a_step_that_swallowed_an_error_of_the_database_fails(ledger: World) -> None:
@@ -253,12 +251,10 @@ def at_work(ledger: World) -> Iterator[tuple[World, Gate, Callable[[], Run]]]:
     worker = ledger.worker(transactional(book))
     run = worker.start("w", {})
     (token_id,) = ledger.publish()
-    done = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    done = gate.hold(worker.engine.advance, token_id)
 
     def finish() -> Run:
-        gate.open()
-        done.result(20)
+        gate.finish(done)
         return run
 
     yield ledger, gate, finish
@@ -309,7 +305,6 @@ def test_a_worker_that_was_fenced_off_leaves_no_row(
     assert booked(world) == []
     assert world.units(run) == []
     token = world.token(run)
-    assert token is not None
     assert token["crashes"] == 1
 
 
@@ -341,9 +336,7 @@ def test_a_step_that_is_not_transactional_has_no_session(ledger: World) -> None:
 
     ledger.drain(worker)
 
-    error = run.status().error
-    assert error is not None
-    assert "transactional=True" in error.message
+    assert "transactional=True" in error_of(run).message
 
 
 def cut(ctx: Any) -> None:
@@ -374,8 +367,7 @@ def test_a_step_whose_connection_is_cut_each_time_is_not_tried_for_ever(
 
     ledger.drain(worker)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.type == "WorkerLost"
     assert "lost the connection of its transaction" in error.message
     assert booked(ledger) == []
@@ -409,7 +401,6 @@ def test_a_step_that_ends_the_transaction_past_its_session_has_failed(
 
     ledger.drain(worker)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.type != "WorkerLost"
     assert (error.type == "ValueError") is raises

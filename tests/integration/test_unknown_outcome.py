@@ -11,55 +11,35 @@ from celery_durable import Durable, RetryPolicy
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store.connection import (
     OwnTransaction,
-    Parameters,
-    PsycopgConnection,
-    Statement,
 )
 from tests.integration.driving import World, defining, noting
+from tests.integration.watching import Executed, lose_the_answer
 
-CUT_WITHIN = """
-CREATE SEQUENCE cuts;
-CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('cuts') <= {times} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER cut AFTER {event} ON durable_{table} FOR EACH ROW EXECUTE FUNCTION cut();
-"""
+Losing = Callable[[str], list[Executed]]
 
 
 def cut_within(world: World, table: str, event: str = "INSERT", times: int = 1) -> None:
     """Postgres drops the connection in the middle of the statement: nothing is written."""
-    world.rows(CUT_WITHIN.format(table=table, event=event, times=times))
+    world.rows("CREATE SEQUENCE cuts")
+    cut = "PERFORM pg_terminate_backend(pg_backend_pid());"
+    world.trigger(
+        f"AFTER {event} ON durable_{table}", f"IF nextval('cuts') <= {times} THEN {cut} END IF;"
+    )
 
 
 @pytest.fixture
-def lose_the_answer_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+def lose_the_answer_of(monkeypatch: pytest.MonkeyPatch) -> Losing:
     """The next statement with these words in it is executed, and its answer never arrives."""
 
-    def lose(words: str) -> list[str]:
-        lost: list[str] = []
-        execute = PsycopgConnection.rows
-
-        def rows(
-            self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-        ) -> Any:
-            answer = execute(self, statement, parameters or {})
-            text = statement.compiled(self.schema)[0].decode()
-            if words in text and not lost:
-                lost.append(text)
-                self.raw.close()
-                raise DatabaseUnavailable("cut after the statement")
-            return answer
-
-        monkeypatch.setattr(PsycopgConnection, "rows", rows)
-        return lost
+    def lose(words: str) -> list[Executed]:
+        return lose_the_answer(monkeypatch, lambda executed: words in executed.text)
 
     return lose
 
 
 @pytest.mark.parametrize("inline_steps", [1, 100])
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(
-    world: World, lose_the_answer_of: Callable[[str], list[str]], inline_steps: int
+    world: World, lose_the_answer_of: Losing, inline_steps: int
 ) -> None:
     """P3: nor is its unit executed again."""
     log: list[str] = []
@@ -76,7 +56,7 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(
 
 
 def test_the_last_commit_of_a_run_whose_answer_was_lost_stands(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P3"""
     log: list[str] = []
@@ -96,7 +76,7 @@ def test_the_last_commit_of_a_run_whose_answer_was_lost_stands(
 @pytest.mark.parametrize("where", ["run", "branch"])
 def test_a_final_failure_whose_answer_was_lost_is_logged(
     world: World,
-    lose_the_answer_of: Callable[[str], list[str]],
+    lose_the_answer_of: Losing,
     caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
@@ -129,7 +109,7 @@ def test_a_final_failure_whose_answer_was_lost_is_logged(
 
 
 def test_a_retry_whose_answer_was_lost_counts_once(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P3"""
     attempts: list[int] = []
@@ -154,7 +134,7 @@ def test_a_retry_whose_answer_was_lost_counts_once(
 
 
 def test_a_claim_whose_answer_was_lost_is_sent_again_and_finds_itself(
-    world: World, lose_the_answer_of: Callable[[str], list[str]]
+    world: World, lose_the_answer_of: Losing
 ) -> None:
     """P2, P5: nothing waits for the worker's audit."""
     log: list[str] = []

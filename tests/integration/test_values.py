@@ -17,7 +17,7 @@ from celery_durable import Durable, Suspend
 from celery_durable.errors import NotSerializable
 from celery_durable.store import codec
 from celery_durable.store.codec import MOST_NESTED
-from tests.integration.driving import World, noting
+from tests.integration.driving import World, error_of, noting
 from tests.unit.shapes import Address, Color, Halting, Listing, Money, Permission, Row, Stamp
 from tests.unit.storable import portrait, values
 
@@ -69,8 +69,7 @@ def test_a_result_that_could_not_be_read_as_it_was_fails_its_step_with_its_path(
     run = durable.start("w")
     world.drain(durable)
 
-    error = run.status().error
-    assert error is not None
+    error = error_of(run)
     assert error.type == "NotSerializable"
     assert error.message.startswith("the result of a['in'][0] (")
 

@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import pytest
 
 from celery_durable import Durable
-from celery_durable.errors import DatabaseUnavailable
-from celery_durable.store.connection import Parameters, PsycopgConnection, Statement
 from celery_durable.store.signals import HINTED_WAITERS
-from celery_durable.workflow.suspend import Suspend
 from tests.integration.driving import Gate, World, noting, spawn
 from tests.integration.forks import advance, ended
+from tests.integration.watching import Executed, lose_the_answer
+from tests.integration.workflows import asking
 from tests.waiting import wait_until
 
-WAITS_FOR_A_LOCK = (
-    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    " AND wait_event_type = 'Lock'"
-)
 OLDEST_FIRST = (
     "SELECT id FROM durable_token WHERE run_id = %s AND parent_id IS NOT NULL"
     " ORDER BY waiting_since"
 )
 
 
-def asking(before: Callable[[], object] = lambda: None) -> Callable[[Any], Any]:
-    """A handler that waits for the signal `go`, and returns what came with it."""
-
-    def ask(ctx: Any) -> Any:
-        if ctx.is_resumed:
-            return ctx.resume_data
-        before()
-        return Suspend(signal="go")
-
-    return ask
-
-
 @pytest.fixture
-def lose_the_answer_of_a_park(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def lost_parks(monkeypatch: pytest.MonkeyPatch) -> list[Executed]:
     """The first statement that parks for `go` is executed, and its answer never arrives."""
-    lost: list[str] = []
-    execute = PsycopgConnection.rows
-
-    def rows(
-        self: PsycopgConnection, statement: Statement, parameters: Parameters | None = None
-    ) -> Any:
-        answer = execute(self, statement, parameters or {})
-        if isinstance(parameters, Mapping) and parameters.get("awaits") == "go" and not lost:
-            lost.append("go")
-            self.raw.close()
-            raise DatabaseUnavailable("cut after the statement")
-        return answer
-
-    monkeypatch.setattr(PsycopgConnection, "rows", rows)
-    return lost
+    return lose_the_answer(monkeypatch, lambda executed: executed.parameters.get("awaits") == "go")
 
 
 def test_two_that_consume_at_the_same_time_tell_the_others_that_wait(world: World) -> None:
@@ -86,7 +52,7 @@ def test_two_that_consume_at_the_same_time_tell_the_others_that_wait(world: Worl
                 workers, items[HINTED_WAITERS - 2 : HINTED_WAITERS], strict=True
             )
         ]
-        wait_until(lambda: world.one(WAITS_FOR_A_LOCK) == 2, message="both commits")
+        wait_until(lambda: world.waiting_for_locks() == 2, message="both commits")
     for commit in last:
         commit.result(20)
     for token_id in late:
@@ -97,22 +63,20 @@ def test_two_that_consume_at_the_same_time_tell_the_others_that_wait(world: Worl
 
 
 def test_a_signal_that_came_before_a_park_whose_answer_was_lost_is_found(
-    world: World, lose_the_answer_of_a_park: list[str]
+    world: World, lost_parks: list[Executed]
 ) -> None:
     """P9: its hint was refused, since the token was claimed; nobody else will look."""
     gate = Gate()
     worker = world.worker(lambda durable: durable.workflow("w").step(asking(gate), name="a"))
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     run.resume("go", 1)
     world.drain(worker)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.drain(worker)
 
-    assert lose_the_answer_of_a_park
+    assert lost_parks
     assert ended(world, run) == "completed", "without any recovery"
 
 

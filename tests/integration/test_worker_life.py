@@ -22,7 +22,7 @@ from celery_durable.store.connection import Connection
 from celery_durable.store.workers import WorkerFacts
 from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
-from tests.integration.driving import Gate, World, defining, noting, spawn, worker_id
+from tests.integration.driving import Gate, World, defining, error_of, noting, spawn, worker_id
 from tests.waiting import wait_until
 
 AN_HOUR = timedelta(hours=1)
@@ -144,7 +144,6 @@ def test_a_step_that_is_ended_with_its_worker_has_not_crashed(
     _, run = ended_in_a_step(world, raised)
 
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 0, 1)
     world.drain(world.worker(lambda durable: durable.workflow("w").step(lambda _: 1, name="a")))
     assert run.status().status == "completed"
@@ -159,7 +158,6 @@ def test_a_step_that_is_ended_while_its_worker_goes_on_has_crashed(
     worker, run = ended_in_a_step(world, raised)
 
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
     world.drain(worker)
     assert run.status().status == "completed"
@@ -174,7 +172,6 @@ def test_what_a_step_makes_of_its_end_is_no_failure(
     _, run = ended_in_a_step(world, ValueError("not yours"))
 
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
 
 
@@ -190,9 +187,7 @@ def test_what_ends_another_pools_worker_is_a_failure_in_a_thread_of_a_pool(world
     run = worker.start("w", {})
     (token_id,) = world.publish()
     spawn(worker.engine.advance, token_id).result(20)
-    error = run.status().error
-    assert error is not None
-    assert error.type == "celery.exceptions.WorkerShutdown"
+    assert error_of(run).type == "celery.exceptions.WorkerShutdown"
 
 
 def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(
@@ -212,7 +207,6 @@ def test_what_breaks_the_engine_counts_a_crash_and_ends_no_thread_of_a_pool(
     worker.engine.advance(token_id)
 
     token = world.token(run)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"], token["attempt"]) == (None, 1, 1)
     assert f"a of run {run.id} broke the engine" in caplog.text
     world.drain(worker)
@@ -236,8 +230,7 @@ def test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another(
     world.rows("UPDATE durable_token SET crashes = 1")
     fresh = worker.start("w", "fresh")
     one, two, three = world.publish()
-    at_work = spawn(worker.engine.advance, one)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, one)
 
     worker.engine.advance(two)
     worker.engine.advance(three)
@@ -245,10 +238,8 @@ def test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another(
     assert log == ["first", "fresh"]
     assert fresh.status().status == "completed"
     token = world.token(second)
-    assert token is not None
     assert (token["claimed_by"], token["crashes"]) == (None, 1)
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
     world.let_time_pass(2)
     world.drain(worker)
     assert log == ["first", "fresh", "second"]
@@ -263,8 +254,7 @@ def test_workers_that_ended_are_forgotten_when_nothing_is_claimed_in_their_name(
     worker = world.worker(lambda durable: durable.workflow("w").step(lambda _: gate(), name="a"))
     run = worker.start("w", {})
     (token_id,) = world.publish()
-    at_work = spawn(worker.engine.advance, token_id)
-    gate.wait_until_reached()
+    at_work = gate.hold(worker.engine.advance, token_id)
     holder = worker_id(worker)
     with worker.database.autocommit() as connection:
         workers.end(connection, holder)
@@ -275,12 +265,10 @@ def test_workers_that_ended_are_forgotten_when_nothing_is_claimed_in_their_name(
 
     assert world.reap(worker) == 1
     token = world.token(run)
-    assert token is not None
     assert token["crashes"] == 0
     forget(worker)
     assert world.one("SELECT count(*) FROM durable_worker") == 0
-    gate.open()
-    at_work.result(20)
+    gate.finish(at_work)
 
 
 def test_living_and_lately_ended_workers_are_remembered(world: World) -> None:

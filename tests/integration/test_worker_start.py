@@ -18,7 +18,7 @@ from celery_durable.worker import process
 from celery_durable.worker.configuration import check_configuration
 from celery_durable.worker.loggers import enable_loggers
 from celery_durable.worker.queues import consumes_durable, warn_of_missing
-from tests.integration.driving import World
+from tests.integration.driving import World, warnings
 from tests.integration.test_worker_life import Ready
 
 NEED = "The workflows of this app need the queues "
@@ -35,10 +35,6 @@ def consuming(world: World, *queues: str, **settings: Any) -> Durable:
     durable.app.amqp.queues.select(queues)
     process.remember_worker(Ready(durable.app))
     return durable
-
-
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +66,7 @@ def test_queues_that_no_running_worker_consumes_are_warned_of_once(
 ) -> None:
     here = consuming(world, "celery")
     warn_of_missing(here, here.app)
-    (warning,) = said(caplog)
+    (warning,) = warnings(caplog)
     assert warning.startswith(f"{NEED}durable, payments.")
     assert "-Q celery,durable,payments," in warning
     caplog.clear()
@@ -78,13 +74,13 @@ def test_queues_that_no_running_worker_consumes_are_warned_of_once(
     elsewhere = consuming(world, "durable")
     elsewhere.liveness.worker_id()
     warn_of_missing(here, here.app)
-    (warning,) = said(caplog)
+    (warning,) = warnings(caplog)
     assert warning.startswith(f"{NEED}payments.")
     caplog.clear()
 
     elsewhere.liveness.leave()
     warn_of_missing(here, here.app)
-    assert said(caplog)[0].startswith(f"{NEED}durable, payments.")
+    assert warnings(caplog)[0].startswith(f"{NEED}durable, payments.")
 
 
 @pytest.mark.parametrize("queues", [["durable", "payments"], ["celery", "durable", "payments"]])
@@ -93,7 +89,7 @@ def test_a_worker_that_consumes_all_of_them_says_nothing(
 ) -> None:
     here = consuming(world, *queues)
     warn_of_missing(here, here.app)
-    assert not said(caplog)
+    assert not warnings(caplog)
 
 
 def test_a_worker_that_starts_checks_and_freezes_the_workflows(world: World) -> None:
@@ -113,7 +109,7 @@ def test_an_app_without_workflows_needs_no_queue(
 ) -> None:
     durable = world.worker()
     warn_of_missing(durable, durable.app)
-    assert not said(caplog)
+    assert not warnings(caplog)
 
 
 def test_the_queues_are_warned_of_while_postgres_is_away(
@@ -121,7 +117,7 @@ def test_the_queues_are_warned_of_while_postgres_is_away(
 ) -> None:
     nowhere = consuming(world, "celery", database_url="postgresql://127.0.0.1:1/none")
     warn_of_missing(nowhere, nowhere.app)
-    assert said(caplog)[-1].startswith(f"{NEED}durable, payments.")
+    assert warnings(caplog)[-1].startswith(f"{NEED}durable, payments.")
 
 
 def test_messages_that_the_worker_would_reject_are_refused_at_its_start(world: World) -> None:
@@ -167,9 +163,9 @@ def test_annotations_of_our_tasks_are_warned_of(
     durable = world.worker(define)
     durable.app.conf.task_annotations = annotations
     check_configuration(durable, durable.app)
-    warnings = said(caplog)
-    assert len(warnings) == (0 if named is None else 1)
-    assert named is None or warnings[0].startswith(f"task_annotations name {named}")
+    told = warnings(caplog)
+    assert len(told) == (0 if named is None else 1)
+    assert named is None or told[0].startswith(f"task_annotations name {named}")
 
 
 def test_loggers_that_a_configuration_has_silenced_speak_again(
@@ -188,7 +184,7 @@ def test_loggers_that_a_configuration_has_silenced_speak_again(
     finally:
         for one in others:
             one.disabled = False
-    (warning,) = said(caplog)
+    (warning,) = warnings(caplog)
     assert warning.startswith(f"The logging configuration had silenced {len(silenced)} loggers")
 
 

@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 from celery_durable import Context, Durable, RetryPolicy
 from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Failed
+from celery_durable.core.event import Event, Failed, Succeeded
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.token import Token
+from celery_durable.errors import ErrorRecord
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution, Tools, execute
+from tests.unit.nodes import CHILD
 from tests.unit.values import FixedJournal, at, claim, encode
 
 Handler = Callable[[Any], Any]
-
-
-CHILD = UUID("01900000-0000-7000-8000-00000000000c")
 
 
 class CardDeclined(Exception):
@@ -66,9 +64,21 @@ def outcome(step: Handler, input: object = None, limit: float | None = None) -> 
 
 
 def failure(step: Handler, limit: float | None = None) -> Failed:
-    event = outcome(step, limit=limit).event
+    return failure_of(workflow(step), at("charge"), limit)
+
+
+def failure_of(made: Workflow, token: Token, limit: float | None = None) -> Failed:
+    event = executed(made, token, limit=limit).event
     assert isinstance(event, Failed)
     return event
+
+
+def error_of_loop(event: Event) -> ErrorRecord:
+    """The error of a function of a loop, whose body has succeeded."""
+    assert isinstance(event, Succeeded)
+    assert event.iteration is not None
+    assert event.iteration.error is not None
+    return event.iteration.error
 
 
 def raising(error: BaseException) -> Handler:

@@ -10,21 +10,14 @@ import pytest
 
 from celery_durable.background.backpressure import FIRST, MAXIMUM, SHARE, Backpressure
 from celery_durable.process.outage import SAME_WITHIN
+from tests.timekeeping import Clock
 
 WHY = {"q": "nack"}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(1000.0)
     monkeypatch.setattr(time, "monotonic", clock.monotonic)
     return clock
 
@@ -93,7 +86,7 @@ def test_it_is_told_once_at_each_end(
     for _ in range(5):
         wait_of(pauses, clock)
         pauses.note({}, ["q"])
-    told = [record.getMessage() for record in caplog.records]
+    told = caplog.messages
     assert told[0] == "Queue 'q' takes no more for now, its messages wait: nack"
     assert told[1].startswith("Queue 'q' takes messages again after ")
     assert len(told) == 2

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections import OrderedDict, defaultdict
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,9 @@ from tests.unit.shapes import (
     Slotted,
 )
 from tests.unit.storable import portrait, values
+from tests.unit.values import NOW, written
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-
-
-def written(value: object) -> str:
-    return codec.dumps(value, what="the result of charge", limit=1_000_000)
 
 
 def returned(value: object) -> Any:
@@ -91,7 +87,7 @@ def test_a_decimal_keeps_its_digits(number: str) -> None:
 
 def test_a_time_keeps_its_offset_and_a_naive_one_has_none() -> None:
     offset = timezone(timedelta(hours=5, minutes=45))
-    assert returned(NOON.astimezone(offset)).utcoffset() == timedelta(hours=5, minutes=45)
+    assert returned(NOW.astimezone(offset)).utcoffset() == timedelta(hours=5, minutes=45)
     assert returned(datetime(2026, 3, 1)).tzinfo is None  # noqa: DTZ001
     assert returned(time(12, tzinfo=offset)).utcoffset() == timedelta(hours=5, minutes=45)
     assert type(returned(date(2026, 3, 1))) is date
@@ -165,22 +161,22 @@ def test_a_member_of_an_enum_comes_back_as_itself(member: object) -> None:
     assert returned({member: [member]}) == {member: [member]}
 
 
-LINE = Line("A1", Money(Decimal("9.90")), {"gift": True, "at": NOON})
+LINE = Line("A1", Money(Decimal("9.90")), {"gift": True, "at": NOW})
 CUSTOMER = Customer(fullName="Ada", address=Address("Main St"))
 OBJECTS: list[object] = [
     Address("Main St", None),
     LINE,
-    Order(lines=[LINE, LINE], to=Address("Main St"), placed_at=NOON),
+    Order(lines=[LINE, LINE], to=Address("Main St"), placed_at=NOW),
     Outer.Inner(3),
     Box[Color](Color.RED),
     CUSTOMER,
-    Invoice(customer=CUSTOMER, total=Money(Decimal(1)), due=NOON, notes=[CUSTOMER]),
+    Invoice(customer=CUSTOMER, total=Money(Decimal(1)), due=NOW, notes=[CUSTOMER]),
     Prices({"A1": Decimal("9.90")}),
     MoneyPage(items=[Money(Decimal(1))]),
-    Extensible.model_validate({"name": "Ada", "nick": "A", "since": NOON}),
+    Extensible.model_validate({"name": "Ada", "nick": "A", "since": NOW}),
     Secretive(name="Ada"),
     Point(1, 2),
-    Marked(NOON, (1, {2})),
+    Marked(NOW, (1, {2})),
     OrderedDict(b=1, a=2),
     defaultdict(list, {"a": [1]}),
 ]

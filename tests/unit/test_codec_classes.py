@@ -13,6 +13,7 @@ import pytest
 
 from celery_durable.store import codec
 from tests.unit.shapes import Address, Color, Line, Money, Point
+from tests.unit.values import written
 
 SOURCE = """
 from dataclasses import dataclass
@@ -21,10 +22,6 @@ from dataclasses import dataclass
 class Order:
     sku: str
 """
-
-
-def written(value: object) -> str:
-    return codec.dumps(value, what="a value", limit=100_000)
 
 
 @pytest.fixture

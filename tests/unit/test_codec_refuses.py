@@ -17,7 +17,6 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from celery_durable.errors import NotSerializable, PayloadTooLarge
-from celery_durable.store import codec
 from celery_durable.store.codec import MOST_NESTED
 from tests.unit.shapes import (
     Address,
@@ -37,11 +36,7 @@ from tests.unit.shapes import (
     Stamp,
     Wide,
 )
-
-RESULT = "the result of charge"
-
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+from tests.unit.values import NOW, RESULT, written
 
 
 class Plain:
@@ -65,10 +60,6 @@ def secretive(seen: Any) -> Secretive:
     model = Secretive(name="Ada")
     model._seen = seen
     return model
-
-
-def written(value: object, limit: int = 100_000) -> str:
-    return codec.dumps(value, what=RESULT, limit=limit)
 
 
 def refused(value: object) -> NotSerializable:
@@ -119,7 +110,7 @@ def test_what_has_no_json_form_is_refused_with_its_type_and_why(
         (lambda bad: {1: {"x": bad}}, "[1]['x']"),
         (lambda bad: deque([OrderedDict(a=bad)]), "[0]['a']"),
         (Box, ".content"),
-        (lambda bad: Marked(NOON, bad), ".by"),
+        (lambda bad: Marked(NOW, bad), ".by"),
         (secretive, "._seen"),
         (lambda bad: Customer.model_construct(name="Ada", address=Address(bad)), ".address.street"),
     ],

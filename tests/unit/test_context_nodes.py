@@ -2,11 +2,10 @@
 
 import pytest
 
-from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.workflow.context import Context
 from tests.unit.nodes import branch, case, choosing, item, iteration
-from tests.unit.values import FixedJournal, at, claim
+from tests.unit.values import FixedJournal, at, claim, undoing
 
 
 def context(token: Token, journal: FixedJournal | None = None) -> Context:
@@ -54,10 +53,6 @@ def test_the_item_is_loaded_once() -> None:
     given = context(item(0, input="[1]"), journal)
     assert given.item is given.item
     assert journal.asked == ["decode"]
-
-
-def undoing(unit: str, **changes: object) -> Token:
-    return at(f"{unit}#compensate", rollback=Status.FAILED, **changes)
 
 
 def test_a_compensator_is_given_the_item_of_the_unit_it_undoes() -> None:

@@ -20,6 +20,7 @@ from tests.unit.values import (
     plan,
     succeeded,
     undo_place,
+    undoing,
 )
 
 PLAN = plan(node("a", compensated=True), "b", node("c", compensated=True), returns=True)
@@ -37,10 +38,6 @@ def cancelled(unit: str, **changes: object) -> Token:
 
 def cancelled_with_undo(unit: str, **changes: object) -> Token:
     return at(unit, flags=Flags.CANCEL | Flags.COMPENSATE, **changes)
-
-
-def undoing(unit: str) -> Token:
-    return at(f"{unit}#compensate", rollback=Status.CANCELLED)
 
 
 def test_a_cancelled_unit_is_not_executed_and_the_run_ends() -> None:
@@ -75,7 +72,7 @@ def test_a_unit_that_failed_under_a_cancel_is_recorded_failed_and_not_tried_agai
 
 def test_with_compensate_a_success_counts_and_is_undone_first() -> None:
     decision = decide(PLAN, cancelled_with_undo("c"), succeeded("5", undo="a"), NOW)
-    assert decision.then == Move(undoing("c"), undo_place("c"))
+    assert decision.then == Move(undoing("c", Status.CANCELLED), undo_place("c"))
     assert decision.run == RunChange(Status.COMPENSATING)
     assert [(r.unit, r.outcome, r.result, r.undoable) for r in decision.records] == [
         ("c", Outcome.COMPLETED, "5", True)
@@ -86,7 +83,7 @@ def test_with_compensate_a_success_without_a_compensator_counts_and_what_was_bef
     None
 ):
     decision = decide(PLAN, cancelled_with_undo("b"), succeeded("5", undo="a"), NOW)
-    assert decision.then == Move(undoing("a"), undo_place("a"))
+    assert decision.then == Move(undoing("a", Status.CANCELLED), undo_place("a"))
     assert decision.keeps
 
 
@@ -102,14 +99,14 @@ def test_with_compensate_a_failure_is_not_tried_again_and_what_was_before_is_und
     event: Happened,
 ) -> None:
     decision = decide(PLAN, cancelled_with_undo("c"), event, NOW)
-    assert decision.then == Move(undoing("a"), undo_place("a"))
+    assert decision.then == Move(undoing("a", Status.CANCELLED), undo_place("a"))
     assert decision.run == RunChange(Status.COMPENSATING, error=None)
     assert [(r.unit, r.outcome) for r in decision.records] == [("c", Outcome.FAILED)]
 
 
 def test_with_compensate_a_unit_that_had_not_begun_is_not_executed_and_the_undo_begins() -> None:
     decision = decide(PLAN, cancelled_with_undo("c"), flagged("a"), NOW)
-    assert decision.then == Move(undoing("a"), undo_place("a"))
+    assert decision.then == Move(undoing("a", Status.CANCELLED), undo_place("a"))
     assert decision.records == ()
 
 
@@ -118,7 +115,7 @@ def test_a_cancel_while_the_last_node_is_executed_still_cancels() -> None:
     without = decide(single, cancelled("a"), succeeded(), NOW)
     assert without.run == RunChange(Status.CANCELLED)
     with_undo = decide(single, cancelled_with_undo("a"), succeeded(), NOW)
-    assert with_undo.then == Move(undoing("a"), undo_place("a"))
+    assert with_undo.then == Move(undoing("a", Status.CANCELLED), undo_place("a"))
 
 
 @pytest.mark.parametrize("event", [succeeded("5", undo="c"), flagged("c")])
@@ -126,7 +123,7 @@ def test_a_cancel_drops_what_returns_made(event: Happened) -> None:
     without = decide(PLAN, cancelled(RETURNS), event, NOW)
     assert without == Decision(cancelled(RETURNS), End(), (), RunChange(Status.CANCELLED))
     with_undo = decide(PLAN, cancelled_with_undo(RETURNS), event, NOW)
-    assert with_undo.then == Move(undoing("c"), undo_place("c"))
+    assert with_undo.then == Move(undoing("c", Status.CANCELLED), undo_place("c"))
     assert with_undo.records == ()
     assert with_undo.run == RunChange(Status.COMPENSATING)
 

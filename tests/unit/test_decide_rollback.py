@@ -4,14 +4,13 @@ import pytest
 
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, Token
+from celery_durable.core.token import Flags
 from tests.unit.values import (
     BEGAN,
     DECLINED,
     NOW,
     UNDO_RETRY,
     Happened,
-    at,
     attempt,
     crashed,
     decide,
@@ -21,6 +20,7 @@ from tests.unit.values import (
     plan,
     succeeded,
     undo_place,
+    undoing,
 )
 
 PLAN = plan(node("a", compensated=True), "b", node("c", compensated=True), "d")
@@ -30,10 +30,6 @@ FINAL = [
     pytest.param(failed(undo="a"), id="attempts used up"),
     pytest.param(crashed("a"), id="workers died"),
 ]
-
-
-def undoing(unit: str, ends_as: Status = Status.FAILED, **changes: object) -> Token:
-    return at(f"{unit}#compensate", rollback=ends_as, **changes)
 
 
 def test_what_completed_before_is_undone_next() -> None:

@@ -19,7 +19,7 @@ from celery_durable import (
 )
 from celery_durable.core.child import NewRun
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Chosen, Failed, Listed, SleepRequested, Succeeded
+from celery_durable.core.event import Chosen, Failed, Listed, SleepRequested
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
@@ -32,8 +32,10 @@ from tests.unit.executing import (
     CardDeclined,
     ToldToExit,
     TooSlow,
+    error_of_loop,
     executed,
     failure,
+    failure_of,
     raising,
 )
 from tests.unit.nodes import choosing
@@ -118,10 +120,8 @@ def test_whatever_a_function_of_a_loop_raises_fails_the_node(place: str) -> None
         assert isinstance(event, Failed)
         assert (event.error.type, event.may_retry) == ("SystemExit", False)
         return
-    assert isinstance(event, Succeeded)
-    assert event.iteration is not None
-    assert event.iteration.error is not None
-    assert (event.iteration.error.type, event.iteration.error.unit) == ("SystemExit", "poll")
+    error = error_of_loop(event)
+    assert (error.type, error.unit) == ("SystemExit", "poll")
 
 
 @pytest.mark.parametrize("place", LOOPING)
@@ -150,8 +150,7 @@ def test_what_a_function_between_steps_returns_wrongly_fails_its_unit(
     placed: Callable[[Function], tuple[Workflow, Token]], given: Any, told: str
 ) -> None:
     made, token = placed(lambda _ctx: given)
-    event = executed(made, token).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, token)
     assert event.error.message.startswith(told)
 
 
@@ -174,8 +173,7 @@ def test_a_list_that_fails_while_it_is_walked_through_is_a_failure() -> None:
         raise CardDeclined("no money")
 
     made, token = mapping(items)
-    event = executed(made, token).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, token)
     assert event.error.message == "no money"
 
 
@@ -211,8 +209,7 @@ def test_a_database_that_does_not_answer_is_no_failure_of_a_unit_that_starts_a_c
 def test_another_database_that_does_not_answer_a_function_between_steps_is_its_failure() -> None:
     """It is tried once, like whatever else it raises."""
     made, token = mapping(raising(DatabaseUnavailable("theirs")))
-    event = executed(made, token).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, token)
     assert event.error.message == "theirs"
 
 
@@ -224,10 +221,7 @@ def test_the_same_of_the_functions_of_a_loop(function: str) -> None:
     options: dict[str, Any] = {function: asks}
     made = Durable().workflow("order").loop("poll", handler, max_iterations=3, **options)
     event = executed(made, replace(at("poll#0"), position=0)).event
-    assert isinstance(event, Succeeded)
-    assert event.iteration is not None
-    assert event.iteration.error is not None
-    assert event.iteration.error.message == "theirs"
+    assert error_of_loop(event).message == "theirs"
 
 
 def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
@@ -240,8 +234,7 @@ def test_a_handler_whose_time_limit_has_passed_is_a_step_timeout() -> None:
 
 def test_a_time_limit_is_told_in_the_failure() -> None:
     made = Durable().workflow("order").step(raising(TooSlow()), name="charge", timeout=2.5)
-    event = executed(made, at("charge"), limit=2.5).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, at("charge"), 2.5)
     assert event.error.message == "charge took longer than its 2.5 s (timeout=)"
 
 
@@ -254,8 +247,7 @@ def test_a_time_limit_of_a_compensator_is_its_own() -> None:
     step = Durable().step(name="charge")(handler)
     step.compensate(timeout=4)(raising(TooSlow()))
     token = at("charge#compensate", rollback=Status.FAILED)
-    event = executed(Durable().workflow("order").step(step), token, limit=4).event
-    assert isinstance(event, Failed)
+    event = failure_of(Durable().workflow("order").step(step), token, 4)
     assert event.error.message == "charge#compensate took longer than its 4 s (timeout=)"
 
 
@@ -268,8 +260,7 @@ def test_the_time_limit_of_something_else_in_a_step_without_one_is_an_ordinary_f
 def test_a_policy_may_give_up_on_timeouts() -> None:
     patient = RetryPolicy(give_up_on=StepTimeout)  # type: ignore[arg-type]
     made = Durable().workflow("order").step(raising(TooSlow()), name="charge", retry=patient)
-    event = executed(made, at("charge"), limit=3).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, at("charge"), 3)
     assert not event.may_retry
 
 
@@ -279,16 +270,13 @@ def test_a_time_limit_that_passes_in_until_is_a_step_timeout_of_the_loop() -> No
 
     made = Durable().workflow("order").loop("poll", handler, max_iterations=3, until=until)
     event = executed(made, at("poll#0", position=0), limit=3).event
-    assert isinstance(event, Succeeded)
-    assert event.iteration is not None
-    assert event.iteration.error is not None
-    assert (event.iteration.error.type, event.iteration.error.unit) == ("StepTimeout", "poll")
+    error = error_of_loop(event)
+    assert (error.type, error.unit) == ("StepTimeout", "poll")
 
 
 def test_retry_later_of_a_selector_asks_it_again() -> None:
     made, token = routing(raising(RetryLater(5)))
-    event = executed(made, token).event
-    assert isinstance(event, Failed)
+    event = failure_of(made, token)
     assert (event.delay, event.counts) == (5.0, False)
 
 

@@ -7,7 +7,7 @@ import pytest
 from celery_durable import Durable, GiveUp, Workflow
 from celery_durable.core.event import Failed, Iteration, Succeeded
 from celery_durable.core.status import Status
-from tests.unit.executing import executed
+from tests.unit.executing import error_of_loop, executed
 from tests.unit.nodes import iteration
 from tests.unit.values import NOW, at
 
@@ -124,17 +124,13 @@ def test_what_until_or_feedback_raise_fails_the_node_and_the_iteration_counts(
 ) -> None:
     event = succeeded(loop(**{name: function}))
     assert event.result == "10"
-    assert event.iteration is not None
-    error = event.iteration.error
-    assert error is not None
+    error = error_of_loop(event)
     assert (error.type, error.message, error.unit) == ("GiveUp", "no", "poll")
 
 
 def test_feedback_without_json_fails_the_node() -> None:
     event = succeeded(loop(feedback=lambda _result: object()))
-    assert event.iteration is not None
-    assert event.iteration.error is not None
-    assert event.iteration.error.message.startswith("the feedback of poll#0 (object) cannot be")
+    assert error_of_loop(event).message.startswith("the feedback of poll#0 (object) cannot be")
 
 
 def test_until_is_not_asked_about_a_result_that_cannot_be_stored() -> None:

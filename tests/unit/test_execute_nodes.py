@@ -18,8 +18,8 @@ from celery_durable.core.event import (
 from celery_durable.core.event import Suspended as SuspendedEvent
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
-from tests.unit.executing import CHILD, executed
-from tests.unit.nodes import branch, case, choosing, item, iteration
+from tests.unit.executing import executed
+from tests.unit.nodes import CHILD, branch, case, choosing, item, iteration
 from tests.unit.values import NOW, at
 
 Calls = list[tuple[str, Any]]

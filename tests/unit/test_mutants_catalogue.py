@@ -3,14 +3,12 @@
 import ast
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
+from tests.addresses import ROOT
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Mutant, mutated
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

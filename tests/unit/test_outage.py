@@ -19,10 +19,6 @@ HINDERED = Hindered("disk full")
 logger = logging.getLogger("celery_durable.test")
 
 
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
-
-
 def test_threads_that_notice_one_by_one_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
     shared = Shared(logger, "Postgres")
     for _ in range(3):
@@ -30,7 +26,7 @@ def test_threads_that_notice_one_by_one_say_it_once(caplog: pytest.LogCaptureFix
         shared.notice(AWAY)
         shared.is_over()
         shared.is_over()
-    assert lines(caplog) == [
+    assert caplog.messages == [
         "Postgres does not answer, trying again: no route to host",
         "Postgres answers again after 0.0 s",
     ]
@@ -43,7 +39,7 @@ def test_postgres_that_answers_and_cannot_is_not_said_to_be_away(
     for _ in range(2):
         shared.notice(HINDERED)
         shared.is_over()
-    assert lines(caplog) == [
+    assert caplog.messages == [
         "Postgres answers, but cannot do it now, trying again: disk full",
         "Postgres can do it again after 0.0 s",
     ]
@@ -61,7 +57,7 @@ def test_postgres_that_could_not_and_then_is_away_is_told_as_both(
     for error in (AWAY, HINDERED, AWAY):
         shared.notice(error)
     shared.is_over()
-    told = lines(caplog)
+    told = caplog.messages
     assert [line for line in told if "does not answer" in line] == [
         "Postgres does not answer, trying again: no route to host"
     ]
@@ -79,7 +75,7 @@ def test_the_next_outage_is_told_again(
         shared.notice(AWAY)
         shared.is_over()
         now[0] += SAME_WITHIN
-    assert len(lines(caplog)) == 4
+    assert len(caplog.messages) == 4
 
 
 def test_a_duty_leaves_it_to_its_process_to_say_that_postgres_is_away(
@@ -90,14 +86,14 @@ def test_a_duty_leaves_it_to_its_process_to_say_that_postgres_is_away(
         duty.goes_on(AWAY)
         duty.goes_on(AWAY)
         assert duty.is_on
-    assert len(lines(caplog)) == 1
+    assert len(caplog.messages) == 1
 
 
 def test_a_duty_says_itself_what_else_is_away(caplog: pytest.LogCaptureFixture) -> None:
     duty = Outage(logger, "The relay", shared=Shared(logger, "Postgres"))
     duty.goes_on(BrokerUnavailable((), "refused"))
     duty.is_over()
-    assert lines(caplog) == [
+    assert caplog.messages == [
         "The relay tries again: The broker is not available: refused",
         "The relay goes on",
     ]
@@ -110,7 +106,7 @@ def test_what_nobody_expects_is_shown_once_however_often_it_comes(
     for error in (ValueError("a"), ValueError("a"), KeyError("b"), KeyError("b")):
         duty.goes_on(error, is_expected=False)
     duty.is_over()
-    assert lines(caplog) == [
+    assert caplog.messages == [
         "The relay tries again: ValueError: a",
         "The relay tries again: KeyError: 'b'",
         "The relay goes on",

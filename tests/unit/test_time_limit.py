@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.addresses import ROOT
 
 HANGS = """\
 import threading

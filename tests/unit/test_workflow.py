@@ -22,11 +22,6 @@ from tests.unit.values import FixedJournal, at, claim, undoable
 PATIENT = RetryPolicy(max_attempts=9)
 
 
-@pytest.fixture
-def durable() -> Durable:
-    return Durable()
-
-
 def context(input: object = None) -> Context:
     return Context(claim(at("any"), input), FixedJournal())
 

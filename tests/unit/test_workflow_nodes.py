@@ -33,11 +33,6 @@ TWO_DAYS = 172_800.0
 
 
 @pytest.fixture
-def durable() -> Durable:
-    return Durable()
-
-
-@pytest.fixture
 def order(durable: Durable) -> Workflow:
     return durable.workflow("order")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow
 
 
@@ -17,12 +17,6 @@ def fraud(ctx: Any) -> None:
 
 def price(ctx: Any) -> None:
     pass
-
-
-@pytest.fixture
-def durable() -> Any:
-    """Untyped, since what is refused here is mostly refused by a type checker too."""
-    return Durable()
 
 
 @pytest.fixture

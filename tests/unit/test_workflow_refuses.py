@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow, PayloadError
 from celery_durable.workflow.builder import Workflow, checked_input
 
@@ -20,12 +20,6 @@ def reserve(ctx: Any) -> None:
 
 def release(ctx: Any) -> None:
     pass
-
-
-@pytest.fixture
-def durable() -> Any:
-    """Untyped, since what is refused here is mostly refused by a type checker too."""
-    return Durable()
 
 
 STEP_OPTIONS = "it takes retry, timeout, queue, priority, transactional, suspends."

@@ -29,6 +29,8 @@ TOKEN_ID = UUID("01900000-0000-7000-8000-000000000002")
 FENCE = UUID("01900000-0000-7000-8000-000000000003")
 WORKER = UUID("01900000-0000-7000-8000-000000000004")
 
+RESULT = "the result of charge"
+
 DECLINED = ErrorRecord("CardDeclined", "no money", unit="b")
 LOST = ErrorRecord("WorkerLost", "3 workers died", unit="b")
 
@@ -59,6 +61,11 @@ def at(unit: str, **changes: Any) -> Token:
     """A token whose unit is `unit`; on the way back where `rollback` says so."""
     name = unit if unit in (RETURNS, ROLLBACK) else unit.split("#", 1)[0]
     return Token(TOKEN_ID, RUN_ID, node=name, unit=unit, **changes)
+
+
+def undoing(unit: str, ends_as: Status = Status.FAILED, **changes: Any) -> Token:
+    """A token that is about to undo this unit."""
+    return at(f"{unit}#compensate", rollback=ends_as, **changes)
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,11 @@ def claim(token: Token, input: object = None, error: ErrorRecord | None = None) 
         error=error,
     )
     return Claim(token, facts, FENCE, WORKER, queue="durable", priority=None, seen_at=NOW)
+
+
+def written(value: object, limit: int = 1_000_000) -> str:
+    """The text of a result, as it is stored."""
+    return codec.dumps(value, what=RESULT, limit=limit)
 
 
 def encode(value: object, what: str) -> str:
