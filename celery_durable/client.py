@@ -41,7 +41,7 @@ from celery_durable.process.threads import Threads
 from celery_durable.run import Run
 from celery_durable.settings import Settings
 from celery_durable.store import codec, inbox, runs, signals
-from celery_durable.store.connection import Connection, joined
+from celery_durable.store.connection import Connection, connection_of
 from celery_durable.store.read import history, views
 from celery_durable.store.read import results as result_rows
 from celery_durable.store.read.history import JournalEntry
@@ -85,8 +85,8 @@ def twin(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], 
                 f" not {type(session).__name__}."
             )
 
-        def in_session(joined: object) -> T:
-            options["session"] = joined
+        def in_session(connection_of: object) -> T:
+            options["session"] = connection_of
             return method(client, *args, **options)
 
         result: T = await session.run_sync(in_session)
@@ -424,7 +424,7 @@ class Client:
     def _writing(self, session: object) -> Iterator[Connection]:
         """Yield a connection in the caller's transaction, or in our own, committed at the end."""
         if session is not None:
-            yield joined(session, self.settings.schema)
+            yield connection_of(session, self.settings.schema)
             return
         with self.database.transaction() as connection:
             yield connection

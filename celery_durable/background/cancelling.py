@@ -173,5 +173,5 @@ def event_of(idle: Idle) -> Event:
     if idle.child is None or not isinstance(wait, ForChild):
         return Flagged()
     status, error = idle.child
-    failed = child_failed(idle.token.unit, wait, status, error)
-    return ChildEnded(wait.run_id, status, failed, idle.waiting_since or idle.now)
+    failure = child_failed(idle.token.unit, wait, status, error)
+    return ChildEnded(wait.run_id, status, failure, idle.waiting_since or idle.now)

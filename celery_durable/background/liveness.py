@@ -303,18 +303,22 @@ class WorkerLease:
         logger.info("Worker %s has a lock again", self.id)
 
     def _audit(self) -> None:
-        """Release claims of this worker that it is not working on, seen in two audits in a row.
+        """Release claims of this worker that it is not working on.
 
-        The answer to such a claim was lost, or the claim itself was still on its way to Postgres.
-        The audit waits for no locked token: the worker's own lock may be lost meanwhile.
+        They were seen in two audits in a row, or were left to the audit: the answer to such a claim
+        was lost, or the claim itself was still on its way to Postgres. The audit does not wait for
+        locked tokens: the worker's own lock may be lost meanwhile.
         """
         with suppress(Hindered), self._database.transaction(BRIEFLY) as connection:
             claimed = reaping.claimed_by(connection, self.id)
             left_to_audit = {self.left_to_audit.popleft() for _ in range(len(self.left_to_audit))}
-            idle = [one for one in claimed if not self._is_working_on(one.token_id)]
-            before, self._suspects = self._suspects, frozenset(one.fence for one in idle)
-            for one in idle:
-                is_left = one.fence in before or one.token_id in left_to_audit
+            unattended = [one for one in claimed if not self._is_working_on(one.token_id)]
+            seen_before, self._suspects = (
+                self._suspects,
+                frozenset(one.fence for one in unattended),
+            )
+            for one in unattended:
+                is_left = one.fence in seen_before or one.token_id in left_to_audit
                 if is_left and reaping.reap(connection, one, uuid4()):
                     logger.warning(
                         "Released the claim of %s of run %s: this worker was not executing it",

@@ -204,7 +204,7 @@ class Relay:
             self._outage.is_over()
             if taken == self._settings.relay_batch:
                 return 0.0
-            return LINGER if taken or notified else self._pause()
+            return LINGER if taken or notified else self._seconds_to_wait()
         except BrokerUnavailable as error:
             self._backlog.start_over()
             return self._outage.goes_on(error)
@@ -269,8 +269,12 @@ class Relay:
                 )
                 due.postpone(connection, message.id, why, delay)
 
-    def _pause(self) -> float:
-        """The seconds until the next row is due, at most the poll interval."""
+    def _seconds_to_wait(self) -> float:
+        """Return the seconds to wait for more, at most the poll interval.
+
+        Until the next row is due, the next sweep, or the end of a queue's pause; only briefly while
+        another relay has locked what is due.
+        """
         backpressure = self._backpressure
         pause = min(self._settings.poll_interval, backpressure.seconds_to_next())
         pause = max(min(pause, self._backlog.seconds_to_sweep), 0.0)

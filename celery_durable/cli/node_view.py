@@ -13,8 +13,8 @@ from celery_durable.core.names import (
     RETURNS,
     ROLLBACK,
     SEPARATOR,
+    choice_of,
     compensation_of,
-    decision_of,
     part_of,
 )
 from celery_durable.core.status import FINISHED, Status
@@ -258,5 +258,5 @@ def _route(index: RunIndex, name: str) -> NodeView:
     view = _unit(index, name, name)
     if view.state not in NOT_BEGUN:
         return view
-    choice = _unit(index, name, decision_of(name))
+    choice = _unit(index, name, choice_of(name))
     return view if choice.state is NodeState.COMPLETED else choice

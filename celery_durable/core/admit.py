@@ -1,13 +1,15 @@
-"""The only place where it is decided what a worker does with a claim: the twin of `decide`.
+"""The only place where it is decided what a worker does with a claim: `decide`'s counterpart.
 
 Of these the first that holds:
 
-its message has another time limit                 -> released: a message with its own comes
-its run cannot go on here, or the worker stops     -> released: to others
-it may kill its process, and another such executes -> released: for a while
-it waits, or stands where nothing is called        -> checked: has come what it waits for?
-a flag is up, or too many workers died             -> concluded: nothing is called
-else                                               -> executed
+its message came too late, or with another limit     -> released: another message comes
+its run cannot go on here, or the worker stops       -> released: to others
+it may kill its process, and another such executes   -> released: for a while
+it waits for a child or for branches                 -> checked: are they there?
+a flag is up                                         -> concluded: nothing is called
+it waits for a signal or a time, or arrives to wait  -> checked: is it there?
+too many workers died                                -> concluded: nothing is called
+else                                                 -> executed
 """
 
 from __future__ import annotations

@@ -65,10 +65,11 @@ def offer_of(token: Token) -> str:
     return unit if token.rollback is None else compensation_of(unit)
 
 
-def has_come(plan: Plan, token: Token, passed: Passed) -> bool:
-    """Return True if a run that `passed` these nodes stands at `token` by this plan.
+def came_by(plan: Plan, token: Token, passed: Passed) -> bool:
+    """Return True if a run that `passed` these nodes came to its token's node by this plan.
 
-    In a rollback it is enough that all of them are in the plan.
+    They are exactly the nodes before it, and each completed as it would by this plan. In a rollback
+    it is enough that all of them are in the plan.
     """
     if token.rollback is not None or token.node == ROLLBACK:
         return all(_gathers(plan.find(name), gathers) for name, gathers in passed)

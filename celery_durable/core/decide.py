@@ -1,4 +1,4 @@
-"""The only place where a run changes.
+"""The only place where it is decided what an event does to a run.
 
 A token moves through its plan until its last node has completed, or until a unit fails for good or
 a cancel asks for compensation. Then the run is rolled back: what completed is compensated, newest

@@ -65,6 +65,6 @@ def part_of(node: str, part: str | int) -> str:
     return f"{node}{SEPARATOR}{part}"
 
 
-def decision_of(node: str) -> str:
+def choice_of(node: str) -> str:
     """The unit that chooses the case of the route `node`."""
     return part_of(node, ROUTE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from celery_durable.core.names import decision_of, part_of
+from celery_durable.core.names import choice_of, part_of
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Token
 
@@ -293,7 +293,7 @@ class RouteNode(NodeKind):
 
     @property
     def first_unit(self) -> str:
-        return decision_of(self.name)
+        return choice_of(self.name)
 
     def fits(self, token: Token) -> bool:
         return token.part is not None or token.unit == self.first_unit

@@ -40,31 +40,31 @@ from celery_durable.errors import ErrorRecord
 def completed(plan: Plan, token: Token, event: Succeeded) -> Decided:
     if token.unit == RETURNS:
         return Decision(token, End(), run=RunChange(Status.COMPLETED, result=event.result))
-    entry = units.record(plan, token, event, Outcome.COMPLETED)
-    return _recorded(plan, token, entry, event.iteration)
+    record = units.record(plan, token, event, Outcome.COMPLETED)
+    return _recorded(plan, token, record, event.iteration)
 
 
 def child_completed(plan: Plan, token: Token, event: ChildEnded) -> Decided:
-    entry = of_child(plan, token, event)
-    return _recorded(plan, token, entry, event.iteration)
+    record = of_child(plan, token, event)
+    return _recorded(plan, token, record, event.iteration)
 
 
 def of_child(plan: Plan, token: Token, event: ChildEnded) -> JournalRecord:
     """The record of a completed child: its result stays where it is."""
-    entry = units.record(plan, token, Succeeded(None, event.started_at), Outcome.COMPLETED)
-    return replace(entry, child=event.child, gathers=Gathers.CHILD)
+    record = units.record(plan, token, Succeeded(None, event.started_at), Outcome.COMPLETED)
+    return replace(record, child=event.child, gathers=Gathers.CHILD)
 
 
 def _recorded(
-    plan: Plan, token: Token, entry: JournalRecord, iteration: Iteration | None
+    plan: Plan, token: Token, record: JournalRecord, iteration: Iteration | None
 ) -> Decided:
-    """Decide where the token goes whose unit has completed as `entry` says."""
+    """Decide where the token goes whose unit has completed as `record` says."""
     node = plan.find(token.node)
     if token.parent is not None:
-        return Decision(token, leave(plan, token), (entry,))
+        return Decision(token, leave(plan, token), (record,))
     if isinstance(node, LoopNode):
-        return _iterated(plan, token, node, entry, iteration=iteration or Iteration())
-    return go_on(plan, token, (entry,))
+        return _iterated(plan, token, node, record, iteration=iteration or Iteration())
+    return go_on(plan, token, (record,))
 
 
 def go_on(plan: Plan, token: Token, records: tuple[JournalRecord, ...]) -> Decision:
@@ -81,7 +81,7 @@ def _iterated(
     plan: Plan,
     token: Token,
     node: LoopNode,
-    entry: JournalRecord,
+    record: JournalRecord,
     *,
     iteration: Iteration,
 ) -> Decided:
@@ -90,16 +90,17 @@ def _iterated(
     if error is None and not iteration.is_done:
         if not is_exhausted(plan, token):
             following = units.next_iteration(plan, token, node, iteration.next_input)
-            return Decision(token, following, (entry,))
+            return Decision(token, following, (record,))
         if node.fails_when_exhausted:
             message = f"{node.name} was not done after {done} iterations"
             error = ErrorRecord("LoopExhausted", message, unit=node.name)
     if error is not None:
         failed = JournalRecord(
-            node.name, node.name, Outcome.FAILED, 1, entry.started_at, error=error
+            node.name, node.name, Outcome.FAILED, 1, record.started_at, error=error
         )
-        return start_rollback(token, (entry, failed), ends_as=Status.FAILED, error=error)
-    return go_on(plan, token, (entry, gathered(token, entry.started_at, Gathers.ITERATION)))
+        return start_rollback(token, (record, failed), ends_as=Status.FAILED, error=error)
+    gathering = gathering_record(token, record.started_at, Gathers.ITERATION)
+    return go_on(plan, token, (record, gathering))
 
 
 def is_exhausted(plan: Plan, token: Token) -> bool:
@@ -108,7 +109,7 @@ def is_exhausted(plan: Plan, token: Token) -> bool:
     return isinstance(node, LoopNode) and (token.position or 0) + 1 >= node.max_iterations
 
 
-def gathered(token: Token, started_at: datetime, gathers: Gathers) -> JournalRecord:
+def gathering_record(token: Token, started_at: datetime, gathers: Gathers) -> JournalRecord:
     """The record of a node whose result is put together from its units'."""
     return JournalRecord(
         token.node, token.node, Outcome.COMPLETED, token.attempt, started_at, gathers=gathers
@@ -137,10 +138,10 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
 
 def failed(plan: Plan, token: Token, event: Failed | Crashed, child: UUID | None = None) -> Decided:
     """Decide on a unit that has failed for good; `child` is the run that it was, if it was one."""
-    entry = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
+    record = replace(units.record(plan, token, event, Outcome.FAILED), child=child)
     if token.parent is not None:
-        return Decision(token, leave(plan, token, failed=True), (entry,))
-    return start_rollback(token, (entry,), ends_as=Status.FAILED, error=event.error)
+        return Decision(token, leave(plan, token, failed=True), (record,))
+    return start_rollback(token, (record,), ends_as=Status.FAILED, error=event.error)
 
 
 def start_rollback(
@@ -171,4 +172,4 @@ def joined(plan: Plan, token: Token, event: Joined) -> Decided:
     node = plan.find(token.node)
     assert node is not None
     assert node.gathers is not None
-    return go_on(plan, token, (gathered(token, event.started_at, node.gathers),))
+    return go_on(plan, token, (gathering_record(token, event.started_at, node.gathers),))

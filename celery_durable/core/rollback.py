@@ -52,8 +52,8 @@ def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:
 def cancelled(plan: Plan, token: Token, event: Event) -> Decided:
     """Record what the unit did; then the branch leaves, or the run ends or is rolled back."""
     compensating = Flags.COMPENSATE in token.flags
-    entry = _record_of_cancelled(plan, token, event, compensating=compensating)
-    records = () if entry is None else (entry,)
+    record = _record_of_cancelled(plan, token, event, compensating=compensating)
+    records = () if record is None else (record,)
     if token.parent is not None:
         return Decision(token, leave(plan, token), records)
     if not compensating:

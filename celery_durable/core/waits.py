@@ -29,7 +29,7 @@ from celery_durable.core.event import (
 from celery_durable.core.names import part_of
 from celery_durable.core.nodes import Gathers, MapNode, ParallelNode, RouteNode, SignalNode
 from celery_durable.core.plan import Plan
-from celery_durable.core.progress import completed, failed, gathered, go_on
+from celery_durable.core.progress import completed, failed, gathering_record, go_on
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
 
 
@@ -91,29 +91,30 @@ def chosen(plan: Plan, token: Token, event: Chosen) -> Decision:
     node = plan.find(token.node)
     assert isinstance(node, RouteNode)
     succeeded = Succeeded(event.answer, event.started_at)
-    entry = units.record(plan, token, succeeded, Outcome.COMPLETED)
+    record = units.record(plan, token, succeeded, Outcome.COMPLETED)
     if event.part is None:
         nothing = JournalRecord(
             node.name, node.name, Outcome.COMPLETED, 1, event.started_at, result="null"
         )
-        return go_on(plan, token, (entry, nothing))
+        return go_on(plan, token, (record, nothing))
     there = units.moved(token, node.name, node.name, part=event.part)
-    return Decision(token, units.same_again(plan, there), (entry,))
+    return Decision(token, units.same_again(plan, there), (record,))
 
 
 def listed(plan: Plan, token: Token, event: Listed) -> Decision:
+    """Fork into one branch per item: `window` open at once, `chunk` of them to a message."""
     node = plan.find(token.node)
     assert isinstance(node, MapNode)
     if not event.items:
-        return go_on(plan, token, (gathered(token, event.started_at, Gathers.ITEMS),))
-    place = node.item.routing
+        return go_on(plan, token, (gathering_record(token, event.started_at, Gathers.ITEMS),))
+    routing = node.item.routing
     branches = tuple(
-        Branch(part_of(node.name, position), position, place, input=item)
+        Branch(part_of(node.name, position), position, routing, input=item)
         for position, item in enumerate(event.items)
     )
     window = min(node.max_concurrency or len(branches), len(branches))
     # A time limit holds for a message: what has one does not share it.
-    chunk = 1 if place.time_limit is not None else node.chunk
+    chunk = 1 if routing.time_limit is not None else node.chunk
     return Decision(token, Fork(_forked(token, len(branches)), branches, window, chunk))
 
 

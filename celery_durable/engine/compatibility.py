@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.compatibility import can_execute, has_come, offer_of, offers, only_ends
+from celery_durable.core.compatibility import came_by, can_execute, offer_of, offers, only_ends
 from celery_durable.core.plan import Plan
 from celery_durable.core.token import Token
 from celery_durable.engine.retrying import Retrying
@@ -29,7 +29,7 @@ class Compatibility:
     def __init__(self, retrying: Retrying, registry: Registry) -> None:
         self._retrying = retrying
         self._registry = registry
-        self._parked: dict[tuple[str, int], frozenset[str]] = {}
+        self._unfit_nodes: dict[tuple[str, int], frozenset[str]] = {}
         self._not_offered: dict[tuple[str, int], frozenset[str]] = {}
         self._look_again_at: dict[tuple[str, int], float] = {}
         self._warned: set[tuple[str, int, str]] = set()
@@ -50,7 +50,7 @@ class Compatibility:
             version_key(workflow.name, workflow.version): [
                 unit
                 for node, unit in offers(workflow.plan)
-                if node not in self._parked_of(workflow)
+                if node not in self._unfit_nodes_of(workflow)
             ]
             for workflow in self._registry
         }
@@ -86,9 +86,10 @@ class Compatibility:
     def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
         if not can_execute(workflow.plan, token):
             return False
-        return token.node not in self._parked_of(workflow) or self._has_come(workflow, token)
+        is_fit = token.node not in self._unfit_nodes_of(workflow)
+        return is_fit or self._came_by_this_plan(workflow, token)
 
-    def _has_come(self, workflow: Workflow, token: Token) -> bool:
+    def _came_by_this_plan(self, workflow: Workflow, token: Token) -> bool:
         """Return True if the run has come to its node by this plan, though other runs have not."""
         plan = workflow.plan
         stored = self._retrying.ask(
@@ -99,17 +100,17 @@ class Compatibility:
         node = plan.find(token.node)
         # The journal does not say of which kind the node is where the run stands.
         is_as_it_was = node is None or kinds.get(node.name, node.kind) == node.kind
-        return is_as_it_was and passed is not None and has_come(plan, token, passed)
+        return is_as_it_was and passed is not None and came_by(plan, token, passed)
 
-    def _parked_of(self, workflow: Workflow) -> frozenset[str]:
+    def _unfit_nodes_of(self, workflow: Workflow) -> frozenset[str]:
         """Return the nodes where some runs cannot go on here.
 
         The stored plan is read once, and from time to time for as long as there are such nodes.
         """
         key = (workflow.name, workflow.version)
-        known = self._parked.get(key)
+        known = self._unfit_nodes.get(key)
         if known is None or (known and time.monotonic() >= self._look_again_at[key]):
-            known = self._parked[key] = self._retrying.ask(
+            known = self._unfit_nodes[key] = self._retrying.ask(
                 lambda connection: definitions.reconcile(connection, workflow.plan)
             )
             self._look_again_at[key] = time.monotonic() + LOOK_AGAIN_AFTER

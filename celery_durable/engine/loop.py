@@ -114,18 +114,19 @@ class Engine:
     ) -> None:
         """Work on one message: unit after unit, for as long as the claim is ours.
 
-        `limit` is the message's soft time limit: a unit that has another gets a message of its own.
-        `hinted_by` is the message's origin (`store.origin`).
+        `limit` is the message's soft time limit; `...` fits any unit, None is no limit. A unit with
+        another limit gets a message of its own. `hinted_by` is the message's origin
+        (`store.origin`).
         """
         message = Message.of(limit, self._settings)
-        with self._holding(token_id):
+        with self._kept_from_audit(token_id):
             claim = self._claims.claim(token_id, hinted_by)
             while claim is not None:
                 message.units_left -= 1
-                claim = self._one_unit(claim, message)
+                claim = self._go_on_or_abandon(claim, message)
 
     @contextmanager
-    def _holding(self, token_id: UUID) -> Iterator[None]:
+    def _kept_from_audit(self, token_id: UUID) -> Iterator[None]:
         """Keep the audit away from the token; where Postgres stays away, leave the claim to it."""
         try:
             with self._liveness.working_on(token_id):
@@ -133,14 +134,17 @@ class Engine:
         except DatabaseUnavailable as error:
             # Recovery sends the hint again. What may be claimed is for the audit to release.
             self._liveness.leave_to_audit(token_id)
-            logger.info("Token %s is left to recovery: %s", token_id, error)
+            logger.info("Token %s is left to the audit and to recovery: %s", token_id, error)
 
-    def _one_unit(self, claim: Claim, message: Message) -> Claim | None:
-        """Go on with the claim. Where that breaks, the claim is abandoned."""
+    def _go_on_or_abandon(self, claim: Claim, message: Message) -> Claim | None:
+        """Go on with the claim. Where that breaks the engine, the claim is abandoned.
+
+        Where Postgres stays away, `_kept_from_audit` leaves the claim to the audit.
+        """
         began = time.monotonic()
         try:
             if claim.token.crashes:
-                return self._go_on_alone(claim, message)
+                return self._go_on_with_suspect(claim, message)
             return self._go_on(claim, message)
         except DatabaseUnavailable:
             raise
@@ -153,8 +157,8 @@ class Engine:
             logger.exception("%s of run %s broke the engine", claim.token.unit, claim.run.id)
             return None
 
-    def _go_on_alone(self, claim: Claim, message: Message) -> Claim | None:
-        """Go on with a unit that may kill its process: one such unit at a time in a process.
+    def _go_on_with_suspect(self, claim: Claim, message: Message) -> Claim | None:
+        """Go on with a unit that may kill its process: only one of them executes in a process.
 
         A process that dies is counted against all that it executes. So a unit that shared a process
         with one that kills is not beside it the next time.

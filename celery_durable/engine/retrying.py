@@ -29,21 +29,21 @@ class Retrying:
         self.database = database
         self._seconds = seconds
 
-    def ask(self, what: Callable[[Connection], T], *, together: bool = False) -> T:
-        """Call `what` with a connection; `together`: in one transaction.
+    def ask(self, question: Callable[[Connection], T], *, together: bool = False) -> T:
+        """Call `question` with a connection; `together`: in one transaction.
 
-        `what` may be done twice: its answer may have been lost.
+        It may be executed twice: its answer may have been lost.
         """
         connecting = self.database.transaction if together else self.database.autocommit
 
         def once() -> T:
             with connecting() as connection:
-                return what(connection)
+                return question(connection)
 
         return self.until_answered(once)
 
-    def until_answered(self, what: Callable[[], T]) -> T:
-        """Call `what`, which connects by itself, until Postgres answers.
+    def until_answered(self, question: Callable[[], T]) -> T:
+        """Call `question`, which connects by itself, until Postgres answers.
 
         Raises `DatabaseUnavailable` when the time is up, and `Hindered` where Postgres is there and
         still cannot do it.
@@ -52,14 +52,14 @@ class Retrying:
         wait = FIRST
         while True:
             try:
-                answer = what()
+                answer = question()
             except Exception as error:
                 if not may_go_well_later(error):
                     raise
-                known = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
-                self.database.outage.notice(known)
+                outage = error if isinstance(error, DatabaseUnavailable) else Hindered(str(error))
+                self.database.outage.notice(outage)
                 if time.monotonic() + wait > until:
-                    kind = Hindered if known.is_there else DatabaseUnavailable
+                    kind = Hindered if outage.is_there else DatabaseUnavailable
                     given_up = kind(f"Postgres could not be asked: {error}")
                     given_up.is_given_up = True
                     raise given_up from error

@@ -1,4 +1,4 @@
-"""What a context reads of its run, when it is asked for and not before.
+"""What a context reads of its run when it is asked for, and the note that a unit leaves.
 
 A handler that asks while Postgres is away waits for the answer: that is no failure of its step.
 """
@@ -56,10 +56,10 @@ class RunHistory:
         )
 
     def beat(self, claim: Claim, note: dict[str, Any] | None) -> Heartbeat:
-        """Write a note of the unit that executes, and return what is asked of it.
+        """Write the note, if there is one; return the flags of the token, and whether it is ours.
 
-        While Postgres is away, what was last heard: the work goes on, and the commit is refused if
-        it must be.
+        While Postgres is away this returns the last answer again: the work goes on, and the commit
+        is refused if it must be.
         """
         text = None
         if note is not None:

@@ -80,8 +80,8 @@ class Waits:
             return None
         status, error = found
         since = claim.waiting_since or claim.seen_at
-        failed = child_failed(claim.token.unit, wait, status, error)
-        ended = ChildEnded(wait.run_id, status, failed, since)
+        failure = child_failed(claim.token.unit, wait, status, error)
+        ended = ChildEnded(wait.run_id, status, failure, since)
         if status is not Status.COMPLETED or claim.token.flags or claim.token.position is None:
             return Execution(ended)
         if claim.token.crashes >= self._max_crashes:

@@ -198,7 +198,7 @@ class OwnTransaction(SqlAlchemyConnection):
             raise
 
 
-def joined(session: object, schema: str) -> Connection:
+def connection_of(session: object, schema: str) -> Connection:
     """A `Connection` in the transaction of `session`.
 
     `session` is an SQLAlchemy Session, scoped_session or Connection, or a psycopg connection.

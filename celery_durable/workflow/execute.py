@@ -124,15 +124,15 @@ def _call_own_function(workflow: Workflow, claim: Claim, context: Context, tools
         case MapNode():
             assert functions.over is not None
             answer = _call(functions.over, context)
-            return node_results.listed(node, answer, claim, tools.encode)
+            return node_results.listed_event(node, answer, claim, tools.encode)
         case RouteNode():
             assert functions.selector is not None
             answer = _call(functions.selector, context)
-            return node_results.chosen(node, answer, claim, tools.encode)
+            return node_results.chosen_event(node, answer, claim, tools.encode)
         case SleepNode():
             find_duration = functions.duration
             duration = node.seconds if find_duration is None else _call(find_duration, context)
-            return node_results.sleep_requested(node, duration, claim)
+            return node_results.sleep_event(node, duration, claim)
         case _:
             raise AssertionError(claim.token)
 

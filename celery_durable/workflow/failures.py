@@ -25,8 +25,8 @@ def failure_of(
 ) -> Failed:
     """Return the event of a unit that failed with `error`; its policy says if it may retry."""
     if isinstance(error, timeouts) and claim.time_limit is not None:
-        return timed_out(workflow, claim, record_of(error, claim.token.unit).traceback)
-    record = record_of(error, claim.token.unit)
+        return timed_out(workflow, claim, error_record_of(error, claim.token.unit).traceback)
+    record = error_record_of(error, claim.token.unit)
     match error:
         case RetryLater():
             return Failed(record, claim.seen_at, delay=error.delay, counts=error.counts)
@@ -57,10 +57,12 @@ def _has_own_timeout(workflow: Workflow, claim: Claim) -> bool:
     return workflow.step_of(token.node, token.part).options.timeout is not None
 
 
-def record_of(error: BaseException, unit: str) -> ErrorRecord:
+def error_record_of(error: BaseException, unit: str) -> ErrorRecord:
     """Return what is stored of an exception: bounded text without NUL or lone surrogates."""
     # Users know the exceptions of `errors`, and not those that `store` derives from them.
-    kind = next(one for one in type(error).__mro__ if not one.__module__.startswith(_PRIVATE))
+    kind = next(
+        one for one in type(error).__mro__ if not one.__module__.startswith(_PRIVATE_ERRORS)
+    )
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "celery_durable.errors"):
         name = f"{kind.__module__}.{name}"
@@ -75,7 +77,7 @@ def record_of(error: BaseException, unit: str) -> ErrorRecord:
     )
 
 
-_PRIVATE = "celery_durable.store"
+_PRIVATE_ERRORS = "celery_durable.store"
 _ENGINE = ("celery_durable.workflow.", "celery_durable.process.interrupts", "asyncio.")
 
 

@@ -15,7 +15,7 @@ from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute, number
 Encode = Callable[[object, str], str]
 
 
-def listed(node: MapNode, answer: object, claim: Claim, encode: Encode) -> Listed:
+def listed_event(node: MapNode, answer: object, claim: Claim, encode: Encode) -> Listed:
     """Return the event of a map whose `over` has returned `answer`."""
     return Listed(items(node, answer, encode), claim.seen_at)
 
@@ -46,7 +46,7 @@ def items(node: MapNode, answer: object, encode: Encode) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Chosen:
+def chosen_event(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Chosen:
     """Return the event of a route whose selector has answered.
 
     Raises `UnknownRoute` if the answer names no case and the route has no default.
@@ -64,7 +64,7 @@ def chosen(node: RouteNode, answer: object, claim: Claim, encode: Encode) -> Cho
     )
 
 
-def sleep_requested(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
+def sleep_event(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:
     """Return the event of a sleep: `duration` is seconds, a timedelta or an aware datetime."""
     if isinstance(duration, datetime):
         if duration.tzinfo is None:

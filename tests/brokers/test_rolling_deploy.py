@@ -57,7 +57,7 @@ def test_a_definition_edited_in_place_leaves_runs_to_workers_that_have_it_as_it_
     for run in runs:
         shop.wait_for(run, "charge")
     new = shop.worker(env={EDITED: "1"})
-    assert "was changed at or before 'charge', where runs stand" in new.logs()
+    assert "was changed at or before node 'charge', where runs stand" in new.logs()
     old.teardown()
     shop.open_gate(*runs)
     new.wait_for_log("was changed here at or before 'charge', where the run stands")

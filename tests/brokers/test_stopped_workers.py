@@ -55,7 +55,7 @@ def test_a_child_that_goes_on_after_its_ttl_is_refused_and_works_on(shop: Shop) 
         shop.finish(run)
     stopped.wait_for_log(f"Result of {HELD} of run {run.id} dropped")
     assert_done_once(run)
-    takeovers = [line for node in (stopped, other) for line in lines(node, " is gone")]
+    takeovers = [line for node in (stopped, other) for line in lines(node, " is gone; its units")]
     assert len(takeovers) == 1
     assert f"pid {pid})" in takeovers[0]
     other.stop()

@@ -104,7 +104,7 @@ class Bench:
             workflow = self.registry.find(name, version)
             assert workflow is not None
             # What an engine remembers of definitions must not depend on the schedule.
-            self.engine._compatibility._parked[name, version] = frozenset()
+            self.engine._compatibility._unfit_nodes[name, version] = frozenset()
         seats = []
         with self.database.autocommit() as connection:
             for place in range(self.scenario.seats):

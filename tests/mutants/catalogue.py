@@ -453,8 +453,8 @@ committed = self._retrying.ask(
         promise="P7",
         takes_out="joining the transaction that was handed over",
         at=f"{CLIENT}:Client._writing",
-        old="if session is not None:\n    yield joined",
-        new="if False:\n    yield joined",
+        old="if session is not None:\n    yield connection_of",
+        new="if False:\n    yield connection_of",
         tests=(
             f"{JOINED}::test_a_start_that_is_rolled_back_leaves_nothing[orm_session]",
             f"{JOINED}::test_a_cancel_joins_too[False-psycopg_connection]",
@@ -565,7 +565,7 @@ AT_THE_DOOR = (
         promise="P10",
         takes_out="looking whether everything before a run's node is as it was",
         at=f"{KNOWLEDGE}:Compatibility._can_go_on",
-        old="return token.node not in self._parked_of(workflow) or self._has_come(workflow, token)",
+        old="return is_fit or self._came_by_this_plan(workflow, token)",
         new="return True",
         tests=(
             f"{DEFINITIONS}::test_a_run_that_cannot_find_its_way_is_left_alone_with_one_warning",

@@ -150,7 +150,7 @@ ONE_AFTER_THE_OTHER = (
         promise="P3",
         takes_out="recording the selector's answer before its case begins",
         at=f"{WAITS}:chosen",
-        old="return Decision(token, units.same_again(plan, there), (entry,))",
+        old="return Decision(token, units.same_again(plan, there), (record,))",
         new="return Decision(token, units.same_again(plan, there))",
         tests=(f"{ROUTE}::test_the_selectors_answer_is_journaled_before_the_case_begins",),
     ),
@@ -173,7 +173,7 @@ ONE_AFTER_THE_OTHER = (
         promise="P3",
         takes_out="recording each iteration as it ends",
         at=f"{PROGRESS}:_iterated",
-        old="return Decision(token, following, (entry,))",
+        old="return Decision(token, following, (record,))",
         new="return Decision(token, following)",
         tests=(
             f"{LOOP}::test_each_iteration_is_a_unit_and_a_commit_of_its_own",

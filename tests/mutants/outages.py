@@ -108,8 +108,8 @@ OUTAGES: tuple[Mutant, ...] = (
         promise="P2",
         takes_out="giving back at the next audit what a worker has left to it",
         at=f"{LIVENESS}:WorkerLease._audit",
-        old="is_left = one.fence in before or one.token_id in left_to_audit",
-        new="is_left = one.fence in before and not left_to_audit",
+        old="is_left = one.fence in seen_before or one.token_id in left_to_audit",
+        new="is_left = one.fence in seen_before and not left_to_audit",
         tests=(
             f"{OUT}::test_a_worker_whose_patience_is_over_gives_the_claim_back_once_postgres_answers",
         ),

@@ -77,7 +77,7 @@ PROTOCOL = (
         promise="P4",
         takes_out="looking a second time before an idle claim is given back",
         at="celery_durable.background.liveness:WorkerLease._audit",
-        old="one.fence in before",
+        old="one.fence in seen_before",
         new="True",
         tests=(proves("test_a_claim_is_given_back_only_when_two_audits_have_seen_it_idle"),),
     ),

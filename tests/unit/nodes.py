@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decision import Undo
-from celery_durable.core.names import decision_of, part_of
+from celery_durable.core.names import choice_of, part_of
 from celery_durable.core.nodes import (
     ChildNode,
     LoopNode,
@@ -69,7 +69,7 @@ def item(position: int = 0, **changes: Any) -> Token:
 
 
 def choosing(**changes: Any) -> Token:
-    return at(decision_of("rail"), **changes)
+    return at(choice_of("rail"), **changes)
 
 
 def case(part: str = "wire", **changes: Any) -> Token:

@@ -9,9 +9,9 @@ from celery_durable.core.names import (
     RETURNS,
     ROLLBACK,
     checked_name,
+    choice_of,
     compensated_by,
     compensation_of,
-    decision_of,
     part_of,
 )
 from celery_durable.errors import InvalidWorkflow
@@ -34,7 +34,7 @@ def test_a_compensation_tells_what_it_undoes(name: str) -> None:
 @given(good_names)
 def test_no_name_can_be_mistaken_for_another_unit(name: str) -> None:
     assert name not in (RETURNS, ROLLBACK)
-    assert name not in (part_of(name, 0), part_of("a", name), decision_of(name))
+    assert name not in (part_of(name, 0), part_of("a", name), choice_of(name))
     for other in (name, "compensate", "a"):
         assert compensation_of(other) != name
     assert compensated_by(name) == name
@@ -48,7 +48,7 @@ def test_the_unit_of_a_compensation_is_the_one_in_the_documentation() -> None:
 def test_the_units_of_branches_iterations_and_choices_are_those_in_the_documentation() -> None:
     assert part_of("checks", "fraud") == "checks#fraud"
     assert part_of("poll", 3) == "poll#3"
-    assert decision_of("rail") == "rail#route"
+    assert choice_of("rail") == "rail#route"
 
 
 def test_a_branch_called_compensate_is_not_taken_for_the_undo_of_its_unit() -> None:

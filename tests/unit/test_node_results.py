@@ -73,7 +73,7 @@ def test_the_items_of_a_map_have_a_limit_together_of_bytes() -> None:
 
 
 def test_the_items_are_told_with_the_time_their_unit_began() -> None:
-    assert node_results.listed(LINES, [1], claim(at("lines")), encode) == Listed(("1",), NOW)
+    assert node_results.listed_event(LINES, [1], claim(at("lines")), encode) == Listed(("1",), NOW)
 
 
 class Rail(Enum):
@@ -83,28 +83,30 @@ class Rail(Enum):
 @pytest.mark.parametrize("answer", ["wire", Rail.WIRE], ids=repr)
 def test_an_answer_that_names_a_case_takes_it(answer: object) -> None:
     held = claim(choosing())
-    assert node_results.chosen(RAIL, answer, held, encode) == Chosen('"wire"', "wire", NOW)
+    assert node_results.chosen_event(RAIL, answer, held, encode) == Chosen('"wire"', "wire", NOW)
 
 
 @pytest.mark.parametrize("answer", ["gold", "", "Wire", None, 1, True, ["wire"]], ids=repr)
 def test_an_answer_that_names_no_case_is_refused_with_the_known_ones(answer: object) -> None:
     told = r"selector of 'rail' answered .*; the cases are wire, card\. .* default="
     with pytest.raises(UnknownRoute, match=told):
-        node_results.chosen(RAIL, answer, claim(choosing()), encode)
+        node_results.chosen_event(RAIL, answer, claim(choosing()), encode)
 
 
 @pytest.mark.parametrize("default", ["card", None])
 def test_an_answer_that_names_no_case_goes_where_the_default_leads(default: str | None) -> None:
     node = replace(RAIL, default=default)
     held = claim(choosing())
-    assert node_results.chosen(node, "gold", held, encode) == Chosen('"gold"', default, NOW)
-    assert node_results.chosen(node, None, held, encode) == Chosen("null", default, NOW)
-    assert node_results.chosen(node, "wire", held, encode) == Chosen('"wire"', "wire", NOW)
+    assert node_results.chosen_event(node, "gold", held, encode) == Chosen('"gold"', default, NOW)
+    assert node_results.chosen_event(node, None, held, encode) == Chosen("null", default, NOW)
+    assert node_results.chosen_event(node, "wire", held, encode) == Chosen('"wire"', "wire", NOW)
 
 
 def test_an_answer_without_json_is_refused_even_where_there_is_a_default() -> None:
     with pytest.raises(NotSerializable, match="the answer of rail#route"):
-        node_results.chosen(replace(RAIL, default="card"), object(), claim(choosing()), encode)
+        node_results.chosen_event(
+            replace(RAIL, default="card"), object(), claim(choosing()), encode
+        )
 
 
 PARIS = timezone(timedelta(hours=1))
@@ -126,9 +128,9 @@ PARIS = timezone(timedelta(hours=1))
 def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
     duration: object, seconds: float
 ) -> None:
-    assert node_results.sleep_requested(
-        COOLDOWN, duration, claim(at("cooldown"))
-    ) == SleepRequested(seconds, NOW)
+    assert node_results.sleep_event(COOLDOWN, duration, claim(at("cooldown"))) == SleepRequested(
+        seconds, NOW
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,15 +146,15 @@ def test_a_sleep_is_as_long_as_its_duration_or_until_its_time(
 )
 def test_a_duration_that_no_clock_reaches_is_refused(duration: object) -> None:
     with pytest.raises(ValueError, match="The duration of 'cooldown' is"):
-        node_results.sleep_requested(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.sleep_event(COOLDOWN, duration, claim(at("cooldown")))
 
 
 @pytest.mark.parametrize("duration", [None, "1h", True, [1]], ids=repr)
 def test_a_duration_that_is_no_time_is_refused_with_its_type(duration: object) -> None:
     with pytest.raises(TypeError, match=f"The duration of 'cooldown' is {type(duration).__name__}"):
-        node_results.sleep_requested(COOLDOWN, duration, claim(at("cooldown")))
+        node_results.sleep_event(COOLDOWN, duration, claim(at("cooldown")))
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="without a time zone; return an aware one"):
-        node_results.sleep_requested(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001
+        node_results.sleep_event(COOLDOWN, datetime(2026, 3, 1), claim(at("cooldown")))  # noqa: DTZ001

@@ -5,8 +5,8 @@ serializer, `{"__type__": ..., "__value__": ...}` (kombu/utils/json.py). A subcl
 is refused: nothing says what it adds.
 
 A value that Postgres or another reader could not take is refused too, before anything is committed:
-NaN and Infinity, the NUL character, lone surrogates, more than `MOST_NESTED` levels. Reading never
-imports a module, and makes only what writing takes (`classes`).
+NaN and Infinity, the NUL character, lone surrogates, more than `MOST_NESTED` levels. Reading
+imports only what `durable_allowed_types` names, and makes only what writing takes (`classes`).
 
     encode    values -> plain JSON with tags
     decode    plain JSON with tags -> values
@@ -24,7 +24,7 @@ from typing import Any
 from celery_durable.errors import NotSerializable, PayloadTooLarge
 from celery_durable.store.codec.classes import allow
 from celery_durable.store.codec.decode import untagged
-from celery_durable.store.codec.encode import LEAVES, plain
+from celery_durable.store.codec.encode import LEAVES, encoded
 from celery_durable.store.codec.path import MOST_NESTED, ValuePath
 from celery_durable.store.codec.scalars import TYPE
 
@@ -46,7 +46,7 @@ def dumps(
     text = _quickly(value)
     try:
         if text is None:
-            text = _text_of(plain(value, ValuePath(what)))
+            text = _text_of(encoded(value, ValuePath(what)))
     except NotSerializable as error:
         raise error.with_traceback(None) from None  # the path says more than the frames
     except RecursionError:

@@ -19,9 +19,9 @@ from celery_durable.store.codec.scalars import (
     SCALARS,
     TYPE,
     Json,
+    checked_int,
+    checked_text,
     tagged,
-    text,
-    whole,
     zone_of,
 )
 
@@ -31,7 +31,7 @@ FACTORIES = {kind.__name__: kind for kind in (list, dict, set, int, float, str, 
 """The factories that a defaultdict may have: reading one must not call anything else."""
 
 
-def plain(value: Any, path: ValuePath) -> Json:
+def encoded(value: Any, path: ValuePath) -> Json:
     """`value` as plain JSON with tags. Raises `NotSerializable`."""
     kind: type = type(value)
     if kind in LEAVES:
@@ -53,17 +53,17 @@ def plain(value: Any, path: ValuePath) -> Json:
 def _leaf(value: Any, path: ValuePath) -> Json:
     match value:
         case str():
-            return text(value, path)
+            return checked_text(value, path)
         case float() if not math.isfinite(value):
             return path.refuse(value, f"JSON has no {value}")
         case int() if not isinstance(value, bool):
-            return whole(value, path)
+            return checked_int(value, path)
         case _:
             return value
 
 
 def _items(values: Iterable[object], path: ValuePath) -> list[Json]:
-    return [plain(item, ValuePath(f"[{i}]", path)) for i, item in enumerate(values)]
+    return [encoded(item, ValuePath(f"[{i}]", path)) for i, item in enumerate(values)]
 
 
 def _mapping(value: Mapping[Any, Any], path: ValuePath) -> Json:
@@ -71,21 +71,24 @@ def _mapping(value: Mapping[Any, Any], path: ValuePath) -> Json:
     if any(type(key) is not str for key in value) or TYPE in value:
         return tagged("mapping", _pairs(value, path))
     return {
-        text(key, ValuePath(" key", path)): plain(item, ValuePath(f"[{key!r}]", path))
+        checked_text(key, ValuePath(" key", path)): encoded(item, ValuePath(f"[{key!r}]", path))
         for key, item in value.items()
     }
 
 
 def _pairs(value: Mapping[Any, Any], path: ValuePath) -> list[Json]:
     return [
-        [plain(key, ValuePath(f" key {key!r}", path)), plain(item, ValuePath(f"[{key!r}]", path))]
+        [
+            encoded(key, ValuePath(f" key {key!r}", path)),
+            encoded(item, ValuePath(f"[{key!r}]", path)),
+        ]
         for key, item in value.items()
     ]
 
 
 def _set(tag: str) -> Callable[[Any, ValuePath], Json]:
     def write(value: Iterable[object], path: ValuePath) -> Json:
-        items = [plain(item, ValuePath(f" item {item!r:.60}", path)) for item in value]
+        items = [encoded(item, ValuePath(f" item {item!r:.60}", path)) for item in value]
         # Sorted, so that equal sets are the same text in every process.
         return tagged(tag, sorted(items, key=json.dumps))
 
@@ -124,7 +127,7 @@ def _object(value: Any, layout: Layout, path: ValuePath) -> Json:
 
 
 def _state(values: Mapping[str, Any], path: ValuePath) -> Json:
-    written = {name: plain(item, ValuePath(f".{name}", path)) for name, item in values.items()}
+    written = {name: encoded(item, ValuePath(f".{name}", path)) for name, item in values.items()}
     return tagged("mapping", list(written.items())) if TYPE in written else written
 
 
@@ -152,16 +155,16 @@ def _namedtuple(value: Any, layout: Layout, path: ValuePath) -> dict[str, Json]:
 def _enum(value: Any, _: Layout, path: ValuePath) -> dict[str, Json]:
     inner = value.value
     if isinstance(value, Flag):
-        return {"value": whole(int(inner), path)}
+        return {"value": checked_int(int(inner), path)}
     # The value is for readers that do not have the class.
     is_plain = type(inner) in (str, int, float, bool)
-    return {"name": text(value.name, path)} | (
+    return {"name": checked_text(value.name, path)} | (
         {"value": _leaf(inner, ValuePath(".value", path))} if is_plain else {}
     )
 
 
 def _url(value: Any, _: Layout, path: ValuePath) -> dict[str, Json]:
-    written = {"state": text(str(value), path)}
+    written = {"state": checked_text(str(value), path)}
     if url_from(type(value), written) != value:
         path.refuse(value, "it would come back as another; hand over str(...) of it")
     return written

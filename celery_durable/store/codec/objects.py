@@ -116,7 +116,7 @@ def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
         yield from vars(base).items()
 
 
-MISSING = object()
+UNSET = object()
 
 
 def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -125,8 +125,8 @@ def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, A
     state = {
         name: found
         for name in layout.names
-        if (found := own.get(name, MISSING)) is not MISSING
-        or (found := getattr(value, name, MISSING)) is not MISSING
+        if (found := own.get(name, UNSET)) is not UNSET
+        or (found := getattr(value, name, UNSET)) is not UNSET
     }
     more = {
         name: found
@@ -135,7 +135,7 @@ def state_of(value: object, layout: Layout) -> tuple[dict[str, Any], dict[str, A
         if name not in state and name not in layout.recomputed and not name.startswith("__")
     }
     for name in layout.slots:
-        if (found := getattr(value, name, MISSING)) is not MISSING:
+        if (found := getattr(value, name, UNSET)) is not UNSET:
             more[name] = found
     return state, more
 

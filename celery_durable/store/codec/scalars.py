@@ -34,7 +34,7 @@ def tagged(kind: str, value: Json) -> Json:
     return {TYPE: kind, VALUE: value}
 
 
-def text(value: str, path: ValuePath) -> str:
+def checked_text(value: str, path: ValuePath) -> str:
     """A string that Postgres and every reader takes. Refuses any other."""
     if "\0" in value:
         path.refuse(value, "it holds the NUL character, which Postgres refuses")
@@ -46,7 +46,7 @@ def text(value: str, path: ValuePath) -> str:
     return value
 
 
-def whole(value: int, path: ValuePath) -> int:
+def checked_int(value: int, path: ValuePath) -> int:
     """A whole number that Python reads back. Refuses any other."""
     if value.bit_length() > MOST_BITS:
         path.refuse(value, "it has more digits than Python reads back")
@@ -81,9 +81,9 @@ def zone_of(zone: tzinfo, path: ValuePath) -> Json:
     kind = type(zone)
     if kind is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
-        return tagged("timezone", [_seconds(offset), *(text(one, path) for one in name)])
+        return tagged("timezone", [_seconds(offset), *(checked_text(one, path) for one in name)])
     if kind is ZoneInfo and zone.key:  # type: ignore[attr-defined]
-        return tagged("zoneinfo", text(zone.key, path))  # type: ignore[attr-defined]
+        return tagged("zoneinfo", checked_text(zone.key, path))  # type: ignore[attr-defined]
     if is_pydantic_zone(kind):
         offset = zone.utcoffset(None)
         assert offset is not None
@@ -121,7 +121,7 @@ def _base64(value: bytes | bytearray, _: ValuePath) -> str:
 
 
 def _as_text(value: object, path: ValuePath) -> str:
-    return text(str(value), path)
+    return checked_text(str(value), path)
 
 
 SCALARS: Mapping[type, tuple[str, Callable[[Any, ValuePath], Json]]] = {
@@ -134,8 +134,11 @@ SCALARS: Mapping[type, tuple[str, Callable[[Any, ValuePath], Json]]] = {
     bytes: ("bytes", _base64),
     bytearray: ("bytearray", _base64),
     complex: ("complex", lambda v, _: [repr(v.real), repr(v.imag)]),
-    Fraction: ("fraction", lambda v, p: [whole(v.numerator, p), whole(v.denominator, p)]),
-    range: ("range", lambda v, p: [whole(n, p) for n in (v.start, v.stop, v.step)]),
+    Fraction: (
+        "fraction",
+        lambda v, p: [checked_int(v.numerator, p), checked_int(v.denominator, p)],
+    ),
+    range: ("range", lambda v, p: [checked_int(n, p) for n in (v.start, v.stop, v.step)]),
     PosixPath: ("PosixPath", _as_text),
     PurePosixPath: ("PurePosixPath", _as_text),
     WindowsPath: ("WindowsPath", _as_text),

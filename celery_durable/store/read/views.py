@@ -271,28 +271,28 @@ def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> R
     """Read the run as it stands; None if there is no such run.
 
     The connection's statements must see one state of the database. Results may be large and many:
-    they are read only with `results`.
+    they are read only with `results`; without, `sizes` says how large they are.
     """
     row = one(connection, _STATUS, {"run_id": run_id, "results": results})
     if row is None:
         return None
-    done = stored.of_run(connection, run_id) if results else {}
+    node_results = stored.of_run(connection, run_id) if results else {}
     sizes = {} if results else _sizes(connection, run_id)
     where: RunPosition = position(connection, run_id)
     summary = {column.key: row[column.key] for column in _summary_columns}
     status = Status(row["status"])
     plan: Any = json.loads(row["plan"]) if row["plan"] else {"nodes": []}
     # A result that `.returns` made is stored, None as JSON null; else it is the nodes' results.
-    made = done if row["result"] is None else codec.loads(row["result"])
+    result = node_results if row["result"] is None else codec.loads(row["result"])
     has_result = results and status is Status.COMPLETED
     return RunSnapshot(
         **{**summary, "status": status},
         steps=tuple(node["name"] for node in plan["nodes"]),
         current=where.nodes,
         total_steps=len(plan["nodes"]),
-        completed_steps=len(done) + len(sizes),
-        results=done,
-        result=made if has_result else None,
+        completed_steps=len(node_results) + len(sizes),
+        results=node_results,
+        result=result if has_result else None,
         error=_error(row, status),
         compensation_errors=_compensation_errors(connection, run_id),
         attempt=where.attempt,
