@@ -202,13 +202,10 @@ class Committer:
         if isinstance(answer, WrittenBefore):
             # Which decision of ours was written is unknown: the token is looked at where it stands.
             self._claims.abandon(claim)
-        elif not isinstance(then, Move):
-            if not isinstance(then, End) or claim.run.parent_token is not None:
-                self._claims.notify_of(0.0)
-        elif committed.routed is not None:
-            self._claims.notify_of(then.delay)
-        else:
+        elif isinstance(then, Move) and committed.routed is None:
             return _moved(claim, decision, then, answer)
+        elif (delay := _next_hint(claim, decision, answer)) is not None:
+            self._claims.notify_of(delay)
         if isinstance(then, Park) and isinstance(then.token.wait, ForSignal):
             # A signal that was committed meanwhile was invisible to the statement that parked, and
             # its hint may have come while the token was still claimed.
@@ -243,6 +240,23 @@ class Committer:
                 self._claims.release(claim)
             case never:
                 assert_never(never)
+
+
+def _next_hint(claim: Claim, decision: Decision, written: Written) -> float | None:
+    """Return the seconds until the hint is due that the commit has put; None if it put none."""
+    match decision.then:
+        case Move(delay=delay):
+            return delay
+        case Park(timeout=timeout):
+            return timeout if decision.starts is None else 0.0
+        case Fork():
+            return 0.0
+        case Leave():
+            return 0.0 if written.puts_hint else None
+        case End():
+            return None if claim.run.parent_token is None else 0.0
+        case _:
+            assert_never(decision.then)
 
 
 def _moved(claim: Claim, decision: Decision, move: Move, written: Written) -> Claim:

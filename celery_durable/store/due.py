@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -207,7 +206,7 @@ def take(
     ]
 
 
-_ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
+_ids = sql.ids("ids")
 
 _gone = sa.delete(t.outbox).where(t.outbox.c.id == sa.any_(_ids)).returning(t.outbox.c.token_id)
 _sent = _gone.cte("sent")

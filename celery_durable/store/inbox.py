@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from celery_durable.core.token import Flags
 from celery_durable.store import sql
@@ -64,7 +63,7 @@ _cancels = (
 
 _READ = Statement(sa.select(t.inbox.c.id, sql.json_text(t.inbox.c.payload)).where(*_cancels))
 
-_ids = sa.cast(sql.text("ids"), ARRAY(sa.BigInteger))
+_ids = sql.ids("ids")
 _REMOVE = Statement(sa.delete(t.inbox).where(t.inbox.c.id == sa.any_(_ids)).returning(t.inbox.c.id))
 
 

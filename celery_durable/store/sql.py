@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 
 from celery_durable.store import tables as t
 from celery_durable.store.connection import parameter
@@ -37,6 +37,15 @@ def integer(name: str) -> sa.BindParameter[Any]:
 def big(name: str) -> sa.BindParameter[Any]:
     """A parameter that is a whole number of 64 bits."""
     return parameter(name, type_=sa.BigInteger())
+
+
+def ids(name: str) -> sa.ColumnElement[Any]:
+    """A parameter that is an array of whole numbers, as text: `{1,2}`.
+
+    The text has no type of its own: Postgres folds the cast of an unknown literal into the plan,
+    and would parse one of a varchar anew for each row.
+    """
+    return sa.cast(parameter(name, type_=sa.types.NullType()), ARRAY(sa.BigInteger))
 
 
 def number(name: str) -> sa.BindParameter[Any]:

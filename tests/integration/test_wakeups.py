@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from celery_durable import Durable
+from celery_durable.database import notify
 from celery_durable.store.signals import HINTED_WAITERS
 from tests.integration.driving import Gate, World, noting, spawn
 from tests.integration.forks import advance, ended
-from tests.integration.watching import Executed, lose_the_answer
+from tests.integration.watching import Executed, lose_the_answer, watch
 from tests.integration.workflows import asking
 from tests.waiting import wait_until
 
@@ -100,3 +101,29 @@ def test_a_signal_in_a_callers_transaction_finds_a_branch_that_is_about_to_wait(
     world.drain(worker)
 
     assert run.result(timeout=0)["p"] == {"x": 7, "y": 1}
+
+
+@pytest.mark.parametrize(("window", "told"), [(None, 2), (2, 10)], ids=["all at once", "a window"])
+def test_a_branch_that_leaves_wakes_relays_for_a_hint_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, window: int | None, told: int
+) -> None:
+    """P11: the start of a window of two opens eight items one by one, then comes the join."""
+    monkeypatch.setattr(notify, "DEBOUNCE", 0.0)
+    worker = world.worker(
+        lambda durable: durable.workflow("w").map(
+            "m", over=lambda _: list(range(10)), handler=noting([], "m"), max_concurrency=window
+        )
+    )
+    run = worker.start("w", {})
+    world.publish()
+    notified: list[Executed] = []
+
+    def see(executed: Executed) -> None:
+        if executed.statement is notify._NOTIFY:
+            notified.append(executed)
+
+    watch(monkeypatch, see)
+    worker.engine.advance(world.token_id(run))
+    world.drain(worker)
+    assert world.status(run) == "completed"
+    assert len(notified) == told, "the fork, each that opens another item, and the last"

@@ -223,10 +223,12 @@ sa.insert(t.journal).from_select(
         at=f"{GATES}:leave_parts",
         old='joined.c.remaining == sa.literal_column("0")',
         new="""
-sa.select(t.token.c.remaining)
-.where(t.token.c.id == sa.select(held.c.parent_id).scalar_subquery())
-.scalar_subquery()
-== sa.literal_column("1")
+(
+    sa.select(t.token.c.remaining)
+    .where(t.token.c.id == sa.select(held.c.parent_id).scalar_subquery())
+    .scalar_subquery()
+    == sa.literal_column("1")
+)
 """,
         tests=(
             f"{MECHANISMS}::test_of_two_branches_that_leave_at_once_the_later_tells_the_parent",

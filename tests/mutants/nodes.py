@@ -98,6 +98,17 @@ FORKS = (
         tests=(f"{WINDOW}::test_a_chunk_shares_a_message",),
     ),
     Mutant(
+        name="a-leave-without-a-hint-is-quiet",
+        promise="P11",
+        takes_out="waking no relay where a branch that leaves puts no hint",
+        at="celery_durable.engine.commit:_next_hint",
+        old="return 0.0 if written.puts_hint else None",
+        new="return 0.0",
+        tests=(
+            f"{TESTS}/test_wakeups.py::test_a_branch_that_leaves_wakes_relays_for_a_hint_only[all at once]",
+        ),
+    ),
+    Mutant(
         name="fail-fast",
         promise="P8",
         takes_out="dropping the branches and items that have not begun",

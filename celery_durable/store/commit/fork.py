@@ -150,8 +150,11 @@ def _first(column: Any, order: Any) -> Any:
     return sa.func.array_agg(aggregate_order_by(column, order), type_=ARRAY(column.type))[1]
 
 
-def leave_parts(held: Any, *, stops: bool) -> list[Any]:
-    """The branch `held` leaves: the gate, the items that it opens, the parent's hint."""
+def leave_parts(held: Any, *, stops: bool) -> tuple[list[Any], sa.ColumnElement[bool]]:
+    """The branch `held` leaves: the join, the items that it opens, the parent's hint.
+
+    The second value is true if that puts a hint.
+    """
     stopped = _stopped(held).cte("stopped") if stops else None
     gone = _count(stopped)
     joined = _joined(held, gone, stops=stops).cte("joined")
@@ -169,15 +172,15 @@ def leave_parts(held: Any, *, stops: bool) -> list[Any]:
         .returning(t.item.c.position, t.item.c.input)
         .cte("taken")
     )
-    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(
-        joined.c.remaining == sa.literal_column("0")
-    )
+    is_last = joined.c.remaining == sa.literal_column("0")
+    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(is_last)
     parts = [taken, insert_hints(hint).cte("parent_hinted")]
     if stopped is not None:
         parts.append(clear_hints(stopped).cte("cleared_of_stopped"))
     else:
         parts.append(_hinted(_opened(held, taken), crowd=NO_CROWD).cte("hinted_branches"))
-    return parts
+    puts_hint = sa.exists().where(is_last)
+    return parts, puts_hint if stops else sa.or_(puts_hint, sa.exists(sa.select(taken.c.position)))
 
 
 def _stopped(held: Any) -> Any:

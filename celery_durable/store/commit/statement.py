@@ -43,11 +43,12 @@ from celery_durable.store.tokens import IS_DRAINING, Standing, read
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The decision is written."""
+    """The decision is written. `puts_hint` is False only if a branch has left and put none."""
 
     at: datetime
     draining: bool
     has_commands: bool
+    puts_hint: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,9 @@ def commit(
         return RecordedBefore()
     if row is not None:
         _start(connection, decision)
-        return Written(row["now"], bool(row["draining"]), row["has_commands"])
+        return Written(
+            row["now"], bool(row["draining"]), row["has_commands"], row.get("puts_hint", True)
+        )
     return _why_not(claim, decision, read(connection, decision.token.id))
 
 
@@ -162,18 +165,20 @@ def _commit(variant: Variant) -> Statement:
         parts.append(insert_hints(hint).cte("hinted"))
     if variant.then is Fork:
         parts += fork.fork_parts(held)
+    answers = [
+        sql.clock.label("now"),
+        IS_DRAINING.label("draining"),
+        sql.has_commands(held.c.run_id).label("has_commands"),
+    ]
     if variant.then is Leave:
-        parts += fork.leave_parts(held, stops=variant.stops)
+        leaving, puts_hint = fork.leave_parts(held, stops=variant.stops)
+        parts += leaving
+        answers.append(puts_hint.label("puts_hint"))
     if variant.then is End:
         parts.append(_signals_deleted(held).cte("emptied"))
     if variant.hints_parent:
         parts.append(_parent_hinted(held).cte("told"))
-    answer = sa.select(
-        sql.clock.label("now"),
-        IS_DRAINING.label("draining"),
-        sql.has_commands(held.c.run_id).label("has_commands"),
-    ).select_from(held)
-    return Statement(answer.add_cte(*parts))
+    return Statement(sa.select(*answers).select_from(held).add_cte(*parts))
 
 
 def _held(variant: Variant, held_if: tuple[Any, ...]) -> Any:

@@ -221,5 +221,21 @@ SELECT
       durable_inbox.run_id = held.run_id
       AND durable_inbox.kind = 'command'
       AND durable_inbox.consumed_by IS NULL
-  ) AS has_commands
+  ) AS has_commands,
+  (
+    EXISTS(
+      SELECT
+        *
+      FROM joined
+      WHERE
+        joined.remaining = 0
+    )
+  )
+  OR (
+    EXISTS(
+      SELECT
+        taken.position
+      FROM taken
+    )
+  ) AS puts_hint
 FROM held
