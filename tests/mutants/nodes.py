@@ -105,8 +105,10 @@ FORKS = (
         old="return 0.0 if written.puts_hint else None",
         new="return 0.0",
         tests=(
-            f"{TESTS}/test_wakeups.py"
-            "::test_a_branch_that_leaves_wakes_relays_for_a_hint_only[all at once]",
+            (
+                f"{TESTS}/test_wakeups.py"
+                "::test_a_branch_that_leaves_wakes_relays_for_a_hint_only[all at once]"
+            ),
         ),
     ),
     Mutant(
