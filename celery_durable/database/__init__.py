@@ -5,7 +5,8 @@ here knows what runs are. An outage becomes `DatabaseUnavailable`.
 
     address      reads a database setting: URL -> parameters of libpq
     opening      opens a connection, and sets what our statements rely on
-    connections  the process's connection pools, and the bounds of a transaction
+    pool         keeps idle connections, the last used first
+    connections  lends connections, transactions and sessions, and bounds them
     notify       wakes the relays, and waits for notifications
     schema       migrates the tables, and checks that they are of this release
     rights       checks that the role may do what our statements do

@@ -13,14 +13,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import NullPool
 
 from celery_durable.database.address import DRIVER, parameters_of
 from celery_durable.database.opening import (
@@ -28,18 +28,16 @@ from celery_durable.database.opening import (
     CONFIGURE_WITH_HANDLERS,
     open_connection,
 )
+from celery_durable.database.pool import KEPT_CONNECTIONS, Pool, is_alive
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
+from celery_durable.process.once import once
 from celery_durable.process.outage import Shared
-from celery_durable.process.sockets import readable
 from celery_durable.store import sql
 from celery_durable.store.connection import OwnTransaction, PsycopgConnection, Statement
 from celery_durable.store.sqlstates import Hindered, raise_if_transient, raise_known
 
 logger = logging.getLogger(__name__)
-
-KEPT_CONNECTIONS = 32
-"""Most idle connections of one process; each thread that is in a statement uses one."""
 
 
 def bounded(limit: str, *, lock: str | None = None) -> Statement:
@@ -79,48 +77,46 @@ class Database:
         self._direct_address = self._address
         if direct_url:
             self._direct_address = parameters_of("durable_direct_database_url", direct_url)
-        self._engine: sa.Engine | None = None
+        self._open = partial(open_connection, self._address, CONFIGURE_OURS, schema)
+        self._pool = Pool(self._open)
         self._handlers_engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.outage = new_outage()
 
-    @property
+    @once
     def engine(self) -> sa.Engine:
-        """The SQLAlchemy engine of this process; its connections commit every statement."""
-        if self._engine is None or self._pid != os.getpid():
-            with self._lock:
-                self._forget_parent()
-                if self._engine is None:
-                    self._handlers_engine = self._new_engine(CONFIGURE_WITH_HANDLERS)
-                    self._engine = self._new_engine(CONFIGURE_OURS)
-        return self._engine
+        """The SQLAlchemy engine for what is done once: migrations and checks. It keeps nothing."""
+        return sa.create_engine(
+            DRIVER, creator=self._open, isolation_level="AUTOCOMMIT", poolclass=NullPool
+        )
 
     def _engine_of_handlers(self) -> sa.Engine:
         """Return the engine of handlers' sessions: its connections have the role's own timeouts."""
-        assert self.engine is not None
-        assert self._handlers_engine is not None
-        return self._handlers_engine
+        with self._lock:
+            self._forget_parent()
+            if self._handlers_engine is None:
+                configure = partial(
+                    open_connection, self._address, CONFIGURE_WITH_HANDLERS, self.schema
+                )
+                self._handlers_engine = sa.create_engine(
+                    DRIVER,
+                    creator=configure,
+                    isolation_level="AUTOCOMMIT",
+                    pool_size=KEPT_CONNECTIONS,
+                    max_overflow=-1,
+                )
+                event.listen(self._handlers_engine, "checkout", _refuse_dead_connection)
+            return self._handlers_engine
 
     def _forget_parent(self) -> None:
+        """In a forked child, begin anew. The parent still uses the sockets: they are not closed."""
         if self._pid != os.getpid():
-            for engine in (self._engine, self._handlers_engine):
-                if engine is not None:
-                    # The parent still uses the sockets: forget them, do not close them.
-                    engine.dispose(close=False)
-            self._engine, self._handlers_engine, self._pid = None, None, os.getpid()
+            if self._handlers_engine is not None:
+                self._handlers_engine.dispose(close=False)
+            self._pool, self._handlers_engine = Pool(self._open), None
             self.outage = new_outage()
-
-    def _new_engine(self, configure: Statement) -> sa.Engine:
-        engine = sa.create_engine(
-            DRIVER,
-            creator=partial(open_connection, self._address, configure, self.schema),
-            isolation_level="AUTOCOMMIT",
-            pool_size=KEPT_CONNECTIONS,
-            max_overflow=-1,
-        )
-        event.listen(engine, "checkout", _refuse_dead_connection)
-        return engine
+            self._pid = os.getpid()
 
     @contextmanager
     def autocommit(self) -> Iterator[PsycopgConnection]:
@@ -129,18 +125,16 @@ class Database:
         A time limit that strikes meanwhile interrupts the handler when the connection is returned.
         """
         with interrupts.held_off():
-            pooled = self._check_out()
+            raw = self._take()
             try:
-                yield PsycopgConnection(
-                    cast("psycopg.Connection[Any]", pooled.driver_connection), self.schema
-                )
+                yield PsycopgConnection(raw, self.schema)
             except Hindered:
                 raise
             except DatabaseUnavailable:
-                pooled.invalidate()
+                raw.close()
                 raise
             finally:
-                pooled.close()
+                self._pool.put(raw)
 
     @contextmanager
     def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:
@@ -202,20 +196,24 @@ class Database:
         """Return a new connection past any pooler, for what belongs to a session: locks, LISTEN."""
         return open_connection(self._direct_address, CONFIGURE_OURS, self.schema)
 
-    def _check_out(self) -> PoolProxiedConnection:
+    def _take(self) -> psycopg.Connection[Any]:
+        if self._pid != os.getpid():
+            with self._lock:
+                self._forget_parent()
         try:
-            return self.engine.raw_connection()
-        except (psycopg.Error, DBAPIError) as error:
-            cause = getattr(error, "orig", error)
-            raise_known(cause, self.schema)
-            raise_if_transient(cause)
+            return self._pool.take()
+        except psycopg.Error as error:
+            raise_known(error, self.schema)
+            raise_if_transient(error)
             raise
 
     def close(self) -> None:
         """Close the idle connections of this process, and no parent's."""
-        for engine in (self._engine, self._handlers_engine):
-            if engine is not None and self._pid == os.getpid():
-                engine.dispose()
+        if self._pid != os.getpid():
+            return
+        self._pool.close()
+        if self._handlers_engine is not None:
+            self._handlers_engine.dispose()
 
 
 def new_outage() -> Shared:
@@ -224,12 +222,6 @@ def new_outage() -> Shared:
 
 
 def _refuse_dead_connection(raw: Any, _record: object, _proxy: object) -> None:
-    """Called when the pool lends a connection: make it replace one whose server went away.
-
-    That costs no round trip: nothing arrives on an idle connection but a notice, or its end.
-    """
-    if readable([raw.fileno()], 0):
-        try:
-            raw.execute("")
-        except psycopg.Error as error:
-            raise DisconnectionError from error
+    """Called when SQLAlchemy lends a connection: make it replace one whose server went away."""
+    if not is_alive(raw):
+        raise DisconnectionError

@@ -109,7 +109,8 @@ class PsycopgConnection:
             with psycopg.Cursor(self.raw, row_factory=dict_row) as cursor:
                 text, literals = statement.compiled(self.schema)
                 cursor.execute(text, {**literals, **parameters} if literals else parameters)
-                return cursor.fetchall() if cursor.description else []
+                result = cursor.pgresult  # `cursor.description` would make an object per column
+                return cursor.fetchall() if result is not None and result.nfields else []
         except psycopg.Error as error:
             raise_known(error, self.schema)
             if self.is_own:

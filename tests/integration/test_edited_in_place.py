@@ -116,7 +116,7 @@ def everything_parked(durable: Durable, monkeypatch: pytest.MonkeyPatch) -> set[
     knowledge = durable.engine._compatibility
     seen: set[str] = set()
 
-    def parked_of(_: Any) -> Any:
+    def unfit_nodes_of(_: Any) -> Any:
         class Everything:
             def __contains__(self, node: str) -> bool:
                 seen.add(node)
@@ -124,5 +124,5 @@ def everything_parked(durable: Durable, monkeypatch: pytest.MonkeyPatch) -> set[
 
         return Everything()
 
-    monkeypatch.setattr(knowledge, "_parked_of", parked_of)
+    monkeypatch.setattr(knowledge, "_unfit_nodes_of", unfit_nodes_of)
     return seen
