@@ -16,7 +16,7 @@ from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.views import RunSnapshot
 from celery_durable.store.signals import Delivery
 
-FIRST_PAUSE, LAST_PAUSE = 0.01, 0.5
+FIRST_PAUSE, LAST_PAUSE = 0.002, 0.5
 """Seconds from one query for the outcome of a run to the next; each pause is half as long again."""
 
 

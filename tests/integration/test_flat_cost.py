@@ -105,6 +105,18 @@ def test_a_step_is_a_hot_update(fresh: World) -> None:
     assert found["n_tup_hot_upd"] >= 10 * (STEPS - 1), "all but the claims"
 
 
+def test_a_start_is_one_statement_and_a_signal_two(world: World, meter: Meter) -> None:
+    """P11: and no transaction around them, which would be two round trips more."""
+    worker = world.worker(defining([], "a"))
+    run = worker.start("w", {})
+    costs = []
+    for send in (lambda: worker.start("w", {}, key="k"), lambda: run.resume("s", 1)):
+        meter.statements = 0
+        send()
+        costs.append(meter.statements)
+    assert costs == [1, 2]
+
+
 def test_an_ordinary_step_is_committed_by_one_statement(world: World, meter: Meter) -> None:
     """P1, P11: one round trip."""
     names = [f"s{n}" for n in range(STEPS)]
