@@ -255,7 +255,7 @@ class Client:
         With `results=False` results are not read; `sizes` says how large they are.
         """
         run_id = checked_run_id(run_id)
-        with self.database.snapshot() as connection:
+        with self.database.read_only() as connection:
             found = views.snapshot(connection, run_id, results=bool(results))
         if found is None:
             raise RunNotFound(run_id)
@@ -328,7 +328,7 @@ class Client:
             checked_whole("limit", limit, 1, LONGEST_PAGE)
         if after is not None:
             checked_text("after", after, LONGEST_UNIT)
-        with self.database.snapshot() as connection:
+        with self.database.read_only() as connection:
             entries = history.entries(
                 connection, run_id, limit=limit, after=after, results=bool(results)
             )

@@ -23,7 +23,7 @@ from celery_durable.cli.node_notes import node_note, unit_notes
 from celery_durable.cli.node_view import ACTIVE, NOT_BEGUN, NodeState, NodeView
 from celery_durable.cli.output import Form, Output, Row, Rows, aligned, status_text, workflow_text
 from celery_durable.cli.run_view import RunView
-from celery_durable.core.names import part_of
+from celery_durable.core.names import subunit_of
 from celery_durable.core.status import Status
 from celery_durable.store.read.views import RunSnapshot, RunSummary
 
@@ -157,7 +157,7 @@ def _node_rows(
         notes = unit_notes(node, output, now)
         if any(part.state not in NOT_BEGUN for part in node.parts):
             for part in node.parts:
-                note = notes.pop(part_of(node.name, part.name), None)
+                note = notes.pop(subunit_of(node.name, part.name), None)
                 rows.append(_node_row(output, part, now, indent="  ", unit_note=note))
         rows += [
             (Text(), Text(f"  {one_line(unit)}", "dim"), Text(), Text(), note)

@@ -18,7 +18,7 @@ from celery_durable.cli.node_view import ACTIVE, NodeState, NodeView
 from celery_durable.cli.output import Output
 from celery_durable.cli.run_view import RunView, read_run
 from celery_durable.core.diagram import Colour, Mark, flowchart
-from celery_durable.core.names import part_of
+from celery_durable.core.names import subunit_of
 from celery_durable.durable import Durable
 from celery_durable.errors import UnknownWorkflow
 from celery_durable.store import definitions
@@ -116,13 +116,13 @@ def _marks(view: RunView) -> Iterator[tuple[str, Mark]]:
         yield node.name, Mark(COLOURS[node.state], _note(node))
         for part in node.parts:
             note = part.state.value if part.state in NAMED else ""
-            yield part_of(node.name, part.name), Mark(COLOURS[part.state], note)
+            yield subunit_of(node.name, part.name), Mark(COLOURS[part.state], note)
     for plan_node in view.plan_nodes:
         route = nodes[plan_node["name"]]
         for case in plan_node.get("cases", ()):
             is_taken = route.branch == case["name"]
             colour = COLOURS[route.state] if is_taken else Colour.PENDING
-            yield part_of(route.name, case["name"]), Mark(colour)
+            yield subunit_of(route.name, case["name"]), Mark(colour)
 
 
 def _note(node: NodeView) -> str:

@@ -16,7 +16,7 @@ from celery_durable.cli.output import Column, Form, Output, Row
 from celery_durable.cli.run_view import counted_nodes, plan_nodes
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import FailedAttempt
-from celery_durable.core.names import compensation_of, part_of
+from celery_durable.core.names import compensation_of, subunit_of
 from celery_durable.durable import Durable
 from celery_durable.errors import ErrorRecord, RunNotFound
 from celery_durable.run import Run
@@ -106,7 +106,7 @@ def history(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
 
 def _read_folded(durable: Durable, run: Run) -> Sequence[Line]:
     """The journal, with items and iterations counted. Raises `RunNotFound`."""
-    with durable.database.snapshot() as connection:
+    with durable.database.read_only() as connection:
         snapshot = views.snapshot(connection, run.id, results=False)
         if snapshot is None:
             raise RunNotFound(run.id)
@@ -115,7 +115,7 @@ def _read_folded(durable: Durable, run: Run) -> Sequence[Line]:
 
 
 def _read_retries(durable: Durable, run: Run) -> Sequence[Trying]:
-    with durable.database.snapshot() as connection:
+    with durable.database.read_only() as connection:
         return folded.trying(connection, run.id, MOST_RETRIES)
 
 
@@ -189,7 +189,7 @@ def _group_row(output: Output, group: Group, now: datetime) -> Row:
 
 def _title(group: Group) -> str:
     """`lines#* (1000)`."""
-    unit = part_of(group.node, "*")
+    unit = subunit_of(group.node, "*")
     return f"{compensation_of(unit) if group.is_undo else unit} ({group.size})"
 
 

@@ -15,7 +15,7 @@ from celery_durable.core.names import (
     SEPARATOR,
     choice_of,
     compensation_of,
-    part_of,
+    subunit_of,
 )
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.errors import ErrorRecord
@@ -171,7 +171,7 @@ def _active(name: str, unit: UnitInHand, state: NodeState) -> NodeView:
 
 
 def _parallel(index: RunIndex, name: str, branches: Iterable[str]) -> NodeView:
-    parts = tuple(_unit(index, branch, part_of(name, branch)) for branch in branches)
+    parts = tuple(_unit(index, branch, subunit_of(name, branch)) for branch in branches)
     states = [part.state for part in parts]
     view = _composite(
         index,

@@ -71,7 +71,7 @@ class RunReader:
 
     def read(self) -> RunView:
         """The run at this moment. Raises `RunNotFound`."""
-        with self._database.snapshot() as connection:
+        with self._database.read_only() as connection:
             glimpse = overview.glimpse(connection, self._run_id)
             if glimpse is None:
                 raise RunNotFound(self._run_id)

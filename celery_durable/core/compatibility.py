@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of, part_of
+from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of, subunit_of
 from celery_durable.core.nodes import Gathers, Node
 from celery_durable.core.plan import Outline, Plan
 from celery_durable.core.token import Flags, Token
@@ -51,7 +51,7 @@ def offers(plan: Plan) -> Iterator[tuple[str, str]]:
         for body in node.bodies:
             unit = node.name
             if node.has_named_parts:
-                unit = part_of(node.name, body.name)
+                unit = subunit_of(node.name, body.name)
                 yield node.name, unit
             if body.is_undoable:
                 yield node.name, compensation_of(unit)
@@ -61,7 +61,7 @@ def offer_of(token: Token) -> str:
     """Return the unit of a token as `offers` has it."""
     if token.node in (RETURNS, ROLLBACK):
         return token.node
-    unit = token.node if token.part is None else part_of(token.node, token.part)
+    unit = token.node if token.part is None else subunit_of(token.node, token.part)
     return unit if token.rollback is None else compensation_of(unit)
 
 

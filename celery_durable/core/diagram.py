@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from celery_durable.core.names import part_of
+from celery_durable.core.names import subunit_of
 
 Data = Mapping[str, Any]
 """A plan, or a part of it, as `Plan.as_data` made it."""
@@ -140,7 +140,7 @@ def _draw_parallel(drawing: _Drawing, id: str, node: Data) -> None:
     drawing.add(id, FORK, node["name"], unit=node["name"])
     for number, branch in enumerate(node["branches"]):
         inner = f"{id}b{number}"
-        _draw_body(drawing, inner, branch, branch["name"], part_of(node["name"], branch["name"]))
+        _draw_body(drawing, inner, branch, branch["name"], subunit_of(node["name"], branch["name"]))
         drawing.link(id, inner)
         drawing.link(inner, f"{id}join")
     drawing.add(f"{id}join", JOIN, "all have ended", unit=None)
@@ -167,7 +167,7 @@ def _draw_route(drawing: _Drawing, id: str, node: Data) -> None:
     for number, case in enumerate(node["cases"]):
         inner = f"{id}c{number}"
         label = f"{case['name']}, or any other" if case["name"] == default else case["name"]
-        _draw_body(drawing, inner, case, case["name"], part_of(name, case["name"]))
+        _draw_body(drawing, inner, case, case["name"], subunit_of(name, case["name"]))
         drawing.link(id, inner, label)
         exits.append((inner, ""))
     drawing.exits = [*exits, *([(id, "any other")] if default is None else [])]

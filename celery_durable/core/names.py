@@ -60,11 +60,11 @@ def compensated_by(unit: str) -> str:
     return unit.removesuffix(f"{SEPARATOR}{COMPENSATE}")
 
 
-def part_of(node: str, part: str | int) -> str:
+def subunit_of(node: str, part: str | int) -> str:
     """The unit of a branch, an item or an iteration of `node`."""
     return f"{node}{SEPARATOR}{part}"
 
 
 def choice_of(node: str) -> str:
     """The unit that chooses the case of the route `node`."""
-    return part_of(node, ROUTE)
+    return subunit_of(node, ROUTE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
-from celery_durable.core.names import choice_of, part_of
+from celery_durable.core.names import choice_of, subunit_of
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Token
 
@@ -326,7 +326,7 @@ class LoopNode(NodeKind):
 
     @property
     def first_unit(self) -> str:
-        return part_of(self.name, 0)
+        return subunit_of(self.name, 0)
 
     @property
     def first_position(self) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
 from celery_durable.core.event import Crashed, Failed, Succeeded, Suspended
-from celery_durable.core.names import RETURNS, compensation_of, part_of
+from celery_durable.core.names import RETURNS, compensation_of, subunit_of
 from celery_durable.core.nodes import ONCE, Body, LoopNode, Node, Routing
 from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
@@ -89,7 +89,7 @@ def begin_returns(token: Token) -> Move:
 def next_iteration(plan: Plan, token: Token, node: LoopNode, input: str | None) -> Move:
     """Move the token to the next iteration of its loop."""
     position = (token.position or 0) + 1
-    unit = part_of(node.name, position)
+    unit = subunit_of(node.name, position)
     there = moved(token, node.name, unit, position=position, input=input)
     return Move(there, unit_of(plan, there).routing, node.every)
 

@@ -26,7 +26,7 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
-from celery_durable.core.names import part_of
+from celery_durable.core.names import subunit_of
 from celery_durable.core.nodes import Gathers, MapNode, ParallelNode, RouteNode, SignalNode
 from celery_durable.core.plan import Plan
 from celery_durable.core.progress import completed, failed, gathering_record, go_on
@@ -109,7 +109,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
         return go_on(plan, token, (gathering_record(token, event.started_at, Gathers.ITEMS),))
     routing = node.item.routing
     branches = tuple(
-        Branch(part_of(node.name, position), position, routing, input=item)
+        Branch(subunit_of(node.name, position), position, routing, input=item)
         for position, item in enumerate(event.items)
     )
     window = min(node.max_concurrency or len(branches), len(branches))
@@ -120,7 +120,7 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
 
 def _fork_branches(token: Token, node: ParallelNode) -> Decision:
     branches = tuple(
-        Branch(part_of(node.name, body.name), position, body.routing, part=body.name)
+        Branch(subunit_of(node.name, body.name), position, body.routing, part=body.name)
         for position, body in enumerate(node.branches)
     )
     return Decision(token, Fork(_forked(token, len(branches)), branches, len(branches)))

@@ -148,7 +148,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[PsycopgConnection]:
+    def read_only(self) -> Iterator[PsycopgConnection]:
         """Lend a connection in a read-only transaction in which all statements see one snapshot."""
         with self._in_transaction() as connection:
             connection.rows(SNAPSHOT)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from celery_durable.core.names import compensation_of, part_of
+from celery_durable.core.names import compensation_of, subunit_of
 from celery_durable.core.nodes import Body, ChildNode, Node
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.workflow.step import Handler, Options, Step, checked_handler, user_functions
@@ -80,7 +80,7 @@ def _placed_callables(node: NodeDefinition) -> Iterator[tuple[str, Handler | Non
     for field in fields(node.functions):
         yield f"{field.name}= of {node.name}", getattr(node.functions, field.name)
     for key, part in node.parts.items():
-        name = node.name if key is None else part_of(node.name, key)
+        name = node.name if key is None else subunit_of(node.name, key)
         if isinstance(part, Step):
             for number, function in enumerate(user_functions(part.function)):
                 yield f"{name} (argument function {number})" if number else name, function

@@ -441,7 +441,7 @@ FAMILIES = (
         promise="P12",
         takes_out="reading a status in one snapshot of the database",
         at="celery_durable.client:Client.status",
-        old="self.database.snapshot()",
+        old="self.database.read_only()",
         new="self.database.autocommit()",
         tests=(f"{TESTS}/test_looking.py::test_a_status_is_one_state_of_its_run",),
     ),

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from celery_durable.core.child import ReopenedRun
 from celery_durable.core.decision import Undo
-from celery_durable.core.names import choice_of, part_of
+from celery_durable.core.names import choice_of, subunit_of
 from celery_durable.core.nodes import (
     ChildNode,
     LoopNode,
@@ -58,12 +58,12 @@ def timed(name: str) -> StepNode:
 
 
 def branch(part: str = "fraud", position: int = 0, **changes: Any) -> Token:
-    return at(part_of("checks", part), parent=PARENT, part=part, position=position, **changes)
+    return at(subunit_of("checks", part), parent=PARENT, part=part, position=position, **changes)
 
 
 def item(position: int = 0, **changes: Any) -> Token:
     return at(
-        part_of("lines", position),
+        subunit_of("lines", position),
         **{"parent": PARENT, "position": position, "input": "7"} | changes,
     )
 
@@ -77,7 +77,7 @@ def case(part: str = "wire", **changes: Any) -> Token:
 
 
 def iteration(position: int = 0, **changes: Any) -> Token:
-    return at(part_of("poll", position), position=position, **changes)
+    return at(subunit_of("poll", position), position=position, **changes)
 
 
 FORKED = at("checks", wait=ForBranches(0))

@@ -12,7 +12,7 @@ from celery_durable.core.names import (
     choice_of,
     compensated_by,
     compensation_of,
-    part_of,
+    subunit_of,
 )
 from celery_durable.errors import InvalidWorkflow
 
@@ -27,14 +27,14 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
 
 @given(good_names)
 def test_a_compensation_tells_what_it_undoes(name: str) -> None:
-    for unit in (name, part_of(name, "compensate"), part_of(name, 0)):
+    for unit in (name, subunit_of(name, "compensate"), subunit_of(name, 0)):
         assert compensated_by(compensation_of(unit)) == unit
 
 
 @given(good_names)
 def test_no_name_can_be_mistaken_for_another_unit(name: str) -> None:
     assert name not in (RETURNS, ROLLBACK)
-    assert name not in (part_of(name, 0), part_of("a", name), choice_of(name))
+    assert name not in (subunit_of(name, 0), subunit_of("a", name), choice_of(name))
     for other in (name, "compensate", "a"):
         assert compensation_of(other) != name
     assert compensated_by(name) == name
@@ -42,17 +42,17 @@ def test_no_name_can_be_mistaken_for_another_unit(name: str) -> None:
 
 def test_the_unit_of_a_compensation_is_the_one_in_the_documentation() -> None:
     assert compensation_of("charge") == "charge#compensate"
-    assert compensation_of(part_of("lines", 17)) == "lines#17#compensate"
+    assert compensation_of(subunit_of("lines", 17)) == "lines#17#compensate"
 
 
 def test_the_units_of_branches_iterations_and_choices_are_those_in_the_documentation() -> None:
-    assert part_of("checks", "fraud") == "checks#fraud"
-    assert part_of("poll", 3) == "poll#3"
+    assert subunit_of("checks", "fraud") == "checks#fraud"
+    assert subunit_of("poll", 3) == "poll#3"
     assert choice_of("rail") == "rail#route"
 
 
 def test_a_branch_called_compensate_is_not_taken_for_the_undo_of_its_unit() -> None:
-    branch = part_of("checks", "compensate")
+    branch = subunit_of("checks", "compensate")
     assert compensation_of(branch) != branch
 
 
