@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import wraps
 from inspect import signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
@@ -67,34 +66,35 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def twin(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], Awaitable[T]]:
-    """Return the same method for `async` code.
+def twin(
+    method: Callable[Concatenate[C, P], T],
+) -> Callable[Concatenate[C, P], Coroutine[Any, Any, T]]:
+    """Make the `async` twin of a method: `astart` of `start`.
 
-    With `session`, an AsyncSession or AsyncConnection, it joins that transaction. Without, it runs
-    in a thread.
+    It joins the transaction of `session`, an AsyncSession or AsyncConnection; without one it runs
+    in a thread. A subclass that overrides the method has overridden its twin.
     """
+    name, form = method.__name__, signature(method)
+    joins = "session" in form.parameters
 
-    @wraps(method)
     async def awaited(client: C, /, *args: P.args, **options: P.kwargs) -> T:
-        session: Any = options.pop("session", None)
+        call: Callable[..., T] = getattr(client, name)
+        session: Any = options.pop("session", None) if joins else None
         if session is None:
-            return await client.threads.call(lambda: method(client, *args, **options))
+            return await client.threads.call(lambda: call(*args, **options))
         if not hasattr(session, "run_sync"):
             raise ConfigurationError(
                 f"session= of an async method takes an AsyncSession or AsyncConnection,"
                 f" not {type(session).__name__}."
             )
+        joined: T = await session.run_sync(lambda sync: call(*args, **options, session=sync))
+        return joined
 
-        def in_session(connection_of: object) -> T:
-            options["session"] = connection_of
-            return method(client, *args, **options)
-
-        result: T = await session.run_sync(in_session)
-        return result
-
-    awaited.__name__ = f"a{method.__name__}"
-    awaited.__doc__ = f"`{method.__name__}` for `async` code."
-    if "session" in signature(method).parameters:
+    owner = method.__qualname__.removesuffix(name)
+    awaited.__name__, awaited.__qualname__ = f"a{name}", f"{owner}a{name}"
+    awaited.__module__, awaited.__signature__ = method.__module__, form  # type: ignore[attr-defined]
+    awaited.__doc__ = f"`{name}` for `async` code."
+    if joins:
         awaited.__doc__ += " `session` is an AsyncSession or AsyncConnection."
     return awaited
 
@@ -158,7 +158,8 @@ class Client:
         wait = checked_seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
         new = self.run_factory.new_run(outline, input, options)
-        with self._writing(session, together=False) as connection:
+        # With a key it may wait for another start, for which only a transaction has a bound.
+        with self._writing(session, together=key is not None) as connection:
             if not runs.start(connection, [new], wait) and key is not None:
                 existing = runs.with_key(connection, outline.workflow, key)
                 if existing is None:
@@ -398,7 +399,7 @@ class Client:
         checked_key(key)
         limit = self.settings.max_payload_bytes
         payload = codec.dumps(data, what=f"the data of {signal}", limit=limit)
-        with self._writing(session, together=False) as connection:
+        with self._writing(session) as connection:
             delivery = signals.send(connection, run_id, signal, payload, key)
             if delivery is None:
                 raise RunNotFound(run_id)
@@ -424,7 +425,8 @@ class Client:
     def _writing(self, session: object, *, together: bool = True) -> Iterator[Connection]:
         """Yield a connection in the caller's transaction, or in our own, committed at the end.
 
-        Without `together`, each statement of ours is its own transaction: two round trips less.
+        Without `together` one statement is its own transaction: three round trips less. Behind a
+        transaction pooler nothing bounds how long it waits for a lock.
         """
         if session is not None:
             yield connection_of(session, self.settings.schema)

@@ -79,6 +79,7 @@ class Database:
             self._direct_address = parameters_of("durable_direct_database_url", direct_url)
         self._open = partial(open_connection, self._address, CONFIGURE_OURS, schema)
         self._pool = Pool(self._open)
+        self._parents_pools: list[Pool] = []
         self._handlers_engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -114,6 +115,8 @@ class Database:
         if self._pid != os.getpid():
             if self._handlers_engine is not None:
                 self._handlers_engine.dispose(close=False)
+            # Referenced for ever: a connection that is collected warns that nobody closed it.
+            self._parents_pools.append(self._pool)
             self._pool, self._handlers_engine = Pool(self._open), None
             self.outage = new_outage()
             self._pid = os.getpid()

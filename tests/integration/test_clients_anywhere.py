@@ -37,3 +37,35 @@ def test_a_client_starts_and_looks_without_poll_and_fork(world: World) -> None:
     world.drain(worker)
     ended = [worker.status(run_id).status for run_id in done.stdout.split()]
     assert ended == ["completed", "cancelled"]
+
+
+FORK = """
+import gc, os
+from celery import Celery
+from celery_durable import Durable
+
+app = Celery("forks")
+app.conf.durable_database_url = {url!r}
+durable = Durable(app)
+durable.list()
+if not os.fork():
+    durable.list()
+    gc.collect()
+    os._exit(0)
+assert os.wait()[1] == 0
+durable.list()
+durable.database.close()
+"""
+
+
+def test_a_forked_child_uses_no_connection_of_its_parent_and_says_nothing(
+    database_url: str,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", FORK.format(url=database_url)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert "psycopg" not in done.stderr

@@ -6,12 +6,16 @@ import logging
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+import celery_durable
+from celery_durable import ErrorRecord, Status
 from celery_durable.store import codec
+from celery_durable.store.codec.classes import HOME, class_named, reference_to
 from tests.unit.shapes import Address, Color, Line, Money, Point
 from tests.unit.values import written
 
@@ -136,3 +140,19 @@ def test_an_object_that_its_class_cannot_be_made_of_any_more_is_plain_data() -> 
 )
 def test_what_cannot_be_read_is_plain_data_and_no_error(broken: str) -> None:
     codec.loads(broken)
+
+
+@pytest.mark.parametrize("name", HOME)
+def test_a_value_of_the_library_is_stored_by_its_public_name(name: str) -> None:
+    kind = getattr(import_module(f"celery_durable.{HOME[name]}"), name)
+    assert reference_to(kind) == (f"celery_durable:{name}", None)
+    assert class_named(f"celery_durable:{name}") is kind
+    if name in celery_durable.__all__:
+        assert getattr(celery_durable, name) is kind
+
+
+def test_a_status_in_a_result_is_a_status_again() -> None:
+    error = ErrorRecord("ValueError", "no")
+    text = codec.dumps([Status.RUNNING, error], what="it", limit=1_000)
+    assert "celery_durable.core" not in text
+    assert codec.loads(text) == [Status.RUNNING, error]

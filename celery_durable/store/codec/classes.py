@@ -1,17 +1,36 @@
 """Classes by name: which another process finds, and which may be read here.
 
-A class is stored as "module:qualified name". A writer of the journal must not be able to choose
-what is imported: a class is looked for only in modules that are loaded, or that
-`durable_allowed_types` names.
+A class is stored as "module:qualified name"; one of this library's by its public name, wherever it
+lives. A writer of the journal must not be able to choose what is imported: a class is looked for
+only in modules that are loaded, or that `durable_allowed_types` names, and in this library.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+
+OURS = "celery_durable"
+
+HOME: Mapping[str, str] = {
+    "Delivery": "store.signals",
+    "ErrorRecord": "errors",
+    "FailedAttempt": "core.failure",
+    "Forked": "store.read.position",
+    "JournalEntry": "store.read.history",
+    "Progress": "store.read.position",
+    "RetryPolicy": "core.retry",
+    "RunSnapshot": "store.read.views",
+    "RunSummary": "store.read.views",
+    "Status": "core.status",
+    "UnitInHand": "store.read.position",
+}
+"""Where the library's own values live now. They are stored by their public names, so that they are
+read again wherever their classes move.
+"""
 
 _allowed: set[str] = set()
 
@@ -25,6 +44,8 @@ def allow(patterns: Iterable[str]) -> None:
 def reference_to(kind: type) -> tuple[str, str | None]:
     """The name of a class, and the reason why no other process finds it by that name, or None."""
     module, name = kind.__module__, kind.__qualname__
+    if f"{OURS}.{HOME.get(name)}" == module:
+        return f"{OURS}:{name}", None
     reference = f"{module}:{name}"
     if "<locals>" in name:
         return reference, (
@@ -47,6 +68,9 @@ def reference_to(kind: type) -> tuple[str, str | None]:
 def class_named(reference: str) -> type | None:
     """The class of this name; None if there is none that may be read here."""
     module, _, name = reference.partition(":")
+    if module == OURS and name in HOME:
+        module = f"{OURS}.{HOME[name]}"
+        importlib.import_module(module)
     if module not in sys.modules:
         if not _is_allowed(module, reference):
             return None

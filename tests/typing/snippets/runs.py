@@ -1,5 +1,6 @@
 """Starting runs and looking at them."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_type
@@ -42,6 +43,20 @@ def look(durable: Durable, run: Run) -> None:
     assert_type(durable.recover(), int)
     run.cancel(compensate=True, reason="out of stock")
     durable.cancel(run.id, session=object())
+
+
+async def begin(durable: Durable, order: Workflow, run: Run) -> None:
+    assert_type(await durable.astart(order, {"sku": "A1"}, key="order-42"), Run)
+    assert_type(await durable.astatus(run.id, results=False), RunSnapshot)
+    assert_type(await asyncio.create_task(durable.astart(order)), Run)
+    assert_type(await durable.acancel(run.id, reason="out of stock"), None)
+    async with asyncio.TaskGroup() as group:
+        assert_type(await group.create_task(durable.arecover()), int)
+
+
+def begin_anywhere(durable: Durable) -> None:
+    assert_type(asyncio.run(durable.astart("order")), Run)
+    asyncio.run(durable.amigrate())
 
 
 def read(snapshot: RunSnapshot, entry: JournalEntry, summary: RunSummary) -> None:
