@@ -1,86 +1,137 @@
-"""`python -m benchmarks`: prints what was measured, as ratios."""
+"""`python -m benchmarks [part ...]`: measures, and prints ratios first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
+import psycopg
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import journal, outbox, recover, steps, trees
-from benchmarks.measure import database
+from benchmarks import chart, report
+from benchmarks.bench import Bench
+from benchmarks.parts import PARTS
+from benchmarks.section import Section
+from benchmarks.services import Services
 
-console = Console()
+
+class Part(click.ParamType):
+    """The name of a part."""
+
+    name = "part"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in PARTS:
+            self.fail(f"There is no part {value!r}. Choose from: {', '.join(PARTS)}.", param, ctx)
+        return value
+
+
+class Writable(click.Path):
+    """A file that can be written, in a folder that exists."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if not path.parent.is_dir():
+            self.fail(f"There is no folder {path.parent}. Make it first.", param, ctx)
+        return path
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="Interleaved rounds; medians count.")
-def main(rounds: int) -> None:
-    """Measure the engine on a fresh database. Trust the ratios; rates differ by machine."""
-    table = Table("what", "steps/s", "against", "steps/s ", "ratio", title="What a step costs")
-    with console.status("measuring steps against the floor"), database() as url:
-        engine, floor = steps.measure(url, rounds)
-    table.add_row(
-        f"engine, {steps.STEPS} small steps a run, 1 thread",
-        f"{engine:.0f}",
-        "floor: the same writes as one bare statement",
-        f"{floor:.0f}",
-        f"{engine / floor:.2f}",
+@click.argument("parts", nargs=-1, type=Part(), metavar=f"[{' | '.join(PARTS)}] ...")
+@click.option(
+    "--rounds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Interleaved rounds; medians count.",
+)
+@click.option(
+    "--seconds",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Length of one measurement of a rate.",
+)
+@click.option(
+    "--minutes",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="After its share of these a part begins no further round.",
+)
+@click.option(
+    "--only", default="", metavar="WORDS", help="Only contenders whose name has these words in it."
+)
+@click.option("--json", "json_file", type=Writable(), help="Write all that was measured here.")
+@click.option("--svg", "svg_file", type=Writable(), help="Draw the rates here.")
+def main(
+    parts: Sequence[str],
+    *,
+    rounds: int,
+    seconds: float,
+    minutes: float,
+    only: str,
+    json_file: Path | None,
+    svg_file: Path | None,
+) -> None:
+    """Measure celery_durable beside its peers, plain Celery and the floor; all parts by default."""
+    chosen = list(dict.fromkeys(parts)) or list(PARTS)
+    screen, sections = report.console(), []
+    with Services() as services:
+        try:
+            machine = report.machine(services.postgres.version)
+        except psycopg.OperationalError as error:
+            raise click.ClickException(
+                f"Postgres does not answer. Start it, or set DATABASE_URL. It says: {error}"
+            ) from None
+        ends = time.monotonic() + 60 * minutes
+        with progress(screen) as shown:
+            task = shown.add_task("", total=len(chosen))
+            for place, name in enumerate(chosen):
+                now = time.monotonic()
+                bench = Bench(
+                    services,
+                    rounds=rounds,
+                    seconds=seconds,
+                    deadline=now + max(0.0, ends - now) / (len(chosen) - place),
+                    only=only,
+                    say=lambda words: shown.update(task, description=words),
+                )
+                bench.say(name)
+                for section in PARTS[name](bench):
+                    sections.append(section)
+                    report.show(screen, section)
+                shown.advance(task)
+    write(machine, sections, json_file, svg_file)
+
+
+def write(
+    machine: dict[str, object],
+    sections: Sequence[Section],
+    json_file: Path | None,
+    svg_file: Path | None,
+) -> None:
+    """Write the files that were asked for."""
+    if json_file:
+        json_file.write_text(report.document(machine, sections))
+    if svg_file:
+        svg_file.write_text(chart.svg(sections))
+
+
+def progress(screen: Console) -> Progress:
+    """A bar while it runs; nothing where there is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(20),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
     )
-    with console.status("measuring the effect of earlier steps"), database() as url:
-        few, many = journal.measure(url, rounds)
-    table.add_row(
-        f"engine, after {journal.MANY} earlier steps",
-        f"{many:.0f}",
-        f"after {journal.FEW}",
-        f"{few:.0f}",
-        f"{many / few:.2f}",
-    )
-    console.print(table)
-    with console.status("measuring the look after runs that wait"), database() as url:
-        measured = recover.measure(url, rounds)
-    console.print(waiting_table(measured))
-    with console.status("measuring the outbox"), database() as url:
-        console.print(outbox_table(outbox.measure(url, rounds)))
-    with console.status("measuring cancels and looks"), database() as url:
-        console.print(trees_table(trees.measure(url)))
-
-
-def trees_table(measured: Iterable[trees.Against]) -> Table:
-    """What many runs, and large ones, cost who cancels them or looks at them."""
-    table = Table("what", "ms", "against", "ms ", "ratio", title="Trees and large results")
-    for one in measured:
-        figures = f"{1000 * one.seconds:.1f}", one.against, f"{1000 * one.floor:.1f}"
-        table.add_row(one.what, *figures, f"{one.seconds / one.floor:.2f}")
-    return table
-
-
-def outbox_table(measured: Iterable[outbox.Against]) -> Table:
-    """What a look at the outbox costs, and who goes before whom."""
-    table = Table("what", "measured", "against", "", "ratio", title="The outbox")
-    for one in measured:
-        ratio = f"{one.value / one.floor:.2f}" if one.floor else ""
-        table.add_row(one.what, f"{one.value:.2f}", one.against, f"{one.floor:.2f}", ratio)
-    return table
-
-
-def waiting_table(measured: recover.Measured) -> Table:
-    """What looking after `recover.MANY` runs that wait costs."""
-    table = Table("what", "ms", "against", "ms ", "ratio", title="What waiting runs cost")
-
-    def add(what: str, seconds: float, against: str, floor: float) -> None:
-        figures = f"{1000 * seconds:.1f}", against, f"{1000 * floor:.1f}", f"{seconds / floor:.1f}"
-        table.add_row(what, *figures)
-
-    for runs, cost in ((recover.FEW, measured.few), (recover.MANY, measured.many)):
-        add(f"recover(), {runs} runs wait", cost.recover, "no run", measured.empty.recover)
-        add(f"reap, {runs} runs wait", cost.reap, "no run", measured.empty.reap)
-        idle = cost.relay_second, "no run", measured.empty.relay_second
-        add(f"a second of all idle relays, {runs} runs wait", *idle)
-    lost = f"{recover.LOST} lost hints sent again beside {recover.MANY} runs"
-    add(lost, measured.lost, "floor: the same rows by one bare statement", measured.floor)
-    return table
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""Rows of a round as tables: ratios first, then rates with the processor time beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from benchmarks.processor import ROLES
+from benchmarks.rounds import Row
+from benchmarks.section import Bar, Section, number, ratio
+
+HEADS = ("workers", "Postgres", "broker", "client")
+
+
+def sections(
+    title: str, units: str, rows: Sequence[Row], against: Mapping[str, str], note: str = ""
+) -> Iterator[Section]:
+    """Two tables of the rows. `against` has the names of rows that all are held against, by the
+    head of their column.
+    """
+    yield ratios(title, rows, against)
+    yield rates(title, units, rows, note)
+
+
+def ratios(title: str, rows: Sequence[Row], against: Mapping[str, str]) -> Section:
+    """How many times as fast each row is as the others, and how much more processor time it
+    takes.
+    """
+    named = {row.trial.name: row for row in rows if row.is_measured}
+    others = {head: named[name] for head, name in against.items() if name in named}
+    heads = [f"rate, x {head}" for head in others] + [f"processor, x {head}" for head in others]
+    cells = []
+    for row in named.values():
+        fast = (ratio(row.rate, other.rate) for other in others.values())
+        cost = (ratio(row.microseconds(), other.microseconds()) for other in others.values())
+        cells.append((row.trial.name, *fast, *cost))
+    return Section(f"{title}: ratios", ("who", *heads), cells if others else [])
+
+
+def rates(title: str, units: str, rows: Sequence[Row], note: str = "") -> Section:
+    """Medians over the rounds; the error of what could not be measured stands in its row."""
+    unit = units.removesuffix("s")
+    columns = ("who", f"{units}/s", "lowest-highest", f"us/{unit}", *HEADS, "rounds")
+    return Section(
+        title=f"{title}: {units}/s, and processor microseconds per {unit}",
+        columns=columns,
+        rows=[_cells(row, len(columns)) for row in rows],
+        note=note,
+        bars=[
+            Bar(row.trial.name, row.rate, row.trial.contender.system == "ours")
+            for row in rows
+            if row.is_measured
+        ],
+        record=[row.record() for row in rows],
+    )
+
+
+def error_cells(row: Row, columns: int) -> tuple[str, ...]:
+    """A row without figures, which says why."""
+    return (row.trial.name, row.error or "no time was left", *[""] * (columns - 2))
+
+
+def _cells(row: Row, columns: int) -> tuple[str, ...]:
+    if not row.is_measured:
+        return error_cells(row, columns)
+    each = sorted(reading.rate for reading in row.readings)
+    return (
+        row.trial.name + ("" if _is_complete(row) else " (stopped before its end)"),
+        number(row.rate),
+        f"{number(each[0])}-{number(each[-1])}",
+        number(row.microseconds()),
+        *(number(row.microseconds(role)) for role in ROLES),
+        str(len(each)),
+    )
+
+
+def _is_complete(row: Row) -> bool:
+    return all(reading.answer.get("complete", True) for reading in row.readings)

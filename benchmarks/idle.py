@@ -1,0 +1,89 @@
+"""What workers use that have nothing to do: statements, processor time, memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.compare import error_cells
+from benchmarks.contenders import ABSURD, DBOS, celery, ours
+from benchmarks.processor import ROLES, memory
+from benchmarks.rounds import Row, Trial, interleave
+from benchmarks.section import Section, number
+from benchmarks.services import Services
+from benchmarks.session import Reading, Session
+from benchmarks.statements import Counter
+
+TITLE = "idle"
+SETTLE, LEAST = 1.5, 2.0
+"""Seconds until it is idle, and of looking at least: sessions report once a second."""
+
+CONTENDERS = (
+    ours("RabbitMQ"),
+    ours("RabbitMQ", "threads", 8),
+    ours("pgmq"),
+    celery("RabbitMQ"),
+    DBOS,
+    ABSURD,
+)
+COLUMNS = ("who", "statements/s", "workers", "Postgres", "broker", "MiB resident", "rounds")
+
+
+def measure(bench: Bench) -> Iterator[Section]:
+    with bench.services.postgres.connect() as connection:
+        source = Counter(connection, "").source
+    rows = interleave(bench, TITLE, [Trial(one, "", watch(bench.services)) for one in CONTENDERS])
+    yield Section(
+        title=f"{TITLE}: statements/s, % of a core, MiB of each process",
+        columns=COLUMNS,
+        rows=[cells(row) for row in rows],
+        note=f"Counted: {source}. Postgres and the broker count whole.",
+        record=[row.record() for row in rows],
+    )
+
+
+def watch(services: Services) -> Callable[[Session], Reading]:
+    """Let it do some work, so that everything is open and loaded; then look on while nothing
+    happens.
+    """
+
+    def take(session: Session) -> Reading:
+        session.ask("linear", runs=20)
+        time.sleep(SETTLE)
+        with services.postgres.connect() as connection:
+            counter = Counter(connection, session.database)
+            before, asked, began = session.roles.look(), counter.look(), time.perf_counter()
+            time.sleep(max(LEAST, 2 * session.seconds))
+            used, seconds = session.roles.look().since(before), time.perf_counter() - began
+            answer = {
+                "units": 1,
+                "seconds": seconds,
+                "statements": counter.look() - asked,
+                "memory": memory(session.roles.workers),
+            }
+        return Reading(answer, used)
+
+    return take
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    if not row.is_measured:
+        return error_cells(row, len(COLUMNS))
+    statements = _middle(row, lambda each: each.answer["statements"] / each.answer["seconds"])
+    shares = [_share(row, role) for role in ROLES if role != "client"]
+    resident = " + ".join(number(each) for each in row.readings[-1].answer["memory"])
+    return (row.trial.name, number(statements), *shares, resident, str(len(row.readings)))
+
+
+def _share(row: Row, role: str) -> str:
+    """Percent of a core."""
+    if row.microseconds(role) is None:
+        return "-"
+    share = _middle(row, lambda each: getattr(each.processor, role) / each.answer["seconds"])
+    return f"{100 * share:.1f} %"
+
+
+def _middle(row: Row, figure: Callable[[Reading], float]) -> float:
+    return statistics.median(figure(reading) for reading in row.readings)
