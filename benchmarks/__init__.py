@@ -1,5 +1,4 @@
-"""What durable steps cost, beside the peers, plain Celery and the floor: `python -m benchmarks
-[part ...]`.
+"""What steps cost, beside the peers, plain Celery and the floor: `python -m benchmarks [PART]...`
 
 A *part* measures *contenders* in interleaved *rounds*. Trust the ratios of one run; rates differ by
 machine.
@@ -8,6 +7,7 @@ machine.
       linear, latency, fanout, start, idle   against others, with real workers
       growth, waiting, outbox, trees         of our own, in one process (`engine`)
     contenders   who is measured, and with which programs (`programs`)
+    schedule     shares the time among the parts
     rounds       takes every trial in turn
     session      a contender at work: its database, its broker, its processes
     services, peers, processes   servers, environments of the peers, child processes

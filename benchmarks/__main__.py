@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import ArgumentError
 
 from benchmarks import chart, report
-from benchmarks.bench import Bench
 from benchmarks.parts import PARTS
+from benchmarks.schedule import Limits, benches
 from benchmarks.section import Section
 from benchmarks.services import Services
+from celery_durable.errors import ConfigurationError
 
 
-class Part(click.ParamType):
-    """The name of a part."""
-
-    name = "part"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in PARTS:
-            self.fail(f"There is no part {value!r}. Choose from: {', '.join(PARTS)}.", param, ctx)
-        return value
+def in_a_folder(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a file in a folder that does not exist before anything is measured."""
+    if value and not value.parent.is_dir():
+        raise click.BadParameter(f"There is no folder {value.parent}. Make it first.")
+    return value
 
 
-class Writable(click.Path):
-    """A file that can be written, in a folder that exists."""
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(value)
-        if not path.parent.is_dir():
-            self.fail(f"There is no folder {path.parent}. Make it first.", param, ctx)
-        return path
+written = partial(
+    click.option, type=click.Path(dir_okay=False, path_type=Path), callback=in_a_folder
+)
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=Part(), metavar=f"[{' | '.join(PARTS)}] ...")
+@click.argument("parts", nargs=-1, type=click.Choice([*PARTS]), metavar="[PART]...")
 @click.option(
     "--rounds",
     default=5,
@@ -50,7 +43,7 @@ class Writable(click.Path):
 )
 @click.option(
     "--seconds",
-    default=2.0,
+    default=1.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Length of one measurement of a rate.",
@@ -65,8 +58,8 @@ class Writable(click.Path):
 @click.option(
     "--only", default="", metavar="WORDS", help="Only contenders whose name has these words in it."
 )
-@click.option("--json", "json_file", type=Writable(), help="Write all that was measured here.")
-@click.option("--svg", "svg_file", type=Writable(), help="Draw the rates here.")
+@written("--json", "json_file", help="Write all that was measured here.")
+@written("--svg", "svg_file", help="Draw the rates here.")
 def main(
     parts: Sequence[str],
     *,
@@ -77,34 +70,29 @@ def main(
     json_file: Path | None,
     svg_file: Path | None,
 ) -> None:
-    """Measure celery_durable beside its peers, plain Celery and the floor; all parts by default."""
+    """Measure celery_durable beside its peers, plain Celery and the floor.
+
+    Parts, all by default: linear, latency, fanout, start and idle, against others; growth, waiting,
+    outbox and trees, of our own. Trust the ratios of one run; rates differ by machine.
+    """
     chosen = list(dict.fromkeys(parts)) or list(PARTS)
-    screen, sections = report.console(), []
+    screen = report.console()
     with Services() as services:
         try:
             machine = report.machine(services.postgres.version)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, ConfigurationError, ArgumentError) as error:
             raise click.ClickException(
-                f"Postgres does not answer. Start it, or set DATABASE_URL. It says: {error}"
+                f"There is no Postgres. Start one, and set DATABASE_URL. {error}"
             ) from None
-        ends = time.monotonic() + 60 * minutes
+        sections = []
         with progress(screen) as shown:
-            task = shown.add_task("", total=len(chosen))
-            for place, name in enumerate(chosen):
-                now = time.monotonic()
-                bench = Bench(
-                    services,
-                    rounds=rounds,
-                    seconds=seconds,
-                    deadline=now + max(0.0, ends - now) / (len(chosen) - place),
-                    only=only,
-                    say=lambda words: shown.update(task, description=words),
-                )
-                bench.say(name)
-                for section in PARTS[name](bench):
+            limits = Limits(rounds, seconds, minutes)
+            for bench, name in benches(services, chosen, limits, only, shown):
+                for section in PARTS[name].measure(bench):
                     sections.append(section)
                     report.show(screen, section)
-                shown.advance(task)
+    if not any(section.rows for section in sections):
+        raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
     write(machine, sections, json_file, svg_file)
 
 

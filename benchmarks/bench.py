@@ -24,8 +24,8 @@ class Bench:
     only: str
     """Contenders whose name has this in it; all if empty."""
 
-    say: Callable[[str], None]
-    """Shows what is being done."""
+    say: Callable[[str, float], None]
+    """Shows what is being done, and what share of the part has been."""
 
     @property
     def is_late(self) -> bool:

@@ -22,18 +22,24 @@ def sections(
 
 
 def ratios(title: str, rows: Sequence[Row], against: Mapping[str, str]) -> Section:
-    """How many times as fast each row is as the others, and how much more processor time it
-    takes.
-    """
+    """How many times as fast ours are as the others, and how much more processor time they take."""
     named = {row.trial.name: row for row in rows if row.is_measured}
     others = {head: named[name] for head, name in against.items() if name in named}
-    heads = [f"rate, x {head}" for head in others] + [f"processor, x {head}" for head in others]
-    cells = []
-    for row in named.values():
-        fast = (ratio(row.rate, other.rate) for other in others.values())
-        cost = (ratio(row.microseconds(), other.microseconds()) for other in others.values())
-        cells.append((row.trial.name, *fast, *cost))
-    return Section(f"{title}: ratios", ("who", *heads), cells if others else [])
+    cells = [
+        (row.trial.name, *(_against(row, other) for other in others.values()))
+        for row in named.values()
+        if row.trial.contender.system == "ours"
+    ]
+    return Section(
+        title=f"{title}: rate / processor time per unit, as multiples of the others'",
+        columns=("who", *others),
+        rows=cells if others else [],
+    )
+
+
+def _against(row: Row, other: Row) -> str:
+    cost = ratio(row.microseconds(), other.microseconds()) or "-"
+    return f"{ratio(row.rate, other.rate)} / {cost}"
 
 
 def rates(title: str, units: str, rows: Sequence[Row], note: str = "") -> Section:

@@ -28,9 +28,9 @@ class Contender:
     results: bool = False
     """Whether its Celery tasks keep results."""
 
-    def alone(self) -> Contender:
-        """The same without workers: only its client is measured."""
-        return replace(self, workers=())
+    def alone(self, name: str) -> Contender:
+        """The same without workers, under this name: only its client is measured."""
+        return replace(self, name=name, workers=())
 
 
 def ours(broker: Broker, pool: str = "prefork", size: int = 2) -> Contender:

@@ -2,8 +2,8 @@
 
 A chord needs a result backend that counts, and has Redis with either broker. DBOS enqueues a
 workflow for each item, and its parent waits for their results with the poll of its queue. The large
-one is measured in one round, and is stopped after a minute: its rate then counts the items that had
-ended.
+one is measured in one round, and is stopped after half a minute: its rate then counts the items
+that had ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.session import Reading, Session
 
 TITLE = "fan-out"
 ITEMS, LARGE = 100, 10_000
-LIMIT = 60.0
+LIMIT = 30.0
 """Seconds after which a large one is stopped."""
 
 CHORD = celery("RabbitMQ", "chord", results=True)
@@ -45,7 +45,7 @@ def measure(bench: Bench) -> Iterator[Section]:
 def fan(kind: str) -> Callable[[Session], Reading]:
     def take(session: Session) -> Reading:
         session.ask("fan", kind=kind, items=ITEMS, times=1)
-        times = max(1, min(5, round(2 * session.seconds)))
+        times = max(1, min(5, round(3 * session.seconds)))
         return session.measure("fan", kind=kind, items=ITEMS, times=times)
 
     return take

@@ -17,8 +17,8 @@ from benchmarks.session import Reading, Session
 from benchmarks.statements import Counter
 
 TITLE = "idle"
-SETTLE, LEAST = 1.5, 2.0
-"""Seconds until it is idle, and of looking at least: sessions report once a second."""
+SETTLE, LEAST, ROUNDS = 1.5, 2.0, 3
+"""Seconds until it is idle, and of looking at least: sessions report once a second. Most rounds."""
 
 CONTENDERS = (
     ours("RabbitMQ"),
@@ -34,7 +34,9 @@ COLUMNS = ("who", "statements/s", "workers", "Postgres", "broker", "MiB resident
 def measure(bench: Bench) -> Iterator[Section]:
     with bench.services.postgres.connect() as connection:
         source = Counter(connection, "").source
-    rows = interleave(bench, TITLE, [Trial(one, "", watch(bench.services)) for one in CONTENDERS])
+    rows = interleave(
+        bench, TITLE, [Trial(one, "", watch(bench.services), rounds=ROUNDS) for one in CONTENDERS]
+    )
     yield Section(
         title=f"{TITLE}: statements/s, % of a core, MiB of each process",
         columns=COLUMNS,

@@ -19,7 +19,7 @@ from benchmarks.section import Bar, Section, ratio
 from benchmarks.session import Reading, Session
 
 TITLE = "latency"
-TIMES = 20
+TIMES = 15
 """Runs of each kind in a round."""
 
 CHAIN = celery("RabbitMQ", results=True)
@@ -67,20 +67,21 @@ def single(session: Session) -> Reading:
 
 
 def ratios(rows: Sequence[Row], others: dict[str, Row]) -> Section:
-    heads = [f"{kind}, x {head}" for kind in ("committed", "result()") for head in others]
     lines = [
-        (
-            row.trial.name,
-            *(
-                ratio(middle(row, kind), middle(other, kind))
-                for kind in ("committed", "returned")
-                for other in others.values()
-            ),
-        )
+        (row.trial.name, *(_against(row, other) for other in others.values()))
         for row in rows
+        if row.trial.contender.system == "ours"
     ]
-    title = f"{TITLE} of an idle 10-step run: ratios of the medians (less is better)"
-    return Section(title, ("who", *heads), lines if others else [])
+    return Section(
+        title=f"{TITLE}: committed / result(), p50, as multiples of the others' (less is better)",
+        columns=("who", *others),
+        rows=lines if others else [],
+    )
+
+
+def _against(row: Row, other: Row) -> str:
+    kinds = ("committed", "returned")
+    return " / ".join(ratio(middle(row, kind), middle(other, kind)) for kind in kinds)
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = ROOT / "tests" / "cluster" / "launch.py"
 """Makes a process die with the benchmark, however that ends."""
 
-READY_SECONDS, STOP_SECONDS = 30.0, 15.0
+READY_SECONDS = 60.0
 LOG_TAIL = 400
 
 _living: WeakSet[Process] = WeakSet()
@@ -101,14 +101,6 @@ class Process:
         if "error" in answer:
             raise ContenderFailed(answer["error"])
         return answer["answer"]
-
-    def stop(self) -> None:
-        """Ask it to end in good order, then end its whole group."""
-        if self.is_running:
-            self._life.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._life.wait(STOP_SECONDS)
-        self.end()
 
     def end(self) -> None:
         """Kill the whole group, and wait. Safe to call twice."""

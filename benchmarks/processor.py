@@ -121,10 +121,10 @@ def _with_descendants(table: Mapping[int, _Process], roots: Iterable[int | None]
     for pid, process in table.items():
         children.setdefault(process.parent, []).append(pid)
     found: set[int] = set()
-    waiting = [pid for pid in roots if pid in table]
+    waiting = [pid for pid in roots if pid is not None and pid in table]
     while waiting:
         pid = waiting.pop()
-        if pid is not None and pid not in found:
+        if pid not in found:
             found.add(pid)
             waiting += children.get(pid, [])
     return found

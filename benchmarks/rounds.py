@@ -92,6 +92,7 @@ def interleave(bench: Bench, title: str, trials: Sequence[Trial]) -> list[Row]:
             contender: stack.enter_context(closing(Stage(contender, bench.services)))
             for contender in by_contender
         }
+        taken, all_turns = 0, bench.rounds * max(1, len(stages))
         for number in range(bench.rounds):
             if number and bench.is_late:
                 break
@@ -99,7 +100,8 @@ def interleave(bench: Bench, title: str, trials: Sequence[Trial]) -> list[Row]:
             turn = number % max(1, len(order))
             for contender in order[turn:] + order[:turn]:
                 left = [row for row in by_contender[contender] if _is_left(row, number)]
-                bench.say(f"{title}: {contender.name}, round {number + 1}")
+                bench.say(f"{title}: {contender.name}, round {number + 1}", taken / all_turns)
+                taken += 1
                 if left:
                     _take(stages[contender], left, bench.seconds)
     return rows

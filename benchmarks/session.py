@@ -88,7 +88,10 @@ class Stage:
 
     @contextmanager
     def session(self, seconds: float) -> Iterator[Session]:
-        """Start all programs, on an empty database; they are gone afterwards."""
+        """Start all programs, on an empty database; they are gone afterwards.
+
+        They are killed: their database is dropped, and no later round uses their queue.
+        """
         number = next(self._rounds)
         with ExitStack() as stack:
             name = stack.enter_context(self._services.postgres.database(self._template))
@@ -97,11 +100,11 @@ class Stage:
             workers = []
             for words in self._contender.workers:
                 workers.append(self._worker(words, env))
-                stack.callback(workers[-1].stop)
-            for worker in workers:
-                worker.wait_ready()
+                stack.callback(workers[-1].end)
             client = self._client(env)
             stack.callback(client.end)
+            for worker in workers:
+                worker.wait_ready()
             roles = Roles(
                 workers=tuple(worker.pid for worker in workers),
                 postgres=self._services.postgres.pid if self._has_database else None,

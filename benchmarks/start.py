@@ -20,10 +20,12 @@ TITLE = "start"
 PROBE = 20
 MOST = 20_000
 
-OURS = ours("pgmq").alone()
+OURS = ours("pgmq").alone("ours")
 """Which broker its relay would publish to makes no difference here."""
 
-RABBITMQ, REDIS = celery("RabbitMQ").alone(), celery("Redis").alone()
+RABBITMQ = celery("RabbitMQ").alone("apply_async, RabbitMQ")
+REDIS = celery("Redis").alone("apply_async, Redis")
+ENQUEUE, SPAWN = DBOS.alone("DBOS, enqueue"), ABSURD.alone("absurd, spawn")
 
 KINDS = {
     "one": "one at a time",
@@ -35,18 +37,18 @@ KINDS = {
 def measure(bench: Bench) -> Iterator[Section]:
     trials = [
         *(Trial(OURS, words, starts(how)) for how, words in KINDS.items()),
-        Trial(RABBITMQ, "apply_async, confirmed", starts("confirmed")),
-        Trial(RABBITMQ, "apply_async", starts("unconfirmed")),
-        Trial(REDIS, "apply_async", starts("unconfirmed")),
-        Trial(DBOS.alone(), "enqueue", starts("one")),
-        Trial(ABSURD.alone(), "spawn", starts("one")),
+        Trial(RABBITMQ, "confirmed", starts("confirmed")),
+        Trial(RABBITMQ, "", starts("unconfirmed")),
+        Trial(REDIS, "", starts("unconfirmed")),
+        Trial(ENQUEUE, "", starts("one")),
+        Trial(SPAWN, "", starts("one")),
     ]
     rows = interleave(bench, TITLE, trials)
     against = {
-        "confirmed": f"{RABBITMQ.name}: apply_async, confirmed",
-        "apply_async": f"{RABBITMQ.name}: apply_async",
-        "DBOS": f"{DBOS.name}: enqueue",
-        "absurd": f"{ABSURD.name}: spawn",
+        "apply_async, confirmed": f"{RABBITMQ.name}: confirmed",
+        "apply_async": RABBITMQ.name,
+        "DBOS": ENQUEUE.name,
+        "absurd": SPAWN.name,
     }
     return sections(TITLE, "starts", rows, against, "No worker is there.")
 
