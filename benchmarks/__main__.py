@@ -91,6 +91,7 @@ def main(
                 for section in PARTS[name].measure(bench):
                     sections.append(section)
                     report.show(screen, section)
+    screen.print(report.foot(machine), highlight=False)
     if not any(section.rows for section in sections):
         raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
     write(machine, sections, json_file, svg_file)

@@ -38,7 +38,7 @@ def _height(section: Section) -> int:
 
 
 def _chart(section: Section, top: int) -> Iterator[str]:
-    yield f'<text class="title" x="12" y="{top + 14}">{escape(section.title)}</text>'
+    yield f'<text class="title" x="12" y="{top + 14}">{escape(section.chart)}</text>'
     scale = (WIDTH - LABELS - FIGURES) / max(bar.value for bar in section.bars)
     for place, bar in enumerate(section.bars):
         yield from _bar(bar, top + TITLE + LINE * place, max(1.0, scale * bar.value))

@@ -51,6 +51,7 @@ def rates(title: str, units: str, rows: Sequence[Row], note: str = "") -> Sectio
         columns=columns,
         rows=[_cells(row, len(columns)) for row in rows],
         note=note,
+        chart=f"{title}: {units}/s",
         bars=[
             Bar(row.trial.name, row.rate, row.trial.contender.system == "ours")
             for row in rows

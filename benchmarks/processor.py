@@ -7,10 +7,12 @@ What is missed:
 - children that were not waited for, and whatever a process used in less than a tick (10 ms)
   since;
 - the kernel's own threads: writing to the disk, the loopback network outside of a system call;
-- a server on another machine, or one whose process cannot be found: its column is empty.
+- a server on another machine, or one whose process cannot be found: its column is empty;
+- on a Postgres that others use too, backends that ended meanwhile. There only processes count that
+  have the contender's database in their title, and those that serve all (`_is_of`).
 
-A server counts whole. What others ask of it at the same time is counted too: use a quiet machine,
-or servers of your own.
+A broker counts whole, and so does a Postgres of our own: what others ask of them at the same time
+is counted too.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+
+FOR_ALL = ("checkpointer", "background writer", "walwriter", "io worker")
+"""Processes of Postgres that write for every database."""
 
 ROLES = ("workers", "postgres", "broker", "client")
 
@@ -53,6 +58,8 @@ class Roles:
     postgres: int | None
     broker: int | None
     client: int
+    database: str | None = None
+    """What a backend of Postgres has in its title to count; None counts the whole server."""
 
     def look(self) -> Processor:
         """What each has used so far. Children that a client has are workers."""
@@ -63,10 +70,16 @@ class Roles:
         clients_children = _tree(table, [self.client]) - client
         return Processor(
             workers=_tree(table, self.workers) + clients_children,
-            postgres=_tree(table, [self.postgres]) if self.postgres in table else None,
+            postgres=self._server(table) if self.postgres in table else None,
             broker=_tree(table, [self.broker]) if self.broker in table else None,
             client=client,
         )
+
+    def _server(self, table: Mapping[int, _Process]) -> float:
+        if self.database is None:
+            return _tree(table, [self.postgres])
+        backends = _with_descendants(table, [self.postgres]) - {self.postgres}
+        return sum(table[pid].own for pid in backends if _is_of(pid, self.database))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,16 @@ def _processes() -> dict[int, _Process]:
         user, system, ended_user, ended_system = (int(field) / tick for field in fields[11:15])
         found[int(folder.name)] = _Process(int(fields[1]), user + system, ended_user + ended_system)
     return found
+
+
+def _is_of(pid: int, database: str) -> bool:
+    """Whether a process of Postgres works for the database: by its title, which says "postgres:
+    user database address", or by its job for all ("postgres: walwriter")."""
+    try:
+        title = (PROC / str(pid) / "cmdline").read_text(errors="replace")
+    except OSError:  # it has ended meanwhile
+        return False
+    return database in title or any(f": {job}" in title for job in FOR_ALL)
 
 
 def _tree(table: Mapping[int, _Process], roots: Iterable[int | None]) -> float:

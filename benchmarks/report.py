@@ -42,6 +42,14 @@ def show(screen: Console, section: Section) -> None:
             screen.print(f"  {row[0]}: {row[1]}", markup=False, highlight=False)
 
 
+def foot(machine: dict[str, object]) -> str:
+    """One line about what the figures depend on."""
+    return (
+        f"{machine['cores']} cores, {machine['postgres']}, Python {machine['python']};"
+        f" load before: {machine['load']:.1f}"
+    )
+
+
 def machine(postgres: str) -> dict[str, object]:
     """What the figures depend on."""
     return {

@@ -24,7 +24,8 @@ class Section:
     rows: Sequence[tuple[str, ...]]
     note: str = ""
     bars: Sequence[Bar] = ()
-    """In the unit of the title."""
+    chart: str = ""
+    """The title of the bars, which says their unit."""
 
     record: Sequence[dict[str, object]] = field(default=())
     """All that was measured, for JSON."""

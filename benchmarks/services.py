@@ -57,10 +57,10 @@ class Services:
 
     @cached_property
     def postgres(self) -> Postgres:
-        given = os.environ.get("DATABASE_URL")
-        if given is None:
-            given = self._open.enter_context(EmbeddedPostgres()).url()
-        return Postgres(sa.make_url(given))
+        if given := os.environ.get("DATABASE_URL"):
+            return Postgres(sa.make_url(given), is_ours=False)
+        server = self._open.enter_context(EmbeddedPostgres())
+        return Postgres(sa.make_url(server.url()), is_ours=True)
 
     @cached_property
     def redis(self) -> Redis:
@@ -85,8 +85,9 @@ class Services:
 class Postgres:
     """A server on which databases are made and dropped."""
 
-    def __init__(self, admin: sa.URL) -> None:
+    def __init__(self, admin: sa.URL, *, is_ours: bool) -> None:
         self._admin = admin
+        self.is_ours = is_ours
 
     def url(self, database: str) -> str:
         """The URL of a database as libpq takes it, and SQLAlchemy too."""
@@ -105,8 +106,10 @@ class Postgres:
 
     @property
     def version(self) -> str:
+        """Which one it is."""
         with self.connect() as connection:
-            return str(_one(connection, "SHOW server_version"))
+            number = _one(connection, "SHOW server_version")
+        return f"PostgreSQL {number}, " + ("our own" if self.is_ours else "of DATABASE_URL")
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:

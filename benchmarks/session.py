@@ -110,6 +110,7 @@ class Stage:
                 postgres=self._services.postgres.pid if self._has_database else None,
                 broker=self._broker_pid(),
                 client=client.pid,
+                database=None if self._services.postgres.is_ours else name,
             )
             yield Session(client, roles, name, seconds)
 

@@ -9,7 +9,8 @@ class Counter:
     """Counts by pg_stat_statements where it is loaded, else by transactions (pg_stat_database).
 
     A transaction of several statements counts once then, and what was read from a cursor not at
-    all: the number is a lower bound. Sessions report about once a second, so count over several.
+    all: the number is a lower bound. A session reports once a second
+    while it works, and what is left within ten seconds: wait until then.
     """
 
     def __init__(self, connection: psycopg.Connection, database: str) -> None:

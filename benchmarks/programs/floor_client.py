@@ -1,7 +1,8 @@
 """The floor: bare psycopg loops that write a step's three writes as one statement, and commit it.
 
 Processes and threads come as arguments: `floor_client 2 4` is two processes of four threads, each
-with a connection and its share of the runs. Nothing is decided, checked, published or claimed.
+with a connection and its share of the runs. Nothing is decided, checked, published or claimed. The
+three writes are the token, a row of the journal, and a row of the outbox, which is never deleted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ WITH held AS (
 ), recorded AS (
     INSERT INTO floor_journal (run_id, unit, result)
     SELECT run_id, %(unit)s, %(result)s FROM held
+), sent AS (
+    INSERT INTO floor_outbox (token_id, available_at) SELECT %(id)s, clock_timestamp() FROM held
 )
 SELECT run_id FROM held
 """
@@ -34,6 +37,9 @@ CREATE TABLE floor_token (
     id uuid PRIMARY KEY, run_id uuid NOT NULL, unit text, fence uuid, wake_at timestamptz
 ) WITH (fillfactor = 50);
 CREATE TABLE floor_journal (run_id uuid, unit text, result json, PRIMARY KEY (run_id, unit));
+CREATE TABLE floor_outbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, token_id uuid, available_at timestamptz
+);
 """
 
 START = "INSERT INTO floor_token SELECT id, id, '', id FROM unnest(%s::uuid[]) AS id"
