@@ -92,7 +92,7 @@ def main(
                     sections.append(section)
                     report.show(screen, section)
     screen.print(report.foot(machine), highlight=False)
-    if not any(section.rows for section in sections):
+    if not any(section.rows or section.errors for section in sections):
         raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
     write(machine, sections, json_file, svg_file)
 

@@ -43,32 +43,31 @@ def _against(row: Row, other: Row) -> str:
 
 
 def rates(title: str, units: str, rows: Sequence[Row], note: str = "") -> Section:
-    """Medians over the rounds; the error of what could not be measured stands in its row."""
+    """Medians over the rounds."""
+    measured = [row for row in rows if row.is_measured]
     unit = units.removesuffix("s")
     columns = ("who", f"{units}/s", "lowest-highest", f"us/{unit}", *HEADS, "rounds")
     return Section(
         title=f"{title}: {units}/s, and processor microseconds per {unit}",
         columns=columns,
-        rows=[_cells(row, len(columns)) for row in rows],
+        rows=[_cells(row) for row in measured],
+        errors=errors(rows),
         note=note,
         chart=f"{title}: {units}/s",
         bars=[
-            Bar(row.trial.name, row.rate, row.trial.contender.system == "ours")
-            for row in rows
-            if row.is_measured
+            Bar(row.trial.name, row.rate, row.trial.contender.system == "ours") for row in measured
         ],
         record=[row.record() for row in rows],
     )
 
 
-def error_cells(row: Row, columns: int) -> tuple[str, ...]:
-    """A row without figures, which says why."""
-    return (row.trial.name, row.error or "no time was left", *[""] * (columns - 2))
+def errors(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Who could not be measured, and why."""
+    unmeasured = (row for row in rows if not row.is_measured)
+    return [(row.trial.name, row.error or "no time was left") for row in unmeasured]
 
 
-def _cells(row: Row, columns: int) -> tuple[str, ...]:
-    if not row.is_measured:
-        return error_cells(row, columns)
+def _cells(row: Row) -> tuple[str, ...]:
     each = sorted(reading.rate for reading in row.readings)
     return (
         row.trial.name + ("" if _is_complete(row) else " (stopped before its end)"),

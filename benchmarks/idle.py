@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.bench import Bench
-from benchmarks.compare import error_cells
+from benchmarks.compare import errors
 from benchmarks.contenders import ABSURD, DBOS, celery, ours
 from benchmarks.processor import ROLES, memory
 from benchmarks.rounds import Row, Trial, interleave
@@ -40,7 +40,8 @@ def measure(bench: Bench) -> Iterator[Section]:
     yield Section(
         title=f"{TITLE}: statements/s, % of a core, MiB of each process",
         columns=COLUMNS,
-        rows=[cells(row) for row in rows],
+        rows=[cells(row) for row in rows if row.is_measured],
+        errors=errors(rows),
         note=f"Counted: {source}. Postgres and the broker count whole.",
         record=[row.record() for row in rows],
     )
@@ -71,8 +72,6 @@ def watch(services: Services) -> Callable[[Session], Reading]:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    if not row.is_measured:
-        return error_cells(row, len(COLUMNS))
     statements = _middle(row, lambda each: each.answer["statements"] / each.answer["seconds"])
     shares = [_share(row, role) for role in ROLES if role != "client"]
     resident = " + ".join(number(each) for each in row.readings[-1].answer["memory"])

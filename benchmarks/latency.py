@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from benchmarks.bench import Bench
-from benchmarks.compare import error_cells
+from benchmarks.compare import errors
 from benchmarks.contenders import ABSURD, DBOS_DIRECT, celery, ours
 from benchmarks.rounds import Row, Trial, interleave
 from benchmarks.section import Bar, Section, ratio
@@ -48,7 +48,8 @@ def measure(bench: Bench) -> Iterator[Section]:
     yield Section(
         title=f"{TITLE} of an idle 10-step run: ms",
         columns=COLUMNS,
-        rows=[cells(row) for row in rows],
+        rows=[cells(row) for row in measured],
+        errors=errors(rows),
         note="DBOS in the process that starts it: its queue adds a poll.",
         chart=f"{TITLE} of an idle 10-step run: ms until its result is there, p50",
         bars=[
@@ -86,8 +87,6 @@ def _against(row: Row, other: Row) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    if not row.is_measured:
-        return error_cells(row, len(COLUMNS))
     figures = [
         f"{1000 * figure(row.samples(kind)):.1f}"
         for kind in ("committed", "returned")

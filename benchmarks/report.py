@@ -26,20 +26,26 @@ def console() -> Console:
 
 
 def show(screen: Console, section: Section) -> None:
-    """Print one section; nothing if it has no rows."""
-    if not section.rows:
+    """Print one section; nothing if there is nothing in it."""
+    if not section.rows and not section.errors:
         return
-    table = Table(title=section.title, title_justify="left", box=SIMPLE_HEAD, caption=section.note)
-    table.caption_justify = "left"
+    screen.print(section.title, style="bold", highlight=False)
+    if section.rows:
+        screen.print(_table(section))
+    for who, why in section.errors:
+        screen.print(f"  {who}: {why}", markup=False, highlight=False)
+    if section.note:
+        screen.print(f"  {section.note}", style="dim", highlight=False)
+    screen.print()
+
+
+def _table(section: Section) -> Table:
+    table = Table(box=SIMPLE_HEAD)
     for place, column in enumerate(section.columns):
         table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
-    plain = [row for row in section.rows if not _is_error(row)]
-    for row in plain:
-        table.add_row(*row)
-    screen.print(table)
     for row in section.rows:
-        if _is_error(row):
-            screen.print(f"  {row[0]}: {row[1]}", markup=False, highlight=False)
+        table.add_row(*row)
+    return table
 
 
 def foot(machine: dict[str, object]) -> str:
@@ -72,12 +78,9 @@ def document(machine: dict[str, object], sections: Sequence[Section]) -> str:
             "note": section.note,
             "columns": section.columns,
             "rows": section.rows,
+            "errors": section.errors,
             "record": section.record,
         }
         for section in sections
     ]
     return json.dumps({"machine": machine, "sections": measured}, indent=1, default=str) + "\n"
-
-
-def _is_error(row: Sequence[str]) -> bool:
-    return len(row) > 2 and not any(row[2:])

@@ -23,6 +23,9 @@ class Section:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    errors: Sequence[tuple[str, str]] = ()
+    """Who could not be measured, and why."""
+
     bars: Sequence[Bar] = ()
     chart: str = ""
     """The title of the bars, which says their unit."""

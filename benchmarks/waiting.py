@@ -107,6 +107,7 @@ def looks(url: str, rounds: int) -> Measured:
     empty, few, many = (filled(durable, connection, runs, rounds) for runs in (0, FEW, MANY - FEW))
     workflow.start_many([{}] * LOST)
     lost, floor = burst(durable, connection)
+    durable.liveness.leave()
     connection.close()
     return Measured(empty, few, many, lost, floor)
 

@@ -55,7 +55,7 @@ def test_a_real_worker_is_measured(postgres: PostgresServer, tmp_path: Path) -> 
     assert ours["rounds"][0]["units"] >= 10
 
 
-def test_a_contender_that_fails_has_its_error_in_its_row(
+def test_a_contender_that_fails_is_named_with_the_reason(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AMQP_URL", "amqp://127.0.0.1:1//")

@@ -34,12 +34,13 @@ def test_ours_are_held_against_the_others_by_their_medians() -> None:
     assert table.rows == [("ours, Redis, prefork 2", "2.00 / 3.00", "0.50 / 3.00")]
 
 
-def test_an_error_stands_in_its_row_and_is_held_against_nobody() -> None:
+def test_who_failed_is_named_with_the_reason_and_held_against_nobody() -> None:
     failed = Row(Trial(floor(1, 8), "", take), error="no room")
     rows = [row(ours("Redis"), 1), failed]
     assert not ratios("linear", rows, {"floor": floor(1, 8).name}).rows
     table = rates("linear", "steps", rows)
-    assert table.rows[1][:2] == ("floor, 1 x 8", "no room")
+    assert table.errors == [("floor, 1 x 8", "no room")]
+    assert len(table.rows) == 1
     assert [bar.label for bar in table.bars] == ["ours, Redis, prefork 2"]
 
 
