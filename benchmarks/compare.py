@@ -80,4 +80,4 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _is_complete(row: Row) -> bool:
-    return all(reading.answer.get("complete", True) for reading in row.readings)
+    return all(reading.is_complete for reading in row.readings)

@@ -2,7 +2,7 @@
 
 A chord needs a result backend that counts, and has Redis with either broker. DBOS enqueues a
 workflow for each item, and its parent waits for their results with the poll of its queue. The large
-one is measured in one round, and is stopped after half a minute: its rate then counts the items
+one is measured in one round, and is stopped after 20 seconds: its rate then counts the items
 that had ended.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.session import Reading, Session
 
 TITLE = "fan-out"
 ITEMS, LARGE = 100, 10_000
-LIMIT = 30.0
+LIMIT = 20.0
 """Seconds after which a large one is stopped."""
 
 CHORD = celery("RabbitMQ", "chord", results=True)

@@ -32,13 +32,13 @@ class Part:
 
 
 PARTS: Mapping[str, Part] = {
-    "linear": Part(linear.measure, 5),
+    "linear": Part(linear.measure, 4.5),
     "latency": Part(latency.measure, 4.5),
-    "fanout": Part(fanout.measure, 4.5),
+    "fanout": Part(fanout.measure, 5),
     "start": Part(start.measure, 2),
     "idle": Part(idle.measure, 3),
     "growth": Part(growth.measure, 0.2),
-    "waiting": Part(waiting.measure, 0.8),
-    "outbox": Part(outbox.measure, 0.8),
-    "trees": Part(trees.measure, 0.3),
+    "waiting": Part(waiting.measure, 0.7),
+    "outbox": Part(outbox.measure, 0.5),
+    "trees": Part(trees.measure, 0.2),
 }

@@ -56,7 +56,9 @@ class Roles:
 
     workers: tuple[int, ...]
     postgres: int | None
-    broker: int | None
+    broker: tuple[int | None, ...]
+    """What carries messages and results; empty without a broker, None where it cannot be found."""
+
     client: int
     database: str | None = None
     """What a backend of Postgres has in its title to count; None counts the whole server."""
@@ -71,9 +73,12 @@ class Roles:
         return Processor(
             workers=_tree(table, self.workers) + clients_children,
             postgres=self._server(table) if self.postgres in table else None,
-            broker=_tree(table, [self.broker]) if self.broker in table else None,
+            broker=_tree(table, self.broker) if self._knows_broker(table) else None,
             client=client,
         )
+
+    def _knows_broker(self, table: Mapping[int, _Process]) -> bool:
+        return bool(self.broker) and all(pid in table for pid in self.broker)
 
     def _server(self, table: Mapping[int, _Process]) -> float:
         if self.database is None:

@@ -119,7 +119,8 @@ def _take(stage: Stage, rows: Sequence[Row], seconds: float) -> None:
             for row in rows:
                 try:
                     reading = row.trial.take(session)
-                    session.check()
+                    if reading.is_complete:
+                        session.check()
                 except ContenderFailed as error:
                     row.error = str(error)
                     return

@@ -39,6 +39,11 @@ class Reading:
         """Units per second."""
         return float(self.answer["units"] / self.answer["seconds"])
 
+    @property
+    def is_complete(self) -> bool:
+        """False if it was stopped before its end."""
+        return bool(self.answer.get("complete", True))
+
     def microseconds(self, role: str) -> float | None:
         """Processor time per unit."""
         used = getattr(self.processor, role)
@@ -108,7 +113,7 @@ class Stage:
             roles = Roles(
                 workers=tuple(worker.pid for worker in workers),
                 postgres=self._services.postgres.pid if self._has_database else None,
-                broker=self._broker_pid(),
+                broker=self._broker_pids(env["BENCH_RESULTS"]),
                 client=client.pid,
                 database=None if self._services.postgres.is_ours else name,
             )
@@ -184,14 +189,14 @@ class Stage:
                 with redis_client.Redis.from_url(url) as connection:
                     connection.flushdb()
 
-    def _broker_pid(self) -> int | None:
-        match self._contender.broker:
-            case "RabbitMQ":
-                return self._services.rabbitmq.pid
-            case "Redis":
-                return self._services.redis.pid
-            case _:
-                return None
+    def _broker_pids(self, results: str) -> tuple[int | None, ...]:
+        """The servers of messages and of results."""
+        servers: list[int | None] = []
+        if self._contender.broker == "RabbitMQ":
+            servers.append(self._services.rabbitmq.pid)
+        if self._contender.broker == "Redis" or results.startswith("redis:"):
+            servers.append(self._services.redis.pid)
+        return tuple(servers)
 
     def _worker(self, words: str, env: Mapping[str, str]) -> Process:
         return self._process(words.format(QUEUE=env["BENCH_QUEUE"]), env)

@@ -77,7 +77,7 @@ def present(
 
 
 def roles(database: str | None) -> Roles:
-    return Roles((WORKER,), POSTMASTER, broker=None, client=CLIENT, database=database)
+    return Roles((WORKER,), POSTMASTER, broker=(), client=CLIENT, database=database)
 
 
 @pytest.mark.usefixtures("machine")
