@@ -1,4 +1,4 @@
-"""`python -m benchmarks [part ...]`: measures, and prints ratios first."""
+"""`python -m benchmarks [PART]...`: measures, and prints ratios first."""
 
 from __future__ import annotations
 
