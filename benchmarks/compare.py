@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.processor import ROLES
 from benchmarks.rounds import Row
-from benchmarks.section import Bar, Section, number, ratio
+from benchmarks.section import Bar, Section, number
 
 HEADS = ("workers", "Postgres", "broker", "client")
 
@@ -38,8 +39,11 @@ def ratios(title: str, rows: Sequence[Row], against: Mapping[str, str]) -> Secti
 
 
 def _against(row: Row, other: Row) -> str:
-    cost = ratio(row.microseconds(), other.microseconds()) or "-"
-    return f"{ratio(row.rate, other.rate)} / {cost}"
+    """Medians of the ratios in each round, so that a busy round hurts both."""
+    rounds = list(zip(row.readings, other.readings, strict=False))
+    fast = statistics.median(ours.rate / theirs.rate for ours, theirs in rounds)
+    cost = [ours.cost / theirs.cost for ours, theirs in rounds if theirs.cost]
+    return f"{fast:.2f} / " + (f"{statistics.median(cost):.2f}" if cost else "-")
 
 
 def rates(title: str, units: str, rows: Sequence[Row], note: str = "") -> Section:

@@ -40,6 +40,11 @@ class Reading:
         return float(self.answer["units"] / self.answer["seconds"])
 
     @property
+    def cost(self) -> float:
+        """Processor seconds per unit, of all processes."""
+        return self.processor.all / max(1, self.answer["units"])
+
+    @property
     def is_complete(self) -> bool:
         """False if it was stopped before its end."""
         return bool(self.answer.get("complete", True))
