@@ -42,7 +42,7 @@ class Reading:
     @property
     def cost(self) -> float:
         """Processor seconds per unit, of all processes."""
-        return self.processor.all / max(1, self.answer["units"])
+        return self.processor.all / max(1.0, float(self.answer["units"]))
 
     @property
     def is_complete(self) -> bool:
