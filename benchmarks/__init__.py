@@ -1,1 +1,20 @@
-"""What a step costs: ratios from one run, against a floor measured in the same run."""
+"""What steps cost, beside the peers, plain Celery and the floor: `python -m benchmarks [PART]...`
+
+A *part* measures *contenders* in interleaved *rounds*. Trust the ratios of one run; rates differ by
+machine.
+
+    parts        the parts by name
+      linear, latency, fanout, start, idle   against others, with real workers
+      growth, waiting, outbox, trees         of our own, in one process (`engine`)
+    contenders   who is measured, and with which programs (`programs`)
+    schedule     shares the time among the parts
+    rounds       takes every trial in turn
+    session      a contender at work: its database, its broker, its processes
+    services, peers, processes   servers, environments of the peers, child processes
+    processor, statements        what is counted
+    compare, section, report, chart   what becomes of it
+
+Each contender has a database of its own, copied for each round from one in which nothing has
+happened, and queues of its own. After each measurement its client checks that every run has ended
+and every row is there.
+"""

@@ -1,86 +1,126 @@
-"""`python -m benchmarks`: prints what was measured, as ratios."""
+"""`python -m benchmarks [PART]...`: measures, and prints ratios first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import click
+import psycopg
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.exc import ArgumentError
 
-from benchmarks import journal, outbox, recover, steps, trees
-from benchmarks.measure import database
+from benchmarks import chart, report
+from benchmarks.parts import PARTS
+from benchmarks.schedule import Limits, benches
+from benchmarks.section import Section
+from benchmarks.services import Services
+from celery_durable.errors import ConfigurationError
 
-console = Console()
+
+def in_a_folder(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a file in a folder that does not exist before anything is measured."""
+    if value and not value.parent.is_dir():
+        raise click.BadParameter(f"There is no folder {value.parent}. Make it first.")
+    return value
+
+
+written = partial(
+    click.option, type=click.Path(dir_okay=False, path_type=Path), callback=in_a_folder
+)
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="Interleaved rounds; medians count.")
-def main(rounds: int) -> None:
-    """Measure the engine on a fresh database. Trust the ratios; rates differ by machine."""
-    table = Table("what", "steps/s", "against", "steps/s ", "ratio", title="What a step costs")
-    with console.status("measuring steps against the floor"), database() as url:
-        engine, floor = steps.measure(url, rounds)
-    table.add_row(
-        f"engine, {steps.STEPS} small steps a run, 1 thread",
-        f"{engine:.0f}",
-        "floor: the same writes as one bare statement",
-        f"{floor:.0f}",
-        f"{engine / floor:.2f}",
+@click.argument("parts", nargs=-1, type=click.Choice([*PARTS]), metavar="[PART]...")
+@click.option(
+    "--rounds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Interleaved rounds; medians count.",
+)
+@click.option(
+    "--seconds",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Length of one measurement of a rate.",
+)
+@click.option(
+    "--minutes",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="After its share of these a part begins no further round.",
+)
+@click.option(
+    "--only", default="", metavar="WORDS", help="Only contenders whose name has these words in it."
+)
+@written("--json", "json_file", help="Write all that was measured here.")
+@written("--svg", "svg_file", help="Draw the rates here.")
+def main(
+    parts: Sequence[str],
+    *,
+    rounds: int,
+    seconds: float,
+    minutes: float,
+    only: str,
+    json_file: Path | None,
+    svg_file: Path | None,
+) -> None:
+    """Measure celery_durable beside its peers, plain Celery and the floor.
+
+    Parts, all by default: linear, latency, fanout, start and idle, against others; growth, waiting,
+    outbox and trees, of our own. Trust the ratios of one run; rates differ by machine.
+    """
+    chosen = list(dict.fromkeys(parts)) or list(PARTS)
+    screen = report.console()
+    with Services() as services:
+        try:
+            machine = report.machine(services.postgres.version)
+        except (psycopg.OperationalError, ConfigurationError, ArgumentError) as error:
+            raise click.ClickException(
+                f"There is no Postgres. Start one, and set DATABASE_URL. {error}"
+            ) from None
+        sections = []
+        with progress(screen) as shown:
+            limits = Limits(rounds, seconds, minutes)
+            for bench, name in benches(services, chosen, limits, only, shown):
+                for section in PARTS[name].measure(bench):
+                    sections.append(section)
+                    report.show(screen, section)
+    screen.print(report.foot(machine), highlight=False)
+    if not any(section.rows or section.errors for section in sections):
+        raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
+    write(machine, sections, json_file, svg_file)
+
+
+def write(
+    machine: dict[str, object],
+    sections: Sequence[Section],
+    json_file: Path | None,
+    svg_file: Path | None,
+) -> None:
+    """Write the files that were asked for."""
+    if json_file:
+        json_file.write_text(report.document(machine, sections))
+    if svg_file:
+        svg_file.write_text(chart.svg(sections))
+
+
+def progress(screen: Console) -> Progress:
+    """A bar while it runs; nothing where there is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(20),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
     )
-    with console.status("measuring the effect of earlier steps"), database() as url:
-        few, many = journal.measure(url, rounds)
-    table.add_row(
-        f"engine, after {journal.MANY} earlier steps",
-        f"{many:.0f}",
-        f"after {journal.FEW}",
-        f"{few:.0f}",
-        f"{many / few:.2f}",
-    )
-    console.print(table)
-    with console.status("measuring the look after runs that wait"), database() as url:
-        measured = recover.measure(url, rounds)
-    console.print(waiting_table(measured))
-    with console.status("measuring the outbox"), database() as url:
-        console.print(outbox_table(outbox.measure(url, rounds)))
-    with console.status("measuring cancels and looks"), database() as url:
-        console.print(trees_table(trees.measure(url)))
-
-
-def trees_table(measured: Iterable[trees.Against]) -> Table:
-    """What many runs, and large ones, cost who cancels them or looks at them."""
-    table = Table("what", "ms", "against", "ms ", "ratio", title="Trees and large results")
-    for one in measured:
-        figures = f"{1000 * one.seconds:.1f}", one.against, f"{1000 * one.floor:.1f}"
-        table.add_row(one.what, *figures, f"{one.seconds / one.floor:.2f}")
-    return table
-
-
-def outbox_table(measured: Iterable[outbox.Against]) -> Table:
-    """What a look at the outbox costs, and who goes before whom."""
-    table = Table("what", "measured", "against", "", "ratio", title="The outbox")
-    for one in measured:
-        ratio = f"{one.value / one.floor:.2f}" if one.floor else ""
-        table.add_row(one.what, f"{one.value:.2f}", one.against, f"{one.floor:.2f}", ratio)
-    return table
-
-
-def waiting_table(measured: recover.Measured) -> Table:
-    """What looking after `recover.MANY` runs that wait costs."""
-    table = Table("what", "ms", "against", "ms ", "ratio", title="What waiting runs cost")
-
-    def add(what: str, seconds: float, against: str, floor: float) -> None:
-        figures = f"{1000 * seconds:.1f}", against, f"{1000 * floor:.1f}", f"{seconds / floor:.1f}"
-        table.add_row(what, *figures)
-
-    for runs, cost in ((recover.FEW, measured.few), (recover.MANY, measured.many)):
-        add(f"recover(), {runs} runs wait", cost.recover, "no run", measured.empty.recover)
-        add(f"reap, {runs} runs wait", cost.reap, "no run", measured.empty.reap)
-        idle = cost.relay_second, "no run", measured.empty.relay_second
-        add(f"a second of all idle relays, {runs} runs wait", *idle)
-    lost = f"{recover.LOST} lost hints sent again beside {recover.MANY} runs"
-    add(lost, measured.lost, "floor: the same rows by one bare statement", measured.floor)
-    return table
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import psycopg
 
-from benchmarks.measure import durable_on, plain, waiting_tokens, workflow_of
-from benchmarks.recover import seconds
+from benchmarks.bench import Bench
+from benchmarks.engine import durable_on, plain, waiting_tokens, workflow_of
+from benchmarks.section import Section, ratio
+from benchmarks.waiting import seconds
 from celery_durable import Durable
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.recovery import recover_with_lease
@@ -77,7 +79,27 @@ class Against:
     floor: float
 
 
-def measure(url: str, rounds: int) -> Iterator[Against]:
+def measure(bench: Bench) -> Iterator[Section]:
+    with bench.services.postgres.database() as name:
+        measured = list(compare(bench.services.postgres.url(name), bench.rounds))
+    yield Section(
+        title="outbox",
+        columns=("what", "measured", "against", "", "ratio"),
+        rows=[
+            (
+                one.what,
+                f"{one.value:.2f}",
+                one.against,
+                f"{one.floor:.2f}",
+                ratio(one.value, one.floor),
+            )
+            for one in measured
+        ],
+        record=[asdict(one) for one in measured],
+    )
+
+
+def compare(url: str, rounds: int) -> Iterator[Against]:
     """On one database, one after the other."""
     durable, connection = durable_on(url), plain(url)
     workflow_of(durable, "w", 1)

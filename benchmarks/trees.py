@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from uuid import UUID, uuid4
 
 import psycopg
 
-from benchmarks.measure import durable_on, plain
+from benchmarks.bench import Bench
+from benchmarks.engine import durable_on, plain
+from benchmarks.section import Section, ratio
 from celery_durable import Context, Durable, Run
 
 CHILDREN, EACH = 50, 100
@@ -53,7 +55,27 @@ class Against:
     floor: float
 
 
-def measure(url: str) -> list[Against]:
+def measure(bench: Bench) -> Iterator[Section]:
+    with bench.services.postgres.database() as name:
+        measured = compare(bench.services.postgres.url(name))
+    yield Section(
+        title="trees and large results: ms",
+        columns=("what", "ms", "against", "ms", "ratio"),
+        rows=[
+            (
+                one.what,
+                f"{1000 * one.seconds:.1f}",
+                one.against,
+                f"{1000 * one.floor:.1f}",
+                ratio(one.seconds, one.floor),
+            )
+            for one in measured
+        ],
+        record=[asdict(one) for one in measured],
+    )
+
+
+def compare(url: str) -> list[Against]:
     """Each once: a tree is cancelled once, and a look is long."""
     durable = durable_on(url)
     with plain(url) as connection:
@@ -64,7 +86,7 @@ def measure(url: str) -> list[Against]:
     runs = CHILDREN * (EACH + 1) + 1
     run = _large(durable)
     whole = _seconds(run.status)
-    return [
+    measured = [
         Against(f"cancel of a tree of {runs} runs", cancel, "the same rows, bare", floor),
         Against(
             f"status(results=False) of {ITEMS} MB",
@@ -79,6 +101,8 @@ def measure(url: str) -> list[Against]:
             _seconds(run.history),
         ),
     ]
+    durable.liveness.leave()
+    return measured
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import psycopg
 
-from benchmarks.measure import (
+from benchmarks.bench import Bench
+from benchmarks.engine import (
     Rate,
     durable_on,
     interleaved,
@@ -15,6 +17,7 @@ from benchmarks.measure import (
     waiting_tokens,
     workflow_of,
 )
+from benchmarks.section import Section, number, ratio
 
 STEPS = 100
 FEW, MANY = 10, 5000
@@ -27,7 +30,21 @@ FROM generate_series(1, %s) AS n
 """
 
 
-def measure(url: str, rounds: int) -> tuple[Rate, Rate]:
+def measure(bench: Bench) -> Iterator[Section]:
+    with bench.services.postgres.database() as name:
+        few, many = rates(bench.services.postgres.url(name), bench.rounds)
+    yield Section(
+        title="growth: steps/s of one thread, by what the run has done before",
+        columns=("earlier steps", "steps/s", f"x {FEW}"),
+        rows=[
+            (str(FEW), number(few), ""),
+            (str(MANY), number(many), ratio(many, few)),
+        ],
+        record=[{"earlier": FEW, "rate": few}, {"earlier": MANY, "rate": many}],
+    )
+
+
+def rates(url: str, rounds: int) -> tuple[Rate, Rate]:
     """Steps per second of runs with `FEW` and with `MANY` earlier journal entries."""
     durable, connection = durable_on(url), plain(url)
     workflow = workflow_of(durable, "hundred", STEPS)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 import psycopg
 
-from benchmarks.measure import durable_on, plain, workflow_of
+from benchmarks.bench import Bench
+from benchmarks.engine import durable_on, plain, workflow_of
+from benchmarks.section import Section, ratio
 from celery_durable import Durable
 from celery_durable.background.recovery import Reaper, recover_with_lease
 
 FEW, MANY = 1000, 100_000
 LOST = 10_000
+
+WORDS = {
+    "recover": "recover()",
+    "reap": "reap",
+    "relay_second": "a second of all idle relays",
+}
 
 FILL = """
 WITH runs AS (
@@ -70,7 +78,28 @@ class Measured:
     floor: float
 
 
-def measure(url: str, rounds: int) -> Measured:
+def measure(bench: Bench) -> Iterator[Section]:
+    with bench.services.postgres.database() as name:
+        measured = looks(bench.services.postgres.url(name), bench.rounds)
+    rows = []
+    for runs, cost in ((FEW, measured.few), (MANY, measured.many)):
+        for what in ("recover", "reap", "relay_second"):
+            found, empty = getattr(cost, what), getattr(measured.empty, what)
+            rows.append((f"{WORDS[what]}, {runs} runs wait", found, "no run waits", empty))
+    lost = f"{LOST} lost hints sent again beside {MANY} runs"
+    rows.append((lost, measured.lost, "the same rows by one bare statement", measured.floor))
+    yield Section(
+        title="waiting runs: ms",
+        columns=("what", "ms", "against", "ms", "ratio"),
+        rows=[
+            (what, f"{1000 * found:.1f}", against, f"{1000 * floor:.1f}", ratio(found, floor))
+            for what, found, against, floor in rows
+        ],
+        record=[asdict(measured)],
+    )
+
+
+def looks(url: str, rounds: int) -> Measured:
     """On one database, filled between the measurements."""
     durable, connection = durable_on(url), plain(url)
     workflow = workflow_of(durable, "waits", 1)
@@ -78,6 +107,7 @@ def measure(url: str, rounds: int) -> Measured:
     empty, few, many = (filled(durable, connection, runs, rounds) for runs in (0, FEW, MANY - FEW))
     workflow.start_many([{}] * LOST)
     lost, floor = burst(durable, connection)
+    durable.liveness.leave()
     connection.close()
     return Measured(empty, few, many, lost, floor)
 

@@ -1,44 +1,22 @@
-"""A database to measure on, and how to repeat a measurement."""
+"""The engine in this process, without a broker and without workers, for the parts that measure
+one thing.
+"""
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from uuid import UUID, uuid4
+from collections.abc import Callable
+from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
 from celery import Celery
 
 from celery_durable import Durable, Workflow
-from celery_durable.testing.embedded import EmbeddedPostgres
 
 Rate = float
 """Units per second."""
-
-
-@contextmanager
-def database() -> Iterator[str]:
-    """The URL of a fresh database: on the server of DATABASE_URL, or on an embedded one."""
-    given = os.environ.get("DATABASE_URL")
-    if given is None:
-        with EmbeddedPostgres() as postgres:
-            postgres.create_database("bench")
-            yield postgres.url("bench")
-        return
-    url, name = sa.make_url(given), f"bench_{uuid4().hex[:8]}"
-    admin = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
-    try:
-        yield url.set(database=name).render_as_string(hide_password=False)
-    finally:
-        with admin.connect() as connection:
-            connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-        admin.dispose()
 
 
 def durable_on(url: str) -> Durable:

@@ -1,0 +1,41 @@
+"""The Celery app that celery_durable is measured with; its settings are the defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from benchmarks.programs.wire import BROKER, DATABASE, QUEUE, READY, STEPS, TRANSPORT
+from celery_durable import Context, Durable
+
+BRANCHES = 100
+
+app = Celery("bench", broker=BROKER)
+app.conf.update(
+    broker_transport_options=TRANSPORT,
+    broker_connection_retry_on_startup=True,
+    task_default_queue=QUEUE,
+    durable_queue=QUEUE,
+    durable_database_url=DATABASE,
+    worker_redirect_stdouts=False,
+)
+durable = Durable(app)
+
+
+def small(ctx: Context) -> dict[str, bool]:  # noqa: ARG001 - a step that does nothing
+    return {"ok": True}
+
+
+linear = durable.workflow("linear")
+for number in range(STEPS):
+    linear.step(small, name=f"step_{number}")
+
+durable.workflow("parallel").parallel("fan", {f"b{n}": small for n in range(BRANCHES)})
+durable.workflow("map").map("fan", over=lambda ctx: [*range(ctx.input["items"])], handler=small)
+
+
+@worker_ready.connect
+def say_so(**_: Any) -> None:
+    print(READY, flush=True)
