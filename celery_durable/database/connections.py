@@ -128,7 +128,8 @@ class Database:
         A time limit that strikes meanwhile interrupts the handler when the connection is returned.
         """
         with interrupts.held_off():
-            raw = self._take()
+            pool = self._pool_of_process()
+            raw = self._take(pool)
             try:
                 yield PsycopgConnection(raw, self.schema)
             except Hindered:
@@ -137,7 +138,7 @@ class Database:
                 raw.close()
                 raise
             finally:
-                self._pool.put(raw)
+                pool.put(raw)  # in a child that was forked in here, still its parent's
 
     @contextmanager
     def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:
@@ -199,12 +200,15 @@ class Database:
         """Return a new connection past any pooler, for what belongs to a session: locks, LISTEN."""
         return open_connection(self._direct_address, CONFIGURE_OURS, self.schema)
 
-    def _take(self) -> psycopg.Connection[Any]:
+    def _pool_of_process(self) -> Pool:
         if self._pid != os.getpid():
             with self._lock:
                 self._forget_parent()
+        return self._pool
+
+    def _take(self, pool: Pool) -> psycopg.Connection[Any]:
         try:
-            return self._pool.take()
+            return pool.take()
         except psycopg.Error as error:
             raise_known(error, self.schema)
             raise_if_transient(error)
