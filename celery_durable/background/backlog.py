@@ -151,6 +151,14 @@ class Backlog:
             due.delete(connection, [message.id for message in taken if message.id not in kept])
         return left
 
+    def left_in(self, queue: str) -> int:
+        """Return how many rows of the queue are due beyond those taken, at most: ids have gaps."""
+        return sum(
+            max(self.sight.lanes[lane][1] - progress.cursor, 0)
+            for lane, progress in self._lanes.items()
+            if lane.queue == queue and progress.is_open and lane in self.sight.lanes
+        )
+
     def keep(self, ids: Iterable[int]) -> None:
         """Note that these rows were taken and stay in the outbox."""
         for row in ids:

@@ -50,7 +50,8 @@ class Surroundings:
     """What a worker writes about itself when it registers.
 
     `node_id` is shared by the processes of one Celery worker, which drain together. `knows` returns
-    the positions in workflows at which it can execute tokens.
+    the positions in workflows at which it can execute tokens. `slots` is how many messages one
+    process of it executes at once.
     """
 
     hostname: str
@@ -58,6 +59,7 @@ class Surroundings:
     queues: tuple[str, ...]
     node_id: UUID
     knows: Callable[[], Mapping[str, Sequence[str]]] = dict
+    slots: int = 1
 
 
 @contextmanager
@@ -90,17 +92,18 @@ class Liveness:
         self._pid = os.getpid()
 
     @contextmanager
-    def working_on(self, token_id: UUID) -> Iterator[None]:
-        """Keep the audit from releasing the token's claim; from before the claim to after it."""
+    def working_on(self, token_ids: Sequence[UUID]) -> Iterator[None]:
+        """Keep the audit from releasing the tokens' claims; from before the claim to after it."""
         with self._lock:
-            self._tokens[token_id] += 1
+            self._tokens.update(token_ids)
         try:
             yield
         finally:
             with self._lock:
-                self._tokens[token_id] -= 1
-                if not self._tokens[token_id]:
-                    del self._tokens[token_id]
+                self._tokens.subtract(token_ids)
+                for token_id in token_ids:
+                    if not self._tokens[token_id]:
+                        del self._tokens[token_id]
 
     def worker_id(self) -> UUID:
         """The id to claim with; registers this process where it has no lease."""
@@ -202,6 +205,7 @@ class WorkerLease:
             queues=surroundings.queues,
             lock_number=number,
             knows=surroundings.knows(),
+            slots=surroundings.slots,
         )
         with self._database.autocommit() as connection:
             workers.register(connection, facts, self._ttl)

@@ -21,6 +21,7 @@ import psycopg
 
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.backpressure import Backpressure
+from celery_durable.background.bundling import Bundler
 from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_with_lease
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import LINGER, Listener, Notifier
@@ -78,6 +79,14 @@ class Publisher(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+def of_rows(published: Published, messages: Sequence[DueMessage]) -> Published:
+    """Tell of rows what is told of messages that may stand for several."""
+    rows = {message.id: (message.id, *message.others) for message in messages}
+    sent = [row for first in published.sent for row in rows[first]]
+    refused = {row: why for first, why in published.refused.items() for row in rows[first]}
+    return Published(sent, refused, published.full)
 
 
 class Chore:
@@ -153,7 +162,9 @@ class Chores:
 class Relay:
     """One relay, with two connections of its own: one for its work, one that listens."""
 
-    def __init__(self, database: Database, publisher: Publisher, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, settings: Settings, slots: int = 1
+    ) -> None:
         self._database = database
         self._publisher = publisher
         self._settings = settings
@@ -164,6 +175,7 @@ class Relay:
         self._backpressure = Backpressure(logger)
         self._chores = Chores(database)
         self._backlog = Backlog(lowest_first=publisher.lowest_first)
+        self._bundler = Bundler(settings.bundle, slots)
         self.published = 0
 
     def run(self) -> None:
@@ -230,10 +242,12 @@ class Relay:
             with connection.raw.transaction():
                 messages = self._backlog.take(connection, batch, paused)
                 began = time.monotonic()
+                bundles = self._bundler.bundled(connection, messages, self._backlog.left_in)
                 try:
-                    published = self._publisher.publish(messages) if messages else Published(())
+                    published = self._publisher.publish(bundles) if bundles else Published(())
                 except BrokerUnavailable as error:
                     published, outage = Published(error.sent), error
+                published = of_rows(published, bundles)
                 self._finish(connection, messages, published, time.monotonic() - began)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"The relay lost its connection: {error}") from error

@@ -14,6 +14,7 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
 
     tokens        claims and releases a token: hot statements
     commit        writes the decision on a unit: the hot statement
+    bundle        the same for several tokens in one statement
     runs          starts runs
     journal       reads what has been recorded
     inbox         commands that wait to be applied

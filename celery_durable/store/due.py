@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import IS_AT_ONCE, LOOK_AT
+from celery_durable.store.outbox import ADVANCE, IS_AT_ONCE, LOOK_AT
 
 
 class Lane(NamedTuple):
@@ -127,7 +127,11 @@ def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DueMessage:
-    """One due row of the outbox; it is a hint if it has a `token_id`."""
+    """One due row of the outbox; it is a hint if it has a `token_id`.
+
+    `single`: its token has a message of its own. `others` are rows that this message stands for,
+    too.
+    """
 
     id: int
     task: str
@@ -136,11 +140,20 @@ class DueMessage:
     options: Mapping[str, Any]
     tries: int
     token_id: UUID | None = None
+    single: bool = False
+    others: tuple[int, ...] = ()
 
     @property
     def queue(self) -> str | None:
         """The queue it is for; None where the app's routes decide."""
         return self.options.get("queue")
+
+    @property
+    def may_be_bundled(self) -> bool:
+        """True if a message may name this hint's token beside others."""
+        is_first_try = self.tries == 0  # what the broker has refused is sent alone
+        is_one_hint = self.task == ADVANCE and len(self.args) == 1
+        return is_one_hint and is_first_try and not self.single
 
     @property
     def says(self) -> object:
@@ -168,6 +181,7 @@ _TAKE = Statement(
         sql.json_text(t.outbox.c.options),
         t.outbox.c.tries,
         t.outbox.c.token_id,
+        t.outbox.c.single,
     )
     .where(
         t.outbox.c.available_at.is_(None),
@@ -201,6 +215,7 @@ def take(
             options=json.loads(row["options"]),
             tries=row["tries"],
             token_id=row["token_id"],
+            single=row["single"],
         )
         for row in connection.rows(_TAKE, {**where, "batch": batch})
     ]

@@ -80,7 +80,10 @@ def take_lock(connection: Connection, number: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One worker process as it registers; `knows`: the positions it can execute, by workflow."""
+    """One worker process as it registers.
+
+    `knows`: the positions it can execute, by workflow; `slots`: how many messages at once.
+    """
 
     id: UUID
     node_id: UUID
@@ -90,6 +93,7 @@ class WorkerFacts:
     queues: tuple[str, ...]
     lock_number: int | None
     knows: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    slots: int = 1
 
 
 _REGISTER = Statement(
@@ -99,6 +103,7 @@ _REGISTER = Statement(
         hostname=sql.text("hostname"),
         pid=sql.integer("pid"),
         pool=sql.text("pool"),
+        slots=sql.integer("slots"),
         queues=sa.cast(sql.text("queues"), JSONB),
         knows=sa.cast(sql.text("knows"), JSONB),
         lock_number=sql.integer("lock_number"),
@@ -125,6 +130,7 @@ def register(connection: Connection, facts: WorkerFacts, ttl: float) -> None:
             "hostname": facts.hostname,
             "pid": facts.pid,
             "pool": facts.pool,
+            "slots": facts.slots,
             "queues": json.dumps(facts.queues),
             "knows": json.dumps(facts.knows),
             "lock_number": facts.lock_number,
@@ -195,6 +201,23 @@ def is_known_elsewhere(
     parameters = {"worker": worker, "queue": queue, "workflow": workflow, "place": place}
     row = one(connection, _IS_KNOWN_ELSEWHERE, parameters)
     return bool(row and row["is_known"])
+
+
+_SLOTS = Statement(
+    sa.select(
+        sa.func.coalesce(sa.func.sum(t.worker.c.slots), sa.literal_column("0")).label("n")
+    ).where(
+        t.worker.c.ended_at.is_(None),
+        sa.not_(t.worker.c.draining),
+        t.worker.c.queues.contains(sa.func.to_jsonb(sql.text("queue"))),
+    )
+)
+
+
+def slots_of(connection: Connection, queue: str) -> int:
+    """Return how many messages of `queue` the registered workers execute at once."""
+    row = one(connection, _SLOTS, {"queue": queue})
+    return int(row["n"]) if row else 0
 
 
 _RENEW = Statement(

@@ -357,8 +357,8 @@ TAKING_OVER = (
         promise="P5",
         takes_out="looking whether the claiming worker has ended",
         at=f"{TOKENS}:_CLAIM",
-        old="t.worker.c.ended_at.is_(None)),\n        _quiet",
-        new="sa.true()),\n        _quiet",
+        old="IS_LIVE,",
+        new="",
         tests=(f"{ALIVE}::test_a_worker_that_has_ended_can_claim_nothing",),
     ),
     Mutant(

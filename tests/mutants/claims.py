@@ -37,7 +37,7 @@ CLAIMING = (
         promise="P1",
         takes_out="not waiting for the disk with a claim",
         at=f"{TOKENS}:_CLAIM",
-        old="_quiet.c.value == sa.literal_column(\"'off'\"),",
+        old="IS_QUIET,",
         new="",
         tests=(f"{PROTOCOL}::test_only_the_claim_is_not_waited_for_on_disk",),
     ),
