@@ -26,6 +26,7 @@ from celery_durable.engine.slow_units import SlowUnits
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store.bundle.claiming import Look
 from celery_durable.store.bundle.committing import Plain
+from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.execute import Execution
 
 LOOK_AGAIN_AFTER = 0.02
@@ -39,6 +40,23 @@ GIVE_BACK_AFTER = 0.05
 
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of results from which on a round is written before it is over."""
+
+
+Place = tuple[str, int, str, str | None, bool, bool, bool]
+
+
+def place_of(claim: Claim) -> Place:
+    """Return what tells whether the unit of a claim can be executed, whatever its run is."""
+    run, token = claim.run, claim.token
+    return (
+        run.workflow,
+        run.version,
+        token.node,
+        token.part,
+        token.unit == token.node,
+        token.parent is None,
+        token.rollback is None,
+    )
 
 
 @dataclass(slots=True)
@@ -72,7 +90,7 @@ class Ways:
     claims: Claims
     committer: Committer
     slow_units: SlowUnits
-    execute: Callable[[Claim, Message], tuple[Attempt, Execution] | None]
+    execute: Callable[[Claim, Message, dict[Place, Workflow]], tuple[Attempt, Execution] | None]
     go_on: Callable[[Claim, Message], Claim | None]
     abandon: Callable[[Claim, BaseException, float], None]
 
@@ -95,6 +113,7 @@ class Bundle:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._waiting = deque(Hand(claim, new_message(), now) for claim in claims)
+        self._places: dict[Place, Workflow] = {}
         self._executing: Hand | None = None
         self._began = now
         self._ready: list[Ready] = []
@@ -141,7 +160,7 @@ class Bundle:
     def _advance(self, hand: Hand) -> None:
         """Execute one unit, and keep what became of it until it is written."""
         hand.message.units_left -= 1
-        done = self._ways.execute(hand.claim, hand.message)
+        done = self._ways.execute(hand.claim, hand.message, self._places)
         if done is None:
             self._go_on_alone(hand)
             return

@@ -202,7 +202,8 @@ class Committer:
         if not isinstance(execution.event, Succeeded):
             return None
         claim = attempt.claim
-        decided = decide(attempt.workflow.plan, claim.token, execution.event, attempt.now)
+        # What has succeeded is not tried again: the time does not matter.
+        decided = decide(attempt.workflow.plan, claim.token, execution.event, claim.seen_at)
         if isinstance(decided, RollBack) or not may_be_bundled(claim, decided):
             return None
         return Plain(claim, decided, self._routed(attempt, decided))

@@ -28,7 +28,7 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
 from celery_durable.engine.attempt import Attempt, Message
-from celery_durable.engine.bundle import Bundle, Ways
+from celery_durable.engine.bundle import Bundle, Place, Ways, place_of
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.commit import Committer
@@ -296,20 +296,36 @@ class Engine:
         """Call the unit's function, and commit what became of it."""
         return self._committer.commit(*self._called(attempt))
 
-    def _execute_if_plain(self, claim: Claim, message: Message) -> tuple[Attempt, Execution] | None:
-        """Call the unit's function, if nothing else is to be done with the claim; else None."""
-        is_new = claim.run.status is Status.PENDING
-        has_limit = message.limit not in (..., None)
-        if is_new or has_limit or claim.has_commands or claim.token.crashes:
+    def _execute_if_plain(
+        self, claim: Claim, message: Message, places: dict[Place, Workflow]
+    ) -> tuple[Attempt, Execution] | None:
+        """Call the unit's function, if nothing else is to be done with the claim; else None.
+
+        `places` are the units of this bundle that may be executed: each is asked about once.
+        """
+        is_stopped = claim.draining or claim.has_commands or claim.token.flags
+        if is_stopped or claim.token.crashes or claim.run.status is Status.PENDING:
+            return None
+        place = place_of(claim)
+        workflow = places.get(place)
+        if workflow is None:
+            workflow = self._workflow_if_plain(claim, message)
+            if workflow is None:
+                return None
+            if self._compatibility.is_fit_for_all(workflow, claim.token.node):
+                places[place] = workflow
+        interrupts.begin(None)
+        return self._called(Attempt(workflow, claim, message))
+
+    def _workflow_if_plain(self, claim: Claim, message: Message) -> Workflow | None:
+        """Return the workflow, if the unit's function is to be called outside of a transaction."""
+        if message.limit not in (..., None):
             return None
         workflow = self._compatibility.workflow_for(claim)
         if workflow is None:
             return None
         admission = admit(claim, self._facts(claim, message, workflow, has_company=False))
-        if not isinstance(admission, Execute) or admission.in_transaction:
-            return None
-        interrupts.begin(None)
-        return self._called(Attempt(workflow, claim, message))
+        return workflow if admission == Execute(in_transaction=False) else None
 
     def _called(self, attempt: Attempt) -> tuple[Attempt, Execution]:
         """Call the unit's function; return the attempt with the input it was given, too."""
