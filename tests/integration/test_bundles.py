@@ -167,6 +167,41 @@ def test_a_window_is_kept_full_and_never_more(world: World, window: int, chunk: 
     assert world.counts("run", "journal", "worker", "definition")["item"] == 0
 
 
+def test_a_window_is_full_again_after_several_have_left(world: World) -> None:
+    def define(durable: Durable) -> None:
+        item = durable.step(lambda ctx: ctx.item, name="item")
+        durable.workflow("w").map("m", over=lambda _: [*range(9)], handler=item, max_concurrency=3)
+
+    worker = world.worker(define)
+    worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    worker.engine.advance_together(world.publish())
+
+    assert world.hints() == 3
+    assert world.one("SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL") == 3
+
+
+def test_branches_are_undone_in_the_reverse_of_the_order_they_ended_in(world: World) -> None:
+    """P8: one statement records them in the order in which they completed."""
+
+    def define(durable: Durable) -> None:
+        item = durable.step(lambda ctx: ctx.item, name="item")
+        item.compensate(lambda _: None)
+        workflow = durable.workflow("w").map("m", over=lambda _: [*range(4)], handler=item)
+        workflow.step(lambda _: 1 / 0, name="fails", retry=RetryPolicy(max_attempts=1))
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    first, *others = world.publish()
+    worker.engine.advance_together([*others, first])
+    run_all(world, worker)
+
+    ended = [unit.split()[0] for unit in world.units(run) if unit.startswith("m#")]
+    assert ended[:4] == ["m#1", "m#2", "m#3", "m#0"]
+    assert ended[4:] == [f"{unit}#compensate" for unit in reversed(ended[:4])]
+
+
 def test_branches_of_two_parents_leave_each_its_own(world: World) -> None:
     def define(durable: Durable) -> None:
         item = durable.step(lambda ctx: ctx.item, name="item")
@@ -254,17 +289,22 @@ def test_a_bundle_of_one_turns_them_off(world: World, meter: Meter) -> None:
 def test_what_may_not_share_a_process_is_not_claimed_with_others(world: World) -> None:
     """P4, P6: suspects and units with a time limit are alone in their message."""
     worker = world.worker(defining([], "a"))
-    started(worker, 6)
-    crashed, limited, single, flagged, early, plain = world.publish()
+    started(worker, 7)
+    crashed, limited, single, flagged, waiting, early, plain = world.publish()
     world.rows("UPDATE durable_token SET crashes = 1 WHERE id = %s", crashed)
     world.rows("UPDATE durable_token SET time_limit = 5 WHERE id = %s", limited)
     world.rows("UPDATE durable_token SET single = true WHERE id = %s", single)
     world.rows("UPDATE durable_token SET flags = 1 WHERE id = %s", flagged)
+    world.rows(
+        "UPDATE durable_token SET wait = 'signal', awaits = 'go', waiting_since = since"
+        " WHERE id = %s",
+        waiting,
+    )
     later = "clock_timestamp() + interval '1 hour'"
     world.rows(f"UPDATE durable_token SET wake_at = {later} WHERE id = %s", early)
 
     with worker.database.autocommit() as connection:
-        ids = [crashed, limited, single, flagged, early, plain, uuid4()]
+        ids = [crashed, limited, single, flagged, waiting, early, plain, uuid4()]
         claims = claiming.claim(connection, ids, worker_id(worker), uuid4())
     assert [claim.token.id for claim in claims] == [plain]
 
@@ -341,6 +381,18 @@ def test_a_branch_that_a_failure_may_drop_is_single(world: World) -> None:
 
     assert log == [0]
     assert world.status(run) == "failed"
+
+
+def test_a_named_branch_that_a_failure_may_drop_is_single(world: World) -> None:
+    def define(durable: Durable) -> None:
+        branches = {"x": noting([], "x"), "y": noting([], "y")}
+        durable.workflow("w").parallel("p", branches, fail_fast=True)
+
+    worker = world.worker(define)
+    worker.start("w")
+    worker.engine.advance(world.publish()[0])
+    hints = world.rows("SELECT single FROM durable_outbox")
+    assert [hint["single"] for hint in hints] == [True, True]
 
 
 # What happens meanwhile.
@@ -447,6 +499,23 @@ def test_a_zombie_writes_what_is_still_its_own(world: World) -> None:
     assert log == [0, 1, 2]
     assert [world.status(run) for run in runs] == ["running", "completed", "completed"]
     assert world.units(runs[0]) == []
+
+
+def test_a_claim_that_is_the_same_worker_s_anew_is_not_written(world: World) -> None:
+    """P4: another message may have brought the token back to this very worker."""
+    taken: list[UUID] = []
+
+    def handler(ctx: Any) -> None:
+        if ctx.input == 2:
+            free(world, worker, taken[0])
+            assert claimed(worker, taken[0]) is not None
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(handler, name="a"))
+    runs = started(worker, 3)
+    taken += world.publish()
+    worker.engine.advance_together(taken)
+
+    assert [world.status(run) for run in runs] == ["running", "completed", "completed"]
 
 
 def test_a_conflict_of_one_keeps_none_of_the_others(world: World) -> None:
@@ -605,6 +674,23 @@ def test_of_units_that_are_known_to_be_slow_one_is_executed(
     assert statuses(world, runs) == {"completed"}
 
 
+def test_a_round_with_large_results_is_written_before_it_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits to be written is bounded, in bytes too."""
+    monkeypatch.setattr(bundle, "MOST_BYTES", 100)
+    recorded: list[int] = []
+
+    def handler(_: Any) -> str:
+        recorded.append(world.one("SELECT count(*) FROM durable_journal"))
+        return "x" * 60
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(handler, name="a"))
+    started(worker, 5)
+    bundled(world, worker)
+    assert recorded == [0, 0, 2, 2, 4]
+
+
 # Ends.
 
 
@@ -695,6 +781,8 @@ def test_a_dead_worker_has_a_crash_counted_on_each_and_each_is_alone_then(world:
     assert freed == 3
     crashes = world.rows("SELECT crashes FROM durable_token")
     assert [row["crashes"] for row in crashes] == [1, 1, 1]
+    hints = world.rows("SELECT single FROM durable_outbox")
+    assert [hint["single"] for hint in hints] == [True, True, True]
 
 
 def test_threads_have_bundles_at_once(world: World) -> None:

@@ -1,6 +1,7 @@
 """The mutants of this library, grouped by promise."""
 
 from tests.mutants.brokers import BROKERS
+from tests.mutants.bundles import BUNDLES
 from tests.mutants.claims import CLAIMS
 from tests.mutants.deploys import DEPLOYS
 from tests.mutants.lives import LIVES
@@ -615,6 +616,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *UNSTUCK,
     *VALUES,
     *PROTOCOL,
+    *BUNDLES,
     *WIRING,
     *SESSIONS,
 )
