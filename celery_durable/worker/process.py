@@ -106,7 +106,7 @@ def remember_worker(worker: Any, modules: Iterable[str] = ()) -> None:
 
 def slots_of(worker: Any) -> int:
     """Return how many messages the worker, with all its processes, executes at once."""
-    return max(int(worker.concurrency or 1), 1)
+    return max(int(getattr(worker, "concurrency", None) or 1), 1)
 
 
 def forget_worker(app: Any) -> None:

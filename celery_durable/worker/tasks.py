@@ -147,7 +147,8 @@ def follow(durable: Host, task: Task, *token_ids: object) -> None:
             logger.warning(
                 "A message %s names no token: %.100r; it is dropped", task.name, token_id
             )
-    durable.engine.advance_together(tokens, limit_of(task), sender_of(task))
+    if tokens:
+        durable.engine.advance_together(tokens, limit_of(task), sender_of(task))
 
 
 def recover_unless_away(durable: Host) -> None:

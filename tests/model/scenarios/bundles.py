@@ -26,6 +26,10 @@ def three_branches(durable: Durable) -> None:
     durable.workflow("w").parallel("p", [step(durable, name) for name in ("x", "y", "z")])
 
 
+def two_branches(durable: Durable) -> None:
+    durable.workflow("w").parallel("p", [step(durable, name) for name in ("x", "y")])
+
+
 def windowed(durable: Durable) -> None:
     durable.workflow("w").map(
         "m", over=lambda _ctx: [1, 2, 3], handler=step(durable, "item"), max_concurrency=2
@@ -156,7 +160,7 @@ BUNDLES = (
     ),
     Scenario(
         "bundle: branches of two runs",
-        three_branches,
+        two_branches,
         starts=TWO,
         bundles=True,
         seats=1,
