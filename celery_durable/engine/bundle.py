@@ -231,12 +231,13 @@ class Bundle:
                 ready = [one.hand.claim for one in self._ready]
                 self._waiting.clear()
                 self._ready.clear()
-            if executing is not None:
-                self._ways.abandon(executing.claim, error, lasted)
-            for claim in ready:
-                self._ways.claims.abandon(claim)
+            # First those that have done nothing: the process may soon be killed.
             if waiting:
                 self._ways.claims.release_together(waiting, single=False)
+            for claim in ready:
+                self._ways.claims.abandon(claim)
+            if executing is not None:
+                self._ways.abandon(executing.claim, error, lasted)
 
     # Both threads.
 
