@@ -14,6 +14,13 @@ def two_steps(durable: Durable) -> None:
     durable.workflow("w").step(step(durable, "a")).step(step(durable, "b"))
 
 
+def beating(durable: Durable) -> None:
+    """While a handler talks to Postgres, others go on."""
+    workflow = durable.workflow("w")
+    for name in ("a", "b"):
+        workflow.step(step(durable, name, gives=lambda ctx: bool(ctx.heartbeat())))
+
+
 def one_step(durable: Durable) -> None:
     durable.workflow("w").step(step(durable, "a"))
 
@@ -94,7 +101,7 @@ BUNDLES = (
     ),
     Scenario(
         "bundle: a cancel of one, whose units begin late",
-        two_steps,
+        beating,
         starts=TWO,
         bundles=True,
         looks=True,
