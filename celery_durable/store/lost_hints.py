@@ -45,7 +45,7 @@ _waited = sql.seconds(t.token.c.since - sa.func.greatest(t.token.c.hinted_at, t.
 _is_recent = t.token.c.since > sql.clock - PACE_SHOWN_FOR * _second
 _idle = sql.seconds(sql.clock - sa.func.max(t.token.c.since))
 
-_PACES = Statement(
+PACES = (
     sa.select(
         t.token.c.queue,
         # Where nothing was claimed for long, all consumers of the queue may be busy, or only some.
@@ -57,6 +57,9 @@ _PACES = Statement(
     .where(t.token.c.claimed_by.is_not(None), t.token.c.wait.is_(None))
     .group_by(t.token.c.queue)
 )
+"""The queue and the pace of the tokens that are claimed now."""
+
+_PACES = Statement(PACES)
 
 
 def paces(connection: Connection) -> Paces:
@@ -125,6 +128,9 @@ _has_come = (
 )
 _is_too_far = t.token.c.look_at > sa.func.now() + sql.interval("furthest")
 _before_a_set_back = _ids.where(_is_unclaimed, _is_too_far).limit(sql.integer("page"))
+
+HAS_COME = sa.or_(sa.exists(_has_come), sa.exists(_before_a_set_back))
+"""True if `look` would find a token to look at. Its parameters: `look_parameters`."""
 
 _judged = (
     sa.select(
@@ -214,10 +220,14 @@ class HintTimeouts:
         }
 
 
+def look_parameters(page: int) -> dict[str, Any]:
+    """The parameters of what finds the tokens whose `look_at` has come."""
+    return {"page": page, "back": LOOKED_BACK, "furthest": FURTHEST}
+
+
 def look(connection: Connection, page: int, timeouts: HintTimeouts) -> Look:
     """Look at up to `page` tokens whose `look_at` has come; put hints for lost ones."""
-    where = {"page": page, "back": LOOKED_BACK, "furthest": FURTHEST}
-    row = one(connection, _LOOK, {**where, **timeouts.parameters})
+    row = one(connection, _LOOK, {**look_parameters(page), **timeouts.parameters})
     assert row is not None
     return Look(**row)
 

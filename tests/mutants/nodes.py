@@ -247,8 +247,8 @@ ONE_AFTER_THE_OTHER = (
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
         at="celery_durable.background.recovery:Reaper.reap",
-        old="(*reaping.find(connection, BATCH), *self._overdue(connection))",
-        new="reaping.find(connection, BATCH)",
+        old="(*orphaned, *self._overdue(watched.limited))",
+        new="orphaned",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
     ),
 )
