@@ -88,6 +88,7 @@ class Reaper:
         self._silent_since: dict[LifeSign, float] = {}
         self._unlocked_since: dict[LifeSign, float] = {}
         self._executed_since: dict[Claimed, float] = {}
+        self.saw_claims = True
 
     def reap(self, connection: Connection) -> int:
         """Reap every claim of a worker that has ended, is dead or has no row, and of every unit
@@ -96,6 +97,7 @@ class Reaper:
         Each is reaped by one statement that skips a locked row: no reaper waits for another.
         """
         watched = watching.look(connection, BATCH)
+        self.saw_claims = watched.has_claims
         orphaned = watched.orphaned
         if self._declare_dead(connection, watched.signs):
             orphaned = reaping.find(connection, BATCH)

@@ -97,7 +97,9 @@ def put_hint(connection: Connection, run_id: UUID) -> None:
 
 _is_pending = (t.inbox.c.kind == sa.literal_column("'command'"), t.inbox.c.consumed_by.is_(None))
 
-HAS_COMMANDS = sa.exists().where(*_is_pending)
+HAS_COMMANDS = sql.is_found(
+    sa.select(t.inbox.c.run_id).where(*_is_pending).order_by(t.inbox.c.run_id)
+)
 """True if any run has a command which is not applied yet."""
 
 _PENDING = Statement(

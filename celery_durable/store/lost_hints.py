@@ -39,6 +39,9 @@ FURTHEST = timedelta(minutes=15)
 time further off is from before the clock was set back.
 """
 
+TIMES: Mapping[str, timedelta] = {"back": LOOKED_BACK, "furthest": FURTHEST}
+"""Parameters of what finds the tokens whose time to be looked at has come."""
+
 _second: Any = sa.literal_column("interval '1 second'")
 
 _waited = sql.seconds(t.token.c.since - sa.func.greatest(t.token.c.hinted_at, t.token.c.wake_at))
@@ -116,21 +119,18 @@ _looked_at = sa.select(
     sa.func.least(t.recovery.c.looked_at, sa.func.now()) - sql.interval("back")
 ).scalar_subquery()
 _is_unclaimed = t.token.c.claimed_by.is_(None)
-_has_come = (
-    _ids.where(
-        _is_unclaimed,
-        t.token.c.look_at
-        > sa.func.coalesce(_looked_at, sa.literal_column("'-infinity'::timestamptz")),
-        t.token.c.look_at <= sa.func.now(),
-    )
-    .order_by(t.token.c.look_at)
-    .limit(sql.integer("page"))
-)
+_coming = _ids.where(
+    _is_unclaimed,
+    t.token.c.look_at > sa.func.coalesce(_looked_at, sa.literal_column("'-infinity'::timestamptz")),
+    t.token.c.look_at <= sa.func.now(),
+).order_by(t.token.c.look_at)
+_has_come = _coming.limit(sql.integer("page"))
 _is_too_far = t.token.c.look_at > sa.func.now() + sql.interval("furthest")
-_before_a_set_back = _ids.where(_is_unclaimed, _is_too_far).limit(sql.integer("page"))
+_far = _ids.where(_is_unclaimed, _is_too_far)
+_before_a_set_back = _far.limit(sql.integer("page"))
 
-HAS_COME = sa.or_(sa.exists(_has_come), sa.exists(_before_a_set_back))
-"""True if `look` would find a token to look at. Its parameters: `look_parameters`."""
+HAS_COME = sa.or_(sql.is_found(_coming), sql.is_found(_far.order_by(t.token.c.look_at)))
+"""True if `look` would find a token to look at; with the parameters `TIMES`."""
 
 _judged = (
     sa.select(
@@ -220,14 +220,9 @@ class HintTimeouts:
         }
 
 
-def look_parameters(page: int) -> dict[str, Any]:
-    """The parameters of what finds the tokens whose `look_at` has come."""
-    return {"page": page, "back": LOOKED_BACK, "furthest": FURTHEST}
-
-
 def look(connection: Connection, page: int, timeouts: HintTimeouts) -> Look:
     """Look at up to `page` tokens whose `look_at` has come; put hints for lost ones."""
-    row = one(connection, _LOOK, {**look_parameters(page), **timeouts.parameters})
+    row = one(connection, _LOOK, {**TIMES, "page": page, **timeouts.parameters})
     assert row is not None
     return Look(**row)
 

@@ -68,8 +68,7 @@ def take(connection: Connection, ttl: timedelta, age: timedelta) -> ScanLease | 
     No other relay gets it until `end` and the pause that follows, or until `ttl` is over. Every
     pause is shorter than `ttl`. `age` is the one after which ended workers may be forgotten.
     """
-    where = {**lost_hints.look_parameters(1), "age": age}
-    row = one(connection, _TAKE, {"lease": ttl, **where})
+    row = one(connection, _TAKE, {"lease": ttl, "age": age, **lost_hints.TIMES})
     if row is None:
         return None
     paces, now = json.loads(row["paces"]), json.loads(row["paces_now"] or "{}")

@@ -211,14 +211,8 @@ def last_consumed(connection: Connection, run_id: UUID, name: str) -> str | None
 
 _is_unconsumed = (t.inbox.c.consumed_by.is_(None), t.inbox.c.kind == sql.word("signal"))
 
-# In the order of the index of those: a scan of the table might first read all consumed ones.
-HAS_UNCONSUMED = (
-    sa.select(t.inbox.c.run_id)
-    .where(*_is_unconsumed)
-    .order_by(t.inbox.c.run_id)
-    .limit(sa.literal_column("1"))
-    .scalar_subquery()
-    .is_not(None)
+HAS_UNCONSUMED = sql.is_found(
+    sa.select(t.inbox.c.run_id).where(*_is_unconsumed).order_by(t.inbox.c.run_id)
 )
 """True if any signal is not consumed yet; its run may have ended."""
 

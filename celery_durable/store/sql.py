@@ -112,6 +112,14 @@ def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     )
 
 
+def is_found(rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """True if the first row of an ordered query is there; its column is never null.
+
+    Postgres ignores the order in an EXISTS, and may read a table until it finds a row.
+    """
+    return rows.limit(sa.literal_column("1")).scalar_subquery().is_not(None)
+
+
 def json_rows(rows: sa.Select[Any], name: str) -> sa.Label[Any]:
     """The rows of a subquery as JSON text, a list of lists; NULL if there is none."""
     found = rows.subquery(name)

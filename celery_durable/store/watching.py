@@ -17,6 +17,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from celery_durable.store import sql
+from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.dead_workers import LIFE_SIGNS, LifeSign
 from celery_durable.store.reaping import LIMITED, ORPHANED, Claimed
@@ -27,6 +28,11 @@ _LOOK = Statement(
         sql.json_rows(LIFE_SIGNS, "signs"),
         sql.json_rows(ORPHANED, "orphaned"),
         sql.json_rows(LIMITED, "limited"),
+        sql.is_found(
+            sa.select(t.token.c.claimed_by)
+            .where(t.token.c.claimed_by.is_not(None))
+            .order_by(t.token.c.claimed_by)
+        ).label("has_claims"),
     )
 )
 
@@ -36,12 +42,13 @@ class Watched:
     """The last signs of life of all workers that have not ended, and claims that may be reaped.
 
     `orphaned`: their workers have ended or have no row. `limited`: live workers may execute them
-    for so many seconds.
+    for so many seconds. `has_claims` is false if no token at all is claimed.
     """
 
     signs: Sequence[LifeSign]
     orphaned: Sequence[Claimed]
     limited: Mapping[Claimed, float]
+    has_claims: bool
 
 
 def look(connection: Connection, batch: int) -> Watched:
@@ -59,6 +66,7 @@ def look(connection: Connection, batch: int) -> Watched:
         [_sign(*each) for each in signs],
         [_claimed(*each) for each in orphaned],
         {_claimed(*each): limit for *each, limit in limited},
+        row["has_claims"],
     )
 
 

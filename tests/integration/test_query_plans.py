@@ -284,14 +284,8 @@ STALLED = {
     "at_most": 600.0,
     "paces": "{}",
 }
-LOOK = {**STALLED, "back": timedelta(minutes=1), "furthest": timedelta(minutes=15)}
-TAKEN = {
-    "lease": timedelta(1),
-    "page": 1,
-    "back": timedelta(minutes=1),
-    "furthest": timedelta(minutes=15),
-    "age": timedelta(minutes=10),
-}
+LOOK = {**STALLED, **lost_hints.TIMES}
+TAKEN = {"lease": timedelta(1), "age": timedelta(minutes=10), **lost_hints.TIMES}
 LEASE_ENDS = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
 
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {

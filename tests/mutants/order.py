@@ -98,7 +98,7 @@ ORDERS: tuple[Mutant, ...] = (
         name="a-time-to-look",
         promise="P2",
         takes_out="looking at a token when it is time",
-        at=f"{STALLED}:_has_come",
+        at=f"{STALLED}:_coming",
         old="t.token.c.look_at <= sa.func.now(),",
         new="sa.false(),",
         tests=(f"{LOOK}::test_a_lost_hint_is_found_when_it_is_time",),
