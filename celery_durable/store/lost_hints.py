@@ -109,8 +109,13 @@ _is_consumed = sa.or_(
     sa.exists().where(_is_live, _may_consume), sa.not_(sa.exists().where(_is_live))
 )
 
-# CASE, because AND promises no order: few tokens are claimable, and only those need the subqueries.
-_may_be_lost = sa.case((IS_CLAIMABLE, sa.and_(sa.not_(_is_hinted), _is_consumed)), else_=sa.false())
+
+# CASE, because AND promises no order: few tokens are claimable, and only those need the rest.
+def _if_claimable(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.case((IS_CLAIMABLE, sa.and_(*conditions)), else_=sa.false())
+
+
+_may_be_lost = _if_claimable(sa.not_(_is_hinted), _is_consumed)
 
 _ids = sa.select(t.token.c.id)
 
@@ -245,8 +250,7 @@ _stalled = _ids.where(
     _is_unclaimed,
     # Of two scans at once the second waits for nothing: it skips what the first has locked, and
     # finds `hinted_at` changed in what the first has committed.
-    _is_overdue,
-    _may_be_lost,
+    _if_claimable(_is_overdue, sa.not_(_is_hinted), _is_consumed),
 ).with_for_update(skip_locked=True)
 
 _again = (

@@ -41,6 +41,15 @@ ORDERS: tuple[Mutant, ...] = (
         tests=(f"{ORDER}::test_what_is_long_sent_costs_no_later_look",),
     ),
     Mutant(
+        name="beyond-what-has-a-time",
+        promise="P11",
+        takes_out="going on behind rows that have a time",
+        at=f"{BACKLOG}:Backlog._note",
+        old="self._front.reach(self.sight.newest)",
+        new="pass",
+        tests=(f"{ORDER}::test_what_has_a_time_costs_no_look",),
+    ),
+    Mutant(
         name="what-others-have-in-hand",
         promise="P2",
         takes_out="looking soon again for what another relay had in hand",
