@@ -34,8 +34,10 @@ from celery_durable.store.due import DueMessage
 
 logger = logging.getLogger(__name__)
 
-REAP_EVERY = 0.5
-"""Seconds between looks for dead workers."""
+REAP_EVERY, REAP_EVERY_IF_IDLE = 0.5, 0.75
+"""Seconds between looks for dead workers; and where the last look has seen no claim, so that only
+who claims and dies after it has anything to take over. Less than `recovery.SEEN_AFTER_A_LOOK`.
+"""
 
 CHORES_END_WITHIN = 5.0
 """Seconds that a relay which stops waits for a chore that has begun."""
@@ -152,7 +154,9 @@ class Chores:
     def _reap(self) -> tuple[int, float]:
         with self._database.autocommit() as connection:
             moved = self._reaper.reap(connection)
-        return moved, LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
+        if self._reaper.has_suspects:
+            return moved, LOOK_AGAIN_AFTER
+        return moved, REAP_EVERY if self._reaper.saw_claims else REAP_EVERY_IF_IDLE
 
     def _recover(self) -> tuple[int, float]:
         recovered = recover_with_lease(self._database)

@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
+from celery_durable.process.sockets import readable
 from celery_durable.store import sql
 from celery_durable.store.connection import Connection, PsycopgConnection, Statement
 from celery_durable.store.workers import is_direct
@@ -69,6 +70,11 @@ def send(connection: Connection) -> None:
     connection.rows(_NOTIFY, {"channel": channel(connection.schema)})
 
 
+def _has_come(raw: psycopg.Connection[object]) -> bool:
+    """Take the notifications that are there; return True if there was one."""
+    return bool(list(raw.notifies(timeout=0.0, stop_after=1)))
+
+
 class Listener:
     """Waits for notifications on a connection of its own."""
 
@@ -81,7 +87,11 @@ class Listener:
         try:
             if self._raw is None:
                 self._raw = self._open()
-            return bool(list(self._raw.notifies(timeout=max(seconds, 0.0), stop_after=1)))
+                if _has_come(self._raw):
+                    return True
+            # `notifies` with a timeout would wake up ten times a second.
+            readable([self._raw.fileno()], max(seconds, 0.0))
+            return _has_come(self._raw)
         except (psycopg.Error, DatabaseUnavailable):
             self.close()
             time.sleep(min(seconds, 1.0))

@@ -26,8 +26,9 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
     due           takes due messages, for a relay
     origin        the schema and database a hint comes from
     workers       the rows and the locks of workers
-    dead_workers  finds dead workers, and marks them as ended
+    dead_workers  tells dead workers, and marks them as ended
     reaping       takes claims away from dead workers
+    watching      reads both at once, for a reaper
     lost_hints    finds tokens whose hints were lost
     scan_lease    the lease that relays share for that
     definitions   stored plans

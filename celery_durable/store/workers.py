@@ -287,10 +287,15 @@ def is_draining(connection: Connection, worker: UUID) -> bool:
     return row is None or bool(row["draining"])
 
 
+_ended_long_ago = t.worker.c.ended_at < sql.clock - sql.interval("age")
+
+HAS_LONG_ENDED = sa.exists().where(_ended_long_ago)
+"""True if a worker has ended so long ago; it may still have claims."""
+
 _long_ended = (
     sa.select(t.worker.c.id)
     .where(
-        t.worker.c.ended_at < sql.clock - sql.interval("age"),
+        _ended_long_ago,
         # The row says whether reaping the worker's claims counts as a crash.
         sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),
     )

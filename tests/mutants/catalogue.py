@@ -55,6 +55,7 @@ START_TASK = f"{TESTS}/test_start_task.py"
 BAD = f"{TESTS}/test_bad_input.py"
 OUTCOME = f"{TESTS}/test_unknown_outcome.py"
 RELAYS = f"{TESTS}/test_relay.py"
+IDLE = f"{TESTS}/test_idle.py"
 
 ATOMICITY = (
     Mutant(
@@ -119,8 +120,8 @@ LOSS = (
         promise="P2",
         takes_out="looking whether the outbox still holds the hint",
         at=f"{STALLED}:_may_be_lost",
-        old="sa.and_(sa.not_(_is_hinted), _is_consumed)",
-        new="_is_consumed",
+        old="_if_claimable(sa.not_(_is_hinted), _is_consumed)",
+        new="_if_claimable(_is_consumed)",
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
     ),
     Mutant(
@@ -388,6 +389,24 @@ TAKING_OVER = (
         old="self._audit()",
         new="pass",
         tests=(f"{ALIVE}::test_a_claim_that_nobody_executes_is_given_back_by_its_worker",),
+    ),
+    Mutant(
+        name="audits-after-each-message",
+        promise="P2",
+        takes_out="auditing more often after a message was followed",
+        at=f"{LIVENESS}:WorkerLease._audit_unless_calm",
+        old="turns != self._turns_seen or ",
+        new="",
+        tests=(f"{IDLE}::test_a_worker_audits_twice_after_it_has_followed_a_message",),
+    ),
+    Mutant(
+        name="audits-that-could-not-look",
+        promise="P2",
+        takes_out="auditing again after an audit that was held up",
+        at=f"{LIVENESS}:WorkerLease._audit_unless_calm",
+        old="calm, self._calm = self._calm + 1, 0",
+        new="calm = self._calm = self._calm + 1",
+        tests=(f"{IDLE}::test_an_audit_that_could_not_look_is_made_up_for",),
     ),
     Mutant(
         name="audits-wait-for-nobody",
