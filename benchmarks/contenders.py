@@ -56,12 +56,12 @@ def celery(broker: Broker, what: str = "chain", *, results: bool = False) -> Con
     )
 
 
-def floor(processes: int, threads: int) -> Contender:
-    """Bare psycopg loops."""
+def floor(processes: int, threads: int, writes: int = 3) -> Contender:
+    """Bare psycopg loops, which write so many rows a step."""
     return Contender(
-        name=f"floor, {processes} x {threads}",
+        name=f"floor, {processes} x {threads}" + (f", {writes} writes" if writes != 3 else ""),
         system="floor",
-        client=f"benchmarks.programs.floor_client {processes} {threads}",
+        client=f"benchmarks.programs.floor_client {processes} {threads} {writes}",
     )
 
 
