@@ -8,11 +8,13 @@ from typing import TypeAlias
 
 from benchmarks import (
     fanout,
+    few,
     growth,
     idle,
     latency,
     linear,
     outbox,
+    slow,
     start,
     trees,
     waiting,
@@ -36,6 +38,8 @@ PARTS: Mapping[str, Part] = {
     "latency": Part(latency.measure, 4.5),
     "fanout": Part(fanout.measure, 5),
     "start": Part(start.measure, 2),
+    "few": Part(few.measure, 1),
+    "slow": Part(slow.measure, 1.5),
     "idle": Part(idle.measure, 3),
     "growth": Part(growth.measure, 0.2),
     "waiting": Part(waiting.measure, 0.7),

@@ -172,6 +172,7 @@ class Stage:
             "BENCH_BROKER": messages,
             "BENCH_RESULTS": self._results(results),
             "BENCH_TRANSPORT": json.dumps(transport),
+            "BENCH_SETTINGS": json.dumps(dict(self._contender.settings)),
             "BENCH_QUEUE": f"bench_{number}",
             "BENCH_ENDED": str(ended),
         }

@@ -33,6 +33,9 @@ BROKER = os.environ.get("BENCH_BROKER", "")
 TRANSPORT: dict[str, Any] = json.loads(os.environ.get("BENCH_TRANSPORT", "{}"))
 """Celery's `broker_transport_options`."""
 
+SETTINGS: dict[str, int] = json.loads(os.environ.get("BENCH_SETTINGS", "{}"))
+"""Settings of the library that are not the defaults, without their prefix."""
+
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
 """The queue of this round."""
 
