@@ -55,6 +55,7 @@ written = partial(
     type=click.FloatRange(0, min_open=True),
     help="After its share of these a part begins no further round.",
 )
+@click.option("--large", is_flag=True, help="Beside a million waiting runs, and the like.")
 @click.option(
     "--only", default="", metavar="WORDS", help="Only contenders whose name has these words in it."
 )
@@ -66,6 +67,7 @@ def main(
     rounds: int,
     seconds: float,
     minutes: float,
+    large: bool,
     only: str,
     json_file: Path | None,
     svg_file: Path | None,
@@ -86,7 +88,7 @@ def main(
             ) from None
         sections = []
         with progress(screen) as shown:
-            limits = Limits(rounds, seconds, minutes)
+            limits = Limits(rounds, seconds, minutes, large)
             for bench, name in benches(services, chosen, limits, only, shown):
                 for section in PARTS[name].measure(bench):
                     sections.append(section)

@@ -21,6 +21,9 @@ class Bench:
     deadline: float
     """In the time of `time.monotonic`: no round begins later, but for the first of a part."""
 
+    large: bool
+    """Whether databases are filled as far as takes long."""
+
     only: str
     """Contenders whose name has this in it; all if empty."""
 

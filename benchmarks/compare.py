@@ -17,6 +17,7 @@ def sections(
     units: str,
     rows: Sequence[Row],
     against: Mapping[str, str],
+    *,
     note: str = "",
     figures: Mapping[str, float | None] | None = None,
 ) -> Iterator[Section]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
+from benchmarks.crowd import Crowd
 from celery_durable.settings import Settings
 
 Broker: TypeAlias = Literal["RabbitMQ", "Redis", "pgmq"]
@@ -32,6 +33,15 @@ class Contender:
 
     settings: tuple[tuple[str, int], ...] = ()
     """Settings of the library that are not the defaults."""
+
+    beside: Crowd | None = None
+    """What its database has in it before; all rounds share that database. Else it is empty, and
+    each round has a new one.
+    """
+
+    def crowded(self, crowd: Crowd) -> Contender:
+        """The same with so much in its database."""
+        return replace(self, name=f"{self.name}, {crowd.name}", beside=crowd)
 
     def alone(self, name: str) -> Contender:
         """The same without workers, under this name: only its client is measured."""

@@ -43,7 +43,8 @@ def measure(bench: Bench) -> Iterator[Section]:
         against = {"chord": name(CHORD, "chord", items), "DBOS": name(DBOS, "workflows", items)}
         chosen = [row for row in rows if row.trial.what.endswith(f" of {items}")]
         title = f"{TITLE} of {items:,} with a join"
-        yield from sections(title, "items", chosen, against, note, figures(chosen, items))
+        found = figures(chosen, items)
+        yield from sections(title, "items", chosen, against, note=note, figures=found)
     if bench.seconds >= 1:
         title = f"{TITLE} of {LARGE:,}"
         trials = [Trial(one, f"map of {LARGE}", at_once, rounds=1) for one in OURS]

@@ -22,8 +22,17 @@ TOGETHER = {1: 20, 4: 10, 16: 5, 64: 3, 128: 2}
 """Runs that start together, and how often in a round."""
 
 OURS = ours("RabbitMQ")
-COLUMNS = ("who", "ms until the last has ended", "x bundle 1", "us/step", "workers", "Postgres")
-COLUMNS += ("broker", "client", "rounds")
+COLUMNS = (
+    "who",
+    "ms until the last has ended",
+    "x bundle 1",
+    "us/step",
+    "workers",
+    "Postgres",
+    "broker",
+    "client",
+    "rounds",
+)
 
 
 def measure(bench: Bench) -> Iterator[Section]:

@@ -61,7 +61,7 @@ def measure(bench: Bench) -> Iterator[Section]:
         " The broker of pgmq is Postgres. The floor writes a token, a journal row and an outbox"
         " row in each step; of ours only each message has an outbox row."
     )
-    return sections(TITLE, "steps", rows, AGAINST, note, figures(rows))
+    return sections(TITLE, "steps", rows, AGAINST, note=note, figures=figures(rows))
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float | None]:

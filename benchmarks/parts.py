@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from benchmarks import (
+    counts,
     fanout,
     few,
     growth,
@@ -40,6 +41,7 @@ PARTS: Mapping[str, Part] = {
     "start": Part(start.measure, 2),
     "few": Part(few.measure, 1),
     "slow": Part(slow.measure, 1.5),
+    "counts": Part(counts.measure, 1.5),
     "idle": Part(idle.measure, 3),
     "growth": Part(growth.measure, 0.2),
     "waiting": Part(waiting.measure, 0.7),

@@ -25,8 +25,14 @@ SLOW = {0.02: 40, 0.2: 12}
 """Slow runs, by the seconds of their steps."""
 
 OURS = ours("RabbitMQ", workers=2)
-COLUMNS = ("who", "small runs, ms p50", "p99", "slow ones, ms until all have ended", "us/step")
-COLUMNS += ("rounds",)
+COLUMNS = (
+    "who",
+    "small runs, ms p50",
+    "p99",
+    "slow ones, ms until all have ended",
+    "us/step",
+    "rounds",
+)
 RATIOS = ("what", "small runs, p50", "p99", "slow ones")
 
 

@@ -50,7 +50,8 @@ def measure(bench: Bench) -> Iterator[Section]:
         "DBOS": ENQUEUE.name,
         "absurd": SPAWN.name,
     }
-    return sections(TITLE, "starts", rows, against, "No worker is there.", figures(rows))
+    note = "No worker is there."
+    return sections(TITLE, "starts", rows, against, note=note, figures=figures(rows))
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float | None]:

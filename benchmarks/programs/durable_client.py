@@ -155,6 +155,12 @@ class Client:
         expect(self._one("SELECT count(*) FROM durable_outbox"), self._runs, "messages to send")
         return {"seconds": seconds, "units": count}
 
+    def received(self) -> int:
+        """Messages that the worker has taken so far."""
+        replies = durable.app.control.inspect(timeout=10, limit=1).stats()
+        (totals,) = [reply["total"] for reply in replies.values()]
+        return sum(totals.values())
+
     def check(self) -> None:
         """Whether every run is there, and every row of its journal."""
         written = "SELECT count(*) FROM durable_journal WHERE run_id >= %s"
