@@ -70,17 +70,14 @@ def watch(services: Services) -> Callable[[Session], Reading]:
         with services.postgres.connect() as connection:
             counter = Counter(connection, session.database)
             counter.settle()
-            before, asked, began = (
-                session.roles.look(),
-                counter.look().statements,
-                time.perf_counter(),
-            )
+            before, earlier = session.roles.look(), counter.look()
+            began = time.perf_counter()
             time.sleep(WATCH * min(1.0, session.seconds))
             used, seconds = session.roles.look().since(before), time.perf_counter() - began
             answer = {
                 "units": 1,
                 "seconds": seconds,
-                "statements": counter.look().statements - asked,
+                "statements": counter.look().since(earlier).statements,
                 "memory": memory(session.roles.workers),
             }
         return Reading(answer, used)
@@ -103,8 +100,8 @@ def share(row: Row) -> float:
     """Percent of a core, of all but the client."""
 
     def used(reading: Reading) -> float:
-        processor = reading.processor
-        return 100 * (processor.all - (processor.client or 0.0)) / reading.answer["seconds"]
+        processor, seconds = reading.processor, float(reading.answer["seconds"])
+        return 100 * (processor.all - (processor.client or 0.0)) / seconds
 
     return _middle(row, used)
 
