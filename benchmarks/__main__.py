@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError
 
-from benchmarks import chart, report
+from benchmarks import chart, report, targets
 from benchmarks.parts import PARTS
 from benchmarks.schedule import Limits, benches
 from benchmarks.section import Section
@@ -94,9 +94,11 @@ def main(
                     sections.append(section)
                     report.show(screen, section)
     screen.print(report.foot(machine), highlight=False)
+    reached = targets.section(sections)
+    report.show(screen, reached)
     if not any(section.rows or section.errors for section in sections):
         raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
-    write(machine, sections, json_file, svg_file)
+    write(machine, [*sections, reached], json_file, svg_file)
 
 
 def write(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.compare import errors, known
@@ -29,6 +29,9 @@ from benchmarks.section import Section, number
 from benchmarks.services import Services
 from benchmarks.session import Reading, Session
 from benchmarks.statements import Counter
+
+Request: TypeAlias = Mapping[str, Any]
+"""What a client is asked: the verb as `do`, and its arguments."""
 
 TITLE = "counts"
 ROUNDS = 3
@@ -68,38 +71,33 @@ def measure(bench: Bench) -> Iterator[Section]:
 
 def trials(services: Services) -> Iterator[Trial]:
     for one in (*with_single(OURS), DBOS, ABSURD, floor(2, 4), floor(2, 4, writes=2)):
-        warm, runs = {"runs": RUNS // 5}, {"runs": RUNS}
-        yield counted(services, one, STEP, "linear", warm, runs)
+        few: Request = {"do": "linear", "runs": RUNS // 5}
+        yield counted(services, one, STEP, few, {**few, "runs": RUNS})
         if one.system == "ours":
-            few = {"kind": "map", "items": ITEMS // 10, "times": 1}
-            yield counted(services, one, ITEM, "fan", few, {**few, "items": ITEMS})
+            few = {"do": "fan", "kind": "map", "items": ITEMS // 10, "times": 1}
+            yield counted(services, one, ITEM, few, {**few, "items": ITEMS})
     idle = OURS.alone("ours, no worker")
     for one, kinds in ((idle, [*STARTED]), (DBOS, ["one"]), (ABSURD, ["one"])):
         alone = one.alone(one.name if one is idle else f"{one.name}, no worker")
         for how in kinds:
-            few = {"how": how, "count": 1}
-            yield counted(services, alone, STARTED[how], "start", few, {**few, "count": STARTS})
+            few = {"do": "start", "how": how, "count": 1}
+            yield counted(services, alone, STARTED[how], few, {**few, "count": STARTS})
 
 
 def counted(
-    services: Services,
-    contender: Contender,
-    what: str,
-    verb: str,
-    warm: Mapping[str, Any],
-    arguments: Mapping[str, Any],
+    services: Services, contender: Contender, what: str, few: Request, many: Request
 ) -> Trial:
-    """Do it a little, then count what is used while it is done."""
+    """Have the client do a little, then count what is used while it does more."""
     has_messages = contender.broker is not None and bool(contender.workers)
 
     def take(session: Session) -> Reading:
-        session.ask(verb, **warm)
+        session.ask(few["do"], **_arguments(few))
         with services.postgres.connect() as connection:
             counter = Counter(connection, session.database)
             earlier = session.ask("received") if has_messages else 0
             counter.settle()
             before = counter.look()
-            reading = session.measure(verb, **arguments)
+            reading = session.measure(many["do"], **_arguments(many))
             counter.settle()
             found = asdict(counter.look().since(before))
         messages = session.ask("received") - earlier if has_messages else None
@@ -107,6 +105,10 @@ def counted(
         return Reading(answer, reading.processor)
 
     return Trial(contender, what, take, rounds=ROUNDS)
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name != "do"}
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ def document(machine: dict[str, object], sections: Sequence[Section]) -> str:
             "columns": section.columns,
             "rows": section.rows,
             "errors": section.errors,
+            "figures": section.figures,
             "record": section.record,
         }
         for section in sections
