@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.services import Services
 
@@ -29,6 +29,9 @@ class Bench:
 
     say: Callable[[str, float], None]
     """Shows what is being done, and what share of the part has been."""
+
+    missing: list[str] = field(default_factory=list)
+    """Who has not done all of its work."""
 
     @property
     def is_late(self) -> bool:
