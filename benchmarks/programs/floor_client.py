@@ -13,6 +13,9 @@ session (`synchronous_commit` is on), and the way to the server.
 
 What it has not: CHECK constraints, other indexes, claims, messages, looks for flags and commands,
 the end of the run, any decision, and any of the user's code. The outbox is never emptied.
+
+It depends on the server more than on anything here: in memory and without `fsync`, a step cost
+Postgres 162 us of processor time instead of 365 (in one run, on a busy machine).
 """
 
 from __future__ import annotations
