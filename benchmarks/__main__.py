@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,8 @@ def main(
     slow, growth, waiting, outbox and trees, of our own. The last table holds what was measured
     against the targets. Trust the ratios of one run; rates differ by machine.
     """
+    # As after Ctrl-C: databases, virtual hosts and servers are gone afterwards.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = list(dict.fromkeys(parts)) or list(PARTS)
     screen = report.console()
     with Services() as services:
