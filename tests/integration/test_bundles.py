@@ -781,8 +781,8 @@ def test_a_dead_worker_has_a_crash_counted_on_each_and_each_is_alone_then(world:
     assert freed == 3
     crashes = world.rows("SELECT crashes FROM durable_token")
     assert [row["crashes"] for row in crashes] == [1, 1, 1]
-    hints = world.rows("SELECT single FROM durable_outbox")
-    assert [hint["single"] for hint in hints] == [True, True, True]
+    marks = world.rows("SELECT single FROM durable_outbox")
+    assert [mark["single"] for mark in marks] == [True, True, True]
 
 
 def test_threads_have_bundles_at_once(world: World) -> None:

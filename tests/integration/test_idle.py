@@ -117,7 +117,7 @@ def test_a_worker_audits_twice_after_it_has_followed_a_message(
     """P2: a claim whose answer was lost is given back as soon as ever."""
     lease = becalmed(worker)
     assert count(lease._audit_unless_calm) == 0
-    with worker.liveness.working_on(world.token_id(worker.start("w"))):
+    with worker.liveness.working_on([world.token_id(worker.start("w"))]):
         audits = [count(lease._audit_unless_calm) for _ in range(3)]
     assert audits == [4, 4, 0]
     assert [count(lease._audit_unless_calm) for _ in range(3)] == [4, 4, 0], "it has ended"
@@ -129,7 +129,7 @@ def test_an_audit_that_could_not_look_is_made_up_for(
     """P2: somebody has locked the table."""
     lease = becalmed(worker)
     run = worker.start("w")
-    with worker.liveness.working_on(world.token_id(run)):
+    with worker.liveness.working_on([world.token_id(run)]):
         pass
     assert claimed(worker, world.token_id(run))
     with world.connect() as holder, holder.transaction():
