@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from benchmarks.bench import Bench
 from benchmarks.compare import errors
@@ -15,11 +16,15 @@ from benchmarks.section import Section, number
 from benchmarks.services import Services
 from benchmarks.session import Reading, Session
 from benchmarks.statements import Counter
+from benchmarks.waiting import fill
 
 TITLE = "idle"
 SETTLE, WATCH, ROUNDS = 10.5, 5.0, 2
 """Seconds until it is idle and Postgres has counted all of its work (a session that has become idle
 reports what it did within ten seconds), seconds of looking on, and most rounds."""
+
+WAITING = 100_000
+BESIDE = replace(ours("RabbitMQ"), name=f"ours, RabbitMQ, prefork 2, {WAITING} runs wait")
 
 CONTENDERS = (
     ours("RabbitMQ"),
@@ -34,9 +39,9 @@ COLUMNS = ("who", "statements/s", "workers", "Postgres", "broker", "MiB resident
 def measure(bench: Bench) -> Iterator[Section]:
     with bench.services.postgres.connect() as connection:
         source = Counter(connection, "").source
-    rows = interleave(
-        bench, TITLE, [Trial(one, "", watch(bench.services), rounds=ROUNDS) for one in CONTENDERS]
-    )
+    trials = [Trial(one, "", watch(bench.services), rounds=ROUNDS) for one in CONTENDERS]
+    trials.append(Trial(BESIDE, "", watch(bench.services, WAITING), rounds=1))
+    rows = interleave(bench, TITLE, trials)
     yield Section(
         title=f"{TITLE}: statements/s, % of a core, MiB of each process",
         columns=COLUMNS,
@@ -47,13 +52,16 @@ def measure(bench: Bench) -> Iterator[Section]:
     )
 
 
-def watch(services: Services) -> Callable[[Session], Reading]:
+def watch(services: Services, waiting: int = 0) -> Callable[[Session], Reading]:
     """Let it do some work, so that everything is open and loaded; then look on while nothing
-    happens.
+    happens, and so many runs wait for a signal or a time.
     """
 
     def take(session: Session) -> Reading:
         session.ask("linear", runs=20)
+        if waiting:
+            with services.postgres.connect(session.database) as connection:
+                fill(connection, waiting, ("signal", "timer"))
         time.sleep(SETTLE * min(1.0, session.seconds))
         with services.postgres.connect() as connection:
             counter = Counter(connection, session.database)
