@@ -28,6 +28,8 @@ TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
 LOCKS = f"{TESTS}/test_cancel_locks.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 AT_ONCE = f"{TESTS}/test_cancel_at_once.py"
+IDLE = f"{TESTS}/test_idle.py"
+TAKEOVER = f"{TESTS}/test_takeover.py"
 TREE = f"{TESTS}/test_cancel_tree.py"
 LETTING_GO = f"{TESTS}/test_letting_go.py"
 
@@ -260,12 +262,7 @@ ONE_AFTER_THE_OTHER = (
         at="celery_durable.background.relay:Chores._reap",
         old="REAP_EVERY if self._reaper.saw_claims else REAP_EVERY_IF_IDLE",
         new="REAP_EVERY_IF_IDLE",
-        tests=(
-            (
-                "tests/integration/test_idle.py"
-                "::test_while_a_token_is_claimed_dead_workers_are_looked_for_more_often"
-            ),
-        ),
+        tests=(f"{IDLE}::test_while_a_token_is_claimed_dead_workers_are_looked_for_more_often",),
     ),
     Mutant(
         name="overdue-claims",
