@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
+from uuid import UUID
 
 from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.core.claim import Claim
@@ -80,12 +81,15 @@ class Committer:
         long_retrying: Retrying,
         claims: Claims,
         stop_offering: Callable[[Claim], None],
+        *,
+        ended: Callable[[UUID], None],
     ) -> None:
         self._settings = settings
         self._retrying = retrying
         self._long_retrying = long_retrying
         self._claims = claims
         self._stop_offering = stop_offering
+        self._ended = ended
 
     def commit(self, attempt: Attempt, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on.
@@ -189,7 +193,7 @@ class Committer:
     def continue_with(
         self, attempt: Attempt, execution: Execution, committed: Committed
     ) -> Claim | None:
-        """Log, wake the relays, and return the claim if the worker goes straight on with it."""
+        """Log, wake relays, tell of an end; return the claim if the worker goes straight on."""
         claim, decision, answer = attempt.claim, committed.decision, committed.answer
         then = decision.then
         if isinstance(answer, ClaimLost) and self._was_written(claim, decision):
@@ -199,6 +203,8 @@ class Committer:
             return None
         if isinstance(execution.event, Failed | Crashed):
             log_failure(claim, execution.event, execution.exception, decision)
+        if isinstance(then, End):
+            self._ended(claim.run.id)
         if isinstance(answer, WrittenBefore):
             # Which decision of ours was written is unknown: the token is looked at where it stands.
             self._claims.abandon(claim)

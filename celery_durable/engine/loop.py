@@ -26,6 +26,7 @@ from celery_durable.core.names import compensated_by
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
+from celery_durable.database.notify import Notifier
 from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
 from celery_durable.engine.claims import Claims
@@ -76,7 +77,7 @@ class Engine:
         registry: Registry,
         settings: Settings,
         liveness: Liveness,
-        notify: Callable[[], None],
+        notify: Notifier,
         *,
         timeouts: Timeouts = (),
         is_exit: IsExit = lambda _: False,
@@ -99,6 +100,7 @@ class Engine:
             self._long_retrying,
             self._claims,
             self._compatibility.stop_offering,
+            ended=notify.ended,
         )
         self._transactional = Transactional(retrying, self._committer, self._claims, self._tools)
 

@@ -57,6 +57,10 @@ def lose_the_answer(
     return lost
 
 
+NOT_COUNTED = (notify._NOTIFY, notify._TELL)
+"""Sent or not, as time goes by."""
+
+
 class Meter:
     """Counts the statements that its own thread makes, and the rows they return.
 
@@ -70,6 +74,7 @@ class Meter:
         self.returned = 0
 
     def count(self, executed: Executed) -> None:
-        if threading.get_ident() == self._thread and executed.statement is not notify._NOTIFY:
+        is_ours = threading.get_ident() == self._thread
+        if is_ours and executed.statement not in NOT_COUNTED:
             self.statements += 1
             self.returned += len(executed.rows)

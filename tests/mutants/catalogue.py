@@ -13,6 +13,7 @@ from tests.mutants.recovering import RECOVERING
 from tests.mutants.sessions import SESSIONS
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
+from tests.mutants.waiting import WAITING
 from tests.mutants.wiring import WIRING
 
 ENGINE = "celery_durable.engine.loop"
@@ -617,4 +618,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *PROTOCOL,
     *WIRING,
     *SESSIONS,
+    *WAITING,
 )
