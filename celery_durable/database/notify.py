@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import psycopg
@@ -21,7 +22,7 @@ from psycopg.sql import SQL, Identifier
 from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import sql
-from celery_durable.store.connection import Connection, PsycopgConnection, Statement
+from celery_durable.store.connection import PsycopgConnection, Statement
 from celery_durable.store.workers import is_direct
 
 DEBOUNCE = 0.005
@@ -34,9 +35,7 @@ LINGER = 2 * DEBOUNCE
 LOOKS_EVERY = 0.1
 """Seconds for which a process that has ended a run, and found that nobody waits, looks no more."""
 
-_NOTIFY = Statement(
-    sa.select(sa.func.pg_notify(sql.text("channel"), sa.literal_column("''")).label("sent"))
-)
+_NOTIFY = b"SELECT pg_catalog.pg_notify($1, '')"
 
 EAR: tuple[sa.ColumnElement[int], sa.ColumnElement[int]] = (
     sa.func.hashtext(sql.text("channel")),
@@ -79,16 +78,16 @@ class Notifier:
         self._last_told = -LOOKS_EVERY
 
     def __call__(self) -> None:
-        """Wake the relays. Ignores errors of Postgres: relays poll for what is due anyway."""
+        """Wake the relays, and do not wait for the answer of Postgres.
+
+        Ignores its errors: relays poll for what is due anyway.
+        """
         now = time.monotonic()
         if now - self._last_sent < DEBOUNCE:
             return
         self._last_sent = now
-        try:
-            with self._database.autocommit() as connection:
-                send(connection)
-        except (DatabaseUnavailable, psycopg.Error):
-            return
+        with suppress(DatabaseUnavailable, psycopg.Error):
+            self._database.post(_NOTIFY, [channel(self._database.schema).encode()])
 
     def ended(self, run_id: UUID) -> None:
         """Tell whoever waits that the run has ended. Ignores errors of Postgres: they look too.
@@ -100,11 +99,6 @@ class Notifier:
             return
         self._last_told = now
         self._is_heard = tell(self._database, [run_id])
-
-
-def send(connection: Connection) -> None:
-    """Wake the relays."""
-    connection.rows(_NOTIFY, {"channel": channel(connection.schema)})
 
 
 def tell(database: Database, run_ids: Sequence[UUID]) -> bool:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 from typing import Any
 from uuid import uuid4
 
@@ -318,12 +319,17 @@ def test_a_process_that_has_just_begun_to_listen_does_not_rely_on_being_told(
 ) -> None:
     """Whoever ends the run may have found a moment ago that nobody waits."""
     monkeypatch.setattr(ends, "KNOWN_AFTER", 1e6)
-    run = client.start("w")
-    world.drain(worker)
-    waiting = spawn(run.result)
-    wait_until(lambda: world.rows(LISTENING), message="the client to listen")
+    monkeypatch.setattr(runs, "LAST_PAUSE", 0.05)
     monkeypatch.setattr(runs, "PAUSE_OF_THE_TOLD", 10 * PATIENCE)
     monkeypatch.setattr(notify.Notifier, "ended", lambda *_: None)
+    run = client.start("w")
+    world.drain(worker)
+    looks: list[Executed] = []
+    watch(monkeypatch, lambda one: looks.append(one) if one.statement is outcome._OUTCOME else None)
+    waiting = spawn(run.result)
+    wait_until(lambda: listening(client)._known_at < inf, message="the client to listen")
+    before = len(looks)
+    wait_until(lambda: len(looks) > before, message="it to look")
     finish(world, worker, run)
     assert waiting.result(PATIENCE) == {"go": 1}
 

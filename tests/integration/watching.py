@@ -57,15 +57,11 @@ def lose_the_answer(
     return lost
 
 
-NOT_COUNTED = (notify._NOTIFY, notify._TELL)
-"""Sent or not, as time goes by."""
-
-
 class Meter:
     """Counts the statements that its own thread makes, and the rows they return.
 
-    How often others renew and audit meanwhile is a matter of time, and so is how many
-    notifications are sent.
+    How often others renew and audit meanwhile is a matter of time, and so is how often ends are
+    told.
     """
 
     def __init__(self) -> None:
@@ -75,6 +71,6 @@ class Meter:
 
     def count(self, executed: Executed) -> None:
         is_ours = threading.get_ident() == self._thread
-        if is_ours and executed.statement not in NOT_COUNTED:
+        if is_ours and executed.statement is not notify._TELL:
             self.statements += 1
             self.returned += len(executed.rows)

@@ -1,4 +1,4 @@
-"""The mutants of waiting for the end of a run."""
+"""The mutants of waiting for the end of a run, and of statements that nobody waits for."""
 
 from tests.mutants.mutant import Mutant
 
@@ -6,9 +6,28 @@ ENDS = "celery_durable.database.ends"
 NOTIFY = "celery_durable.database.notify"
 
 TOLD = "tests/integration/test_told_of_the_end.py"
+POSTED = "tests/integration/test_posted_statements.py"
 POOLED = "tests/brokers/test_transaction_pooler.py"
 
 WAITING = (
+    Mutant(
+        name="posted-answers-are-read",
+        promise="P11",
+        takes_out="reading the answer to a posted statement before the next",
+        at="celery_durable.database.pool:Pool.take",
+        old="has_answered(raw) and",
+        new="",
+        tests=(f"{POSTED}::test_the_next_statement_comes_after_the_answer_to_the_one_before",),
+    ),
+    Mutant(
+        name="relays-are-woken-at-no-cost",
+        promise="P11",
+        takes_out="waking relays without waiting for the answer",
+        at="celery_durable.database.pool:Pool.post",
+        old="raw.pgconn.flush()",
+        new="raw.pgconn.flush()\n        has_answered(raw)",
+        tests=(f"{POSTED}::test_nobody_waits_for_the_answer_to_a_posted_statement",),
+    ),
     Mutant(
         name="ends-are-told",
         promise="P2",
