@@ -25,7 +25,7 @@ WAITING = (
         takes_out="waking relays without waiting for the answer",
         at="celery_durable.database.pool:Pool.post",
         old="raw.pgconn.flush()",
-        new="raw.pgconn.flush()\n        has_answered(raw)",
+        new="has_answered(raw)",
         tests=(f"{POSTED}::test_nobody_waits_for_the_answer_to_a_posted_statement",),
     ),
     Mutant(
