@@ -32,6 +32,7 @@ from celery_durable.core.names import HIGHEST_VERSION
 from celery_durable.core.plan import Outline
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.database.connections import Database
+from celery_durable.database.ends import Ends
 from celery_durable.database.notify import Notifier
 from celery_durable.engine.children import RunFactory, StartOptions
 from celery_durable.errors import ConfigurationError, RunCancelled, RunError, RunFailed, RunNotFound
@@ -42,8 +43,8 @@ from celery_durable.settings import Settings
 from celery_durable.store import codec, inbox, runs, signals
 from celery_durable.store.connection import Connection, connection_of
 from celery_durable.store.read import history, views
-from celery_durable.store.read import results as result_rows
 from celery_durable.store.read.history import JournalEntry
+from celery_durable.store.read.outcome import outcome as read_outcome
 from celery_durable.store.read.views import RunSnapshot, RunSummary
 from celery_durable.store.signals import Delivery
 from celery_durable.workflow.builder import Workflow
@@ -127,8 +128,13 @@ class Client:
 
     @once
     def notify(self) -> Notifier:
-        """The notifier, which wakes the relays."""
+        """The notifier, which wakes the relays, and tells of runs that have ended."""
         return Notifier(self.database)
+
+    @once
+    def ends(self) -> Ends:
+        """The ends of runs that this process waits for."""
+        return Ends(self.database)
 
     @once
     def run_factory(self) -> RunFactory:
@@ -270,17 +276,19 @@ class Client:
         Raises `RunFailed`, `RunCancelled` or `RunNotFound`.
         """
         with self.database.autocommit() as connection:
-            found = views.status_of(connection, run_id)
-            if found is None:
-                raise RunNotFound(run_id)
-            status, error = found
-            if status is Status.COMPLETED:
-                return (result_rows.of_child(connection, run_id),)
-        if status is Status.FAILED:
-            raise RunFailed(run_id, error)
-        if status is Status.CANCELLED:
-            raise RunCancelled(run_id, (error.message or None) if error else None)
-        return status
+            found = read_outcome(connection, run_id)
+        if found is None:
+            raise RunNotFound(run_id)
+        match found.status:
+            case Status.COMPLETED:
+                return (found.result,)
+            case Status.FAILED:
+                raise RunFailed(run_id, found.error)
+            case Status.CANCELLED:
+                error = found.error
+                raise RunCancelled(run_id, (error.message or None) if error else None)
+            case unfinished:
+                return unfinished
 
     aoutcome = twin(outcome)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from celery_durable.arguments import checked_seconds
 from celery_durable.core.status import Status
+from celery_durable.database.ends import Ends
 from celery_durable.errors import ResultTimeout
 from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.views import RunSnapshot
@@ -19,9 +19,17 @@ from celery_durable.store.signals import Delivery
 FIRST_PAUSE, LAST_PAUSE = 0.002, 0.5
 """Seconds from one query for the outcome of a run to the next; each pause is half as long again."""
 
+PAUSE_OF_THE_TOLD = 2.0
+"""The same where the end of the run would be told."""
+
 
 class Runs(Protocol):
-    """The methods of `Durable` that a handle calls."""
+    """What a handle needs of `Durable`."""
+
+    @property
+    def ends(self) -> Ends:
+        """The ends of runs that this process waits for."""
+        ...
 
     def outcome(self, run_id: UUID) -> tuple[Any] | Status:
         """Return the result of a completed run, in a tuple; the status of an unfinished run."""
@@ -100,9 +108,13 @@ class Run:
         `RunFailed`, `RunCancelled`, `ResultTimeout` or `RunNotFound`.
         """
         pauses = Pauses(self.id, checked_seconds("timeout", timeout))
-        while isinstance(answer := self._runs.outcome(self.id), Status):
-            time.sleep(pauses.next(answer))
-        return answer[0]
+        with self._runs.ends.waiter(self.id) as waiter:
+            while True:
+                is_told = waiter.begin_look()
+                answer = self._runs.outcome(self.id)
+                if isinstance(answer, tuple):
+                    return answer[0]
+                waiter.wait(pauses.next(answer, is_told=is_told))
 
     def cancel(self, **options: Any) -> None:
         """Ask the run to end; see `Durable.cancel`."""
@@ -127,11 +139,13 @@ class Run:
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         """`result`; waiting holds no thread."""
         pauses = Pauses(self.id, checked_seconds("timeout", timeout))
-        while True:
-            answer = await self._runs.aoutcome(self.id)
-            if isinstance(answer, tuple):
-                return answer[0]
-            await asyncio.sleep(pauses.next(answer))
+        with self._runs.ends.async_waiter(self.id) as waiter:
+            while True:
+                is_told = waiter.begin_look()
+                answer = await self._runs.aoutcome(self.id)
+                if isinstance(answer, tuple):
+                    return answer[0]
+                await waiter.wait(pauses.next(answer, is_told=is_told))
 
     async def acancel(self, **options: Any) -> None:
         """`cancel`; `session` may be an AsyncSession too."""
@@ -147,10 +161,16 @@ class Pauses:
         self._began = time.monotonic()
         self._next = FIRST_PAUSE
 
-    def next(self, status: Status) -> float:
-        """Return the seconds until the next query; `ResultTimeout` if the limit ends before it."""
-        pause = self._next
-        if self._limit is not None and time.monotonic() + pause > self._began + self._limit:
+    def next(self, status: Status, *, is_told: bool) -> float:
+        """Return the seconds until the next query; `ResultTimeout` if none are left.
+
+        `is_told`: the end of the run would be told, if it came after the last query.
+        """
+        pause = PAUSE_OF_THE_TOLD if is_told else self._next
+        self._next = LAST_PAUSE if is_told else min(1.5 * pause, LAST_PAUSE)
+        if self._limit is None:
+            return pause
+        left = self._began + self._limit - time.monotonic()
+        if left <= 0:
             raise ResultTimeout(self._run_id, self._limit, status)
-        self._next = min(1.5 * pause, LAST_PAUSE)
-        return pause
+        return min(pause, left)

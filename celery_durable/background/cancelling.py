@@ -31,6 +31,7 @@ from celery_durable.core.plan import Plan
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import Flags, ForChild
 from celery_durable.database.connections import Database
+from celery_durable.database.notify import tell
 from celery_durable.store import inbox
 from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.cancelling.announcing import Announced
@@ -144,7 +145,9 @@ class _Cancel:
             ending.record(connection, records_of(idle, End))
             if not idle:
                 return set()
-            return ending.end(connection, self.top, [one.token for one in idle])
+            parents = ending.end(connection, self.top, [one.token for one in idle])
+        tell(self.database, [one.token.run_id for one in idle])
+        return parents
 
     def _pause(self) -> None:
         if time.monotonic() > self.until:

@@ -7,7 +7,8 @@ here knows what runs are. An outage becomes `DatabaseUnavailable`.
     opening      opens a connection, and sets what our statements rely on
     pool         keeps idle connections, the last used first
     connections  lends connections, transactions and sessions, and bounds them
-    notify       wakes the relays, and waits for notifications
+    notify       wakes the relays, tells of runs that ended, and waits for notifications
+    ends         wakes whoever waits for the end of a run
     schema       migrates the tables, and checks that they are of this release
     rights       checks that the role may do what our statements do
     migrations   Alembic's

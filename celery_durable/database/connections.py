@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -139,6 +139,17 @@ class Database:
                 raise
             finally:
                 pool.put(raw)  # in a child that was forked in here, still its parent's
+
+    def post(self, text: bytes, parameters: Sequence[bytes]) -> None:
+        """Send a statement, its own transaction, whose answer nobody waits for; it may be lost."""
+        with interrupts.held_off():
+            pool = self._pool_of_process()
+            raw = self._take(pool)
+            try:
+                pool.post(raw, text, parameters)
+            except psycopg.Error:
+                raw.close()
+                raise
 
     @contextmanager
     def transaction(self, bounds: Statement | None = None) -> Iterator[PsycopgConnection]:

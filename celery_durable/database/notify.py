@@ -1,13 +1,19 @@
-"""Wakes the relays after a commit that made an outbox row due.
+"""Wakes the relays after a commit that made an outbox row due, and tells of runs that have ended.
 
 The NOTIFY is a statement of its own: inside the transaction it would take a lock on the whole
 database at commit. A lost one costs a poll interval and nothing else.
+
+Nearly always nobody waits for the end of a run. A process that does (`ends`) holds a shared
+advisory lock, and whoever has ended a run sends nothing unless that lock is taken (ADR 0024).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
@@ -17,7 +23,7 @@ from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process.sockets import readable
 from celery_durable.store import sql
-from celery_durable.store.connection import Connection, PsycopgConnection, Statement
+from celery_durable.store.connection import PsycopgConnection, Statement
 from celery_durable.store.workers import is_direct
 
 DEBOUNCE = 0.005
@@ -27,47 +33,88 @@ once more after `LINGER`, and so finds what was committed meanwhile.
 
 LINGER = 2 * DEBOUNCE
 
-_NOTIFY = Statement(
-    sa.select(sa.func.pg_notify(sql.text("channel"), sa.literal_column("''")).label("sent"))
+LOOKS_EVERY = 0.1
+"""Seconds for which a process that has ended a run, and found that nobody waits, looks no more."""
+
+_NOTIFY = b"SELECT pg_catalog.pg_notify($1, '')"
+
+EAR: tuple[sa.ColumnElement[int], sa.ColumnElement[int]] = (
+    sa.func.hashtext(sql.text("channel")),
+    sa.literal_column("0"),
+)
+"""The advisory lock that those who listen on a channel share."""
+
+_TELL = Statement(
+    sa.select(
+        sa.case(
+            (sa.func.pg_try_advisory_xact_lock(*EAR), sa.null()),
+            else_=sa.func.pg_notify(sql.text("channel"), sql.text("payload")),
+        ).label("told")
+    )
 )
 
+MOST_TOLD = 200
+"""Most runs named in one notification, which has room for 8000 bytes; of more it names none."""
 
-CHANNEL = "durable_outbox_"
+CHANNEL, ENDED_CHANNEL = "durable_outbox_", "durable_ended_"
 LONGEST_CHANNEL = 63
 """Most bytes of a channel's name in Postgres."""
 
 
-def channel(schema: str) -> str:
-    """Return the channel that the relays of this schema listen on."""
-    name = CHANNEL + schema
+def channel(schema: str, prefix: str = CHANNEL) -> str:
+    """Return the channel that the relays of this schema listen on, or another with its prefix."""
+    name = prefix + schema
     if len(name.encode()) <= LONGEST_CHANNEL:
         return name
-    return CHANNEL + hashlib.sha256(schema.encode()).hexdigest()[:40]
+    return prefix + hashlib.sha256(schema.encode()).hexdigest()[:40]
 
 
 class Notifier:
-    """Wakes the relays, at most once in `DEBOUNCE` seconds."""
+    """Wakes the relays, at most once in `DEBOUNCE` seconds, and tells of runs that have ended."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._last_sent = 0.0
+        self._is_heard = False
+        self._last_told = -LOOKS_EVERY
 
     def __call__(self) -> None:
-        """Wake the relays. Ignores errors of Postgres: relays poll for what is due anyway."""
+        """Wake the relays, and do not wait for the answer of Postgres.
+
+        Ignores its errors: relays poll for what is due anyway.
+        """
         now = time.monotonic()
         if now - self._last_sent < DEBOUNCE:
             return
         self._last_sent = now
-        try:
-            with self._database.autocommit() as connection:
-                send(connection)
-        except (DatabaseUnavailable, psycopg.Error):
+        with suppress(DatabaseUnavailable, psycopg.Error):
+            self._database.post(_NOTIFY, [channel(self._database.schema).encode()])
+
+    def ended(self, run_ids: Sequence[UUID]) -> None:
+        """Tell whoever waits that runs have ended. Ignores errors of Postgres: they look too.
+
+        While nobody waits this costs one statement in `LOOKS_EVERY` seconds.
+        """
+        now = time.monotonic()
+        if not run_ids or (not self._is_heard and now - self._last_told < LOOKS_EVERY):
             return
+        self._last_told = now
+        self._is_heard = tell(self._database, run_ids)
 
 
-def send(connection: Connection) -> None:
-    """Wake the relays."""
-    connection.rows(_NOTIFY, {"channel": channel(connection.schema)})
+def tell(database: Database, run_ids: Sequence[UUID]) -> bool:
+    """Tell whoever waits that these runs have ended; return False if nobody waits for any run.
+
+    False too while Postgres is away.
+    """
+    names = ",".join(run_id.hex for run_id in run_ids) if len(run_ids) <= MOST_TOLD else ""
+    parameters = {"channel": channel(database.schema, ENDED_CHANNEL), "payload": names}
+    try:
+        with database.autocommit() as connection:
+            (row,) = connection.rows(_TELL, parameters)
+    except (DatabaseUnavailable, psycopg.Error):
+        return False
+    return row["told"] is not None
 
 
 def _has_come(raw: psycopg.Connection[object]) -> bool:

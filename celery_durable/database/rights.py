@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 TABLES = [table.name for table in metadata.sorted_tables]
 
 FUNCTIONS = (
+    "pg_advisory_lock_shared(integer, integer)",
     "pg_notify(text, text)",
     "pg_try_advisory_lock(integer, integer)",
     "pg_try_advisory_xact_lock(integer, integer)",

@@ -35,7 +35,7 @@ class RunFactory:
         self._database = database
         self._registry = registry
         self._settings = settings
-        self._stored: set[tuple[str, int]] = set()
+        self._stored: dict[tuple[str, int], Outline] = {}
 
     def outline(self, name: str, version: int | None) -> Outline:
         """Return the outline of this version, by default of the highest. Raises `UnknownWorkflow`.
@@ -44,13 +44,13 @@ class RunFactory:
         others.
         """
         known = self._registry.find(name, version)
-        if known is not None and (name, known.version) in self._stored:
-            return Outline.of(known.plan.as_data())
+        if known is not None and (made := self._stored.get((name, known.version))) is not None:
+            return made
         with self._database.autocommit() as connection:
             if known is not None:
                 definitions.reconcile(connection, known.plan)
-                self._stored.add((name, known.version))
-                return Outline.of(known.plan.as_data())
+                made = self._stored[name, known.version] = Outline.of(known.plan.as_data())
+                return made
             stored = definitions.find(connection, name, version)
             if stored is None:
                 names = {*self._registry.names(), *definitions.names(connection)}

@@ -86,6 +86,7 @@ class Committer:
         *,
         slow_units: SlowUnits,
         stop_offering: Callable[[Claim], None],
+        ended: Callable[[Sequence[UUID]], None],
     ) -> None:
         self._settings = settings
         self._retrying = retrying
@@ -93,6 +94,7 @@ class Committer:
         self._claims = claims
         self._slow_units = slow_units
         self._stop_offering = stop_offering
+        self._ended = ended
 
     def commit(self, attempt: Attempt, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on.
@@ -228,6 +230,8 @@ class Committer:
             return {}
         if answer.puts_hint:
             self._claims.notify_of(0.0)
+        if isinstance(plain[0].decision.then, End):
+            self._ended([one.claim.run.id for one in plain if one.claim.token.id in answer.written])
         return answer.written
 
     def moved(self, plain: Plain, written: committing.Written) -> Claim | None:
@@ -245,7 +249,7 @@ class Committer:
     def continue_with(
         self, attempt: Attempt, execution: Execution, committed: Committed
     ) -> Claim | None:
-        """Log, wake the relays, and return the claim if the worker goes straight on with it."""
+        """Log, wake relays, tell of an end; return the claim if the worker goes straight on."""
         claim, decision, answer = attempt.claim, committed.decision, committed.answer
         then = decision.then
         if isinstance(answer, ClaimLost) and self._was_written(claim, decision):
@@ -255,6 +259,8 @@ class Committer:
             return None
         if isinstance(execution.event, Failed | Crashed):
             log_failure(claim, execution.event, execution.exception, decision)
+        if isinstance(then, End):
+            self._ended([claim.run.id])
         if isinstance(answer, WrittenBefore):
             # Which decision of ours was written is unknown: the token is looked at where it stands.
             self._claims.abandon(claim)

@@ -27,6 +27,7 @@ from celery_durable.core.nodes import ChildNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
+from celery_durable.database.notify import Notifier
 from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.bundle import Bundle, Place, Ways, place_of
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
@@ -80,7 +81,7 @@ class Engine:
         registry: Registry,
         settings: Settings,
         liveness: Liveness,
-        notify: Callable[[], None],
+        notify: Notifier,
         *,
         timeouts: Timeouts = (),
         is_exit: IsExit = lambda _: False,
@@ -105,6 +106,7 @@ class Engine:
             self._claims,
             slow_units=self._slow_units,
             stop_offering=self._compatibility.stop_offering,
+            ended=notify.ended,
         )
         self._ways = Ways(
             self._claims,

@@ -100,13 +100,20 @@ _token = {
     "wake_at": sql.later("delay"),
 }
 
+_HINTED_BY = (
+    *("id", "run_id", "unit", "rollback", "wake_at"),
+    *("queue", "priority", "time_limit", "fence"),
+)
+"""The columns of a token that its hint is made of."""
+
 _placed = (
     sa.insert(t.token)
     .from_select(
         list(_token),
         sa.select(*_token.values()).join_from(_started, _asked, _asked.c.id == _started.c.id),
     )
-    .returning(*t.token.c)
+    # Not all columns: psycopg parses a statement of more than 4096 bytes each time it is executed.
+    .returning(*(t.token.c[name] for name in _HINTED_BY))
     .cte("placed")
 )
 

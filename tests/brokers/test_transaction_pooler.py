@@ -20,15 +20,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from celery_durable import Durable
+from celery_durable import run as runs
+from celery_durable.database import ends
 from celery_durable.database.notify import Listener
-from celery_durable.errors import ConfigurationError, RunNotFound
+from celery_durable.errors import ConfigurationError, ResultTimeout, RunNotFound
 from tests import services
 from tests.addresses import conninfo
 from tests.apps.shop import CONFIG
 from tests.brokers.shop import SHOP, UNNOTICED, Shop, open_shop
 from tests.cluster import WorkerNode
 from tests.cluster.pgbouncer import POOL_SIZE, PgBouncer, pgbouncer, running_pgbouncer
-from tests.integration.driving import World, all_at_once, end, make_durable
+from tests.integration.driving import World, all_at_once, end, make_durable, spawn
 from tests.services import PostgresServer, RedisServer
 from tests.transports import RedisBroker
 from tests.waiting import wait_until
@@ -242,6 +244,46 @@ def test_a_relay_does_not_listen_on_a_session_that_it_shares(
             assert client.execute("SELECT pg_listening_channels()").fetchall() == []
     listener.close()
     durable.database.close()
+
+
+@pytest.mark.parametrize("with_direct_url", [True, False], ids=["direct", "pooled"])
+def test_a_result_is_waited_for_by_looking_where_nobody_can_listen(
+    world: World,
+    pooler: PgBouncer,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    with_direct_url: bool,
+) -> None:
+    """And past the pooler by being told."""
+
+    def waiting(durable: Durable) -> None:
+        durable.workflow("w").wait_for_signal("go")
+
+    settings = {"direct_database_url": world.url} if with_direct_url else {}
+    durable = make_durable(pooler.url(world.url), waiting, **settings)
+    run = durable.start("w")
+    world.drain(durable)
+    listening = durable.ends._of_process()
+    monkeypatch.setattr(ends, "LOOKS_UP", 0.02)
+    if with_direct_url:
+        monkeypatch.setattr(runs, "LAST_PAUSE", 1e6)
+        monkeypatch.setattr(runs, "PAUSE_OF_THE_TOLD", 1e6)
+    result = spawn(run.result)
+    wait_until(lambda: listening.is_known or listening._is_shared, message="it to listen, or not")
+    assert listening.is_known is with_direct_url
+    run.resume("go", 1)
+    world.drain(durable)
+    assert result.result(UNNOTICED) == {"go": 1}
+
+    monkeypatch.setattr(ends, "KEPT", 0.0)
+    wait_until(lambda: listening._thread is None, message="the thread to end")
+    with pytest.raises(ResultTimeout):
+        durable.start("w").result(0.1)
+    assert (listening._thread is None) is not with_direct_url, "it is not tried again"
+    locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+    with psycopg.connect(conninfo(pooler.url(world.url))) as client:
+        assert with_direct_url or client.execute(locked).fetchone() == (0,)
+    end(durable)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ INTERNAL: Mapping[type, tuple[str, ...]] = {
         "database",
         "default_retry",
         "default_timeout",
+        "ends",
         "engine",
         "liveness",
         "notify",

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from celery_durable import Durable
+from celery_durable.errors import ResultTimeout, RunCancelled
 from celery_durable.run import Run
 from tests.integration.driving import World, defining, end, noting
 from tests.integration.watching import Meter
@@ -115,6 +116,45 @@ def test_a_start_is_one_statement(world: World, meter: Meter) -> None:
         worker.start("w", {}, key=key)
         costs.append(meter.statements)
     assert costs == [1, 2]
+
+
+def test_a_result_is_one_statement_and_one_more_for_all_runs_below(
+    world: World, meter: Meter
+) -> None:
+    """P11: also one that has not ended, or failed."""
+
+    def define(durable: Durable) -> None:
+        parts = durable.workflow("parts").map("m", over=lambda _: [1, 2], handler=lambda c: c.item)
+        lowest = durable.workflow("lowest").step(parts, name="a").step(parts, name="b")
+        durable.workflow("tree").step(lowest, name="left").step(lowest, name="right")
+        durable.workflow("made").step(str, name="a").returns(lambda _: 7)
+        durable.workflow("waits").wait_for_signal("go")
+
+    worker = world.worker(define)
+    started = {name: worker.start(name) for name in ("parts", "tree", "made", "waits")}
+    world.drain(worker)
+    worker.cancel(started["waits"].id)
+    started["unfinished"] = worker.start("waits")
+    world.drain(worker)
+    costs, results = {}, {}
+    for name, run in started.items():
+        meter.statements = 0
+        try:
+            results[name] = run.result(timeout=0)
+        except (ResultTimeout, RunCancelled) as error:
+            results[name] = type(error)
+        costs[name] = meter.statements
+
+    once = {"m": [1, 2]}
+    twice = {"a": once, "b": once}
+    assert results == {
+        "parts": once,
+        "tree": {"left": twice, "right": twice},
+        "made": 7,
+        "waits": RunCancelled,
+        "unfinished": ResultTimeout,
+    }
+    assert costs == {"parts": 1, "tree": 2, "made": 1, "waits": 1, "unfinished": 1}
 
 
 def test_an_ordinary_step_is_committed_by_one_statement(world: World, meter: Meter) -> None:

@@ -46,7 +46,7 @@ from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.read import folded, history, position, results, views
+from celery_durable.store.read import folded, history, outcome, position, results, views
 from tests.integration.driving import World
 from tests.integration.planning import filled, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -161,8 +161,9 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         results._PARTS,
         {"run_id": FORKED_RUN, "from_unit": "m#", "to_unit": "m$"},
     ),
-    "results of runs": (results._RUNS, IDS),
-    "entries of runs": (results._ENTRIES, IDS),
+    "results of a run": (results._ENTRIES, {"run_id": FORKED_RUN}),
+    "results of a tree": (results._TREE, IDS),
+    "outcome": (outcome._OUTCOME, {"run_id": FORKED_RUN}),
     "look what is due": (due._LOOK, {"after": 39_990, "back": timedelta(seconds=1)}),
     "look at all that is due": (
         due._LOOK_AT_EVERYTHING,

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from celery_durable import Durable, RetryPolicy
 from celery_durable.background import backlog, relay
 from celery_durable.background.relay import Published
-from celery_durable.database.notify import send
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
 from celery_durable.store.due import DueMessage
 from tests.integration.driving import Gate, World, defining, spawn
@@ -135,8 +134,8 @@ def test_what_a_relay_that_died_had_in_hand_is_soon_sent_by_another(
 
 def notify(durable: Durable) -> None:
     """Wake a relay that would look seldom."""
-    with durable.database.autocommit() as connection:
-        send(connection)
+    durable.notify._last_sent = 0.0
+    durable.notify()
 
 
 def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:

@@ -9,7 +9,7 @@ from celery_durable.database import notify
 from celery_durable.store.signals import HINTED_WAITERS
 from tests.integration.driving import Gate, World, noting, spawn
 from tests.integration.forks import advance, ended
-from tests.integration.watching import Executed, lose_the_answer, watch
+from tests.integration.watching import Executed, lose_the_answer
 from tests.integration.workflows import asking
 from tests.waiting import wait_until
 
@@ -116,14 +116,12 @@ def test_a_branch_that_leaves_wakes_relays_for_a_hint_only(
     )
     run = worker.start("w", {})
     world.publish()
-    notified: list[Executed] = []
-
-    def see(executed: Executed) -> None:
-        if executed.statement is notify._NOTIFY:
-            notified.append(executed)
-
-    watch(monkeypatch, see)
-    worker.engine.advance(world.token_id(run))
-    world.drain(worker)
-    assert world.status(run) == "completed"
+    with world.connect() as relay:
+        relay.execute(f"LISTEN {notify.channel('public')}".encode())
+        worker.engine.advance(world.token_id(run))
+        world.drain(worker)
+        assert world.status(run) == "completed"
+        with worker.database.autocommit():  # the last answer is read
+            pass
+        notified = [*relay.notifies(timeout=0)]
     assert len(notified) == told, "the fork, each that opens another item, and the last"

@@ -60,8 +60,8 @@ def lose_the_answer(
 class Meter:
     """Counts the statements that its own thread makes, and the rows they return.
 
-    How often others renew and audit meanwhile is a matter of time, and so is how many
-    notifications are sent.
+    How often others renew and audit meanwhile is a matter of time, and so is how often ends are
+    told.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class Meter:
         self.returned = 0
 
     def count(self, executed: Executed) -> None:
-        if threading.get_ident() == self._thread and executed.statement is not notify._NOTIFY:
+        is_ours = threading.get_ident() == self._thread
+        if is_ours and executed.statement is not notify._TELL:
             self.statements += 1
             self.returned += len(executed.rows)

@@ -17,6 +17,7 @@ from celery_durable.background import recovery
 from celery_durable.background.liveness import Liveness
 from celery_durable.background.recovery import recover
 from celery_durable.client import Client
+from celery_durable.database.notify import Notifier
 from celery_durable.engine import bundle, children, claims, loop, slow_units
 from celery_durable.engine.guard import Guard
 from celery_durable.engine.loop import Engine
@@ -96,10 +97,11 @@ class Bench:
         self.database = ModelDatabase(url, stage)
         self.registry, settings = self.durable.registry, self.durable.settings
         liveness = cast("Liveness", ModelLiveness(self.database, scenario.pool))
-        self.engine = Engine(self.database, self.registry, settings, liveness, _nothing)
+        silent = Silent(self.database)
+        self.engine = Engine(self.database, self.registry, settings, liveness, silent)
         self.engine._guard = cast("Guard", ModelGuard())
         self.client = Client(self.registry, lambda: settings)
-        vars(self.client).update(database=self.database, notify=_nothing)
+        vars(self.client).update(database=self.database, notify=silent)
         self.runs: list[UUID] = []
         self._serials = count()
 
@@ -297,8 +299,14 @@ def is_overdue(world: World, token: Record) -> bool:
     return pools.get(token["claimed_by"]) == "threads" and world.tables.is_due(token["deadline_at"])
 
 
-def _nothing() -> None:
-    """No relay has to be woken."""
+class Silent(Notifier):
+    """No relay has to be woken, and nobody waits for a run."""
+
+    def __call__(self) -> None:
+        pass
+
+    def ended(self, run_ids: Sequence[UUID]) -> None:
+        pass
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from tests.mutants.recovering import RECOVERING
 from tests.mutants.sessions import SESSIONS
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
+from tests.mutants.waiting import WAITING
 from tests.mutants.wiring import WIRING
 
 ENGINE = "celery_durable.engine.loop"
@@ -638,4 +639,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *BUNDLES,
     *WIRING,
     *SESSIONS,
+    *WAITING,
 )

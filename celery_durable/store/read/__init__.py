@@ -6,6 +6,7 @@ Rules of this room: nothing here is needed to execute a run, nothing locks, noth
     history    the journal of a run
     position   where a run stands: its tokens, counted
     results    results, put together from the journal
+    outcome    what became of a run, for those who wait for its end
     overview   a run as it is drawn: its plan, its items counted
     folded     the journal with items and iterations counted
 """

@@ -1,7 +1,7 @@
 """Results of units, nodes and runs, put together from the journal when they are read.
 
 No result is copied while a run advances: the result of a map, a loop or a child is in the journal
-entries of its parts. Two statements read a tree of runs, however deep, however many children.
+entries of its parts. One statement reads a tree of runs, however deep, however many children.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from celery_durable.core.decision import Outcome
 from celery_durable.core.nodes import Gathers
@@ -86,11 +87,26 @@ _is_a_part_that_counts = sa.and_(
 
 _counts = sa.or_(t.journal.c.unit == t.journal.c.node, _is_a_part_that_counts)
 
+
+def entries_of(run_id: Any, *conditions: sa.ColumnElement[bool]) -> LateralFromClause:
+    """The journal entries that the results of a run's completed nodes are made of.
+
+    They are looked up by the journal's key for each row that they are joined to, and not at all
+    where `conditions` on that row are false: the OFFSET keeps Postgres from joining whole tables.
+    """
+    return (
+        sa.select(*_columns, t.journal.c.seq)
+        .join_from(t.journal, _node, _is_of_a_completed_node)
+        .where(t.journal.c.run_id == run_id, _counts, *conditions)
+        .offset(sa.literal_column("0"))
+        .lateral("entry")
+    )
+
+
+_entry_of_run = entries_of(sql.uuid("run_id"))
+
 _ENTRIES = Statement(
-    sa.select(*_columns)
-    .join_from(t.journal, _node, _is_of_a_completed_node)
-    .where(t.journal.c.run_id.in_(_ids), _counts)
-    .order_by(t.journal.c.position, t.journal.c.seq)
+    sa.select(*_entry_of_run.c).order_by(_entry_of_run.c.position, _entry_of_run.c.seq)
 )
 
 _child = t.run.alias("child")
@@ -124,15 +140,19 @@ _below = _above.union_all(
     .where(_above.c.is_gathered)
 )
 
-_RUNS = Statement(
+_entry = entries_of(_below.c.id, _below.c.is_gathered)
+
+_TREE = Statement(
     sa.select(
         _below.c.id,
-        _below.c.is_gathered,
         sa.select(sa.cast(t.run.c.result, sa.Text))
         .where(t.run.c.id == _below.c.id)
         .scalar_subquery()
-        .label("result"),
-    ).order_by(_below.c.depth.desc())
+        .label("made"),
+        *_entry.c,
+    )
+    .join_from(_below, _entry, sa.true(), isouter=True)
+    .order_by(_below.c.depth.desc(), _entry.c.position, _entry.c.seq)
 )
 
 _made = sa.select(sa.func.pg_column_size(t.run.c.result)).where(t.run.c.id == _below.c.id)
@@ -169,7 +189,7 @@ def of_unit(connection: Connection, run_id: UUID, unit: str) -> tuple[Any] | Non
 
 def of_run(connection: Connection, run_id: UUID) -> Mapping[str, Any]:
     """The results of the run's completed nodes, in order of completion."""
-    entries = connection.rows(_ENTRIES, {"ids": _listing([run_id])})
+    entries = connection.rows(_ENTRIES, {"run_id": run_id})
     return Tree(connection, entries).results(run_id)
 
 
@@ -205,15 +225,10 @@ class Tree:
         """Read these runs and all below them, and make their results, the lowest first."""
         if not run_ids:
             return
-        runs = self._connection.rows(_RUNS, {"ids": _listing(run_ids)})
-        gathered = [row["id"] for row in runs if row["is_gathered"]]
-        if gathered:
-            self._add(self._connection.rows(_ENTRIES, {"ids": _listing(gathered)}))
-        for row in runs:
-            stored = row["result"]
-            self.made[row["id"]] = (
-                self.results(row["id"]) if stored is None else codec.loads(stored)
-            )
+        rows = self._connection.rows(_TREE, {"ids": _listing(run_ids)})
+        self._add(row for row in rows if row["unit"] is not None)
+        for run_id, made in {row["id"]: row["made"] for row in rows}.items():
+            self.made[run_id] = self.results(run_id) if made is None else codec.loads(made)
 
     def _add(self, rows: Iterable[Row]) -> None:
         for row in rows:

@@ -190,7 +190,8 @@ def list_runs(
 def _summary(row: Row) -> RunSummary:
     status = Status(row["status"])
     facts = {column.key: row[column.key] for column in _summary_columns}
-    return RunSummary(**{**facts, "status": status, "error": _error(row, status)})
+    error = error_of_run(row["error"], status, row["cancel_reason"])
+    return RunSummary(**{**facts, "status": status, "error": error})
 
 
 # A cancel that is committed and not applied yet.
@@ -293,7 +294,7 @@ def snapshot(connection: Connection, run_id: UUID, *, results: bool = True) -> R
         completed_steps=len(node_results) + len(sizes),
         results=node_results,
         result=result if has_result else None,
-        error=_error(row, status),
+        error=error_of_run(row["error"], status, row["cancel_reason"]),
         compensation_errors=_compensation_errors(connection, run_id),
         attempt=where.attempt,
         wake_at=where.wake_at,
@@ -327,10 +328,11 @@ def children(connection: Connection, run_id: UUID) -> Sequence[RunSummary]:
     )
 
 
-def _error(row: Row, status: Status) -> ErrorRecord | None:
-    if status is Status.CANCELLED and row["error"] is None:
-        return ErrorRecord("RunCancelled", row["cancel_reason"] or "")
-    return error_of(row["error"])
+def error_of_run(text: str | None, status: Status, reason: str | None) -> ErrorRecord | None:
+    """The error of a run, from its JSON text; that of a cancelled run is why it was cancelled."""
+    if status is Status.CANCELLED and text is None:
+        return ErrorRecord("RunCancelled", reason or "")
+    return error_of(text)
 
 
 def _compensation_errors(connection: Connection, run_id: UUID) -> Mapping[str, ErrorRecord]:
@@ -355,9 +357,9 @@ _ENDING = Statement(
 
 
 def status_of(connection: Connection, run_id: UUID) -> tuple[Status, ErrorRecord | None] | None:
-    """The run's status and error alone: waiting for its end reads them again and again."""
+    """The run's status and error alone."""
     row = one(connection, _ENDING, {"run_id": run_id})
     if row is None:
         return None
     status = Status(row["status"])
-    return status, _error(row, status)
+    return status, error_of_run(row["error"], status, row["cancel_reason"])
