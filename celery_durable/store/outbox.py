@@ -25,6 +25,20 @@ HINT_COLUMNS = (
 )  # fmt: skip
 
 
+HINTED_BY: tuple[sa.Column[Any], ...] = tuple(
+    t.token.c[name]
+    for name in (
+        *("id", "run_id", "unit", "rollback", "wake_at", "crashes"),
+        *("queue", "priority", "time_limit", "single", "fence"),
+    )
+)
+"""The columns of a token that its hint is made of: what a statement returns that puts one.
+
+Not all columns: psycopg parses a statement of more than 4096 bytes each time it is executed
+(`MAX_CACHED_STATEMENT_LENGTH` in psycopg/_queries.py).
+"""
+
+
 def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
     """The row that tells a worker to look at `token`, in the order of `HINT_COLUMNS`.
 

@@ -103,8 +103,8 @@ BUNDLES = (
         promise="P3",
         takes_out="leaving out of the commit what was flagged meanwhile",
         at=f"{COMMITTING}:_held",
-        old='held_row.c.flags == sa.literal_column("0"),',
-        new="",
+        old='(held_row.c.flags == sa.literal_column("0"), held_row.c.wait.is_(None))',
+        new="(held_row.c.wait.is_(None),)",
         tests=(proves("test_a_cancel_keeps_what_has_been_executed_from_being_recorded"),),
     ),
     Mutant(
@@ -157,8 +157,8 @@ BUNDLES = (
         promise="P8",
         takes_out="writing records in the order in which units completed",
         at=f"{COMMITTING}:_recorded",
-        old="order_by(_held.c.n)",
-        new="order_by(_held.c.n.desc())",
+        old="order_by(held.c.n)",
+        new="order_by(held.c.n.desc())",
         tests=(proves("test_branches_are_undone_in_the_reverse_of_the_order_they_ended_in"),),
     ),
     Mutant(

@@ -13,9 +13,9 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.bundle.given import IS_HELD, ctid, held_row, id_list, listed, locked
+from celery_durable.store.bundle.given import IS_HELD, ctid, given, held_row, id_list, locked
 from celery_durable.store.connection import Connection, Statement
-from celery_durable.store.outbox import AT_ONCE, put_hints
+from celery_durable.store.outbox import AT_ONCE, HINTED_BY, put_hints
 from celery_durable.store.rows import claim_of
 from celery_durable.store.tokens import (
     CLAIM,
@@ -27,9 +27,10 @@ from celery_durable.store.tokens import (
 )
 
 _row = held_row.c
+_listed = given("id")
 
 _free = locked(
-    listed,
+    _listed,
     # A claim that is sent again, because its answer was lost, finds its own fence.
     sa.or_(_row.claimed_by.is_(None), _row.fence == sql.uuid("new_fence")),
     _row.wait.is_(None),
@@ -80,7 +81,7 @@ _LOOK = Statement(
         IS_DRAINING.label("draining"),
         sql.has_commands(held_row.c.run_id).label("has_commands"),
     )
-    .join_from(listed, held_row, held_row.c.id == listed.c.id)
+    .join_from(_listed, held_row, held_row.c.id == _listed.c.id)
     .where(*IS_HELD)
 )
 
@@ -96,13 +97,13 @@ def look(
     }
 
 
-_held = locked(listed, *IS_HELD)
+_held = locked(_listed, *IS_HELD)
 
 _released = (
     sa.update(t.token)
     .where(ctid == _held.c.ctid)
     .values({**RELEASED, "single": sql.boolean("single")})
-    .returning(*t.token.c)
+    .returning(*HINTED_BY)
     .cte("released")
 )
 

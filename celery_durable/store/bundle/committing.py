@@ -26,11 +26,19 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
 from celery_durable.store import sql
 from celery_durable.store import tables as t
-from celery_durable.store.bundle.given import IS_HELD, ctid, given, held_row, locked
+from celery_durable.store.bundle.given import (
+    IS_HELD,
+    RECORD,
+    STANDING,
+    ctid,
+    given,
+    held_row,
+    locked,
+)
 from celery_durable.store.commit import fork
 from celery_durable.store.commit.parameters import Routed, is_plain
 from celery_durable.store.connection import Connection, Statement
-from celery_durable.store.outbox import hint_of, insert_hints
+from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
 from celery_durable.store.tokens import IS_DRAINING, RELEASED
 
 
@@ -94,69 +102,66 @@ class Written:
     has_commands: bool
 
 
-_held = locked(
-    given, *IS_HELD, held_row.c.flags == sa.literal_column("0"), held_row.c.wait.is_(None)
-)
-
 _ANSWER = (
     sql.clock.label("now"),
     IS_DRAINING.label("draining"),
 )
 
 
-def _recorded(done: Any) -> Any:
+def _held(*names: str) -> Any:
+    """The tokens of the document that are as it says, and locked; `names` are what else it says."""
+    is_calm = (held_row.c.flags == sa.literal_column("0"), held_row.c.wait.is_(None))
+    return locked(given(*STANDING, *RECORD, *names), *IS_HELD, *is_calm)
+
+
+def _recorded(done: Any, held: Any) -> Any:
     """INSERT of the records of the tokens in `done`, in the order in which they completed."""
     columns = {
         "run_id": done.c.run_id,
-        "unit": _held.c.unit,
-        "node": _held.c.node,
-        "part": _held.c.part,
-        "position": _held.c.position,
+        "unit": held.c.unit,
+        "node": held.c.node,
         "outcome": sql.word(Outcome.COMPLETED),
-        "undoable": _held.c.undoable,
-        "attempt": _held.c.attempt,
-        "input": _held.c.input,
+        "undoable": held.c.undoable,
+        "attempt": held.c.attempt,
         # json_to_recordset makes SQL NULL of JSON null.
-        "result": sa.func.coalesce(_held.c.result, sa.cast(sql.word("null"), sa.JSON())),
+        "result": sa.func.coalesce(held.c.result, sa.cast(sql.word("null"), sa.JSON())),
         "worker": sql.uuid("worker"),
-        "started_at": _held.c.started_at,
+        "started_at": held.c.started_at,
     }
+    columns |= {name: held.c[name] for name in ("part", "position", "input") if name in held.c}
     rows = (
         sa.select(*columns.values())
-        .join_from(done, _held, _held.c.id == done.c.id)
-        .where(_held.c.recorded)
-        .order_by(_held.c.n)
+        .join_from(done, held, held.c.id == done.c.id)
+        .where(held.c.recorded if "recorded" in held.c else sa.true())
+        .order_by(held.c.n)
     )
     return sa.insert(t.journal).from_select(list(columns), rows).cte("recorded")
 
 
-_moved_values = {
-    "node": _held.c.to_node,
-    "unit": _held.c.to_unit,
-    "attempt": sa.literal_column("1"),
-    "progress": sa.null(),
-    "wake_at": sa.null(),
-}
-
-
 def _moving(*, releases: bool) -> Statement:
-    values: dict[str, Any] = {**_moved_values, "since": sql.clock}
+    to = ("to_node", "to_unit")
+    where = ("workflow", "queue", "priority", "time_limit", "single") if releases else ()
+    held = _held(*to, *where)
+    values: dict[str, Any] = {
+        "node": held.c.to_node,
+        "unit": held.c.to_unit,
+        "attempt": sa.literal_column("1"),
+        "progress": sa.null(),
+        "wake_at": sa.null(),
+        "since": sql.clock,
+    }
+    returned: tuple[Any, ...] = (t.token.c.id, t.token.c.run_id)
     if releases:
-        values |= RELEASED | {
-            "queue": _held.c.queue,
-            "priority": _held.c.priority,
-            "time_limit": _held.c.time_limit,
-            "single": _held.c.single,
-        }
-    returned = (*t.token.c,) if releases else (t.token.c.id, t.token.c.run_id)
+        values |= RELEASED | {name: held.c[name] for name in where[1:]}
+        returned = (*HINTED_BY, held.c.workflow)
     moved = (
         sa.update(t.token)
-        .where(ctid == _held.c.ctid)
+        .where(ctid == held.c.ctid)
         .values(values)
-        .returning(*returned, _held.c.workflow)
+        .returning(*returned)
         .cte("moved")
     )
-    parts = [_recorded(moved)]
+    parts = [_recorded(moved, held)]
     if releases:
         hint = sa.select(*hint_of(moved, moved.c.workflow)).select_from(moved)
         parts.append(insert_hints(hint).cte("hinted"))
@@ -165,10 +170,11 @@ def _moving(*, releases: bool) -> Statement:
 
 
 def _ending() -> Statement:
+    held = _held("recorded", "run_result")
     ended = (
         sa.delete(t.token)
-        .where(ctid == _held.c.ctid)
-        .returning(t.token.c.id, t.token.c.run_id, _held.c.run_result)
+        .where(ctid == held.c.ctid)
+        .returning(t.token.c.id, t.token.c.run_id, held.c.run_result)
         .cte("ended")
     )
     run = (
@@ -188,21 +194,22 @@ def _ending() -> Statement:
         .cte("emptied")
     )
     answer = sa.select(ended.c.id, *_ANSWER, sa.false().label("has_commands"))
-    return Statement(answer.add_cte(_recorded(ended), run, signals))
+    return Statement(answer.add_cte(_recorded(ended, held), run, signals))
 
 
 def _leaving() -> Statement:
+    held = _held("part", "position", "input")
     left = (
         sa.delete(t.token)
-        .where(ctid == _held.c.ctid, t.token.c.parent_id == sql.uuid("parent"))
-        .returning(*t.token.c)
+        .where(ctid == held.c.ctid, t.token.c.parent_id == sql.uuid("parent"))
+        .returning(*fork.LEFT)
         .cte("left_now")
     )
     parts, puts_hint = fork.leave_together_parts(left)
     answer = sa.select(
         left.c.id, *_ANSWER, sa.false().label("has_commands"), puts_hint.label("puts_hint")
     )
-    return Statement(answer.add_cte(_recorded(left), *parts))
+    return Statement(answer.add_cte(_recorded(left, held), *parts))
 
 
 _MOVE, _MOVE_AND_RELEASE = _moving(releases=False), _moving(releases=True)

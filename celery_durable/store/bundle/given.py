@@ -6,7 +6,7 @@ be another prepared statement for each type of their elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -15,37 +15,44 @@ import sqlalchemy as sa
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 
-given: Any = (
-    sa.func.json_to_recordset(sql.json("given"))
-    .table_valued(
-        sa.column("id", sa.Uuid),
-        # What the token's row must hold.
-        sa.column("unit", sa.Text),
-        sa.column("attempt", sa.Integer),
-        # The order of completion, and the record of the unit; `recorded` is false if it has none.
-        sa.column("n", sa.Integer),
-        sa.column("recorded", sa.Boolean),
-        sa.column("node", sa.Text),
-        sa.column("started_at", sa.DateTime(timezone=True)),
-        sa.column("result", sa.JSON),
-        sa.column("undoable", sa.Boolean),
-        sa.column("part", sa.Text),
-        sa.column("position", sa.Integer),
-        sa.column("input", sa.JSON),
-        # Where the token goes.
-        sa.column("to_node", sa.Text),
-        sa.column("to_unit", sa.Text),
-        sa.column("workflow", sa.Text),
-        sa.column("queue", sa.Text),
-        sa.column("priority", sa.SmallInteger),
-        sa.column("time_limit", sa.Double),
-        sa.column("single", sa.Boolean),
-        # What the run's result is.
-        sa.column("run_result", sa.JSON),
-        name="given",
-    )
-    .render_derived(name="given", with_types=True)
-)
+_TYPES: Mapping[str, Any] = {
+    "id": sa.Uuid,
+    # What the token's row must hold.
+    "unit": sa.Text,
+    "attempt": sa.Integer,
+    # The order of completion, and the record of the unit; `recorded` is false if it has none.
+    "n": sa.Integer,
+    "recorded": sa.Boolean,
+    "node": sa.Text,
+    "started_at": sa.DateTime(timezone=True),
+    "result": sa.JSON,
+    "undoable": sa.Boolean,
+    "part": sa.Text,
+    "position": sa.Integer,
+    "input": sa.JSON,
+    # Where the token goes.
+    "to_node": sa.Text,
+    "to_unit": sa.Text,
+    "workflow": sa.Text,
+    "queue": sa.Text,
+    "priority": sa.SmallInteger,
+    "time_limit": sa.Double,
+    "single": sa.Boolean,
+    # What the run's result is.
+    "run_result": sa.JSON,
+}
+
+STANDING = ("id", "unit", "attempt")
+RECORD = ("n", "node", "started_at", "result", "undoable")
+
+
+def given(*names: str) -> Any:
+    """The tokens of the document, with what it says of each under `names`."""
+    columns = [sa.column(name, _TYPES[name]) for name in names]
+    document = sa.func.json_to_recordset(sql.json("given"))
+    found = document.table_valued(*columns, name="given")
+    return found.render_derived(name="given", with_types=True)
+
 
 ctid: Any = sa.literal_column("durable_token.ctid")
 """Where a row of tokens is. A row that has changed since the statement began is not found by it."""
@@ -87,13 +94,5 @@ IS_HELD: tuple[sa.ColumnElement[bool], ...] = (
 
 
 def id_list(ids: Iterable[UUID]) -> str:
-    """The ids as a document for `given`."""
+    """The ids as a document: it says nothing else of the tokens."""
     return "[" + ",".join(f'{{"id":"{one}"}}' for one in ids) + "]"
-
-
-listed: Any = (
-    sa.func.json_to_recordset(sql.json("given"))
-    .table_valued(sa.column("id", sa.Uuid), name="listed")
-    .render_derived(name="listed", with_types=True)
-)
-"""The tokens of a document that says nothing but their ids."""

@@ -23,6 +23,7 @@ from celery_durable.store.outbox import (
     ADVANCE,
     AT_ONCE,
     HINT_COLUMNS,
+    HINTED_BY,
     LOOK_AT,
     clear_hints,
     hint_of,
@@ -186,6 +187,13 @@ def leave_parts(held: Any, *, stops: bool) -> tuple[list[Any], sa.ColumnElement[
     return parts, puts_hint if stops else sa.or_(puts_hint, sa.exists(sa.select(taken.c.position)))
 
 
+LEFT = tuple(
+    t.token.c[name]
+    for name in ("id", "run_id", "parent_id", "node", "queue", "priority", "time_limit", "single")
+)
+"""The columns of branches that leave together: what the tokens that they make room for take on."""
+
+
 def leave_together_parts(left: Any) -> tuple[list[Any], sa.ColumnElement[bool]]:
     """The branches `left`, all of the parent `parent`, leave: as `leave_parts`, counted once."""
     gone = sa.select(sa.func.count().label("n")).select_from(left).subquery("gone")
@@ -211,7 +219,7 @@ def leave_together_parts(left: Any) -> tuple[list[Any], sa.ColumnElement[bool]]:
             hinted_at=sa.case((is_last, sql.clock), else_=p.hinted_at),
             look_at=sa.case((is_last, LOOK_AT), else_=p.look_at),
         )
-        .returning(*p, gone.c.n)
+        .returning(*HINTED_BY, p.remaining, p.opened, gone.c.n)
         .cte("joined")
     )
     taken = (
