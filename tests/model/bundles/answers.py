@@ -111,7 +111,7 @@ def _after_commit(m: Model, worker: Worker, op: Op, answers: tuple[Held, ...]) -
         elif one.token not in op.got and (op.kind == "alone" or m.rules.missing_go_alone):
             hand.append(one._replace(phase="unsure" if op.kind == "alone" else "alone"))
     if not m.rules.each_has_its_own_look:
-        hand = [one._replace(is_old=False) if one.phase == "waits" else one for one in hand]
+        hand = [one._replace(seems_young=one.is_old) for one in hand]
     return worker._replace(hand=tuple(hand))
 
 

@@ -51,7 +51,7 @@ def _reaper(m: Model, s: State) -> Iterator[Step]:
     for n, worker in enumerate(s.workers):
         if not worker.is_alive and worker.id not in s.ended:
             yield f"w{n} is declared dead", s._replace(ended=s.ended | {worker.id})
-        elif not worker.is_alive:
+        elif not any(one.is_alive for one in s.workers):
             yield f"a process takes the place of w{n}", s.with_worker(n, Worker(new_id(s)))
     claims = [(t, row.owner) for t, row in enumerate(s.rows) if row and row.owner in s.ended]
     if m.rules.reap_is_of_levels:
@@ -105,7 +105,10 @@ def mishaps(m: Model, s: State) -> Iterator[Step]:
     """What may go wrong, and what users do."""
     left = s.left
     for n, worker in enumerate(s.workers):
-        yield from _mishaps_of(m, s, n, worker)
+        if n == 0:  # all workers are alike
+            yield from _mishaps_of(m, s, n, worker)
+        if m.scenario.time_passes and worker.is_alive and (after := aged(s, n)) != s:
+            yield f"time passes for w{n}", after
     if left.lost:
         for message in s.broker:
             broker = tuple(one for one in s.broker if one != message)
@@ -152,16 +155,15 @@ def _mishaps_of(m: Model, s: State, n: int, worker: Worker) -> Iterator[Step]:
     if left.drains and not worker.is_draining:
         after = s._replace(left=left._replace(drains=left.drains - 1))
         yield f"w{n} drains", after.with_worker(n, worker._replace(is_draining=True))
-    if m.scenario.time_passes:
-        after = aged(s, n)
-        if after != s:
-            yield f"time passes for w{n}", after
 
 
 def aged(s: State, n: int) -> State:
     """Time passes in a worker: its looks are old, those on their way too."""
     worker = s.workers[n]
-    hand = [one._replace(is_old=True) if one.phase == "waits" else one for one in worker.hand]
+    hand = [
+        one._replace(is_old=True, seems_young=False) if one.phase == "waits" else one
+        for one in worker.hand
+    ]
     mine = (f"w{n}", f"g{n}")
     ops = [op._replace(is_old=True) if op.actor in mine else op for op in s.ops]
     s = s._replace(ops=tuple(ops))

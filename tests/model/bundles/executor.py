@@ -84,7 +84,7 @@ def _statement(m: Model, s: State, n: int, kind: str, helds: Sequence[Held]) -> 
 
 def _begin(m: Model, s: State, n: int, waiting: tuple[Held, ...]) -> Step:
     worker, held = s.workers[n], waiting[0]
-    if held.is_old and m.rules.looks_again:
+    if held.is_old and not held.seems_young and m.rules.looks_again:
         return _statement(m, s, n, "look", waiting)
     laws.check_beginning(m, s, worker, held)
     worker = rephased(worker, (held,), "runs")
@@ -187,7 +187,7 @@ def _exit(m: Model, s: State, n: int) -> Step:
         return _statement(m, s, n, "alone", alone[:1])
     if singly := in_hand(worker, "unsure", "abandons", "asked"):
         return _singly(m, s, n, singly[0])
-    waiting = in_hand(worker, "waits", "releases", "asks")
+    waiting = in_hand(worker, "waits", "releases", "asks", "ready")
     if waiting and rules.exit_gives_back:
         releasing = rephased(worker, waiting, "releases")
         waiting = tuple(held._replace(phase="releases") for held in waiting)

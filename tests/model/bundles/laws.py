@@ -26,7 +26,8 @@ def check_beginning(m: Model, s: State, worker: Worker, held: Held) -> None:
     holds(not (is_cancelled and knew), "nothing begins after a cancel has committed", unit)
     drains = worker.is_draining and (held.is_old or held.saw_draining)
     holds(not drains, "a worker that drains begins nothing", unit)
-    holds(is_live or not held.is_old, "a frozen process that wakes begins nothing", unit)
+    woke = held.is_old or held.saw_end
+    holds(is_live or not woke, "a frozen process that wakes begins nothing", unit)
     if not is_live:
         return
     holds(not s.is_recorded(*unit), "P3: once recorded never runs again", unit)
@@ -49,9 +50,10 @@ def check_stop(s: State, siblings: Iterable[int]) -> None:
             holds(not left, "fail_fast drops what has not begun", left)
 
 
-def check_entry(m: Model, entry: Entry) -> None:
+def check_entry(m: Model, s: State, entry: Entry) -> None:
     """What is recorded is what happened."""
     unit = entry[:2]
+    holds(not s.is_recorded(*unit), "P3: recorded once", unit)
     if entry.outcome == LOST:
         holds(unit in m.scenario.killing, "an innocent unit never fails as WorkerLost", unit)
     elif entry.outcome != OK:

@@ -46,6 +46,8 @@ class Rules:
     commit_locks_by_id: bool = True
     journal_follows_the_rows: bool = True
     """Journal rows are written for the tokens that were updated, not for all that were named."""
+    journal_is_unique: bool = True
+    """The journal's primary key."""
     missing_go_alone: bool = True
     """What a set-wise commit did not return is committed alone."""
     written_before_is_given_back: bool = True

@@ -27,7 +27,8 @@ class Scenario:
 
     `releasing`: the move from this unit releases the claim. `killing`: whatever executes it dies.
     `failing`: it fails. `refused`: Postgres does not take its result. `waiting_for`: its handler
-    returns only once another token has ended. `fails_fast`: the parents whose nodes do.
+    returns only once another token has ended. `fails_fast`: the parents whose nodes do. `single`: tokens
+    marked so since the relay looked.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Scenario:
     refused: frozenset[Unit] = frozenset()
     waiting_for: Mapping[Unit, int] = field(default_factory=dict)
     fails_fast: frozenset[int] = frozenset()
+    single: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return self.name
@@ -75,6 +77,7 @@ class Model:
     def _row(self, token: int) -> Row:
         parent = self.parent(token)
         is_single = parent in self.scenario.fails_fast and self.rules.fail_fast_is_single
+        is_single = is_single or token in self.scenario.single
         return Row(single=is_single, remaining=len(self.branches(token)))
 
     def run(self, token: int) -> int:

@@ -38,8 +38,8 @@ class Held(NamedTuple):
     alone (is committed alone), unsure (a commit found no row), asks (a command waits), asked (it has
     been applied), releases, abandons. `outcome` is empty where nothing was executed.
 
-    `is_old`: the last look at it is old. `saw`: that look was made after the run was cancelled;
-    `saw_draining`: after the worker began to drain.
+    `is_old`: the last look at it is old; `seems_young`: the worker does not know. `saw`: that look was made after the run was cancelled;
+    `saw_draining`: after the worker began to drain; `saw_end`: after it had been declared dead.
     """
 
     token: int
@@ -50,8 +50,10 @@ class Held(NamedTuple):
     outcome: str = ""
     flag: bool = False
     is_old: bool = False
+    seems_young: bool = False
     saw: bool = False
     saw_draining: bool = False
+    saw_end: bool = False
 
 
 Lock = tuple[int, bool]
@@ -61,7 +63,7 @@ Lock = tuple[int, bool]
 class Op(NamedTuple):
     """A statement that has begun: the rows that it has still to lock, and those that it has.
 
-    `stage`: 1 once the rows that depend on others are in `todo` too. `commands`, `cancelled` and `draining` are
+    `stage`: 1 once the rows that depend on others are in `todo` too. `commands`, `cancelled`, `ended` and `draining` are
     what its snapshot saw, `is_old` that much time has passed since.
     """
 
@@ -73,6 +75,7 @@ class Op(NamedTuple):
     stage: int = 0
     commands: frozenset[int] = frozenset()
     cancelled: frozenset[int] = frozenset()
+    ended: frozenset[int] = frozenset()
     draining: bool = False
     is_old: bool = False
     answers: tuple[Held, ...] = ()

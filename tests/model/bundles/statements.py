@@ -36,7 +36,7 @@ def begin(m: Model, s: State, actor: str, kind: str, helds: Sequence[Held]) -> S
     """A statement begins: it takes its snapshot."""
     is_draining = actor[1:].isdigit() and s.workers[int(actor[1:])].is_draining
     op = Op(actor, kind, tuple(helds), (), commands=s.commands, cancelled=s.cancelled)
-    op = op._replace(draining=is_draining)
+    op = op._replace(draining=is_draining, ended=s.ended)
     if kind == "look":
         op = op._replace(answers=tuple(one for held in helds for one in looked(m, s, op, held)))
     if kind in CLAIMS and m.rules.claim_needs_a_live_worker:
@@ -75,7 +75,8 @@ def _dependent(m: Model, s: State, op: Op) -> list[Lock]:
     """Rows that are locked after, and because of, those that were found."""
     tokens = [place for place in op.got if place < len(s.rows)]
     if op.kind == "leaves":
-        return _parents(m, tokens)
+        # Whose parents they are is found in no order.
+        return _parents(m, [held.token for held in op.helds if held.token in tokens])
     if op.kind == "ends":
         # In no order: whoever ends a run has locked its token, so two never want the same rows.
         return [(m.run_row(m.run(token)), False) for token in reversed(tokens)]
@@ -181,8 +182,13 @@ def looked(m: Model, s: State, op: Op, held: Held) -> list[Held]:
 
 def _fresh(m: Model, op: Op, held: Held) -> Held:
     saw = m.run(held.token) in op.cancelled
-    is_old = op.is_old and m.rules.age_counts_from_sending
-    return held._replace(phase="waits", is_old=is_old, saw=saw, saw_draining=op.draining)
+    fresh = held._replace(phase="waits", saw=saw, saw_draining=op.draining)
+    return _aged(m, op, fresh._replace(saw_end=held.owner in op.ended))
+
+
+def _aged(m: Model, op: Op, held: Held) -> Held:
+    seems_young = op.is_old and not m.rules.age_counts_from_sending
+    return held._replace(is_old=op.is_old, seems_young=seems_young)
 
 
 def write(m: Model, s: State, op: Op) -> tuple[State, tuple[Held, ...]]:
@@ -192,8 +198,7 @@ def write(m: Model, s: State, op: Op) -> tuple[State, tuple[Held, ...]]:
     """
     mine = [held for held in op.helds if held.token in op.got]
     if op.kind == "look":
-        is_old = op.is_old and m.rules.age_counts_from_sending
-        return s, tuple(one._replace(is_old=is_old) for one in op.answers)
+        return s, tuple(_aged(m, op, one) for one in op.answers)
     if op.kind in CLAIMS:
         return _claim(m, s, op, mine)
     if op.kind in SET_WISE:
@@ -263,12 +268,12 @@ def _recorded(m: Model, s: State, op: Op, mine: list[Held]) -> State:
     if op.kind in SET_WISE and not m.rules.journal_follows_the_rows:
         helds = op.helds
     entries = [Entry(one.token, one.unit, one.outcome) for one in helds if one.outcome]
-    if any(s.is_recorded(one.token, one.unit) for one in entries):
+    if m.rules.journal_is_unique and any(s.is_recorded(*one[:2]) for one in entries):
         raise Refused(is_recorded=True)
     if any(one.outcome == OK and one[:2] in m.scenario.refused for one in entries):
         raise Refused(is_recorded=False)
     for entry in entries:
-        laws.check_entry(m, entry)
+        laws.check_entry(m, s, entry)
     done = s.done - {entry[:2] for entry in entries}
     return s._replace(journal=s.journal | set(entries), done=done)
 

@@ -16,6 +16,10 @@ MOST = 200_000
 """States: more than any scenario has."""
 
 
+ENDS = "P2: everything ends"
+"""From every state, with no further mishap, some schedule ends every run."""
+
+
 class Violation(AssertionError):
     """A law that a schedule breaks, with the schedule."""
 
@@ -52,13 +56,17 @@ class Walk:
         return len(self._came)
 
     def _go_on(self, number: int, state: State, queue: deque[tuple[int, State]]) -> None:
+        is_stuck = True
         try:
             for label, after, is_mishap in moves(self._model, state):
                 reached = self._reach(canonical(after), number, label, queue)
                 if not is_mishap:
+                    is_stuck = False
                     self._before[reached].append(number)
         except Broken as broken:
             raise self._violation(str(broken), number, "what comes next") from broken
+        if is_stuck:
+            raise self._violation(ENDS, number)
 
     def _reach(
         self, state: State, before: int, label: str, queue: deque[tuple[int, State]]
@@ -87,7 +95,7 @@ class Walk:
                     queue.append(number)
         for number in range(len(self._came)):
             if number not in ending:
-                raise self._violation("P2: everything ends", number)
+                raise self._violation(ENDS, number)
 
     def _violation(self, law: str, number: int, *last: str) -> Violation:
         labels = list(last)
