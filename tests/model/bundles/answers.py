@@ -124,10 +124,10 @@ def _refused(m: Model, s: State, op: Op, refused: Refused) -> State:
         if all(held.token != one.token for held in op.helds):
             continue
         if op.kind == "alone" and refused.is_recorded:
-            one = one._replace(phase="abandons")
+            now = one._replace(phase="abandons")
         else:
             fails = op.kind == "alone" or not m.rules.refused_go_one_by_one
             outcome = FAILED if fails and one.outcome == OK else one.outcome
-            one = one._replace(phase="alone", outcome=outcome)
-        worker = worker._replace(hand=put(worker.hand, place, one))
+            now = one._replace(phase="alone", outcome=outcome)
+        worker = worker._replace(hand=put(worker.hand, place, now))
     return s.with_worker(n, worker)

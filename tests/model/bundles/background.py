@@ -26,7 +26,8 @@ def background_moves(m: Model, s: State) -> Iterator[Step]:
 
 
 def _published(m: Model, s: State) -> State:
-    bundle, singles = [], []
+    bundle: list[int] = []
+    singles: list[int] = []
     for token in sorted(s.outbox):
         row = s.rows[token]
         if row is None:
@@ -109,26 +110,26 @@ def mishaps(m: Model, s: State) -> Iterator[Step]:
             yield from _mishaps_of(m, s, n, worker)
         if m.scenario.time_passes and worker.is_alive and (after := aged(s, n)) != s:
             yield f"time passes for w{n}", after
-    if left.lost:
-        for message in s.broker:
-            broker = tuple(one for one in s.broker if one != message)
-            yield (
-                f"the broker loses {message}",
-                s._replace(broker=broker, left=left._replace(lost=left.lost - 1)),
-            )
+    yield from _hints_lost_and_doubled(s)
     if left.cancels:
         for run in sorted({shape.run for shape in m.scenario.shapes} - s.cancelled):
             tokens = [token for token in m.tokens(run) if s.rows[token] is not None]
             if tokens:
                 yield f"a cancel of run {run} commits", _cancelled(s, run, tokens)
+
+
+def _hints_lost_and_doubled(s: State) -> Iterator[Step]:
+    left = s.left
+    if left.lost:
+        for message in s.broker:
+            broker = tuple(one for one in s.broker if one != message)
+            after = s._replace(broker=broker, left=left._replace(lost=left.lost - 1))
+            yield f"the broker loses {message}", after
     if left.rehints:
         for token in _hintable(s):
-            yield (
-                f"recovery hints {token} again",
-                s._replace(
-                    outbox=s.outbox | {token}, left=left._replace(rehints=left.rehints - 1)
-                ),
-            )
+            after = s._replace(outbox=s.outbox | {token})
+            after = after._replace(left=left._replace(rehints=left.rehints - 1))
+            yield f"recovery hints {token} again", after
 
 
 def _cancelled(s: State, run: int, tokens: list[int]) -> State:

@@ -15,23 +15,26 @@ SINGLY = ("unsure", "asks", "asked", "releases", "abandons")
 def executor_moves(m: Model, s: State, n: int) -> Iterator[Step]:
     """What the executor of worker `n` can do next."""
     worker, actor = s.workers[n], f"w{n}"
-    if not worker.is_alive:
-        return
     if op := s.op_of(actor):
         yield from statement_moves(m, s, op)
-    elif running := in_hand(worker, "runs"):
+    elif worker.is_alive:
+        yield from _between_statements(m, s, n)
+
+
+def _between_statements(m: Model, s: State, n: int) -> Iterator[Step]:
+    worker = s.workers[n]
+    if running := in_hand(worker, "runs"):
         yield from _handler_moves(m, s, n, running[0])
     elif worker.is_exiting:
         if not _waits_for_guard(m, s, n):
             yield _exit(m, s, n)
     elif worker.hand:
-        step = _next(m, s, n)
-        if step is not None:
+        if step := _next(m, s, n):
             yield step
     elif worker.skipped:
         yield _claim_alone(m, s, n)
     elif worker.message:
-        yield f"{actor} acknowledges", s.with_worker(n, worker._replace(message=()))
+        yield f"w{n} acknowledges", s.with_worker(n, worker._replace(message=()))
     elif not worker.is_draining:
         yield from _deliveries(m, s, n)
 

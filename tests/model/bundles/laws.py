@@ -92,8 +92,8 @@ def _ended(m: Model, s: State, token: int, units: dict[int, str]) -> None:
 
 def _no_deadlock(s: State) -> None:
     waiting = {op.actor: s.holder_before(op) for op in s.ops}
-    for actor in waiting:
-        seen, at = [actor], waiting[actor]
+    for actor, before in waiting.items():
+        seen, at = [actor], before
         while at and at not in seen:
             seen.append(at)
             at = waiting.get(at, "")

@@ -14,6 +14,8 @@ class Rules:
     """A claim of a bundle leaves out tokens with a crash on their count."""
     claim_skips_single: bool = True
     """A claim of a bundle leaves out tokens with the mark *single*."""
+    claim_needs_a_second_chance: bool = True
+    """Where one crash is enough for `WorkerLost`, there are no bundles: one unit would fail all."""
     claim_needs_a_live_worker: bool = True
     """A worker that has been declared dead claims nothing."""
     claim_again_is_one_claim: bool = True

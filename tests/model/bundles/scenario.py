@@ -27,8 +27,8 @@ class Scenario:
 
     `releasing`: the move from this unit releases the claim. `killing`: whatever executes it dies.
     `failing`: it fails. `refused`: Postgres does not take its result. `waiting_for`: its handler
-    returns only once another token has ended. `fails_fast`: the parents whose nodes do. `single`: tokens
-    marked so since the relay looked.
+    returns only once another token has ended. `fails_fast`: the parents whose nodes do.
+    `single`: tokens that were marked so after the relay had looked at them.
     """
 
     name: str

@@ -43,9 +43,7 @@ SCENARIOS = (
         workers=2,
         releasing=frozenset({(0, 0)}),
     ),
-    Scenario(
-        "a bundle and a cancel", STEPS, BOTH, time_passes=True, mishaps=Mishaps(cancels=1)
-    ),
+    Scenario("a bundle and a cancel", STEPS, BOTH, time_passes=True, mishaps=Mishaps(cancels=1)),
     Scenario(
         "a map and a cancel",
         MAP,
@@ -76,11 +74,14 @@ SCENARIOS = (
     Scenario("kill -9", STEPS, BOTH, mishaps=Mishaps(shots=1)),
     Scenario("kill -9 beside another worker", ENDS, BOTH, workers=2, mishaps=Mishaps(shots=1)),
     Scenario(
-        "a unit that kills its process", ENDS, ((0, 1), (1, 0)), killing=frozenset({(0, 0)}), max_crashes=2
+        "a unit that kills its process",
+        ENDS,
+        ((0, 1), (1, 0)),
+        killing=frozenset({(0, 0)}),
+        max_crashes=2,
     ),
-    Scenario(
-        "a zombie", ENDS, BOTH, workers=2, time_passes=True, mishaps=Mishaps(declared=1)
-    ),
+    Scenario("one crash is enough", ENDS, BOTH, killing=frozenset({(0, 0)}), max_crashes=1),
+    Scenario("a zombie", ENDS, BOTH, workers=2, time_passes=True, mishaps=Mishaps(declared=1)),
     Scenario(
         "a lost answer",
         STEPS,
@@ -108,9 +109,7 @@ SCENARIOS = (
         waiting_for={(0, 0): 1},
         workers=2,
     ),
-    Scenario(
-        "a slow unit after another", ENDS, ((1, 0),), has_guard=True, waiting_for={(0, 0): 1}
-    ),
+    Scenario("a slow unit after another", ENDS, ((1, 0),), has_guard=True, waiting_for={(0, 0): 1}),
     Scenario(
         "a slow unit, and a token that was skipped",
         ENDS,
@@ -127,5 +126,7 @@ SCENARIOS = (
         mishaps=Mishaps(exits=1),
         single=frozenset({1}),
     ),
-    Scenario("a worker drains", STEPS, BOTH, workers=2, time_passes=True, mishaps=Mishaps(drains=1)),
+    Scenario(
+        "a worker drains", STEPS, BOTH, workers=2, time_passes=True, mishaps=Mishaps(drains=1)
+    ),
 )

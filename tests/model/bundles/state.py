@@ -35,11 +35,12 @@ class Held(NamedTuple):
 
     `phase`: waits (has not begun), runs, ready (its decision waits in memory), written (in a
     statement of the executor), guarded (in one of the guard), returned (the guard gives it back),
-    alone (is committed alone), unsure (a commit found no row), asks (a command waits), asked (it has
-    been applied), releases, abandons. `outcome` is empty where nothing was executed.
+    alone (is committed alone), unsure (a commit found no row), asks (a command waits), asked (it
+    has been applied), releases, abandons. `outcome` is empty where nothing was executed.
 
-    `is_old`: the last look at it is old; `seems_young`: the worker does not know. `saw`: that look was made after the run was cancelled;
-    `saw_draining`: after the worker began to drain; `saw_end`: after it had been declared dead.
+    `is_old`: the last look at it is old; `seems_young`: the worker does not know. `saw`: that look
+    was made after the run had been cancelled; `saw_draining`: after the worker had begun to drain;
+    `saw_end`: after it had been declared dead.
     """
 
     token: int
@@ -63,8 +64,8 @@ Lock = tuple[int, bool]
 class Op(NamedTuple):
     """A statement that has begun: the rows that it has still to lock, and those that it has.
 
-    `stage`: 1 once the rows that depend on others are in `todo` too. `commands`, `cancelled`, `ended` and `draining` are
-    what its snapshot saw, `is_old` that much time has passed since.
+    `stage`: 1 once the rows that depend on others are in `todo` too. `commands`, `cancelled`,
+    `ended` and `draining` are what its snapshot saw, `is_old` that much time has passed since.
     """
 
     actor: str

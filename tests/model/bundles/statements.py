@@ -16,6 +16,8 @@ from tests.model.bundles.state import LOST, OK, Entry, Held, Lock, Op, Row, Stat
 
 SET_WISE = ("moves", "ends", "leaves")
 CLAIMS = ("claim", "claim alone")
+
+
 class Refused(Exception):
     """Postgres refuses the statement, and nothing is written."""
 
@@ -159,6 +161,7 @@ def _is_claimable(m: Model, op: Op, held: Held, row: Row) -> bool:
         return True
     return (
         not m.is_parent(held.token)
+        and (m.scenario.max_crashes > 1 or not m.rules.claim_needs_a_second_chance)
         and (not row.crashes or not m.rules.claim_skips_suspects)
         and (not row.single or not m.rules.claim_skips_single)
     )

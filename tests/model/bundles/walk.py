@@ -68,9 +68,7 @@ class Walk:
         if is_stuck:
             raise self._violation(ENDS, number)
 
-    def _reach(
-        self, state: State, before: int, label: str, queue: deque[tuple[int, State]]
-    ) -> int:
+    def _reach(self, state: State, before: int, label: str, queue: deque[tuple[int, State]]) -> int:
         new = len(self._came)
         number = self._numbers.setdefault(state, new)
         if number == new:
