@@ -34,6 +34,7 @@ NEEDED = [
     ("claim_needs_a_second_chance", "one crash is enough", INNOCENT),
     ("claim_needs_a_live_worker", "a zombie", FROZEN),
     ("claim_again_is_one_claim", "a lost answer", ENDS),
+    ("claim_again_waits", "a lost answer, and a cancel", ENDS),
     ("skipped_are_tried_alone", "kill -9", ENDS),
     ("suspects_wait_for_the_bundle", "a unit that kills its process", INNOCENT),
     ("looks_again", "a bundle and a cancel", CANCEL),

@@ -30,7 +30,8 @@ def statement_moves(m: Model, s: State, op: Op) -> Iterator[Step]:
     yield f"{name} commits {got}", _answered(m, written, op, answers)
     if s.left.answers and op.kind not in ("look", "apply") and op.actor[0] in "wg":
         left = s.left._replace(answers=s.left.answers - 1)
-        again = statements.begin(m, written._replace(left=left), op.actor, op.kind, op.helds)
+        kind = "claim again" if op.kind == "claim" else op.kind
+        again = statements.begin(m, written._replace(left=left), op.actor, kind, op.helds)
         yield f"{name} commits {got}, the answer is lost, it is sent again", again
 
 
@@ -46,7 +47,7 @@ def _answered(m: Model, s: State, op: Op, answers: tuple[Held, ...]) -> State:
     worker = s.workers[n]
     if op.kind == "look":
         worker = _after_look(worker, op, answers)
-    elif op.kind == "claim":
+    elif op.kind in ("claim", "claim again"):
         worker = _after_claim(m, worker, op, answers)
     elif op.kind == "claim alone":
         return _after_claim_alone(s, n, op, answers)

@@ -20,6 +20,8 @@ class Rules:
     """A worker that has been declared dead claims nothing."""
     claim_again_is_one_claim: bool = True
     """A claim that is sent again, since its answer was lost, finds its own fence."""
+    claim_again_waits: bool = True
+    """A claim that is sent again waits for locked rows: they may be claimed already, by itself."""
     skipped_are_tried_alone: bool = True
     """What a claim of a bundle did not return is tried alone afterwards."""
     suspects_wait_for_the_bundle: bool = True

@@ -89,6 +89,7 @@ SCENARIOS = (
         mishaps=Mishaps(answers=1),
         releasing=frozenset({(0, 0)}),
     ),
+    Scenario("a lost answer, and a cancel", MIXED, BOTH, mishaps=Mishaps(answers=1, cancels=1)),
     Scenario("the guard's answer is lost", MIXED, BOTH, has_guard=True, mishaps=Mishaps(answers=1)),
     Scenario("SystemExit in a handler", STEPS, BOTH, has_guard=True, mishaps=Mishaps(exits=1)),
     Scenario("a result that Postgres refuses", ENDS, BOTH, refused=frozenset({(0, 0)})),

@@ -15,7 +15,7 @@ from tests.model.bundles.scenario import Model
 from tests.model.bundles.state import LOST, OK, Entry, Held, Lock, Op, Row, State, put
 
 SET_WISE = ("moves", "ends", "leaves")
-CLAIMS = ("claim", "claim alone")
+CLAIMS = ("claim", "claim again", "claim alone")
 
 
 class Refused(Exception):
@@ -52,6 +52,8 @@ def _locks(m: Model, kind: str, tokens: list[int]) -> list[Lock]:
         return []
     if kind == "claim":
         return [(token, True) for token in sorted(tokens)]
+    if kind == "claim again":
+        return [(token, not m.rules.claim_again_waits) for token in sorted(tokens)]
     if kind in SET_WISE:
         ordered = sorted(tokens) if m.rules.commit_locks_by_id else tokens
         locks = [(token, m.rules.commit_skips_locked) for token in ordered]
