@@ -14,6 +14,9 @@ granularity of transactions:
 Every so many states it also asks: if all workers died and all messages were lost right here, would
 every run still end? `test_explorer_finds` breaks promises and expects to be told.
 
+`bundles` is a model by itself, of tables and workers as plain values, without Postgres: of how
+several tokens share a message, a claim and a commit. `test_bundles` walks it.
+
     pytest tests/model                   every scenario; the summary says how much was covered
     pytest tests/model --model-longer    more mishaps at once, and more random workflows
 
