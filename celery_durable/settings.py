@@ -74,6 +74,11 @@ class Settings:
     step_timeout: float | None = None
     """Seconds that a step without a `timeout` may take; None for no limit."""
 
+    @property
+    def tokens_per_message(self) -> int:
+        """`bundle`; but 1 where the first crash is the last: a neighbour must not cause it."""
+        return self.bundle if self.max_crashes > 1 else 1
+
 
 def read_settings(
     conf: Mapping[str, Any],

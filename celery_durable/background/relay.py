@@ -179,7 +179,7 @@ class Relay:
         self._backpressure = Backpressure(logger)
         self._chores = Chores(database)
         self._backlog = Backlog(lowest_first=publisher.lowest_first)
-        self._bundler = Bundler(settings.bundle, slots)
+        self._bundler = Bundler(settings.tokens_per_message, slots)
         self.published = 0
 
     def run(self) -> None:

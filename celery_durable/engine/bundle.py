@@ -61,11 +61,20 @@ def place_of(claim: Claim) -> Place:
 
 @dataclass(slots=True)
 class Hand:
-    """A token in hand. `looked_at` is when its claim was last seen, by the monotonic clock."""
+    """A token in hand.
+
+    `asked_at` is when the statement was sent that has looked at its claim last, by the monotonic
+    clock: what it saw may be as old as that, if it had to wait. `seen_at` is when it had answered.
+    """
 
     claim: Claim
     message: Message
-    looked_at: float
+    asked_at: float
+    seen_at: float
+
+    def look(self, claim: Claim, asked_at: float) -> None:
+        """Hold the claim as the statement has seen it that was sent at `asked_at`."""
+        self.claim, self.asked_at, self.seen_at = claim, asked_at, time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,14 +114,17 @@ class Bundle:
     """Executes the units of several tokens in turn, until each has been written or released."""
 
     def __init__(
-        self, ways: Ways, claims: Sequence[Claim], new_message: Callable[[], Message]
+        self, ways: Ways, claims: Sequence[Claim], messages: Sequence[Message], asked_at: float
     ) -> None:
         now = time.monotonic()
         self._ways = ways
         self._fence = claims[0].fence
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._waiting = deque(Hand(claim, new_message(), now) for claim in claims)
+        self._waiting = deque(
+            Hand(claim, message, asked_at, now)
+            for claim, message in zip(claims, messages, strict=True)
+        )
         self._places: dict[Place, Workflow] = {}
         self._executing: Hand | None = None
         self._began = now
@@ -125,8 +137,8 @@ class Bundle:
 
     def run(self) -> None:
         """Execute until no token is left. Raises what an error of ours, or an exit, raised."""
-        self._give_back_slow()
         try:
+            self._give_back_slow()
             while (hand := self._next()) is not None:
                 self._advance(hand)
                 with self._lock:
@@ -145,15 +157,20 @@ class Bundle:
                     raise self._error
                 hand = self._waiting.popleft() if self._waiting else None
                 now = time.monotonic()
-                if hand is not None and now - hand.looked_at <= LOOK_AGAIN_AFTER:
-                    hand.claim = hand.claim.later(now - hand.looked_at)
+                if hand is not None and now - hand.asked_at <= LOOK_AGAIN_AFTER:
+                    hand.claim = hand.claim.later(now - hand.seen_at)
                     self._executing, self._began = hand, now
                     return hand
                 if hand is not None:
                     # Nobody else may begin these while they are looked at.
                     looked_at, self._waiting = [hand, *self._waiting], deque()
             if hand is not None:
-                self._look_again(looked_at)
+                try:
+                    self._look_again(looked_at)
+                except BaseException:
+                    with self._lock:
+                        self._waiting.extendleft(reversed(looked_at))
+                    raise
             elif not self.write():
                 return None
 
@@ -168,7 +185,8 @@ class Bundle:
         plain = self._ways.committer.plain(attempt, execution)
         if plain is None or hand.claim.fence != self._fence:
             self.write()
-            self._keep(self._ways.committer.commit(attempt, execution), hand)
+            asked_at = time.monotonic()
+            self._keep(self._ways.committer.commit(attempt, execution), hand, asked_at)
             return
         with self._lock:
             if not self._ready:
@@ -181,27 +199,28 @@ class Bundle:
 
     def _go_on_alone(self, hand: Hand) -> None:
         self.write()
-        self._keep(self._ways.go_on(hand.claim, hand.message), hand)
+        asked_at = time.monotonic()
+        self._keep(self._ways.go_on(hand.claim, hand.message), hand, asked_at)
 
-    def _keep(self, claim: Claim | None, hand: Hand) -> None:
+    def _keep(self, claim: Claim | None, hand: Hand, asked_at: float) -> None:
         """Put the token back among those that wait, if the worker goes straight on with it."""
         if claim is not None:
-            hand.claim, hand.looked_at = claim, time.monotonic()
+            hand.look(claim, asked_at)
             with self._lock:
                 self._waiting.append(hand)
 
     def _look_again(self, hands: Sequence[Hand]) -> None:
         """Look at tokens that have not begun: a cancel may have come, or the claim been lost."""
         own = [hand for hand in hands if hand.claim.fence == self._fence]
+        asked_at = time.monotonic()
         found = self._ways.claims.look_again([hand.claim for hand in own]) if own else {}
-        now = time.monotonic()
         left: list[Hand] = []
         for hand in hands:
             look = found.get(hand.claim.token.id)
             if hand.claim.fence != self._fence:
                 self._ways.claims.release(hand.claim)
             elif look is not None:
-                hand.claim, hand.looked_at = seen_again(hand.claim, look), now
+                hand.look(seen_again(hand.claim, look), asked_at)
                 left.append(hand)
         with self._lock:
             self._waiting.extendleft(reversed(left))
@@ -226,6 +245,8 @@ class Bundle:
             if self._error is None:
                 self.write()
         finally:
+            with self._writing:
+                pass  # the guard may be in the middle of giving back
             with self._lock:
                 waiting = [hand.claim for hand in self._waiting]
                 ready = [one.hand.claim for one in self._ready]
@@ -264,8 +285,8 @@ class Bundle:
         kind = ready[0].plain.kind
         alike = [one for one in ready if one.plain.kind == kind]
         committer = self._ways.committer
+        asked_at = time.monotonic()
         written = committer.commit_together([one.plain for one in alike])
-        now = time.monotonic()
         going_on: list[Hand] = []
         try:
             for one in alike:
@@ -276,7 +297,7 @@ class Bundle:
                     claim = committer.moved(one.plain, answer)
                 ready.remove(one)
                 if claim is not None:
-                    one.hand.claim, one.hand.looked_at = claim, now
+                    one.hand.look(claim, asked_at)
                     going_on.append(one.hand)
         finally:
             with self._lock:
@@ -302,10 +323,11 @@ class Bundle:
                 self._error = error
 
     def _give_back_waiting(self) -> None:
-        with self._lock:
-            if self._executing is None:
-                return
-            given_back = [hand.claim for hand in self._waiting]
-            self._waiting.clear()
-        if given_back:
-            self._ways.claims.release_together(given_back, single=True)
+        with self._writing:
+            with self._lock:
+                if self._executing is None:
+                    return
+                given_back = [hand.claim for hand in self._waiting]
+                self._waiting.clear()
+            if given_back:
+                self._ways.claims.release_together(given_back, single=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from uuid import UUID, uuid4
 
 from celery_durable.background.cancelling import apply_commands
@@ -114,14 +115,19 @@ class Claims:
 
     def claim_together(self, token_ids: Sequence[UUID]) -> Sequence[Claim]:
         """Claim those of the tokens that may be executed in one bundle (`bundle.claiming`)."""
-        fence = uuid4()
+        fence, worker, tries = uuid4(), self._liveness.worker_id, count()
 
         def claim() -> Sequence[Claim]:
-            worker = self._liveness.worker_id()
             with self._database.autocommit() as connection:
-                return claiming.claim(connection, token_ids, worker, fence)
+                again = next(tries) > 0
+                return claiming.claim(connection, token_ids, worker(), fence, again=again)
 
         return self._retrying.until_answered(claim)
+
+    def hint(self, token_ids: Sequence[UUID]) -> None:
+        """Have tokens brought by messages of their own."""
+        self._retrying.ask(lambda connection: claiming.hint(connection, token_ids))
+        self._notify()
 
     def look_again(self, claims: Sequence[Claim]) -> Mapping[UUID, Look]:
         """Look at claims of one bundle again; those that are lost are left out."""

@@ -150,34 +150,37 @@ class Engine:
     ) -> None:
         """Work on a message that names several tokens, `durable_bundle` of them at a time.
 
-        What cannot be claimed together with others is advanced alone afterwards.
+        Where none of them can be claimed together with others, each is advanced alone.
         """
-        ids, size = [*dict.fromkeys(token_ids)], self._settings.bundle
+        ids, size = [*dict.fromkeys(token_ids)], self._settings.tokens_per_message
         for first in range(0, len(ids), size):
-            alone = bundled = ids[first : first + size]
-            if len(bundled) > 1:
-                taken = self._advance_bundle(bundled, limit)
-                alone = [token_id for token_id in bundled if token_id not in taken]
-            for token_id in alone:
-                self.advance(token_id, limit, hinted_by)
+            together = ids[first : first + size]
+            if len(together) == 1 or not self._advance_bundle(together, limit):
+                for token_id in together:
+                    self.advance(token_id, limit, hinted_by)
 
     def _advance_bundle(
         self, token_ids: Sequence[UUID], limit: float | EllipsisType | None
-    ) -> set[UUID]:
-        """Claim tokens together, and execute their units in turn; return which were claimed."""
-        taken: set[UUID] = set()
+    ) -> bool:
+        """Claim tokens together, and execute their units in turn; return False if none is claimed.
+
+        Those that are left out get messages of their own at once: in this one they would wait for
+        the units of the others, and nothing else would bring them.
+        """
         with self._kept_from_audit(token_ids):
+            asked_at = time.monotonic()
             claims = self._claims.claim_together(token_ids)
-            taken |= {claim.token.id for claim in claims}
-            if claims:
-                bundle = Bundle(
-                    self._ways,
-                    claims,
-                    lambda: Message.of(limit, self._settings, is_shared=True),
-                )
-                with self._guard.watching(bundle):
-                    bundle.run()
-        return taken
+            if not claims:
+                return False
+            claimed = {claim.token.id for claim in claims}
+            left_out = [token_id for token_id in token_ids if token_id not in claimed]
+            if left_out:
+                self._claims.hint(left_out)
+            messages = [Message.of(limit, self._settings, is_shared=True) for _ in claims]
+            bundle = Bundle(self._ways, claims, messages, asked_at)
+            with self._guard.watching(bundle):
+                bundle.run()
+        return True
 
     @contextmanager
     def _kept_from_audit(self, token_ids: Sequence[UUID]) -> Iterator[None]:

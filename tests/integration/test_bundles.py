@@ -309,19 +309,46 @@ def test_what_may_not_share_a_process_is_not_claimed_with_others(world: World) -
     assert [claim.token.id for claim in claims] == [plain]
 
 
-def test_those_that_are_left_out_are_advanced_alone(world: World) -> None:
-    log: list[str] = []
-    worker = world.worker(defining(log, "a"))
+def test_those_that_are_left_out_get_messages_of_their_own_at_once(world: World) -> None:
+    """P2: in this message they would wait for the others, and nothing else would bring them."""
+    hinted: list[int] = []
+    worker = world.worker(
+        lambda durable: durable.workflow("w").step(lambda _: hinted.append(world.hints()), name="a")
+    )
     runs = started(worker, 3)
     first, *_ = hints = world.publish()
     world.rows("UPDATE durable_token SET crashes = 1 WHERE id = %s", first)
     worker.engine.advance_together([*hints, hints[1], uuid4()])
 
+    assert hinted == [1, 1]
+    run_all(world, worker)
+    assert statuses(world, runs) == {"completed"}
+
+
+def test_where_none_can_be_claimed_together_each_is_advanced_alone(world: World) -> None:
+    log: list[str] = []
+    worker = world.worker(defining(log, "a"))
+    runs = started(worker, 3)
+    world.rows("UPDATE durable_token SET crashes = 1")
+    bundled(world, worker)
+
     assert log == ["a"] * 3
     assert statuses(world, runs) == {"completed"}
 
 
-def test_a_token_that_is_locked_is_tried_alone_after_the_others(world: World) -> None:
+def test_where_one_crash_is_the_last_no_unit_has_neighbours(world: World, meter: Meter) -> None:
+    """P4: the crash of another unit would fail it."""
+    worker = world.worker(defining([], "a"), max_crashes=1)
+    started(worker, 3)
+    hints = world.publish()
+    worker.engine.advance_together(hints[:1])
+    before = meter.statements
+    worker.engine.advance_together(hints[1:])
+    assert meter.statements - before == 2 * 2
+    assert worker.settings.tokens_per_message == 1
+
+
+def test_a_token_that_is_locked_holds_up_no_other(world: World) -> None:
     """Its lock may be that of a release, whose hint has come already."""
     log: list[int] = []
     worker = world.worker(
@@ -332,8 +359,9 @@ def test_a_token_that_is_locked_is_tried_alone_after_the_others(world: World) ->
     with world.connect() as other, other.transaction():
         other.execute("SELECT 1 FROM durable_token WHERE id = %s FOR UPDATE", [hints[0]])
         at_work = spawn(worker.engine.advance_together, hints)
-        wait_for(lambda: log == [1, 2], "the others, which wait for nobody")
-    at_work.result(20)
+        at_work.result(20)
+    assert log == [1, 2]
+    run_all(world, worker)
 
     assert log == [1, 2, 0]
     assert statuses(world, runs) == {"completed"}
@@ -354,10 +382,31 @@ def test_a_claim_of_several_that_is_sent_again_is_one_claim(world: World) -> Non
     started(worker, 3)
     hints, fence = world.publish(), uuid4()
     with worker.database.autocommit() as connection:
-        for again in (fence, fence):
-            claims = claiming.claim(connection, hints, worker_id(worker), again)
+        for again in (False, True):
+            claims = claiming.claim(connection, hints, worker_id(worker), fence, again=again)
             assert len(claims) == 3
         assert not claiming.claim(connection, hints, worker_id(worker), uuid4())
+
+
+def test_a_claim_that_is_sent_again_waits_for_what_it_may_have(world: World) -> None:
+    """P2: a cancel has locked one meanwhile, and raises its flag. Nobody else would free it."""
+    worker = world.worker(defining([], "a"))
+    started(worker, 2)
+    hints, fence = world.publish(), uuid4()
+
+    def claim(*, again: bool) -> list[int]:
+        with worker.database.autocommit() as connection:
+            return [
+                int(one.token.flags)
+                for one in claiming.claim(connection, hints, worker_id(worker), fence, again=again)
+            ]
+
+    assert claim(again=False) == [0, 0]
+    with world.connect() as other, other.transaction():
+        other.execute("UPDATE durable_token SET flags = 1 WHERE id = %s", [hints[0]])
+        sent_again = spawn(lambda: claim(again=True))
+        wait_for(world.waiting_for_locks, "the claim that was sent again")
+    assert sent_again.result(20) == [1, 0]
 
 
 def test_a_branch_that_a_failure_may_drop_is_single(world: World) -> None:
@@ -470,6 +519,24 @@ def test_a_claim_that_was_lost_meanwhile_is_not_executed(world: World, looks_aga
 
     assert log == [0]
     assert [world.status(run) for run in runs] == ["completed", "running", "running"]
+
+
+def test_a_worker_that_was_declared_dead_meanwhile_begins_nothing(
+    world: World, looks_again: float
+) -> None:
+    """P4: it is frozen between its end and the loss of its claims."""
+    log: list[int] = []
+
+    def handler(ctx: Any) -> None:
+        log.append(ctx.input)
+        if ctx.input == 0:
+            world.rows("UPDATE durable_worker SET ended_at = clock_timestamp()")
+            time.sleep(looks_again)
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(handler, name="a"))
+    started(worker, 3)
+    bundled(world, worker)
+    assert log == [0]
 
 
 def free(world: World, worker: Durable, token_id: UUID) -> None:

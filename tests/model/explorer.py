@@ -191,7 +191,8 @@ class Explorer:
         hints = [hint for hint in due_hints(world) if not hint["single"]]
         if len(hints) < MOST_TOGETHER:
             return
-        hints = hints[:MOST_TOGETHER]
+        # The run that clients speak to is not the first of the two to be executed.
+        hints = hints[:MOST_TOGETHER][::-1]
         names = ", ".join(str(world.name(token)) for hint in hints for token in hint["args"])
 
         def move(world: World, *, again: bool) -> Callable[[], World]:

@@ -29,10 +29,8 @@ from celery_durable.store.tokens import (
 _row = held_row.c
 _listed = given("id")
 
-_free = locked(
-    _listed,
-    # A claim that is sent again, because its answer was lost, finds its own fence.
-    sa.or_(_row.claimed_by.is_(None), _row.fence == sql.uuid("new_fence")),
+_may_be_bundled = sa.and_(
+    _row.claimed_by.is_(None),
     _row.wait.is_(None),
     _row.flags == sa.literal_column("0"),
     sa.or_(_row.wake_at.is_(None), _row.wake_at <= sql.clock),
@@ -42,25 +40,56 @@ _free = locked(
     sa.not_(_row.single),
 )
 
-_CLAIM_TOGETHER = Statement(
-    sa.update(t.token)
-    .values(CLAIMED_BY_ME)
-    .where(ctid == _free.c.ctid, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
-    .returning(*CLAIM)
-)
+# A claim that is sent again, because its answer was lost, finds its own fence.
+_is_mine = _row.fence == sql.uuid("new_fence")
+
+
+def _claiming(*, waits: bool) -> Statement:
+    free = locked(_listed, sa.or_(_is_mine, _may_be_bundled), waits=waits)
+    return Statement(
+        sa.update(t.token)
+        .values(CLAIMED_BY_ME)
+        .where(ctid == free.c.ctid, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
+        .returning(*CLAIM)
+    )
+
+
+_CLAIM_TOGETHER, _CLAIM_AGAIN = _claiming(waits=False), _claiming(waits=True)
 
 
 def claim(
-    connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID
+    connection: Connection,
+    token_ids: Sequence[UUID],
+    worker: UUID,
+    fence: UUID,
+    *,
+    again: bool = False,
 ) -> Sequence[Claim]:
     """Claim those of the tokens that are ready, and that may share a process with others.
 
     Leaves out a token that is locked, waits, is flagged, has crashed, has a time limit or is
-    `single`. Sent twice with one fence, it is one claim.
+    `single`. Sent twice with one fence, it is one claim; the second time, `again`, it waits for
+    locked rows, for they may be claimed with this fence already.
     """
     parameters = {"given": id_list(token_ids), "worker": worker, "new_fence": fence}
-    rows = {row["id"]: row for row in connection.rows(_CLAIM_TOGETHER, parameters)}
+    statement = _CLAIM_AGAIN if again else _CLAIM_TOGETHER
+    rows = {row["id"]: row for row in connection.rows(statement, parameters)}
     return [claim_of(rows[one], fence, worker) for one in token_ids if one in rows]
+
+
+_unclaimed = (
+    sa.select(t.token)
+    .join_from(_listed, t.token, t.token.c.id == _listed.c.id)
+    .where(t.token.c.claimed_by.is_(None))
+    .cte("unclaimed")
+)
+
+_HINT = Statement(put_hints(_unclaimed, at=AT_ONCE))
+
+
+def hint(connection: Connection, token_ids: Sequence[UUID]) -> None:
+    """Put a hint for each of the tokens that nobody has claimed; it locks none of them."""
+    connection.rows(_HINT, {"given": id_list(token_ids)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +111,17 @@ _LOOK = Statement(
         sql.has_commands(held_row.c.run_id).label("has_commands"),
     )
     .join_from(_listed, held_row, held_row.c.id == _listed.c.id)
-    .where(*IS_HELD)
+    .where(*IS_HELD, IS_LIVE)
 )
 
 
 def look(
     connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID
 ) -> Mapping[UUID, Look]:
-    """Look at claims again; those that are no longer ours are left out."""
+    """Look at claims again; those that are no longer ours are left out.
+
+    All are, if the worker that has claimed them has been declared dead.
+    """
     parameters = {"given": id_list(token_ids), "worker": worker, "held_fence": fence}
     return {
         row["id"]: Look(row["now"], Flags(row["flags"]), bool(row["draining"]), row["has_commands"])

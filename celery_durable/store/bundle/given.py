@@ -61,17 +61,18 @@ _row = t.token.alias("held")
 _ROW_CTID: Any = sa.literal_column("held.ctid")
 
 
-def locked(tokens: Any, *conditions: sa.ColumnElement[bool]) -> Any:
+def locked(tokens: Any, *conditions: sa.ColumnElement[bool], waits: bool = False) -> Any:
     """The rows of `tokens` that meet `conditions` (of `held_row`), locked in the order of ids.
 
-    Each is looked up by its key, whatever the statistics say.
+    Each is looked up by its key, whatever the statistics say. Those that another transaction has
+    locked are left out; `waits`: they are waited for.
     """
     in_order = sa.select(*tokens.c).order_by(tokens.c.id).subquery("in_order")
     row = (
         sa.select(_ROW_CTID.label("ctid"))
         .select_from(_row)
         .where(_row.c.id == in_order.c.id, *conditions, *_as_given(in_order))
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=not waits)
         .lateral("row")
     )
     return sa.select(*in_order.c, row.c.ctid).join_from(in_order, row, sa.true()).cte("locked")
