@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError
 
-from benchmarks import chart, report
+from benchmarks import chart, report, targets
 from benchmarks.parts import PARTS
 from benchmarks.schedule import Limits, benches
 from benchmarks.section import Section
@@ -55,6 +57,7 @@ written = partial(
     type=click.FloatRange(0, min_open=True),
     help="After its share of these a part begins no further round.",
 )
+@click.option("--large", is_flag=True, help="Beside a million waiting runs, and the like.")
 @click.option(
     "--only", default="", metavar="WORDS", help="Only contenders whose name has these words in it."
 )
@@ -66,15 +69,19 @@ def main(
     rounds: int,
     seconds: float,
     minutes: float,
+    large: bool,
     only: str,
     json_file: Path | None,
     svg_file: Path | None,
 ) -> None:
     """Measure celery_durable beside its peers, plain Celery and the floor.
 
-    Parts, all by default: linear, latency, fanout, start and idle, against others; growth, waiting,
-    outbox and trees, of our own. Trust the ratios of one run; rates differ by machine.
+    Parts, all by default: linear, latency, fanout, start, idle and counts, against others; few,
+    slow, growth, waiting, outbox and trees, of our own. The last table holds what was measured
+    against the targets. Trust the ratios of one run; rates differ by machine.
     """
+    # As after Ctrl-C: databases, virtual hosts and servers are gone afterwards.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = list(dict.fromkeys(parts)) or list(PARTS)
     screen = report.console()
     with Services() as services:
@@ -84,28 +91,34 @@ def main(
             raise click.ClickException(
                 f"There is no Postgres. Start one, and set DATABASE_URL. {error}"
             ) from None
-        sections = []
+        sections, missing = [], list[str]()
         with progress(screen) as shown:
-            limits = Limits(rounds, seconds, minutes)
+            limits = Limits(rounds, seconds, minutes, large)
             for bench, name in benches(services, chosen, limits, only, shown):
                 for section in PARTS[name].measure(bench):
                     sections.append(section)
                     report.show(screen, section)
+                missing += bench.missing
     screen.print(report.foot(machine), highlight=False)
+    reached = targets.section(sections)
+    report.show(screen, reached)
     if not any(section.rows or section.errors for section in sections):
         raise click.ClickException(f"No contender has {only!r} in its name. Leave out --only.")
-    write(machine, sections, json_file, svg_file)
+    write(machine, sections, reached, json_file, svg_file)
+    if missing:
+        raise click.ClickException(f"Not all of the work was done: {'; '.join(missing)}.")
 
 
 def write(
     machine: dict[str, object],
     sections: Sequence[Section],
+    reached: Section,
     json_file: Path | None,
     svg_file: Path | None,
 ) -> None:
     """Write the files that were asked for."""
     if json_file:
-        json_file.write_text(report.document(machine, sections))
+        json_file.write_text(report.document(machine, sections, reached))
     if svg_file:
         svg_file.write_text(chart.svg(sections))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
+
+from benchmarks.crowd import Crowd
+from celery_durable.settings import Settings
 
 Broker: TypeAlias = Literal["RabbitMQ", "Redis", "pgmq"]
 System: TypeAlias = Literal["ours", "chain", "DBOS", "absurd", "floor"]
 
 CELERY = "celery -A benchmarks.programs.{app} worker -P {pool} -c {size} -Q {{QUEUE}}"
 # Workers of a benchmark need no news of each other, and few words.
-QUIET = "-n {pool}@%h -l WARNING --without-gossip --without-mingle --without-heartbeat"
+QUIET = "-n {name}@%h -l WARNING --without-gossip --without-mingle --without-heartbeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +31,55 @@ class Contender:
     results: bool = False
     """Whether its Celery tasks keep results."""
 
+    settings: tuple[tuple[str, int], ...] = ()
+    """Settings of the library that are not the defaults."""
+
+    beside: Crowd | None = None
+    """What its database has in it before; all rounds share that database. Else it is empty, and
+    each round has a new one.
+    """
+
+    def crowded(self, crowd: Crowd) -> Contender:
+        """The same with so much in its database."""
+        return replace(self, name=f"{self.name}, {crowd.name}", beside=crowd)
+
     def alone(self, name: str) -> Contender:
         """The same without workers, under this name: only its client is measured."""
         return replace(self, name=name, workers=())
 
 
-def ours(broker: Broker, pool: str = "prefork", size: int = 2) -> Contender:
-    """celery_durable."""
+def ours(broker: Broker, pool: str = "prefork", size: int = 2, workers: int = 1) -> Contender:
+    """celery_durable, with its defaults."""
+    times = f"{workers} x " if workers > 1 else ""
+    names = [f"{pool}{number}" for number in range(workers)]
     return Contender(
-        name=f"ours, {broker}, {pool} {size}",
+        name=f"ours, {broker}, {times}{pool} {size}",
         system="ours",
         client="benchmarks.programs.durable_client",
-        workers=(_celery("durable_app", pool, size),),
+        workers=tuple(_celery("durable_app", pool, size, name) for name in names),
         broker=broker,
     )
+
+
+HAS_BUNDLES = "bundle" in {field.name for field in fields(Settings)}
+"""Whether a message of this version of the library may carry several tokens."""
+
+
+def single(contender: Contender) -> Contender:
+    """The same with one token a message."""
+    return replace(contender, name=f"{contender.name}, bundle 1", settings=(("bundle", 1),))
+
+
+def with_single(*contenders: Contender) -> tuple[Contender, ...]:
+    """Each, and after it the same with one token a message, if there is a choice."""
+    if not HAS_BUNDLES:
+        return contenders
+    return tuple(one for each in contenders for one in (each, single(each)))
+
+
+def without_bundles(contender: Contender) -> Contender:
+    """The one that sends one token a message: the contender itself if there is no choice."""
+    return single(contender) if HAS_BUNDLES else contender
 
 
 def celery(broker: Broker, what: str = "chain", *, results: bool = False) -> Contender:
@@ -56,12 +94,12 @@ def celery(broker: Broker, what: str = "chain", *, results: bool = False) -> Con
     )
 
 
-def floor(processes: int, threads: int) -> Contender:
-    """Bare psycopg loops."""
+def floor(processes: int, threads: int, writes: int = 3) -> Contender:
+    """Bare psycopg loops, which write so many rows a step."""
     return Contender(
-        name=f"floor, {processes} x {threads}",
+        name=f"floor, {processes} x {threads}" + (f", {writes} writes" if writes != 3 else ""),
         system="floor",
-        client=f"benchmarks.programs.floor_client {processes} {threads}",
+        client=f"benchmarks.programs.floor_client {processes} {threads} {writes}",
     )
 
 
@@ -83,5 +121,5 @@ ABSURD = Contender(
 )
 
 
-def _celery(app: str, pool: str, size: int) -> str:
-    return f"{CELERY} {QUIET}".format(app=app, pool=pool, size=size)
+def _celery(app: str, pool: str, size: int, name: str = "worker") -> str:
+    return f"{CELERY} {QUIET}".format(app=app, pool=pool, size=size, name=name)

@@ -4,9 +4,6 @@ one thing.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -14,9 +11,6 @@ import sqlalchemy as sa
 from celery import Celery
 
 from celery_durable import Durable, Workflow
-
-Rate = float
-"""Units per second."""
 
 
 def durable_on(url: str) -> Durable:
@@ -30,11 +24,12 @@ def durable_on(url: str) -> Durable:
     return durable
 
 
-def workflow_of(durable: Durable, name: str, steps: int) -> Workflow:
-    """A workflow of steps that do nothing and return a small result."""
+def workflow_of(durable: Durable, name: str, steps: int, result: object = None) -> Workflow:
+    """A workflow of steps that do nothing and return the result, a small one if none is named."""
+    returned = {"ok": True} if result is None else result
     workflow = durable.workflow(name)
     for number in range(steps):
-        workflow.step(lambda ctx: {"ok": True}, name=f"step_{number}")  # noqa: ARG005
+        workflow.step(lambda ctx: returned, name=f"step_{number}")  # noqa: ARG005
     return workflow
 
 
@@ -47,19 +42,3 @@ def plain(url: str) -> psycopg.Connection:
     """A psycopg connection that commits every statement."""
     dsn = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(dsn, autocommit=True)
-
-
-def rate(count: int, work: Callable[[], None]) -> Rate:
-    """How many of `count` units `work` does per second."""
-    began = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - began)
-
-
-def interleaved(rounds: int, *works: Callable[[], Rate]) -> list[Rate]:
-    """The median rate of each work; they take turns, so that a busy machine hurts all alike."""
-    rates: list[list[Rate]] = [[] for _ in works]
-    for _ in range(rounds):
-        for measured, work in zip(rates, works, strict=True):
-            measured.append(work())
-    return [statistics.median(measured) for measured in rates]

@@ -9,7 +9,7 @@ handle in the process that executes the workflow, absurd's `await_task_result`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.compare import errors
@@ -22,10 +22,10 @@ TITLE = "latency"
 TIMES = 15
 """Runs of each kind in a round."""
 
-CHAIN = celery("RabbitMQ", results=True)
+OURS, CHAIN = ours("RabbitMQ"), celery("RabbitMQ", results=True)
 
 CONTENDERS = (
-    ours("RabbitMQ"),
+    OURS,
     ours("RabbitMQ", "threads", 8),
     ours("Redis"),
     ours("pgmq"),
@@ -59,7 +59,17 @@ def measure(bench: Bench) -> Iterator[Section]:
             for row in measured
         ],
         record=[row.record() for row in rows],
+        figures=figures(named),
     )
+
+
+def figures(named: Mapping[str, Row]) -> dict[str, float]:
+    """What the targets ask for."""
+    row, chain = named.get(OURS.name), named.get(CHAIN.name)
+    if row is None or chain is None:
+        return {}
+    kinds = ("committed", "returned")
+    return {f"latency: {kind}": middle(row, kind) / middle(chain, kind) for kind in kinds}
 
 
 def single(session: Session) -> Reading:

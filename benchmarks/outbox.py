@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from benchmarks.bench import Bench
+from benchmarks.crowd import Crowd
 from benchmarks.engine import durable_on, plain, waiting_tokens, workflow_of
 from benchmarks.section import Section, ratio
 from benchmarks.waiting import seconds
@@ -30,18 +31,6 @@ ITEMS = 20_000
 
 WAITING = 200_000
 """Runs that wait for something."""
-
-WAITING_RUNS = """
-WITH runs AS (
-    INSERT INTO durable_run (id, workflow, version, status, input)
-    SELECT gen_random_uuid(), 'waits', 1, 'running', '{}' FROM generate_series(1, %s)
-    RETURNING id
-)
-INSERT INTO durable_token
-    (id, run_id, node, unit, queue, fence, wait, awaits, waiting_since, look_at)
-SELECT gen_random_uuid(), id, 'n', 'n', 'durable', gen_random_uuid(), 'signal', 'go', now(), NULL
-FROM runs
-"""
 
 
 class Sender:
@@ -178,8 +167,7 @@ def waits(durable: Durable, connection: psycopg.Connection, rounds: int) -> Iter
     connection.execute("DELETE FROM durable_token")
     connection.execute("VACUUM ANALYZE")
     few = seconds(rounds, turn(durable, connection))
-    connection.execute(WAITING_RUNS, (WAITING,))
-    connection.execute("VACUUM ANALYZE")
+    Crowd("waiting", WAITING).fill(connection)
     many = seconds(rounds, turn(durable, connection))
     yield Against(f"ms of looking a second, {WAITING} runs wait", many * 1e3, "none", few * 1e3)
 

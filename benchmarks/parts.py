@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from benchmarks import (
+    counts,
     fanout,
+    few,
     growth,
     idle,
     latency,
     linear,
     outbox,
+    slow,
     start,
     trees,
     waiting,
@@ -33,11 +36,14 @@ class Part:
 
 PARTS: Mapping[str, Part] = {
     "linear": Part(linear.measure, 4.5),
-    "latency": Part(latency.measure, 4.5),
-    "fanout": Part(fanout.measure, 5),
-    "start": Part(start.measure, 2),
-    "idle": Part(idle.measure, 3),
-    "growth": Part(growth.measure, 0.2),
+    "latency": Part(latency.measure, 3),
+    "fanout": Part(fanout.measure, 4),
+    "start": Part(start.measure, 1.5),
+    "few": Part(few.measure, 1),
+    "slow": Part(slow.measure, 1),
+    "idle": Part(idle.measure, 2),
+    "counts": Part(counts.measure, 1.5),
+    "growth": Part(growth.measure, 2),
     "waiting": Part(waiting.measure, 0.7),
     "outbox": Part(outbox.measure, 0.5),
     "trees": Part(trees.measure, 0.2),

@@ -33,6 +33,10 @@ class ContenderFailed(Exception):
     """A program of a contender did not do what it was asked to; its row says so."""
 
 
+class WorkMissing(ContenderFailed):
+    """It has not done all of the work; the benchmark fails at its end."""
+
+
 class Process:
     """A command in a process group of its own, whose output goes to a file."""
 
@@ -99,7 +103,7 @@ class Process:
             raise ContenderFailed(f"a client has ended: {self.last_words}")
         answer = json.loads(line)
         if "error" in answer:
-            raise ContenderFailed(answer["error"])
+            raise (WorkMissing if answer["is_missing"] else ContenderFailed)(answer["error"])
         return answer["answer"]
 
     def end(self) -> None:

@@ -100,16 +100,19 @@ def parent_of(pid: int) -> int | None:
     return process.parent if process else None
 
 
-def memory(pids: Iterable[int]) -> list[float]:
-    """MiB resident in each of the processes and their descendants, the largest first."""
+def memory(pids: Iterable[int]) -> list[tuple[float, float]]:
+    """MiB of each of the processes and their descendants, the largest first: its share of what it
+    shares with others included (PSS), and all that is resident (RSS). See proc_pid_smaps(5).
+    """
     table = _processes() if PROC.is_dir() else {}
-    page = os.sysconf("SC_PAGE_SIZE") / 2**20
     found = []
     for pid in _with_descendants(table, pids):
         try:
-            found.append(page * int((PROC / str(pid) / "statm").read_text().split()[1]))
+            lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
         except OSError:  # it has ended meanwhile
             continue
+        sizes = {line.split()[0]: int(line.split()[1]) / 1024 for line in lines}
+        found.append((sizes["Pss:"], sizes["Rss:"]))
     return sorted(found, reverse=True)
 
 

@@ -70,7 +70,7 @@ def machine(postgres: str) -> dict[str, object]:
     }
 
 
-def document(machine: dict[str, object], sections: Sequence[Section]) -> str:
+def document(machine: dict[str, object], sections: Sequence[Section], targets: Section) -> str:
     """All that was measured, as JSON."""
     measured = [
         {
@@ -79,8 +79,10 @@ def document(machine: dict[str, object], sections: Sequence[Section]) -> str:
             "columns": section.columns,
             "rows": section.rows,
             "errors": section.errors,
+            "figures": section.figures,
             "record": section.record,
         }
         for section in sections
     ]
-    return json.dumps({"machine": machine, "sections": measured}, indent=1, default=str) + "\n"
+    found = {"machine": machine, "targets": targets.record, "sections": measured}
+    return json.dumps(found, indent=1, default=str) + "\n"

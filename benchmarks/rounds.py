@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.bench import Bench
 from benchmarks.contenders import Contender
-from benchmarks.processes import ContenderFailed
+from benchmarks.processes import ContenderFailed, WorkMissing
 from benchmarks.processor import ROLES
 from benchmarks.session import Reading, Session, Stage
 
@@ -103,7 +103,7 @@ def interleave(bench: Bench, title: str, trials: Sequence[Trial]) -> list[Row]:
                 bench.say(f"{title}: {contender.name}, round {number + 1}", taken / all_turns)
                 taken += 1
                 if left:
-                    _take(stages[contender], left, bench.seconds)
+                    _take(stages[contender], left, bench)
     return rows
 
 
@@ -112,10 +112,10 @@ def _is_left(row: Row, number: int) -> bool:
     return row.error is None and (most is None or number < most)
 
 
-def _take(stage: Stage, rows: Sequence[Row], seconds: float) -> None:
+def _take(stage: Stage, rows: Sequence[Row], bench: Bench) -> None:
     """Start a contender and take its trials, each followed by a check of what it left."""
     try:
-        with stage.session(seconds) as session:
+        with stage.session(bench.seconds) as session:
             for row in rows:
                 try:
                     reading = row.trial.take(session)
@@ -123,6 +123,8 @@ def _take(stage: Stage, rows: Sequence[Row], seconds: float) -> None:
                         session.check()
                 except ContenderFailed as error:
                     row.error = str(error)
+                    if isinstance(error, WorkMissing):
+                        bench.missing.append(row.trial.name)
                     return
                 row.readings.append(reading)
     except ContenderFailed as error:

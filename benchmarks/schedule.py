@@ -23,6 +23,7 @@ class Limits:
     rounds: int
     seconds: float
     minutes: float
+    large: bool = False
 
 
 def benches(
@@ -40,6 +41,7 @@ def benches(
 
         say(name, 0.0)
         deadline = now + max(0.0, ends - now) * share / left
-        yield Bench(services, limits.rounds, limits.seconds, deadline, only, say), name
+        rounds, length, large = limits.rounds, limits.seconds, limits.large
+        yield Bench(services, rounds, length, deadline, large, only, say), name
         say(name, 1.0)
         left -= share

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -32,6 +33,15 @@ class Section:
 
     record: Sequence[dict[str, object]] = field(default=())
     """All that was measured, for JSON."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What `targets` looks at, by name."""
+
+
+def median_ratio(values: Sequence[float], against: Sequence[float]) -> float:
+    """The median of the ratios in each round, so that a busy round hurts both."""
+    pairs = zip(values, against, strict=False)
+    return statistics.median(value / other for value, other in pairs)
 
 
 def ratio(value: float | None, against: float | None) -> str:

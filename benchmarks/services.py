@@ -109,7 +109,10 @@ class Postgres:
         """Which one it is."""
         with self.connect() as connection:
             number = _one(connection, "SHOW server_version")
-        return f"PostgreSQL {number}, " + ("our own" if self.is_ours else "of DATABASE_URL")
+            waits = ("fsync", "synchronous_commit")
+            off = [name for name in waits if _one(connection, f"SHOW {name}") == "off"]
+        origin = "our own" if self.is_ours else "of DATABASE_URL"
+        return f"PostgreSQL {number}, {origin}" + "".join(f", {name} off" for name in off)
 
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:

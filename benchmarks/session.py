@@ -104,7 +104,7 @@ class Stage:
         """
         number = next(self._rounds)
         with ExitStack() as stack:
-            name = stack.enter_context(self._services.postgres.database(self._template))
+            name = stack.enter_context(self._database())
             self._empty_redis()
             env = self._environment(name, number)
             workers = []
@@ -124,6 +124,17 @@ class Stage:
             )
             yield Session(client, roles, name, seconds)
 
+    @contextmanager
+    def _database(self) -> Iterator[str]:
+        """The name of the database for a round."""
+        crowd, postgres = self._contender.beside, self._services.postgres
+        if crowd is None:
+            with postgres.database(self._template) as name:
+                yield name
+        else:
+            with postgres.connect(self._template) as connection, crowd.present(connection):
+                yield self._template
+
     @cached_property
     def _template(self) -> str:
         """A database in which everything is as it was before the first run."""
@@ -135,6 +146,9 @@ class Stage:
             client.ask(ANSWER_SECONDS, do="prepare")
         finally:
             client.end()
+        if self._contender.beside:
+            with self._services.postgres.connect(name) as connection:
+                self._contender.beside.fill(connection)
         return name
 
     @property
@@ -172,6 +186,7 @@ class Stage:
             "BENCH_BROKER": messages,
             "BENCH_RESULTS": self._results(results),
             "BENCH_TRANSPORT": json.dumps(transport),
+            "BENCH_SETTINGS": json.dumps(dict(self._contender.settings)),
             "BENCH_QUEUE": f"bench_{number}",
             "BENCH_ENDED": str(ended),
         }

@@ -7,12 +7,12 @@ confirmed it; without confirms it has been written to a socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.bench import Bench
-from benchmarks.compare import sections
+from benchmarks.compare import Versus, sections
 from benchmarks.contenders import ABSURD, DBOS, celery, ours
-from benchmarks.rounds import Trial, interleave
+from benchmarks.rounds import Row, Trial, interleave
 from benchmarks.section import Section
 from benchmarks.session import Reading, Session
 
@@ -50,7 +50,14 @@ def measure(bench: Bench) -> Iterator[Section]:
         "DBOS": ENQUEUE.name,
         "absurd": SPAWN.name,
     }
-    return sections(TITLE, "starts", rows, against, "No worker is there.")
+    note = "No worker is there."
+    return sections(TITLE, "starts", rows, against, note=note, figures=figures(rows))
+
+
+def figures(rows: Sequence[Row]) -> dict[str, float | None]:
+    """What the targets ask for."""
+    one = f"{OURS.name}: {KINDS['one']}"
+    return {"start: apply_async": Versus(rows).fast(one, RABBITMQ.name)}
 
 
 def starts(how: str) -> Callable[[Session], Reading]:

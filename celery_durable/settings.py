@@ -42,6 +42,9 @@ class Settings:
     poll_interval: float = 0.5
     """Longest wait of an idle relay for a notification before it reads the outbox anyway."""
 
+    bundle: int = 16
+    """Most runs, or branches of runs, that one message names when many are due; 1 for one each."""
+
     inline_steps: int = 100
     """Most steps that one message executes before the run goes back to the broker."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
 from celery_durable.background.recovery import Reaper
-from celery_durable.store import reaping
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.reaping import Claimed
@@ -34,10 +33,12 @@ class Clock:
 class Timekeeper(Reaper):
     """Has watched every claim from its beginning, and believes the database's clock."""
 
-    def _overdue(self, connection: Connection) -> Sequence[Claimed]:
-        past = {
+    def reap(self, connection: Connection) -> int:
+        self._past = {
             row["fence"]: (row["time_limit"] or 0.0) + float(row["seconds"])
             for row in connection.rows(_PAST_DEADLINE)
         }
-        limited = reaping.limited(connection)
-        return [one for one, limit in limited.items() if past.get(one.fence, 0.0) > limit]
+        return super().reap(connection)
+
+    def _overdue(self, limited: Mapping[Claimed, float]) -> Sequence[Claimed]:
+        return [one for one, limit in limited.items() if self._past.get(one.fence, 0.0) > limit]

@@ -1,16 +1,21 @@
-"""The Celery app that celery_durable is measured with; its settings are the defaults."""
+"""The Celery app that celery_durable is measured with; its settings are the defaults, but for
+`wire.SETTINGS`.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready
 
-from benchmarks.programs.wire import BROKER, DATABASE, QUEUE, READY, STEPS, TRANSPORT
+from benchmarks.programs.wire import BROKER, DATABASE, QUEUE, READY, SETTINGS, STEPS, TRANSPORT
 from celery_durable import Context, Durable
 
 BRANCHES = 100
+SLOW_STEPS = 2
+"""Steps of a run whose steps take long."""
 
 app = Celery("bench", broker=BROKER)
 app.conf.update(
@@ -20,6 +25,7 @@ app.conf.update(
     durable_queue=QUEUE,
     durable_database_url=DATABASE,
     worker_redirect_stdouts=False,
+    **{f"durable_{name}": value for name, value in SETTINGS.items()},
 )
 durable = Durable(app)
 
@@ -34,6 +40,26 @@ for number in range(STEPS):
 
 durable.workflow("parallel").parallel("fan", {f"b{n}": small for n in range(BRANCHES)})
 durable.workflow("map").map("fan", over=lambda ctx: [*range(ctx.input["items"])], handler=small)
+
+
+def sleep(ctx: Context) -> dict[str, bool]:
+    """Wait, as for another service."""
+    time.sleep(ctx.input["seconds"])
+    return {"ok": True}
+
+
+def compute(ctx: Context) -> dict[str, bool]:
+    """Use so many seconds of a processor."""
+    ends = time.thread_time() + ctx.input["seconds"]
+    while time.thread_time() < ends:
+        pass
+    return {"ok": True}
+
+
+for handler in (sleep, compute):
+    slow = durable.workflow(handler.__name__)
+    for number in range(SLOW_STEPS):
+        slow.step(handler, name=f"step_{number}")
 
 
 @worker_ready.connect

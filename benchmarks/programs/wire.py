@@ -33,6 +33,9 @@ BROKER = os.environ.get("BENCH_BROKER", "")
 TRANSPORT: dict[str, Any] = json.loads(os.environ.get("BENCH_TRANSPORT", "{}"))
 """Celery's `broker_transport_options`."""
 
+SETTINGS: dict[str, int] = json.loads(os.environ.get("BENCH_SETTINGS", "{}"))
+"""Settings of the library that are not the defaults, without their prefix."""
+
 QUEUE = os.environ.get("BENCH_QUEUE", "bench")
 """The queue of this round."""
 
@@ -40,7 +43,11 @@ ENDED = os.environ.get("BENCH_ENDED", "")
 """The file in which plain Celery tasks note that work has ended; nothing is cheaper."""
 
 
-class TookTooLong(Exception):
+class WorkIsMissing(Exception):
+    """Not all that was asked for has been done."""
+
+
+class TookTooLong(WorkIsMissing):
     """Work had not ended when patience had."""
 
 
@@ -50,10 +57,14 @@ def serve(client: object) -> None:
     os.dup2(2, 1)  # a library that prints does not disturb
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)
+        answer: dict[str, object]
         try:
             answer = {"answer": getattr(client, request.pop("do"))(**request)}
         except Exception as error:  # noqa: BLE001 - any error of a contender is a row of the report
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = {
+                "error": f"{type(error).__name__}: {error}",
+                "is_missing": isinstance(error, WorkIsMissing),
+            }
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -81,7 +92,7 @@ def has_ended(condition: Callable[[], object], limit: float) -> bool:
 def expect(found: object, expected: object, what: str) -> None:
     """Raise unless what is found is what is expected."""
     if found != expected:
-        raise AssertionError(f"{what}: found {found}, expected {expected}")
+        raise WorkIsMissing(f"{what}: found {found}, expected {expected}")
 
 
 def latencies(

@@ -6,6 +6,7 @@ code, no Celery.
 
     relay         moves due outbox rows into the broker
     backlog       decides which rows a relay takes next
+    bundling      puts the hints of several tokens into one message
     backpressure  pauses queues that take no more for now
     recovery      reaps claims of dead workers, puts new hints for lost ones
     liveness      keeps a worker's lease: registers, renews, audits

@@ -115,7 +115,7 @@ class Backlog:
                 watermark.move_on()
         sweeps = now >= self._sweep_at
         back = EVER if sweeps else min(now - self._none_came_at + LAG, EVER)
-        self.sight = due.look(connection, None if sweeps else self._front.start, back)
+        self.sight = due.look(connection, self._front.start, back, everything=sweeps)
         if sweeps:
             took = time.monotonic() - now
             self._sweep_at = now + max(SWEEP_EVERY, took / SWEEP_SHARE)
@@ -126,6 +126,9 @@ class Backlog:
         return back
 
     def _note(self) -> None:
+        if self.sight.newest is not None:
+            # A row with a time gets a new id when that has come: no look need go back behind it.
+            self._front.reach(self.sight.newest)
         for lane, (first, last) in self.sight.lanes.items():
             self._front.reach(last)
             progress = self._lanes.setdefault(lane, LaneProgress(first))
@@ -150,6 +153,14 @@ class Backlog:
             kept = {message.id for message in left}
             due.delete(connection, [message.id for message in taken if message.id not in kept])
         return left
+
+    def left_in(self, queue: str) -> int:
+        """Return how many rows of the queue are due beyond those taken, at most: ids have gaps."""
+        return sum(
+            max(self.sight.lanes[lane][1] - progress.cursor, 0)
+            for lane, progress in self._lanes.items()
+            if lane.queue == queue and progress.is_open and lane in self.sight.lanes
+        )
 
     def keep(self, ids: Iterable[int]) -> None:
         """Note that these rows were taken and stay in the outbox."""

@@ -33,6 +33,12 @@ from celery_durable.store.workers import WorkerFacts
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 3
+
+CALM_AUDITS, AUDIT_EVERY_WHEN_CALM = 2, 6
+"""After so many audits since the process has last followed a message, it audits only every so many
+times: a claim that takes effect later was on its way for long, and is rare.
+"""
+
 RETAKE_FIRST, RETAKE_MAXIMUM = 0.05, 0.25
 """Seconds between attempts to take a new lock, or to renew while Postgres is away; doubling. A
 worker without its lock renews as often: it stays alive by renewing within each `recovery.GRACE`.
@@ -50,7 +56,8 @@ class Surroundings:
     """What a worker writes about itself when it registers.
 
     `node_id` is shared by the processes of one Celery worker, which drain together. `knows` returns
-    the positions in workflows at which it can execute tokens.
+    the positions in workflows at which it can execute tokens. `slots` is how many messages one
+    process of it executes at once.
     """
 
     hostname: str
@@ -58,6 +65,7 @@ class Surroundings:
     queues: tuple[str, ...]
     node_id: UUID
     knows: Callable[[], Mapping[str, Sequence[str]]] = dict
+    slots: int = 1
 
 
 @contextmanager
@@ -86,21 +94,25 @@ class Liveness:
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._tokens: Counter[UUID] = Counter()
+        self._turns = 0
         self._lease: WorkerLease | None = None
         self._pid = os.getpid()
 
     @contextmanager
-    def working_on(self, token_id: UUID) -> Iterator[None]:
-        """Keep the audit from releasing the token's claim; from before the claim to after it."""
+    def working_on(self, token_ids: Sequence[UUID]) -> Iterator[None]:
+        """Keep the audit from releasing the tokens' claims; from before the claim to after it."""
         with self._lock:
-            self._tokens[token_id] += 1
+            self._turns += 1
+            self._tokens.update(token_ids)
         try:
             yield
         finally:
             with self._lock:
-                self._tokens[token_id] -= 1
-                if not self._tokens[token_id]:
-                    del self._tokens[token_id]
+                self._turns += 1
+                self._tokens.subtract(token_ids)
+                for token_id in token_ids:
+                    if not self._tokens[token_id]:
+                        del self._tokens[token_id]
 
     def worker_id(self) -> UUID:
         """The id to claim with; registers this process where it has no lease."""
@@ -109,7 +121,11 @@ class Liveness:
                 self._lease, self._pid = None, os.getpid()
             if self._lease is None or not self._lease.is_live:
                 self._lease = WorkerLease(
-                    self._database, self._ttl, self._surroundings(), self._is_working_on
+                    self._database,
+                    self._ttl,
+                    self._surroundings(),
+                    self._is_working_on,
+                    lambda: self._turns,
                 )
             return self._lease.id
 
@@ -150,6 +166,7 @@ class WorkerLease:
         ttl: float,
         surroundings: Surroundings,
         is_working_on: Callable[[UUID], bool],
+        turns: Callable[[], int],
     ) -> None:
         self.id = uuid4()
         self.is_live = True
@@ -157,6 +174,8 @@ class WorkerLease:
         self._ttl = ttl
         self._pause = ttl / RENEWALS_PER_TTL
         self._is_working_on = is_working_on
+        self._turns = turns
+        self._turns_seen, self._calm = -1, 0
         self.left_to_audit: deque[UUID] = deque(maxlen=LEFT_TO_AUDIT_AT_MOST)
         self._suspects: frozenset[UUID] = frozenset()
         self._raw, number = self._take_new_lock()
@@ -202,6 +221,7 @@ class WorkerLease:
             queues=surroundings.queues,
             lock_number=number,
             knows=surroundings.knows(),
+            slots=surroundings.slots,
         )
         with self._database.autocommit() as connection:
             workers.register(connection, facts, self._ttl)
@@ -270,8 +290,22 @@ class WorkerLease:
     def _retake_and_audit(self) -> float:
         if self._is_lockless:
             self._retake()
-        self._audit()
+        self._audit_unless_calm()
         return self._pause
+
+    def _audit_unless_calm(self) -> None:
+        """Audit; most times not where nothing has changed since audits that found nothing.
+
+        `turns` counts when the process begins to work on a token, before it claims, and when it
+        ends. So whatever it claims or leaves behind, audits begun later look at.
+        """
+        turns = self._turns()
+        if turns != self._turns_seen or self._suspects or self.left_to_audit:
+            self._turns_seen, self._calm = turns, 0
+        calm, self._calm = self._calm + 1, 0
+        is_skipped = calm > CALM_AUDITS and calm % AUDIT_EVERY_WHEN_CALM != 0
+        if is_skipped or self._audit():
+            self._calm = calm
 
     def _wait(self, seconds: float) -> None:
         """Wait until the lease ends, or the connection that holds the lock is lost."""
@@ -302,8 +336,8 @@ class WorkerLease:
         self._raw, self._needs_lock, self._is_lockless = raw, raw is not None, False
         logger.info("Worker %s has a lock again", self.id)
 
-    def _audit(self) -> None:
-        """Release claims of this worker that it is not working on.
+    def _audit(self) -> bool:
+        """Release claims of this worker that it is not working on; return False if it cannot look.
 
         They were seen in two audits in a row, or were left to the audit: the answer to such a claim
         was lost, or the claim itself was still on its way to Postgres. The audit does not wait for
@@ -325,3 +359,5 @@ class WorkerLease:
                         one.unit,
                         one.run_id,
                     )
+            return True
+        return False

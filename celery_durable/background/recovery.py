@@ -22,6 +22,7 @@ from celery_durable.store import (
     reaping,
     scan_lease,
     signals,
+    watching,
     workers,
 )
 from celery_durable.store.connection import Connection, Statement
@@ -60,10 +61,10 @@ HINT_AT_MOST_AFTER = timedelta(minutes=10)
 PACE_FADES = 0.9
 """What a lease later is left of the pace of a queue whose consumers have nothing claimed."""
 
-PAGE = 1000
+PAGE = 2000
 """Tokens that one statement looks at."""
 
-PAGE_EVERY = timedelta(seconds=1)
+PAGE_EVERY = timedelta(seconds=2)
 ROUND_EVERY = timedelta(seconds=5)
 """The pause of all relays together after a page, and after the last page."""
 
@@ -87,6 +88,7 @@ class Reaper:
         self._silent_since: dict[LifeSign, float] = {}
         self._unlocked_since: dict[LifeSign, float] = {}
         self._executed_since: dict[Claimed, float] = {}
+        self.saw_claims = True
 
     def reap(self, connection: Connection) -> int:
         """Reap every claim of a worker that has ended, is dead or has no row, and of every unit
@@ -94,9 +96,13 @@ class Reaper:
 
         Each is reaped by one statement that skips a locked row: no reaper waits for another.
         """
-        self._declare_dead(connection)
+        watched = watching.look(connection, BATCH)
+        self.saw_claims = watched.has_claims
+        orphaned = watched.orphaned
+        if self._declare_dead(connection, watched.signs):
+            orphaned = reaping.find(connection, BATCH)
         reaped = 0
-        for claimed in (*reaping.find(connection, BATCH), *self._overdue(connection)):
+        for claimed in (*orphaned, *self._overdue(watched.limited)):
             if reaping.reap(connection, claimed, uuid4()):
                 reaped += 1
                 why = "it took too long" if claimed.timed_out else "its worker is gone"
@@ -123,12 +129,10 @@ class Reaper:
         """True if a worker seems dead whose grace is not over."""
         return bool(self._unlocked_since)
 
-    def _declare_dead(self, connection: Connection) -> None:
-        signs = dead_workers.look(connection)
+    def _declare_dead(self, connection: Connection, signs: Sequence[LifeSign]) -> bool:
         deaths = self._deaths(signs)
-        if not deaths:
-            return
-        for dead in dead_workers.declare_dead(connection, deaths):
+        declared = dead_workers.declare_dead(connection, deaths) if deaths else ()
+        for dead in declared:
             logger.warning(
                 "Worker %s (%s, pid %d) is gone%s; its units will run elsewhere",
                 dead.id,
@@ -136,6 +140,7 @@ class Reaper:
                 dead.pid,
                 " while it was stopping" if dead.draining else "",
             )
+        return bool(declared)
 
     def _deaths(self, signs: Sequence[LifeSign]) -> Sequence[Death]:
         now = time.monotonic()
@@ -166,8 +171,7 @@ class Reaper:
         doomed = {one.sign for one in silent}
         return [*silent, *(one for one in gone if one.sign not in doomed)]
 
-    def _overdue(self, connection: Connection) -> Sequence[Claimed]:
-        limited = reaping.limited(connection)
+    def _overdue(self, limited: Mapping[Claimed, float]) -> Sequence[Claimed]:
         now, before = time.monotonic(), self._executed_since
         self._executed_since = {one: before.get(one, now) for one in limited}
         return [one for one, since in self._executed_since.items() if now - since >= limited[one]]
@@ -182,7 +186,8 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
     """Reap, put new hints for lost ones, apply waiting commands; return how many tokens moved."""
     with database.autocommit() as connection:
         moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)
-        timeouts = _hint_timeouts(connection, scan_lease.known_paces(connection))
+        before, now = scan_lease.known_paces(connection), lost_hints.paces(connection)
+        timeouts = _hint_timeouts(before, now)
         found = lost_hints.look(connection, PAGE, timeouts)
         moved += found.hinted
         page = lost_hints.hint_again(connection, None, PAGE, timeouts)
@@ -196,7 +201,11 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """How many tokens a relay moved, and when it should try to take the lease again."""
+    """How many tokens a relay moved, and when it should try to take the lease again.
+
+    Who had the lease tries as it becomes free. Who had not comes more often than a round does: the
+    others may end.
+    """
 
     moved: int
     pause: timedelta
@@ -207,27 +216,31 @@ def recover_with_lease(database: Database) -> Recovered:
 
     All relays together look, once in `PAGE_EVERY`, at the tokens whose time has come, and scan one
     page of all tokens. While hints are found lost many may be: then the next page follows at once.
+    What the lease has found nothing of is not asked for: it is there the next time.
     """
     with database.autocommit() as connection:
-        lease = scan_lease.take(connection, LEASE)
+        lease = scan_lease.take(connection, LEASE, FORGET_WORKERS_AFTER)
         if lease is None:
             return Recovered(0, PAGE_EVERY)
-        timeouts = _hint_timeouts(connection, lease.paces)
-        found = lost_hints.look(connection, PAGE, timeouts)
+        timeouts = _hint_timeouts(lease.paces, lease.paces_now)
+        found = lost_hints.Look(0, 0)
+        if lease.has_come:
+            found = lost_hints.look(connection, PAGE, timeouts)
         page = lost_hints.hint_again(connection, lease.reached, PAGE, timeouts)
-        if page.reached is None:
+        if page.reached is None and lease.has_old:
             _forget(connection)
         pause = _pause_after(found, page)
         saw_all = found.seen < PAGE
         scan_lease.end(connection, page.reached, pause, timeouts.paces, saw_all=saw_all)
-    moved = found.hinted + page.hinted + _apply_waiting_commands(database)
-    return Recovered(moved, min(pause, PAGE_EVERY))
+    moved = found.hinted + page.hinted
+    if lease.has_commands:
+        moved += _apply_waiting_commands(database)
+    return Recovered(moved, pause)
 
 
-def _hint_timeouts(connection: Connection, before: Paces) -> HintTimeouts:
+def _hint_timeouts(before: Paces, now: Paces) -> HintTimeouts:
     """How long a hint may take now; the pace of a queue falls no faster than `PACE_FADES`."""
     fading = {queue: pace * PACE_FADES for queue, pace in before.items() if pace >= 1}
-    now = lost_hints.paces(connection)
     paces = {q: max(now.get(q, 0.0), fading.get(q, 0.0)) for q in {*now, *fading}}
     return HintTimeouts(FIRST_HINT_AFTER, HINT_AT_MOST_AFTER, paces)
 

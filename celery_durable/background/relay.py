@@ -21,6 +21,7 @@ import psycopg
 
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.backpressure import Backpressure
+from celery_durable.background.bundling import Bundler
 from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_with_lease
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import LINGER, Listener, Notifier
@@ -33,8 +34,10 @@ from celery_durable.store.due import DueMessage
 
 logger = logging.getLogger(__name__)
 
-REAP_EVERY = 0.5
-"""Seconds between looks for dead workers."""
+REAP_EVERY, REAP_EVERY_IF_IDLE = 0.5, 0.75
+"""Seconds between looks for dead workers; and where the last look has seen no claim, so that only
+who claims and dies after it has anything to take over. Less than `recovery.SEEN_AFTER_A_LOOK`.
+"""
 
 CHORES_END_WITHIN = 5.0
 """Seconds that a relay which stops waits for a chore that has begun."""
@@ -78,6 +81,14 @@ class Publisher(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+def of_rows(published: Published, messages: Sequence[DueMessage]) -> Published:
+    """Tell of rows what is told of messages that may stand for several."""
+    rows = {message.id: (message.id, *message.others) for message in messages}
+    sent = [row for first in published.sent for row in rows[first]]
+    refused = {row: why for first, why in published.refused.items() for row in rows[first]}
+    return Published(sent, refused, published.full)
 
 
 class Chore:
@@ -143,7 +154,9 @@ class Chores:
     def _reap(self) -> tuple[int, float]:
         with self._database.autocommit() as connection:
             moved = self._reaper.reap(connection)
-        return moved, LOOK_AGAIN_AFTER if self._reaper.has_suspects else REAP_EVERY
+        if self._reaper.has_suspects:
+            return moved, LOOK_AGAIN_AFTER
+        return moved, REAP_EVERY if self._reaper.saw_claims else REAP_EVERY_IF_IDLE
 
     def _recover(self) -> tuple[int, float]:
         recovered = recover_with_lease(self._database)
@@ -153,7 +166,9 @@ class Chores:
 class Relay:
     """One relay, with two connections of its own: one for its work, one that listens."""
 
-    def __init__(self, database: Database, publisher: Publisher, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, settings: Settings, slots: int = 1
+    ) -> None:
         self._database = database
         self._publisher = publisher
         self._settings = settings
@@ -164,6 +179,7 @@ class Relay:
         self._backpressure = Backpressure(logger)
         self._chores = Chores(database)
         self._backlog = Backlog(lowest_first=publisher.lowest_first)
+        self._bundler = Bundler(settings.bundle, slots)
         self.published = 0
 
     def run(self) -> None:
@@ -230,10 +246,12 @@ class Relay:
             with connection.raw.transaction():
                 messages = self._backlog.take(connection, batch, paused)
                 began = time.monotonic()
+                bundles = self._bundler.bundled(connection, messages, self._backlog.left_in)
                 try:
-                    published = self._publisher.publish(messages) if messages else Published(())
+                    published = self._publisher.publish(bundles) if bundles else Published(())
                 except BrokerUnavailable as error:
                     published, outage = Published(error.sent), error
+                published = of_rows(published, bundles)
                 self._finish(connection, messages, published, time.monotonic() - began)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"The relay lost its connection: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from celery_durable.core.status import Status
@@ -56,3 +56,39 @@ class Claim:
     waiting_since: datetime | None = None
     draining: bool = False
     has_commands: bool = False
+
+    def later(self, seconds: float) -> Claim:
+        """Make the claim as of `seconds` later: its unit begins then."""
+        return self.moved(
+            self.token,
+            self.seen_at + timedelta(seconds=seconds),
+            draining=self.draining,
+            has_commands=self.has_commands,
+        )
+
+    def moved(
+        self,
+        token: Token,
+        seen_at: datetime,
+        *,
+        draining: bool,
+        has_commands: bool,
+        run: RunFacts | None = None,
+    ) -> Claim:
+        """Make the claim at another unit, or as it was seen at another time.
+
+        Every field is named: `replace` costs as much as three of these.
+        """
+        return Claim(
+            token=token,
+            run=self.run if run is None else run,
+            fence=self.fence,
+            worker=self.worker,
+            queue=self.queue,
+            priority=self.priority,
+            seen_at=seen_at,
+            time_limit=self.time_limit,
+            waited=self.waited,
+            draining=draining,
+            has_commands=has_commands,
+        )

@@ -101,13 +101,15 @@ class Branch:
 class Fork:
     """The token waits for `branches`, of which the first `window` are opened at once.
 
-    The rest is opened as others end, `chunk` at a time; a chunk shares a message.
+    The rest is opened as others end, `chunk` at a time; a chunk shares a message. `single`: no
+    branch is executed in a bundle.
     """
 
     token: Token
     branches: tuple[Branch, ...]
     window: int
     chunk: int = 1
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,8 @@ def listed(plan: Plan, token: Token, event: Listed) -> Decision:
     window = min(node.max_concurrency or len(branches), len(branches))
     # A time limit holds for a message: what has one does not share it.
     chunk = 1 if routing.time_limit is not None else node.chunk
-    return Decision(token, Fork(_forked(token, len(branches)), branches, window, chunk))
+    forked = _forked(token, len(branches))
+    return Decision(token, Fork(forked, branches, window, chunk, single=node.fail_fast))
 
 
 def _fork_branches(token: Token, node: ParallelNode) -> Decision:
@@ -123,7 +124,8 @@ def _fork_branches(token: Token, node: ParallelNode) -> Decision:
         Branch(subunit_of(node.name, body.name), position, body.routing, part=body.name)
         for position, body in enumerate(node.branches)
     )
-    return Decision(token, Fork(_forked(token, len(branches)), branches, len(branches)))
+    forked = _forked(token, len(branches))
+    return Decision(token, Fork(forked, branches, len(branches), single=node.fail_fast))
 
 
 def _forked(token: Token, branches: int) -> Token:

@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Identifier
 
 from celery_durable.database.connections import Database
 from celery_durable.errors import DatabaseUnavailable
+from celery_durable.process.sockets import readable
 from celery_durable.store import sql
 from celery_durable.store.connection import PsycopgConnection, Statement
 from celery_durable.store.workers import is_direct
@@ -89,16 +90,16 @@ class Notifier:
         with suppress(DatabaseUnavailable, psycopg.Error):
             self._database.post(_NOTIFY, [channel(self._database.schema).encode()])
 
-    def ended(self, run_id: UUID) -> None:
-        """Tell whoever waits that the run has ended. Ignores errors of Postgres: they look too.
+    def ended(self, run_ids: Sequence[UUID]) -> None:
+        """Tell whoever waits that runs have ended. Ignores errors of Postgres: they look too.
 
         While nobody waits this costs one statement in `LOOKS_EVERY` seconds.
         """
         now = time.monotonic()
-        if not self._is_heard and now - self._last_told < LOOKS_EVERY:
+        if not run_ids or (not self._is_heard and now - self._last_told < LOOKS_EVERY):
             return
         self._last_told = now
-        self._is_heard = tell(self._database, [run_id])
+        self._is_heard = tell(self._database, run_ids)
 
 
 def tell(database: Database, run_ids: Sequence[UUID]) -> bool:
@@ -116,6 +117,11 @@ def tell(database: Database, run_ids: Sequence[UUID]) -> bool:
     return row["told"] is not None
 
 
+def _has_come(raw: psycopg.Connection[object]) -> bool:
+    """Take the notifications that are there; return True if there was one."""
+    return bool(list(raw.notifies(timeout=0.0, stop_after=1)))
+
+
 class Listener:
     """Waits for notifications on a connection of its own."""
 
@@ -128,7 +134,11 @@ class Listener:
         try:
             if self._raw is None:
                 self._raw = self._open()
-            return bool(list(self._raw.notifies(timeout=max(seconds, 0.0), stop_after=1)))
+                if _has_come(self._raw):
+                    return True
+            # `notifies` with a timeout would wake up ten times a second.
+            readable([self._raw.fileno()], max(seconds, 0.0))
+            return _has_come(self._raw)
         except (psycopg.Error, DatabaseUnavailable):
             self.close()
             time.sleep(min(seconds, 1.0))

@@ -5,6 +5,9 @@ decided is decided in `core`; what is written is written by one statement of `st
 of Postgres is asked again while Postgres is away (`retrying`). No Celery.
 
     loop           claim, admit, execute, commit: unit after unit
+    bundle         executes units of several tokens in turn, and commits them together
+    guard          looks after the bundles of a process meanwhile
+    slow_units     which units take long
     attempt        a message, and an attempt at one unit
     claims         a claim is taken, released, abandoned
     commit         an event is decided on, and the decision written

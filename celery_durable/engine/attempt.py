@@ -19,19 +19,24 @@ class Message:
     """A message that a worker has received, and what it may still do.
 
     `limit` is its soft time limit in seconds; `...` fits any unit. After `units_left` units, or at
-    `until` on the monotonic clock, its run goes back to the broker.
+    `until` on the monotonic clock, its run goes back to the broker. `is_shared`: it names other
+    tokens, too.
     """
 
     limit: float | EllipsisType | None
     received: float
     units_left: int
     until: float
+    is_shared: bool = False
 
     @classmethod
-    def of(cls, limit: float | EllipsisType | None, settings: Settings) -> Message:
+    def of(
+        cls, limit: float | EllipsisType | None, settings: Settings, *, is_shared: bool = False
+    ) -> Message:
         """A message that has just come."""
         now = time.monotonic()
-        return cls(limit, now, settings.inline_steps, now + settings.inline_seconds)
+        until = now + settings.inline_seconds
+        return cls(limit, now, settings.inline_steps, until, is_shared)
 
     @property
     def is_late(self) -> bool:

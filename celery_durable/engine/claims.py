@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -16,6 +16,8 @@ from celery_durable.core.token import Flags
 from celery_durable.engine.retrying import Retrying
 from celery_durable.settings import Settings
 from celery_durable.store import origin, reaping, runs, tokens
+from celery_durable.store.bundle import claiming
+from celery_durable.store.bundle.claiming import Look
 from celery_durable.store.connection import Connection
 from celery_durable.store.reaping import Claimed
 from celery_durable.store.tokens import Refusal, Standing
@@ -109,6 +111,42 @@ class Claims:
             return claim
         self._retrying.ask(lambda connection: runs.begin(connection, claim.run.id))
         return replace(claim, run=replace(claim.run, status=Status.RUNNING))
+
+    def claim_together(self, token_ids: Sequence[UUID]) -> Sequence[Claim]:
+        """Claim those of the tokens that may be executed in one bundle (`bundle.claiming`)."""
+        fence = uuid4()
+
+        def claim() -> Sequence[Claim]:
+            worker = self._liveness.worker_id()
+            with self._database.autocommit() as connection:
+                return claiming.claim(connection, token_ids, worker, fence)
+
+        return self._retrying.until_answered(claim)
+
+    def look_again(self, claims: Sequence[Claim]) -> Mapping[UUID, Look]:
+        """Look at claims of one bundle again; those that are lost are left out."""
+        return self._retrying.ask(
+            lambda connection: claiming.look(
+                connection, [claim.token.id for claim in claims], claims[0].worker, claims[0].fence
+            )
+        )
+
+    def release_together(self, claims: Sequence[Claim], *, single: bool) -> None:
+        """Release claims of one bundle with nothing done, and put a hint for each token.
+
+        `single`: each gets a message of its own.
+        """
+
+        def release(connection: Connection) -> set[UUID]:
+            ids = [claim.token.id for claim in claims]
+            first = claims[0]
+            return claiming.release(connection, ids, first.worker, first.fence, single=single)
+
+        released = self._retrying.ask(release)
+        self._notify()
+        for claim in claims:
+            if claim.token.id not in released:
+                self.release(claim)
 
     def again(self, claim: Claim) -> Claim | None:
         """Claim a token that was just parked, if what it waits for is there by now."""

@@ -7,7 +7,7 @@ again: its statement finds the token moved on and changes nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 from uuid import UUID
@@ -25,16 +25,19 @@ from celery_durable.core.decision import (
     Park,
     RollBack,
 )
-from celery_durable.core.event import ChildRequested, Crashed, Event, Failed
+from celery_durable.core.event import ChildRequested, Crashed, Event, Failed, Succeeded
 from celery_durable.core.nodes import Routing
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import ForSignal
 from celery_durable.engine.attempt import Attempt
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.retrying import Retrying
-from celery_durable.errors import GiveUp, PayloadError
+from celery_durable.engine.slow_units import SlowUnits
+from celery_durable.errors import DatabaseUnavailable, GiveUp, PayloadError
 from celery_durable.settings import Settings
 from celery_durable.store import journal
+from celery_durable.store.bundle import committing
+from celery_durable.store.bundle.committing import Plain, may_be_bundled
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed
 from celery_durable.store.commit.statement import (
@@ -80,14 +83,16 @@ class Committer:
         retrying: Retrying,
         long_retrying: Retrying,
         claims: Claims,
-        stop_offering: Callable[[Claim], None],
         *,
-        ended: Callable[[UUID], None],
+        slow_units: SlowUnits,
+        stop_offering: Callable[[Claim], None],
+        ended: Callable[[Sequence[UUID]], None],
     ) -> None:
         self._settings = settings
         self._retrying = retrying
         self._long_retrying = long_retrying
         self._claims = claims
+        self._slow_units = slow_units
         self._stop_offering = stop_offering
         self._ended = ended
 
@@ -177,18 +182,69 @@ class Committer:
             case Park():
                 return self._route(claim, then.routing)
             case Move():
-                routed = self._route(claim, then.routing)
+                is_slow = self._slow_units.is_slow(claim.run, then.token)
+                routed = self._route(claim, then.routing, single=is_slow)
                 # A time limit holds for a whole message.
                 is_timed = routed.time_limit is not None or claim.time_limit is not None
                 is_here = (routed.queue, routed.priority) == (claim.queue, claim.priority)
-                may_go_on = is_here and not is_timed and not attempt.message.is_used_up
-                return None if may_go_on and then.delay <= 0 else routed
+                message = attempt.message
+                would_hold_up = is_slow and message.is_shared
+                may_go_on = is_here and not is_timed and not message.is_used_up
+                return None if may_go_on and not would_hold_up and then.delay <= 0 else routed
             case _:
                 assert_never(then)
 
-    def _route(self, claim: Claim, routing: Routing) -> Routed:
+    def _route(self, claim: Claim, routing: Routing, *, single: bool = False) -> Routed:
         priority = claim.run.priority if routing.priority is None else routing.priority
-        return Routed(routing.queue or self._settings.queue, priority, routing.time_limit)
+        queue = routing.queue or self._settings.queue
+        return Routed(queue, priority, routing.time_limit, single)
+
+    def plain(self, attempt: Attempt, execution: Execution) -> Plain | None:
+        """Decide on a unit, if the decision may be committed together with others; else None."""
+        if not isinstance(execution.event, Succeeded):
+            return None
+        claim = attempt.claim
+        # What has succeeded is not tried again: the time does not matter.
+        decided = decide(attempt.workflow.plan, claim.token, execution.event, claim.seen_at)
+        if isinstance(decided, RollBack) or not may_be_bundled(claim, decided):
+            return None
+        return Plain(claim, decided, self._routed(attempt, decided))
+
+    def commit_together(self, plain: Sequence[Plain]) -> Mapping[UUID, committing.Written]:
+        """Commit decisions of one kind; return those that are written, by token.
+
+        The others are to be committed alone: what stood in the way of one is told apart there. A
+        single one is: the statement for several costs more.
+        """
+        if len(plain) == 1:
+            return {}
+        try:
+            answer = self._long_retrying.ask(
+                lambda connection: committing.commit(connection, plain)
+            )
+        except DatabaseUnavailable as error:
+            if isinstance(error, Hindered):
+                return {}
+            raise
+        except Exception:  # noqa: BLE001 - each of them meets it alone, or does not
+            return {}
+        if answer.puts_hint:
+            self._claims.notify_of(0.0)
+        if isinstance(plain[0].decision.then, End):
+            self._ended([one.claim.run.id for one in plain if one.claim.token.id in answer.written])
+        return answer.written
+
+    def moved(self, plain: Plain, written: committing.Written) -> Claim | None:
+        """Return the claim of a written decision if the worker goes straight on with it."""
+        then = plain.decision.then
+        if plain.routed is not None or not isinstance(then, Move):
+            return None
+        return plain.claim.moved(
+            then.token,
+            written.at,
+            draining=written.draining,
+            has_commands=written.has_commands,
+        )
 
     def continue_with(
         self, attempt: Attempt, execution: Execution, committed: Committed
@@ -204,7 +260,7 @@ class Committer:
         if isinstance(execution.event, Failed | Crashed):
             log_failure(claim, execution.event, execution.exception, decision)
         if isinstance(then, End):
-            self._ended(claim.run.id)
+            self._ended([claim.run.id])
         if isinstance(answer, WrittenBefore):
             # Which decision of ours was written is unknown: the token is looked at where it stands.
             self._claims.abandon(claim)
@@ -267,19 +323,15 @@ def _next_hint(claim: Claim, decision: Decision, written: Written) -> float | No
 
 def _moved(claim: Claim, decision: Decision, move: Move, written: Written) -> Claim:
     """The claim at the unit that its token has moved to."""
-    status, error = claim.run.status, claim.run.error
+    run = claim.run
     if decision.run is not None:
-        status, error = decision.run.status, decision.run.error or error
-    return replace(
-        claim,
-        token=move.token,
-        run=replace(claim.run, status=status, error=error),
-        seen_at=written.at,
-        due_in=0.0,
-        is_due=True,
-        waiting_since=None,
+        run = replace(run, status=decision.run.status, error=decision.run.error or run.error)
+    return claim.moved(
+        move.token,
+        written.at,
         draining=written.draining,
         has_commands=written.has_commands,
+        run=run,
     )
 
 

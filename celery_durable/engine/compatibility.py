@@ -86,8 +86,12 @@ class Compatibility:
     def _can_go_on(self, workflow: Workflow, token: Token) -> bool:
         if not can_execute(workflow.plan, token):
             return False
-        is_fit = token.node not in self._unfit_nodes_of(workflow)
+        is_fit = self.is_fit_for_all(workflow, token.node)
         return is_fit or self._came_by_this_plan(workflow, token)
+
+    def is_fit_for_all(self, workflow: Workflow, node: str) -> bool:
+        """Return True if every run that stands at the node can go on here."""
+        return node not in self._unfit_nodes_of(workflow)
 
     def _came_by_this_plan(self, workflow: Workflow, token: Token) -> bool:
         """Return True if the run has come to its node by this plan, though other runs have not."""

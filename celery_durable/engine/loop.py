@@ -24,16 +24,20 @@ from celery_durable.core.child import Child, ReopenedRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.names import compensated_by
 from celery_durable.core.nodes import ChildNode
+from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import Notifier
 from celery_durable.engine.attempt import Attempt, Message
+from celery_durable.engine.bundle import Bundle, Place, Ways, place_of
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.commit import Committer
 from celery_durable.engine.compatibility import Compatibility
+from celery_durable.engine.guard import Guard
 from celery_durable.engine.retrying import Retrying
 from celery_durable.engine.run_history import RunHistory
+from celery_durable.engine.slow_units import SlowUnits
 from celery_durable.engine.transactional import Transactional
 from celery_durable.engine.waits import Waits
 from celery_durable.errors import DatabaseUnavailable, TooDeep
@@ -94,14 +98,25 @@ class Engine:
         self._run_factory = RunFactory(database, registry, settings)
         self._tools = Tools(self._encode, self._new_child, timeouts, is_exit)
         self._waits = Waits(retrying, self._tools, settings.max_crashes)
+        self._slow_units = SlowUnits()
         self._committer = Committer(
             settings,
             retrying,
             self._long_retrying,
             self._claims,
-            self._compatibility.stop_offering,
+            slow_units=self._slow_units,
+            stop_offering=self._compatibility.stop_offering,
             ended=notify.ended,
         )
+        self._ways = Ways(
+            self._claims,
+            self._committer,
+            self._slow_units,
+            self._execute_if_plain,
+            self._go_on_or_abandon,
+            self._abandon,
+        )
+        self._guard = Guard()
         self._transactional = Transactional(retrying, self._committer, self._claims, self._tools)
 
     def offers(self) -> Mapping[str, Sequence[str]]:
@@ -121,22 +136,60 @@ class Engine:
         (`store.origin`).
         """
         message = Message.of(limit, self._settings)
-        with self._kept_from_audit(token_id):
+        with self._kept_from_audit([token_id]):
             claim = self._claims.claim(token_id, hinted_by)
             while claim is not None:
                 message.units_left -= 1
                 claim = self._go_on_or_abandon(claim, message)
 
+    def advance_together(
+        self,
+        token_ids: Sequence[UUID],
+        limit: float | EllipsisType | None = ...,
+        hinted_by: str | None = None,
+    ) -> None:
+        """Work on a message that names several tokens, `durable_bundle` of them at a time.
+
+        What cannot be claimed together with others is advanced alone afterwards.
+        """
+        ids, size = [*dict.fromkeys(token_ids)], self._settings.bundle
+        for first in range(0, len(ids), size):
+            alone = bundled = ids[first : first + size]
+            if len(bundled) > 1:
+                taken = self._advance_bundle(bundled, limit)
+                alone = [token_id for token_id in bundled if token_id not in taken]
+            for token_id in alone:
+                self.advance(token_id, limit, hinted_by)
+
+    def _advance_bundle(
+        self, token_ids: Sequence[UUID], limit: float | EllipsisType | None
+    ) -> set[UUID]:
+        """Claim tokens together, and execute their units in turn; return which were claimed."""
+        taken: set[UUID] = set()
+        with self._kept_from_audit(token_ids):
+            claims = self._claims.claim_together(token_ids)
+            taken |= {claim.token.id for claim in claims}
+            if claims:
+                bundle = Bundle(
+                    self._ways,
+                    claims,
+                    lambda: Message.of(limit, self._settings, is_shared=True),
+                )
+                with self._guard.watching(bundle):
+                    bundle.run()
+        return taken
+
     @contextmanager
-    def _kept_from_audit(self, token_id: UUID) -> Iterator[None]:
-        """Keep the audit away from the token; where Postgres stays away, leave the claim to it."""
+    def _kept_from_audit(self, token_ids: Sequence[UUID]) -> Iterator[None]:
+        """Keep the audit away from tokens; where Postgres stays away, leave the claims to it."""
         try:
-            with self._liveness.working_on(token_id):
+            with self._liveness.working_on(token_ids):
                 yield
         except DatabaseUnavailable as error:
-            # Recovery sends the hint again. What may be claimed is for the audit to release.
-            self._liveness.leave_to_audit(token_id)
-            logger.info("Token %s is left to the audit and to recovery: %s", token_id, error)
+            # Recovery sends the hints again. What may be claimed is for the audit to release.
+            for token_id in token_ids:
+                self._liveness.leave_to_audit(token_id)
+                logger.info("Token %s is left to the audit and to recovery: %s", token_id, error)
 
     def _go_on_or_abandon(self, claim: Claim, message: Message) -> Claim | None:
         """Go on with the claim. Where that breaks the engine, the claim is abandoned.
@@ -243,12 +296,48 @@ class Engine:
 
     def _execute(self, attempt: Attempt) -> Claim | None:
         """Call the unit's function, and commit what became of it."""
+        return self._committer.commit(*self._called(attempt))
+
+    def _execute_if_plain(
+        self, claim: Claim, message: Message, places: dict[Place, Workflow]
+    ) -> tuple[Attempt, Execution] | None:
+        """Call the unit's function, if nothing else is to be done with the claim; else None.
+
+        `places` are the units of this bundle that may be executed: each is asked about once.
+        """
+        is_stopped = claim.draining or claim.has_commands or claim.token.flags
+        if is_stopped or claim.token.crashes or claim.run.status is Status.PENDING:
+            return None
+        place = place_of(claim)
+        workflow = places.get(place)
+        if workflow is None:
+            workflow = self._workflow_if_plain(claim, message)
+            if workflow is None:
+                return None
+            if self._compatibility.is_fit_for_all(workflow, claim.token.node):
+                places[place] = workflow
+        interrupts.begin(None)
+        return self._called(Attempt(workflow, claim, message))
+
+    def _workflow_if_plain(self, claim: Claim, message: Message) -> Workflow | None:
+        """Return the workflow, if the unit's function is to be called outside of a transaction."""
+        if message.limit not in (..., None):
+            return None
+        workflow = self._compatibility.workflow_for(claim)
+        if workflow is None:
+            return None
+        admission = admit(claim, self._facts(claim, message, workflow, has_company=False))
+        return workflow if admission == Execute(in_transaction=False) else None
+
+    def _called(self, attempt: Attempt) -> tuple[Attempt, Execution]:
+        """Call the unit's function; return the attempt with the input it was given, too."""
         claim = attempt.claim
         context = Context(claim, self._history(claim))
         execution = execute(attempt.workflow, claim, context, self._tools)
+        self._slow_units.note(claim.run, claim.token, time.monotonic() - attempt.began)
         if execution.input is not None:
             attempt = attempt.with_input(execution.input)
-        return self._committer.commit(attempt, execution)
+        return attempt, execution
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
         """Release the claim after an error of ours, or since the process has to exit.

@@ -14,6 +14,7 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
 
     tokens        claims and releases a token: hot statements
     commit        writes the decision on a unit: the hot statement
+    bundle        the same for several tokens in one statement
     runs          starts runs
     journal       reads what has been recorded
     inbox         commands that wait to be applied
@@ -25,8 +26,9 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
     due           takes due messages, for a relay
     origin        the schema and database a hint comes from
     workers       the rows and the locks of workers
-    dead_workers  finds dead workers, and marks them as ended
+    dead_workers  tells dead workers, and marks them as ended
     reaping       takes claims away from dead workers
+    watching      reads both at once, for a reaper
     lost_hints    finds tokens whose hints were lost
     scan_lease    the lease that relays share for that
     definitions   stored plans

@@ -1,4 +1,4 @@
-"""Finds dead workers, whose locks are free or which do not renew, and marks them as ended.
+"""Tells dead workers, whose locks are free or which do not renew, and marks them as ended.
 
 Trying a lock shows whether it is free. The reaper measures by its own clock for how long a worker
 has not renewed: the database's clock may be set while workers live.
@@ -28,15 +28,14 @@ _is_unlocked = sa.case(
     else_=sa.func.pg_try_advisory_xact_lock(LOCK_SPACE, t.worker.c.lock_number),
 )
 
-_LOOK = Statement(
-    sa.select(
-        t.worker.c.id,
-        t.worker.c.node_id,
-        t.worker.c.expires_at,
-        t.worker.c.ttl,
-        _is_unlocked.label("is_unlocked"),
-    ).where(t.worker.c.ended_at.is_(None))
-)
+LIFE_SIGNS = sa.select(
+    t.worker.c.id,
+    t.worker.c.node_id,
+    t.worker.c.expires_at,
+    t.worker.c.ttl,
+    _is_unlocked.label("is_unlocked"),
+).where(t.worker.c.ended_at.is_(None))
+"""The columns of a `LifeSign`, in their order, of all workers that have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +50,6 @@ class LifeSign:
     expires_at: datetime
     ttl: float = field(compare=False)
     is_unlocked: bool = field(compare=False)
-
-
-def look(connection: Connection) -> Sequence[LifeSign]:
-    """The last signs of life of all workers that have not ended.
-
-    Never call it on a connection that itself holds a worker lock: Postgres grants a lock again to
-    the session that has it. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
-    """
-    parameters = {"lock_space": lock_space(connection)}
-    return [LifeSign(**row) for row in connection.rows(_LOOK, parameters)]
 
 
 _doomed: Any = (

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import IS_AT_ONCE, LOOK_AT
+from celery_durable.store.outbox import ADVANCE, IS_AT_ONCE, LOOK_AT
 
 
 class Lane(NamedTuple):
@@ -39,10 +39,14 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a look has found: first and last id of each lane, and the seconds to the next time."""
+    """What a look has found: first and last id of each lane, and the seconds to the next time.
+
+    `newest` is the largest id, also of rows that have a time; None if there was none to see.
+    """
 
     lanes: Mapping[Lane, tuple[int, int]]
     seconds_to_next: float | None
+    newest: int | None = None
 
     @property
     def queues(self) -> set[str]:
@@ -81,27 +85,37 @@ _seconds_to_next = (
 )
 
 
+# From the end, and no further back than a relay has come: deleted rows may lie there.
+_last = (
+    sa.select(t.outbox.c.id)
+    .where(t.outbox.c.id > sql.big("after"))
+    .order_by(t.outbox.c.id.desc())
+    .limit(sa.literal_column("1"))
+    .scalar_subquery()
+    .label("newest")
+)
+
+
 def _looking(rows: Any) -> Statement:
-    lanes = rows.group_by(*_lane).subquery("lanes")
-    found = sa.select(sa.func.json_agg(sa.func.json_build_array(*lanes.c))).scalar_subquery()
-    return Statement(sa.select(sql.json_text(found, "lanes"), _seconds_to_next))
+    lanes = sql.json_rows(rows.group_by(*_lane), "lanes")
+    return Statement(sa.select(lanes, _seconds_to_next, _last))
 
 
 _LOOK, _LOOK_AT_EVERYTHING = _looking(_newest), _looking(_everything)
 
 
-def look(connection: Connection, after: int | None, back: float) -> Sight:
-    """Look which rows are due: of ids above `after`, or of all if it is None.
+def look(connection: Connection, after: int, back: float, *, everything: bool = False) -> Sight:
+    """Look which rows are due: of ids above `after`, or of all where `everything` is true.
 
     Times that came more than `back` seconds ago are left out.
     """
     parameters = {"after": after, "back": timedelta(seconds=back)}
-    row = one(connection, _LOOK_AT_EVERYTHING if after is None else _LOOK, parameters)
+    row = one(connection, _LOOK_AT_EVERYTHING if everything else _LOOK, parameters)
     assert row is not None
     found = json.loads(row["lanes"] or "[]")
     lanes = {Lane(*lane): (first, last) for *lane, first, last in found}
     seconds = row["seconds_to_next"]
-    return Sight(lanes, None if seconds is None else float(seconds))
+    return Sight(lanes, None if seconds is None else float(seconds), row["newest"])
 
 
 _has_come = (
@@ -127,7 +141,11 @@ def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DueMessage:
-    """One due row of the outbox; it is a hint if it has a `token_id`."""
+    """One due row of the outbox; it is a hint if it has a `token_id`.
+
+    `single`: its token has a message of its own. `others` are rows that this message stands for,
+    too.
+    """
 
     id: int
     task: str
@@ -136,11 +154,20 @@ class DueMessage:
     options: Mapping[str, Any]
     tries: int
     token_id: UUID | None = None
+    single: bool = False
+    others: tuple[int, ...] = ()
 
     @property
     def queue(self) -> str | None:
         """The queue it is for; None where the app's routes decide."""
         return self.options.get("queue")
+
+    @property
+    def may_be_bundled(self) -> bool:
+        """True if a message may name this hint's token beside others."""
+        is_first_try = self.tries == 0  # what the broker has refused is sent alone
+        is_one_hint = self.task == ADVANCE and len(self.args) == 1
+        return is_one_hint and is_first_try and not self.single
 
     @property
     def says(self) -> object:
@@ -168,6 +195,7 @@ _TAKE = Statement(
         sql.json_text(t.outbox.c.options),
         t.outbox.c.tries,
         t.outbox.c.token_id,
+        t.outbox.c.single,
     )
     .where(
         t.outbox.c.available_at.is_(None),
@@ -201,6 +229,7 @@ def take(
             options=json.loads(row["options"]),
             tries=row["tries"],
             token_id=row["token_id"],
+            single=row["single"],
         )
         for row in connection.rows(_TAKE, {**where, "batch": batch})
     ]

@@ -95,11 +95,15 @@ def put_hint(connection: Connection, run_id: UUID) -> None:
     connection.rows(_HINT, {"run_id": run_id})
 
 
+_is_pending = (t.inbox.c.kind == sa.literal_column("'command'"), t.inbox.c.consumed_by.is_(None))
+
+HAS_COMMANDS = sql.is_found(
+    sa.select(t.inbox.c.run_id).where(*_is_pending).order_by(t.inbox.c.run_id)
+)
+"""True if any run has a command which is not applied yet."""
+
 _PENDING = Statement(
-    sa.select(t.inbox.c.run_id)
-    .where(t.inbox.c.kind == sa.literal_column("'command'"), t.inbox.c.consumed_by.is_(None))
-    .distinct()
-    .limit(sql.integer("batch"))
+    sa.select(t.inbox.c.run_id).where(*_is_pending).distinct().limit(sql.integer("batch"))
 )
 
 

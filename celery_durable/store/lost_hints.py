@@ -39,13 +39,16 @@ FURTHEST = timedelta(minutes=15)
 time further off is from before the clock was set back.
 """
 
+TIMES: Mapping[str, timedelta] = {"back": LOOKED_BACK, "furthest": FURTHEST}
+"""Parameters of what finds the tokens whose time to be looked at has come."""
+
 _second: Any = sa.literal_column("interval '1 second'")
 
 _waited = sql.seconds(t.token.c.since - sa.func.greatest(t.token.c.hinted_at, t.token.c.wake_at))
 _is_recent = t.token.c.since > sql.clock - PACE_SHOWN_FOR * _second
 _idle = sql.seconds(sql.clock - sa.func.max(t.token.c.since))
 
-_PACES = Statement(
+PACES = (
     sa.select(
         t.token.c.queue,
         # Where nothing was claimed for long, all consumers of the queue may be busy, or only some.
@@ -57,6 +60,9 @@ _PACES = Statement(
     .where(t.token.c.claimed_by.is_not(None), t.token.c.wait.is_(None))
     .group_by(t.token.c.queue)
 )
+"""The queue and the pace of the tokens that are claimed now."""
+
+_PACES = Statement(PACES)
 
 
 def paces(connection: Connection) -> Paces:
@@ -103,8 +109,13 @@ _is_consumed = sa.or_(
     sa.exists().where(_is_live, _may_consume), sa.not_(sa.exists().where(_is_live))
 )
 
-# CASE, because AND promises no order: few tokens are claimable, and only those need the subqueries.
-_may_be_lost = sa.case((IS_CLAIMABLE, sa.and_(sa.not_(_is_hinted), _is_consumed)), else_=sa.false())
+
+# CASE, because AND promises no order: few tokens are claimable, and only those need the rest.
+def _if_claimable(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.case((IS_CLAIMABLE, sa.and_(*conditions)), else_=sa.false())
+
+
+_may_be_lost = _if_claimable(sa.not_(_is_hinted), _is_consumed)
 
 _ids = sa.select(t.token.c.id)
 
@@ -113,18 +124,18 @@ _looked_at = sa.select(
     sa.func.least(t.recovery.c.looked_at, sa.func.now()) - sql.interval("back")
 ).scalar_subquery()
 _is_unclaimed = t.token.c.claimed_by.is_(None)
-_has_come = (
-    _ids.where(
-        _is_unclaimed,
-        t.token.c.look_at
-        > sa.func.coalesce(_looked_at, sa.literal_column("'-infinity'::timestamptz")),
-        t.token.c.look_at <= sa.func.now(),
-    )
-    .order_by(t.token.c.look_at)
-    .limit(sql.integer("page"))
-)
+_coming = _ids.where(
+    _is_unclaimed,
+    t.token.c.look_at > sa.func.coalesce(_looked_at, sa.literal_column("'-infinity'::timestamptz")),
+    t.token.c.look_at <= sa.func.now(),
+).order_by(t.token.c.look_at)
+_has_come = _coming.limit(sql.integer("page"))
 _is_too_far = t.token.c.look_at > sa.func.now() + sql.interval("furthest")
-_before_a_set_back = _ids.where(_is_unclaimed, _is_too_far).limit(sql.integer("page"))
+_far = _ids.where(_is_unclaimed, _is_too_far)
+_before_a_set_back = _far.limit(sql.integer("page"))
+
+HAS_COME = sa.or_(sql.is_found(_coming), sql.is_found(_far.order_by(t.token.c.look_at)))
+"""True if `look` would find a token to look at; with the parameters `TIMES`."""
 
 _judged = (
     sa.select(
@@ -216,8 +227,7 @@ class HintTimeouts:
 
 def look(connection: Connection, page: int, timeouts: HintTimeouts) -> Look:
     """Look at up to `page` tokens whose `look_at` has come; put hints for lost ones."""
-    where = {"page": page, "back": LOOKED_BACK, "furthest": FURTHEST}
-    row = one(connection, _LOOK, {**where, **timeouts.parameters})
+    row = one(connection, _LOOK, {**TIMES, "page": page, **timeouts.parameters})
     assert row is not None
     return Look(**row)
 
@@ -240,8 +250,7 @@ _stalled = _ids.where(
     _is_unclaimed,
     # Of two scans at once the second waits for nothing: it skips what the first has locked, and
     # finds `hinted_at` changed in what the first has committed.
-    _is_overdue,
-    _may_be_lost,
+    _if_claimable(_is_overdue, sa.not_(_is_hinted), _is_consumed),
 ).with_for_update(skip_locked=True)
 
 _again = (

@@ -20,8 +20,23 @@ HARD_LIMIT_AFTER = 5.0
 """Seconds that a unit has to clean up, after its time limit, before its process is killed."""
 
 HINT_COLUMNS = (
-    "run_id", "token_id", "fence", "task", "args", "options", "queue", "priority", "available_at"
+    "run_id", "token_id", "fence", "task", "args", "options", "queue", "priority",
+    "single", "available_at"
 )  # fmt: skip
+
+
+HINTED_BY: tuple[sa.Column[Any], ...] = tuple(
+    t.token.c[name]
+    for name in (
+        *("id", "run_id", "unit", "rollback", "wake_at", "crashes"),
+        *("queue", "priority", "time_limit", "single", "fence"),
+    )
+)
+"""The columns of a token that its hint is made of: what a statement returns that puts one.
+
+Not all columns: psycopg parses a statement of more than 4096 bytes each time it is executed
+(`MAX_CACHED_STATEMENT_LENGTH` in psycopg/_queries.py).
+"""
 
 
 def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
@@ -43,6 +58,7 @@ def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnEleme
         options_of(token, name),
         token.c.queue,
         priority_of(token),
+        is_single(token),
         sql.ahead(token.c.wake_at),
     )
 
@@ -50,6 +66,17 @@ def hint_of(token: Any, workflow: sa.ColumnElement[Any]) -> tuple[sa.ColumnEleme
 def priority_of(token: Any) -> sa.ColumnElement[Any]:
     """The priority of the token's message; to every broker none is the same as 0."""
     return sa.func.coalesce(token.c.priority, sa.literal_column("0"))
+
+
+def is_single(token: Any) -> sa.ColumnElement[bool]:
+    """True if the token has a message of its own.
+
+    A time limit holds for a message, and a unit that may have killed its process must not be beside
+    others.
+    """
+    return sa.or_(
+        token.c.single, token.c.crashes > sa.literal_column("0"), token.c.time_limit.is_not(None)
+    )
 
 
 def options_of(token: Any, name: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -53,7 +53,7 @@ _claimed = sa.select(
     t.token.c.claimed_by.label("worker"),
 )
 
-_FIND = Statement(
+ORPHANED = (
     _claimed.add_columns(
         sa.and_(
             sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true()), sa.not_(_has_timed_out)
@@ -64,6 +64,9 @@ _FIND = Statement(
     .where(t.token.c.claimed_by.is_not(None), _is_gone)
     .limit(sql.integer("batch"))
 )
+"""The columns of a `Claimed`, in their order, of tokens whose workers have ended or have no row."""
+
+_FIND = Statement(ORPHANED)
 
 
 def find(connection: Connection, batch: int) -> Sequence[Claimed]:
@@ -71,7 +74,7 @@ def find(connection: Connection, batch: int) -> Sequence[Claimed]:
     return [Claimed(**row) for row in connection.rows(_FIND, {"batch": batch})]
 
 
-_LIMITED = Statement(
+LIMITED = (
     _claimed.add_columns(
         sa.false().label("counts"),
         sa.true().label("timed_out"),
@@ -84,13 +87,8 @@ _LIMITED = Statement(
         t.worker.c.ended_at.is_(None),
     )
 )
-
-
-def limited(connection: Connection) -> Mapping[Claimed, float]:
-    """Tokens that live workers have claimed, and for how many seconds they may execute them."""
-    rows = [dict(row) for row in connection.rows(_LIMITED)]
-    limits = [row.pop("limit") for row in rows]
-    return {Claimed(**row): limit for row, limit in zip(rows, limits, strict=True)}
+"""The same of tokens that live workers have claimed, and for how many seconds they may execute
+them."""
 
 
 _CLAIMED_BY = Statement(

@@ -18,7 +18,7 @@ from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.outbox import hint_of, insert_hints
+from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
 
 _recordset: Any = (
     sa.func.json_to_recordset(sql.json("runs"))
@@ -100,20 +100,13 @@ _token = {
     "wake_at": sql.later("delay"),
 }
 
-_HINTED_BY = (
-    *("id", "run_id", "unit", "rollback", "wake_at"),
-    *("queue", "priority", "time_limit", "fence"),
-)
-"""The columns of a token that its hint is made of."""
-
 _placed = (
     sa.insert(t.token)
     .from_select(
         list(_token),
         sa.select(*_token.values()).join_from(_started, _asked, _asked.c.id == _started.c.id),
     )
-    # Not all columns: psycopg parses a statement of more than 4096 bytes each time it is executed.
-    .returning(*(t.token.c[name] for name in _HINTED_BY))
+    .returning(*HINTED_BY)
     .cte("placed")
 )
 

@@ -209,11 +209,17 @@ def last_consumed(connection: Connection, run_id: UUID, name: str) -> str | None
     return row["payload"] if row else None
 
 
+_is_unconsumed = (t.inbox.c.consumed_by.is_(None), t.inbox.c.kind == sql.word("signal"))
+
+HAS_UNCONSUMED = sql.is_found(
+    sa.select(t.inbox.c.run_id).where(*_is_unconsumed).order_by(t.inbox.c.run_id)
+)
+"""True if any signal is not consumed yet; its run may have ended."""
+
 _ORPHANS = Statement(
     sa.delete(t.inbox).where(
         sql.there_is(t.run.c.id == t.inbox.c.run_id, t.run.c.finished_at.is_not(None)),
-        t.inbox.c.consumed_by.is_(None),
-        t.inbox.c.kind == sql.word("signal"),
+        *_is_unconsumed,
     )
 )
 

@@ -110,3 +110,18 @@ def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         t.inbox.c.kind == sa.literal_column("'command'"),
         t.inbox.c.consumed_by.is_(None),
     )
+
+
+def is_found(rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """True if the first row of an ordered query is there; its column is never null.
+
+    Postgres ignores the order in an EXISTS, and may read a table until it finds a row.
+    """
+    return rows.limit(sa.literal_column("1")).scalar_subquery().is_not(None)
+
+
+def json_rows(rows: sa.Select[Any], name: str) -> sa.Label[Any]:
+    """The rows of a subquery as JSON text, a list of lists; NULL if there is none."""
+    found = rows.subquery(name)
+    listed = sa.select(sa.func.json_agg(sa.func.json_build_array(*found.c))).scalar_subquery()
+    return json_text(listed, name)

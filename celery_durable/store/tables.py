@@ -132,6 +132,8 @@ token = sa.Table(
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("priority", sa.SmallInteger),
     sa.Column("time_limit", sa.Double),
+    # Its message names no other token: its unit is slow, or a sibling's failure may drop it.
+    sa.Column("single", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("fence", sa.Uuid, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
     # Whether anybody has ever claimed it; a branch that has not is dropped by fail_fast.
@@ -241,6 +243,8 @@ outbox = sa.Table(
     sa.Column("queue", sa.Text, nullable=False, server_default=""),
     sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("crowd", sa.SmallInteger, nullable=False, server_default="0"),
+    # Whether it is sent in a message of its own (`background.bundling`).
+    sa.Column("single", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("task", sa.Text, nullable=False),
     sa.Column("args", sa.JSON, nullable=False),
     sa.Column("kwargs", sa.JSON, nullable=False, server_default="{}"),
@@ -288,6 +292,8 @@ worker = sa.Table(
     sa.Column("hostname", sa.Text, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("pool", sa.Text, nullable=False),
+    # How many messages it executes at once.
+    sa.Column("slots", sa.Integer, nullable=False, server_default="1"),
     sa.Column("queues", JSONB, nullable=False),
     sa.Column("knows", JSONB, nullable=False, server_default="{}"),
     sa.Column("lock_number", sa.Integer),

@@ -27,7 +27,7 @@ IS_DRAINING = (
 
 # A claim that is lost in a crash of the database does no harm, so it need not wait for the disk.
 # set_config inside the statement makes this one statement asynchronous, and no other.
-_quiet = sa.select(
+QUIET = sa.select(
     sa.func.set_config(
         sa.literal_column("'synchronous_commit'"), sa.literal_column("'off'"), sa.true()
     ).label("value")
@@ -63,15 +63,67 @@ there, or a flag is raised.
 
 _deadline: Any = sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'")
 
+IS_LIVE = sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None))
+
+IS_QUIET = QUIET.c.value == sa.literal_column("'off'")
+
+CLAIMED_BY_ME = {
+    "claimed_by": sql.uuid("worker"),
+    "fence": sql.uuid("new_fence"),
+    "begun": sa.true(),
+    "since": sql.clock,
+}
+"""The values of a token that has been claimed."""
+
+CLAIM = (
+    t.token.c.id,
+    t.token.c.run_id,
+    t.token.c.node,
+    t.token.c.unit,
+    t.token.c.attempt,
+    t.token.c.crashes,
+    t.token.c.flags,
+    t.token.c.rollback,
+    sql.json_text(t.token.c.failures),
+    t.token.c.parent_id,
+    t.token.c.part,
+    t.token.c.position,
+    t.token.c.wait,
+    t.token.c.awaits,
+    t.token.c.child_run_id,
+    t.token.c.waiting_since,
+    t.token.c.remaining,
+    t.token.c.failed,
+    sql.json_text(t.token.c.input, "item"),
+    sql.json_text(t.token.c.snapshot),
+    sql.json_text(t.token.c.answer),
+    t.token.c.queue,
+    t.token.c.priority.label("token_priority"),
+    t.token.c.time_limit,
+    t.run.c.workflow,
+    t.run.c.version,
+    t.run.c.status,
+    t.run.c.key,
+    t.run.c.priority,
+    t.run.c.tags,
+    sql.json_text(t.run.c.input),
+    sql.json_text(t.run.c.error),
+    t.run.c.parent_token,
+    t.run.c.root_run_id,
+    t.run.c.depth,
+    sql.clock.label("now"),
+    sql.seconds(t.token.c.wake_at - sql.clock).label("due_in"),
+    sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),
+    IS_DRAINING.label("draining"),
+    sql.has_commands(t.token.c.run_id).label("has_commands"),
+)
+"""What a claim returns (`rows.claim_of`)."""
+
 _CLAIM = Statement(
     sa.update(t.token)
     .values(
-        claimed_by=sql.uuid("worker"),
-        fence=sql.uuid("new_fence"),
-        begun=sa.true(),
-        since=sql.clock,
         # A token that waits is only checked: no step is executed, so there is no deadline.
-        deadline_at=sa.case((t.token.c.wait.is_(None), _deadline)),
+        {**CLAIMED_BY_ME, "deadline_at": sa.case((t.token.c.wait.is_(None), _deadline))}
     )
     .where(
         t.token.c.id == sql.uuid("token_id"),
@@ -79,51 +131,10 @@ _CLAIM = Statement(
         # A claim that is sent again, because its answer was lost, finds its own fence.
         sa.or_(t.token.c.claimed_by.is_(None), t.token.c.fence == sql.uuid("new_fence")),
         IS_CLAIMABLE,
-        sa.exists().where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None)),
-        _quiet.c.value == sa.literal_column("'off'"),
+        IS_LIVE,
+        IS_QUIET,
     )
-    .returning(
-        t.token.c.id,
-        t.token.c.run_id,
-        t.token.c.node,
-        t.token.c.unit,
-        t.token.c.attempt,
-        t.token.c.crashes,
-        t.token.c.flags,
-        t.token.c.rollback,
-        sql.json_text(t.token.c.failures),
-        t.token.c.parent_id,
-        t.token.c.part,
-        t.token.c.position,
-        t.token.c.wait,
-        t.token.c.awaits,
-        t.token.c.child_run_id,
-        t.token.c.waiting_since,
-        t.token.c.remaining,
-        t.token.c.failed,
-        sql.json_text(t.token.c.input, "item"),
-        sql.json_text(t.token.c.snapshot),
-        sql.json_text(t.token.c.answer),
-        t.token.c.queue,
-        t.token.c.priority.label("token_priority"),
-        t.token.c.time_limit,
-        t.run.c.workflow,
-        t.run.c.version,
-        t.run.c.status,
-        t.run.c.key,
-        t.run.c.priority,
-        t.run.c.tags,
-        sql.json_text(t.run.c.input),
-        sql.json_text(t.run.c.error),
-        t.run.c.parent_token,
-        t.run.c.root_run_id,
-        t.run.c.depth,
-        sql.clock.label("now"),
-        sql.seconds(t.token.c.wake_at - sql.clock).label("due_in"),
-        sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),
-        IS_DRAINING.label("draining"),
-        sql.has_commands(t.token.c.run_id).label("has_commands"),
-    )
+    .returning(*CLAIM)
 )
 
 
@@ -222,6 +233,16 @@ def read(connection: Connection, token_id: UUID) -> Standing | None:
     return Standing(**{**row, "flags": Flags(row["flags"])}) if row else None
 
 
+RELEASED = {
+    "claimed_by": sa.null(),
+    "deadline_at": sa.null(),
+    "since": sql.clock,
+    "hinted_at": sql.clock,
+    "hints": sa.literal_column("0"),
+    "look_at": LOOK_AT,
+}
+"""The values of a token whose claim has been released."""
+
 _released = (
     sa.update(t.token)
     .where(
@@ -230,21 +251,18 @@ _released = (
         t.token.c.claimed_by == sql.uuid("worker"),
     )
     .values(
-        claimed_by=sa.null(),
-        deadline_at=sa.null(),
-        # A token that waits, or was claimed before it was due, keeps its time. A ready one must not
-        # be claimed before the delay is over.
-        wake_at=sa.case(
-            (
-                t.token.c.wait.is_(None),
-                sa.func.greatest(sql.ahead(t.token.c.wake_at), sql.later("delay")),
+        {
+            **RELEASED,
+            # A token that waits, or was claimed before it was due, keeps its time. A ready one must
+            # not be claimed before the delay is over.
+            "wake_at": sa.case(
+                (
+                    t.token.c.wait.is_(None),
+                    sa.func.greatest(sql.ahead(t.token.c.wake_at), sql.later("delay")),
+                ),
+                else_=t.token.c.wake_at,
             ),
-            else_=t.token.c.wake_at,
-        ),
-        since=sql.clock,
-        hinted_at=sql.clock,
-        hints=sa.literal_column("0"),
-        look_at=LOOK_AT,
+        }
     )
     .returning(*t.token.c)
     .cte("released")

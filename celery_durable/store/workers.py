@@ -80,7 +80,10 @@ def take_lock(connection: Connection, number: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One worker process as it registers; `knows`: the positions it can execute, by workflow."""
+    """One worker process as it registers.
+
+    `knows`: the positions it can execute, by workflow; `slots`: how many messages at once.
+    """
 
     id: UUID
     node_id: UUID
@@ -90,6 +93,7 @@ class WorkerFacts:
     queues: tuple[str, ...]
     lock_number: int | None
     knows: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    slots: int = 1
 
 
 _REGISTER = Statement(
@@ -99,6 +103,7 @@ _REGISTER = Statement(
         hostname=sql.text("hostname"),
         pid=sql.integer("pid"),
         pool=sql.text("pool"),
+        slots=sql.integer("slots"),
         queues=sa.cast(sql.text("queues"), JSONB),
         knows=sa.cast(sql.text("knows"), JSONB),
         lock_number=sql.integer("lock_number"),
@@ -125,6 +130,7 @@ def register(connection: Connection, facts: WorkerFacts, ttl: float) -> None:
             "hostname": facts.hostname,
             "pid": facts.pid,
             "pool": facts.pool,
+            "slots": facts.slots,
             "queues": json.dumps(facts.queues),
             "knows": json.dumps(facts.knows),
             "lock_number": facts.lock_number,
@@ -197,6 +203,23 @@ def is_known_elsewhere(
     return bool(row and row["is_known"])
 
 
+_SLOTS = Statement(
+    sa.select(
+        sa.func.coalesce(sa.func.sum(t.worker.c.slots), sa.literal_column("0")).label("n")
+    ).where(
+        t.worker.c.ended_at.is_(None),
+        sa.not_(t.worker.c.draining),
+        t.worker.c.queues.contains(sa.func.to_jsonb(sql.text("queue"))),
+    )
+)
+
+
+def slots_of(connection: Connection, queue: str) -> int:
+    """Return how many messages of `queue` the registered workers execute at once."""
+    row = one(connection, _SLOTS, {"queue": queue})
+    return int(row["n"]) if row else 0
+
+
 _RENEW = Statement(
     sa.update(t.worker)
     .where(t.worker.c.id == sql.uuid("worker"), t.worker.c.ended_at.is_(None))
@@ -264,10 +287,15 @@ def is_draining(connection: Connection, worker: UUID) -> bool:
     return row is None or bool(row["draining"])
 
 
+_ended_long_ago = t.worker.c.ended_at < sql.clock - sql.interval("age")
+
+HAS_LONG_ENDED = sa.exists().where(_ended_long_ago)
+"""True if a worker has ended so long ago; it may still have claims."""
+
 _long_ended = (
     sa.select(t.worker.c.id)
     .where(
-        t.worker.c.ended_at < sql.clock - sql.interval("age"),
+        _ended_long_ago,
         # The row says whether reaping the worker's claims counts as a crash.
         sa.not_(sa.exists().where(t.token.c.claimed_by == t.worker.c.id)),
     )

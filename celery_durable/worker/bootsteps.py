@@ -110,7 +110,12 @@ class RelayStep(bootsteps.StartStopStep):
         check_children(self.durable)
         if self.relays:
             publisher = KombuPublisher(self.app, partial(origin_of, self.durable.database))
-            self.relay = Relay(self.durable.database, publisher, self.durable.settings)
+            self.relay = Relay(
+                self.durable.database,
+                publisher,
+                self.durable.settings,
+                process.slots_of(self.worker),
+            )
             self.thread = threading.Thread(target=self.relay.run, name="durable-relay", daemon=True)
             self.thread.start()
             atexit.register(self.finish)

@@ -88,11 +88,13 @@ def remember_worker(worker: Any, modules: Iterable[str] = ()) -> None:
     includes. So the modules of workflows are added there: they need not contain tasks.
     """
     app = worker.app
+    pool_name = worker.pool_cls.__module__.rpartition(".")[2]
     found = Surroundings(
         hostname=str(worker.hostname),
-        pool=worker.pool_cls.__module__.rpartition(".")[2],
+        pool=pool_name,
         queues=consumed(app),
         node_id=uuid4(),
+        slots=1 if pool_name == "prefork" else slots_of(worker),
     )
     setattr(app, _ATTRIBUTE, found)
     if getattr(worker, "pool_start_method", "fork") != "fork" or get_start_method() != "fork":
@@ -100,6 +102,11 @@ def remember_worker(worker: Any, modules: Iterable[str] = ()) -> None:
         app.conf.include = tuple({*app.conf.include, *importable})
     facts = [os.getpid(), app.main, found.hostname, found.pool, found.queues, str(found.node_id)]
     os.environ[_VARIABLE] = json.dumps(facts)
+
+
+def slots_of(worker: Any) -> int:
+    """Return how many messages the worker, with all its processes, executes at once."""
+    return max(int(getattr(worker, "concurrency", None) or 1), 1)
 
 
 def forget_worker(app: Any) -> None:

@@ -90,8 +90,7 @@ def register(durable: Host, app: Celery) -> None:
     def advance(task: Task, token_id: str, *more: str) -> None:
         """Advance a token, and each of `more`."""
         with process.soft_limit_held_off():
-            for one in (token_id, *more):
-                follow(durable, task, one)
+            follow(durable, task, token_id, *more)
 
     @app.task(name=COMPENSATE, bind=True, **own)
     def compensate(task: Task, token_id: str) -> None:
@@ -138,14 +137,18 @@ def register(durable: Host, app: Celery) -> None:
         return None if started is None else str(started)
 
 
-def follow(durable: Host, task: Task, token_id: object) -> None:
-    """Follow the hint of a message. One that names no token is dropped: it is not from us."""
-    try:
-        token = UUID(str(token_id))
-    except ValueError:
-        logger.warning("A message %s names no token: %.100r; it is dropped", task.name, token_id)
-        return
-    durable.engine.advance(token, limit_of(task), sender_of(task))
+def follow(durable: Host, task: Task, *token_ids: object) -> None:
+    """Follow the hints of a message. One that names no token is dropped: it is not from us."""
+    tokens = []
+    for token_id in token_ids:
+        try:
+            tokens.append(UUID(str(token_id)))
+        except ValueError:
+            logger.warning(
+                "A message %s names no token: %.100r; it is dropped", task.name, token_id
+            )
+    if tokens:
+        durable.engine.advance_together(tokens, limit_of(task), sender_of(task))
 
 
 def recover_unless_away(durable: Host) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -117,8 +118,10 @@ class Relays:
     def __init__(self) -> None:
         self.made: list[Relay] = []
 
-    def make(self, durable: Durable, publisher: Any) -> Relay:
-        made = Relay(durable.database, publisher, durable.settings)
+    def make(self, durable: Durable, publisher: Any, *, bundles: bool = False) -> Relay:
+        """A relay; each hint has a message of its own unless the test is about bundles."""
+        settings = durable.settings if bundles else replace(durable.settings, bundle=1)
+        made = Relay(durable.database, publisher, settings)
         self.made.append(made)
         return made
 

@@ -22,7 +22,8 @@ LATER = 11
 
 def look(worker: Durable) -> lost_hints.Look:
     with worker.database.autocommit() as connection:
-        return lost_hints.look(connection, 100, recovery._hint_timeouts(connection, {}))
+        timeouts = recovery._hint_timeouts({}, lost_hints.paces(connection))
+        return lost_hints.look(connection, 100, timeouts)
 
 
 def let_time_pass(world: World, seconds: float) -> None:

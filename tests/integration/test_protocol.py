@@ -11,7 +11,7 @@ import pytest
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.background.backlog import Backlog
-from celery_durable.store import dead_workers, due, inbox, reaping, tokens
+from celery_durable.store import dead_workers, due, inbox, reaping, tokens, watching
 from celery_durable.store.cancelling import announcing
 from tests.integration.driving import Gate, World, claimed, defining, noting, worker_id
 from tests.integration.workflows import asking, waiting, with_a_child
@@ -133,7 +133,7 @@ def test_a_lock_that_was_taken_again_is_seen_as_its_worker_is_declared_dead(worl
     worker, other = world.worker(), world.worker()
     me = worker_id(worker)
     with other.database.autocommit() as connection:
-        (sign,) = (one for one in dead_workers.look(connection) if one.id == me)
+        (sign,) = (one for one in watching.look(connection, 1).signs if one.id == me)
         assert not dead_workers.declare_dead(
             connection, [dead_workers.Death(sign, 1.0, is_silent=False)]
         )
@@ -147,7 +147,7 @@ def test_a_lock_that_was_found_free_is_free_for_the_next_who_looks(world: World)
     with ExitStack() as stack:
         for other in others:
             connection = stack.enter_context(other.database.autocommit())
-            (sign,) = (one for one in dead_workers.look(connection) if one.id == me)
+            (sign,) = (one for one in watching.look(connection, 1).signs if one.id == me)
             assert sign.is_unlocked
 
 

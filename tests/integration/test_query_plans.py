@@ -28,7 +28,6 @@ from celery_durable.core.nodes import Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
-    dead_workers,
     due,
     heartbeat,
     inbox,
@@ -39,6 +38,7 @@ from celery_durable.store import (
     scan_lease,
     signals,
     tokens,
+    watching,
     workers,
 )
 from celery_durable.store import tables as t
@@ -165,7 +165,10 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "results of a tree": (results._TREE, IDS),
     "outcome": (outcome._OUTCOME, {"run_id": FORKED_RUN}),
     "look what is due": (due._LOOK, {"after": 39_990, "back": timedelta(seconds=1)}),
-    "look at all that is due": (due._LOOK_AT_EVERYTHING, {"back": timedelta(seconds=1)}),
+    "look at all that is due": (
+        due._LOOK_AT_EVERYTHING,
+        {"after": 39_990, "back": timedelta(seconds=1)},
+    ),
     "take what is due": (
         due._TAKE,
         {"queue": "", "priority": 0, "crowd": 0, "after": 0, "until": 2**63 - 1, "batch": 200},
@@ -205,8 +208,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "orphans": (reaping._FIND, {"batch": 500}),
     "claimed by": (reaping._CLAIMED_BY, {"worker": ID}),
     "renew": (workers._RENEW, {"worker": ID, "ttl": timedelta(1)}),
-    "signs of life": (dead_workers._LOOK, {"lock_space": "x"}),
-    "limited": (reaping._LIMITED, {}),
+    "what a reaper watches": (watching._LOOK, {"lock_space": "x", "batch": 500}),
     "free": (reaping._REAP, FREED),
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
@@ -283,12 +285,13 @@ STALLED = {
     "at_most": 600.0,
     "paces": "{}",
 }
-LOOK = {**STALLED, "back": timedelta(minutes=1), "furthest": timedelta(minutes=15)}
+LOOK = {**STALLED, **lost_hints.TIMES}
+TAKEN = {"lease": timedelta(1), "age": timedelta(minutes=10), **lost_hints.TIMES}
 LEASE_ENDS = {"reached": TOKEN, "pause": timedelta(1), "saw_all": True, "paces": "{}"}
 
 UNFINISHED: dict[str, tuple[Statement, Mapping[str, Any], set[str]]] = {
     "stalled": (lost_hints._HINT_AGAIN, STALLED, set()),
-    "take the lease": (scan_lease._TAKE, {"lease": timedelta(1)}, set()),
+    "take the lease": (scan_lease._TAKE, TAKEN, set()),
     "look for lost hints": (lost_hints._LOOK, LOOK, set()),
     "paces": (lost_hints._PACES, {}, set()),
     "end the lease": (scan_lease._END, LEASE_ENDS, set()),

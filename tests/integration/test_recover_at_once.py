@@ -24,6 +24,7 @@ from celery_durable.store import (
     reaping,
     scan_lease,
     tokens,
+    watching,
     workers,
 )
 from celery_durable.store.dead_workers import Death
@@ -94,7 +95,7 @@ def test_a_recovery_skips_what_another_has_in_hand(world: World) -> None:
     worker = lost_runs(world, 5)
     other = world.worker()
     with worker.database.transaction() as connection:
-        page = lost_hints.hint_again(connection, None, 10, recovery._hint_timeouts(connection, {}))
+        page = lost_hints.hint_again(connection, None, 10, recovery._hint_timeouts({}, {}))
         assert page.hinted == 5
         assert spawn(other.recover).result(PATIENCE) == 0
     assert world.hints() == 5
@@ -179,7 +180,7 @@ def test_a_page_is_not_looked_at_before_its_time(world: World) -> None:
     assert a_lease(worker) is None, "the next page has its time"
 
     world.let_recovery_look()
-    assert recover_with_lease(worker.database).pause == recovery.PAGE_EVERY
+    assert recover_with_lease(worker.database).pause == recovery.ROUND_EVERY
     left = world.one("SELECT extract(epoch FROM next_at - clock_timestamp()) FROM durable_recovery")
     assert left > recovery.PAGE_EVERY.total_seconds(), "the round is over, the next is far"
     assert world.one("SELECT reached FROM durable_recovery") is None
@@ -192,7 +193,7 @@ def test_the_page_after_one_with_lost_hints_is_looked_at_at_once(world: World) -
     worker = lost_runs(world, 25)
     shares = [recover_with_lease(worker.database) for _ in range(3)]
     assert [share.moved for share in shares] == [10, 10, 5]
-    assert [share.pause for share in shares] == [timedelta(0)] * 2 + [recovery.PAGE_EVERY]
+    assert [share.pause for share in shares] == [timedelta(0)] * 2 + [recovery.ROUND_EVERY]
 
 
 def test_the_turn_of_a_relay_that_died_is_over_after_a_while(world: World) -> None:
@@ -215,7 +216,7 @@ def test_a_clock_that_was_set_back_stops_nobody(world: World) -> None:
 
 def a_lease(worker: Durable) -> scan_lease.ScanLease | None:
     with worker.database.autocommit() as connection:
-        return scan_lease.take(connection, recovery.LEASE)
+        return scan_lease.take(connection, recovery.LEASE, recovery.FORGET_WORKERS_AFTER)
 
 
 def test_relays_apply_commands_and_forget_what_is_old(world: World) -> None:
@@ -300,7 +301,7 @@ def test_one_look_takes_no_more_than_a_batch(world: World) -> None:
     runs = worker.start_many("w", [{}] * 3)
     world.rows("UPDATE durable_token SET look_at = look_at - interval '1 hour'")
     with worker.database.autocommit() as connection:
-        assert lost_hints.look(connection, 2, recovery._hint_timeouts(connection, {})).seen == 2
+        assert lost_hints.look(connection, 2, recovery._hint_timeouts({}, {})).seen == 2
         for run in runs:
             inbox.send(connection, run.id, inbox.Cancel(compensate=False, reason=None))
             assert tokens.claim(connection, world.token_id(run), worker_id(worker), uuid4())
@@ -315,7 +316,7 @@ def test_a_reaper_that_comes_late_frees_no_newer_claim(world: World) -> None:
     token_id = claimed_by_the_dead(world)
     other = world.worker(defining([], "a"))
     with other.database.autocommit() as connection:
-        dead = next(one for one in dead_workers.look(connection) if one.is_unlocked)
+        dead = next(one for one in watching.look(connection, 1).signs if one.is_unlocked)
         assert dead_workers.declare_dead(connection, [Death(dead, 0.0, is_silent=False)])
         (orphan,) = reaping.find(connection, 10)
         assert reaping.reap(connection, orphan, uuid4())

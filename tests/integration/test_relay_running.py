@@ -142,7 +142,8 @@ def test_a_notification_wakes_a_relay(world: World, relays: Relays) -> None:
     """Long before it would look by itself."""
     durable = world.worker(defining([], "a"), poll_interval=600)
     relay_of_long_naps = pytest.MonkeyPatch()
-    relay_of_long_naps.setattr(relay, "REAP_EVERY", 600.0)
+    for pause in ("REAP_EVERY", "REAP_EVERY_IF_IDLE"):
+        relay_of_long_naps.setattr(relay, pause, 600.0)
     try:
         recorder = Recorder()
         relays.run(durable, recorder)

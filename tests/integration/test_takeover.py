@@ -9,7 +9,7 @@ import pytest
 from celery_durable import Durable
 from celery_durable.background import recovery
 from celery_durable.background.recovery import Reaper
-from celery_durable.store import dead_workers, workers
+from celery_durable.store import dead_workers, watching, workers
 from celery_durable.store.connection import Connection
 from celery_durable.store.dead_workers import Death
 from tests.integration.driving import (
@@ -399,5 +399,7 @@ def test_a_reaper_waits_for_no_row_of_a_worker(world: World) -> None:
 def unlocked(connection: Connection) -> list[Death]:
     """The workers whose lock is free, to be declared dead."""
     return [
-        Death(one, 0.0, is_silent=False) for one in dead_workers.look(connection) if one.is_unlocked
+        Death(one, 0.0, is_silent=False)
+        for one in watching.look(connection, 1).signs
+        if one.is_unlocked
     ]

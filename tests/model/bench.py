@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,12 +18,22 @@ from celery_durable.background.liveness import Liveness
 from celery_durable.background.recovery import recover
 from celery_durable.client import Client
 from celery_durable.database.notify import Notifier
-from celery_durable.engine import children, claims, loop
+from celery_durable.engine import bundle, children, claims, loop, slow_units
+from celery_durable.engine.guard import Guard
 from celery_durable.engine.loop import Engine
 from celery_durable.run import Run
 from celery_durable.store import reaping
 from tests.integration.driving import Define, make_durable
-from tests.model.hands import Call, Hand, ModelDatabase, ModelLiveness, Script, new_id, register
+from tests.model.hands import (
+    Call,
+    Hand,
+    ModelDatabase,
+    ModelGuard,
+    ModelLiveness,
+    Script,
+    new_id,
+    register,
+)
 from tests.model.laws import Plans
 from tests.model.stage import Record, Stage
 from tests.model.world import Limits, Seat, World
@@ -58,6 +68,12 @@ class Scenario:
     """Seconds until the runs begin."""
     pool: str = "prefork"
     max_crashes: int = 9
+    bundles: bool = False
+    """Hints of several tokens are delivered together."""
+    looks: bool = False
+    """Each unit of a bundle begins long after its claim was looked at last."""
+    guarded: bool = False
+    """The guard acts while each unit is executed: it writes, and gives back what has not begun."""
     begins_parked: bool = False
     """All that can be done at once has been done before the schedules begin."""
     expects: Callable[[Bench, World], None] | None = None
@@ -83,6 +99,7 @@ class Bench:
         liveness = cast("Liveness", ModelLiveness(self.database, scenario.pool))
         silent = Silent(self.database)
         self.engine = Engine(self.database, self.registry, settings, liveness, silent)
+        self.engine._guard = cast("Guard", ModelGuard())
         self.client = Client(self.registry, lambda: settings)
         vars(self.client).update(database=self.database, notify=silent)
         self.runs: list[UUID] = []
@@ -127,16 +144,23 @@ class Bench:
 
     def deliver(self, world: World, seat: Seat, hint: Record, *, again: bool) -> World:
         """Give a message to a worker, which looks at once whether its claim is to be had."""
+        return self.deliver_together(world, seat, [hint], again=again)
+
+    def deliver_together(
+        self, world: World, seat: Seat, hints: Sequence[Record], *, again: bool = False
+    ) -> World:
+        """Give a worker one message for all of the hints."""
         if not again:
-            self.stage.run("DELETE FROM public.durable_outbox WHERE id = %s", hint["id"])
-        tokens = tuple(UUID(token) for token in hint["args"])
+            taken = [hint["id"] for hint in hints]
+            self.stage.run("DELETE FROM public.durable_outbox WHERE id = ANY(%s)", taken)
+        args = tuple(token for hint in hints for token in hint["args"])
+        tokens = tuple(UUID(token) for token in args)
 
         def call() -> None:
-            for token in tokens:
-                self.engine.advance(token)
+            self.engine.advance_together(tokens)
 
-        names = ", ".join(str(world.name(token)) for token in hint["args"])
-        script = Script(next(self._serials), f"advance {names}", call, tuple(hint["args"]))
+        names = ", ".join(str(world.name(token)) for token in args)
+        script = Script(next(self._serials), f"advance {names}", call, args)
         seat = replace(seat, script=replace(script, worker=seat.worker))
         after, _ = self.go_on(world, seat)
         looked = seat_of(after, seat.name)
@@ -153,14 +177,12 @@ class Bench:
         assert seat.script is not None
         playing = Hand(seat.script, self.stage)
         script = playing.next(loses_answer=loses_answer)
-        executing = seat.executing
-        if executing is not None and executing.has_returned:
-            executing = None
-        for call in playing.calls:
-            executing = call
+        executing = {(c.run_id, c.unit): c for c in seat.executing if not c.has_returned}
+        executing |= {(call.run_id, call.unit): call for call in playing.calls}
         if script is None:
-            executing = None
-        moved = replace(seat, script=script, executing=executing, worker=playing.worker)
+            executing = {}
+        at_work = tuple(executing.values())
+        moved = replace(seat, script=script, executing=at_work, worker=playing.worker)
         return self.after(with_seat(world, moved)), [c for c in playing.calls if not c.has_returned]
 
     def act(self, world: World, place: int) -> World:
@@ -185,7 +207,7 @@ class Bench:
         """The worker's process is gone, and it has not renewed its row."""
         self._expire(seat)
         left = replace(world.left, crashes=world.left.crashes - 1)
-        gone = replace(seat, worker=None, script=None, executing=None)
+        gone = replace(seat, worker=None, script=None, executing=())
         return self.after(with_seat(replace(world, left=left, is_damaged=True), gone))
 
     def suspect(self, world: World, seat: Seat) -> World:
@@ -283,13 +305,14 @@ class Silent(Notifier):
     def __call__(self) -> None:
         pass
 
-    def ended(self, run_id: UUID) -> None:
+    def ended(self, run_ids: Sequence[UUID]) -> None:
         pass
 
 
 @contextmanager
-def modelled() -> Iterator[None]:
+def modelled(scenario: Scenario) -> Iterator[None]:
     """Ids are the same each time a script is played, and no time passes by itself."""
+    at_once = 0 if scenario.guarded else MANY_TICKS
     with (
         patch.object(loop, "uuid4", new_id),
         patch.object(claims, "uuid4", new_id),
@@ -297,5 +320,23 @@ def modelled() -> Iterator[None]:
         patch.object(children, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
+        patch.object(bundle, "time", Ticks()),
+        patch.object(bundle, "LOOK_AGAIN_AFTER", 1 if scenario.looks else MANY_TICKS),
+        patch.object(bundle, "WRITE_AFTER", at_once),
+        patch.object(bundle, "GIVE_BACK_AFTER", at_once),
+        patch.object(slow_units, "SLOW_FROM", MANY_TICKS),
     ):
         yield
+
+
+MANY_TICKS = 1_000_000_000
+
+
+class Ticks:
+    """A clock that goes on by one each time it is looked at."""
+
+    def __init__(self) -> None:
+        self._at = count()
+
+    def monotonic(self) -> int:
+        return next(self._at)

@@ -16,6 +16,9 @@ from tests.model.world import Limits, Seat, World
 
 MOVES_TO_SETTLE = 400
 
+MOST_TOGETHER = 2
+"""Tokens in a bundle."""
+
 LOSE_ALL_EVERY = 32
 """After so many states, all workers die and all messages are lost in one of them."""
 
@@ -164,6 +167,12 @@ class Explorer:
                     self._going_on(less, seat, loses_answer=True),
                 )
         idle = next((seat for seat in world.seats if seat.script is None), None)
+        yield from self._deliveries(world, idle)
+
+    def _deliveries(self, world: World, idle: Seat | None) -> Iterator[Move]:
+        left, bench = world.left, self.bench
+        if idle is not None and bench.scenario.bundles:
+            yield from self._bundles(world, idle)
         for hint in due_hints(world):
             name = ", ".join(str(world.name(token)) for token in hint["args"])
             if idle is not None:
@@ -176,6 +185,25 @@ class Explorer:
                     )
             if left.losses:
                 yield f"{name} is lost", self._checked(world, bench.lose, hint)
+
+    def _bundles(self, world: World, seat: Seat) -> Iterator[Move]:
+        """One message for all that may share one; and one for each of those that stay, too."""
+        hints = [hint for hint in due_hints(world) if not hint["single"]]
+        if len(hints) < MOST_TOGETHER:
+            return
+        hints = hints[:MOST_TOGETHER]
+        names = ", ".join(str(world.name(token)) for hint in hints for token in hint["args"])
+
+        def move(world: World, *, again: bool) -> Callable[[], World]:
+            return self._checked(
+                world, lambda w: self.bench.deliver_together(w, seat, hints, again=again)
+            )
+
+        yield f"{seat.name} gets {names} together", move(world, again=False)
+        if world.left.duplicates:
+            left = replace(world.left, duplicates=world.left.duplicates - 1)
+            less = replace(world, left=left)
+            yield f"{seat.name} gets {names} together, which stay", move(less, again=True)
 
     def _going_on(
         self, world: World, seat: Seat, *, loses_answer: bool = False

@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from celery_durable.database.connections import Database
+from celery_durable.engine.bundle import Bundle
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection, Parameters, Row, Statement
@@ -69,6 +70,7 @@ class Hand(greenlet):
         self.stage = stage
         self.worker = script.worker
         self.calls: list[Call] = []
+        self.bundle: Bundle | None = None
         self.result: object = None
         self.loses_answer = False
         self._given = 0
@@ -195,7 +197,7 @@ class ModelLiveness:
         self._database = database
         self._pool = pool
 
-    def working_on(self, _token_id: UUID) -> nullcontext[None]:
+    def working_on(self, _token_ids: Sequence[UUID]) -> nullcontext[None]:
         return nullcontext()
 
     def worker_id(self) -> UUID:
@@ -216,6 +218,18 @@ class ModelLiveness:
         assert at_work is not None
         if at_work.worker == worker_id:
             at_work.worker = None
+
+
+class ModelGuard:
+    """The guard, which acts only where a handler has it act (`guarded`)."""
+
+    @contextmanager
+    def watching(self, bundle: Bundle) -> Iterator[None]:
+        at_work = hand()
+        assert at_work is not None
+        at_work.bundle = bundle
+        yield
+        at_work.bundle = None
 
 
 def register(connection: Connection, worker: UUID, pool: str) -> None:
@@ -243,6 +257,8 @@ def noted(ctx: Any, function: Callable[[Any], Any]) -> Any:
     calls = [] if at_work is None else at_work.calls
     calls.append(Call(str(ctx.run_id), ctx.unit))
     try:
+        if at_work is not None and at_work.bundle is not None:
+            at_work.bundle.look_after()  # the guard, in the middle of the handler
         return function(ctx)
     finally:
         calls.append(Call(str(ctx.run_id), ctx.unit, has_returned=True))

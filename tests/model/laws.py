@@ -36,7 +36,9 @@ def check_step(before: World, after: World, calls: Iterable[Call], plans: Plans)
     for run in after.tables.run:
         facts = Facts(after, run, plans[run["workflow"], run["version"]])
         facts.check()
+    calls = tuple(calls)
     _nothing_recorded_is_executed(after, calls)
+    _nothing_begins_after_a_cancel(before, calls)
     _one_at_a_time(after)
     _hands_hold_their_claims(after)
 
@@ -66,11 +68,23 @@ def _nothing_recorded_is_executed(after: World, calls: Iterable[Call]) -> None:
         holds(unit not in recorded, "P3: once recorded never runs again", call.unit)
 
 
+def _nothing_begins_after_a_cancel(before: World, calls: Iterable[Call]) -> None:
+    """A unit begins with the transaction that looked at its claim: `before` is what that saw."""
+    asked = {m["run_id"] for m in before.tables.inbox if m["kind"] == "command"}
+    asked |= {run["id"] for run in before.tables.run if run["cancel_requested_at"] is not None}
+    for call in calls:
+        is_forward = not call.unit.endswith(UNDO)
+        holds(
+            call.run_id not in asked or not is_forward, "P3: a cancel lets nothing begin", call.unit
+        )
+
+
 def _one_at_a_time(after: World) -> None:
     units = Counter(
-        (seat.executing.run_id, seat.executing.unit)
+        (call.run_id, call.unit)
         for seat in after.seats
-        if seat.executing and after.is_live(seat.worker)
+        if after.is_live(seat.worker)
+        for call in seat.executing
     )
     # A unit that has taken longer than its time limit is not protected any more.
     overdue = {

@@ -27,7 +27,7 @@ def explore(
     stage.open()
     logging.disable(logging.ERROR)
     try:
-        with modelled():
+        with modelled(scenario):
             Explorer(Bench(url, stage, scenario), coverage, seconds).explore(limits)
     finally:
         logging.disable(logging.NOTSET)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,11 +11,15 @@ import pytest
 import sqlalchemy as sa
 
 from celery_durable.core import decide, waits
+from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Undo
 from celery_durable.core.token import Token
 from celery_durable.engine.claims import Claims
 from celery_durable.store import journal, tokens
 from celery_durable.store import tables as t
+from celery_durable.store.bundle import claiming, committing
+from celery_durable.store.bundle.claiming import Look
+from celery_durable.store.bundle.committing import Plain
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import variant_of
 from celery_durable.store.connection import Connection, Statement
@@ -80,6 +84,64 @@ def test_a_rollback_that_leaves_something_out_is_found(
 
     monkeypatch.setattr(journal, "next_undo", only_one)
     assert "P8: a failed run has undone" in find("rollback: a crash in the middle")
+
+
+def test_a_bundle_that_begins_on_an_old_look_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Claims, "look_again", lambda _self, claims: as_they_were(claims))
+    report = find("bundle: a cancel of one, whose units begin late")
+    assert "P3: a cancel lets nothing begin" in report
+
+
+def as_they_were(claims: Sequence[Claim]) -> dict[UUID, Look]:
+    return {c.token.id: Look(c.seen_at, c.token.flags, c.draining, c.has_commands) for c in claims}
+
+
+def test_a_bundle_that_does_not_see_flags_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committing.commit
+
+    def lowers_them(connection: Connection, plain: Sequence[Plain]) -> Any:
+        ids = [one.claim.token.id for one in plain]
+        connection.rows(Statement(sa.update(t.token).where(t.token.c.id.in_(ids)).values(flags=0)))
+        return commit(connection, plain)
+
+    monkeypatch.setattr(committing, "commit", lowers_them)
+    report = find("bundle: a cancel in the caller's transaction")
+    assert "P3: a cancel lets nothing begin" in report
+
+
+def test_a_bundle_that_gives_back_without_a_hint_is_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = claiming.release
+
+    def forgets(connection: Connection, *given: Any, **options: Any) -> Any:
+        released = release(connection, *given, **options)
+        connection.rows(Statement(sa.delete(t.outbox).where(t.outbox.c.token_id.in_(released))))
+        return released
+
+    monkeypatch.setattr(claiming, "release", forgets)
+    assert "P2: something moves every token" in find("bundle: the guard writes, and gives back")
+
+
+def test_branches_that_are_counted_as_one_are_found(
+    find: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committing.commit
+
+    def counts_one(connection: Connection, plain: Sequence[Plain]) -> Any:
+        answer = commit(connection, plain)
+        if plain[0].decision.token.parent is not None:
+            parent = t.token.c.id == plain[0].decision.token.parent
+            more = t.token.c.remaining + len(answer.written) - 1
+            connection.rows(Statement(sa.update(t.token).where(parent).values(remaining=more)))
+        return answer
+
+    monkeypatch.setattr(committing, "commit", counts_one)
+    assert "P2: the gate counts its branches" in find("bundle: branches leave together, a crash")
 
 
 def test_a_signal_that_is_consumed_twice_is_found(

@@ -110,7 +110,7 @@ def walk(url: str, stage: Stage, scenario: Scenario, chosen: Sequence[int]) -> N
     stage.open()
     logging.disable(logging.ERROR)
     try:
-        with modelled():
+        with modelled(scenario):
             Explorer(Bench(url, stage, scenario), Coverage("random")).wander(
                 scenario.limits, chosen
             )

@@ -37,12 +37,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Seat:
-    """A worker process. `executing`: the unit whose function has been called, until its commit."""
+    """A worker process. `executing`: the units whose functions have been called, until a commit."""
 
     name: str
     worker: UUID | None = None
     script: Script | None = None
-    executing: Call | None = None
+    executing: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class World:
             (
                 seat.worker is not None and self.is_live(seat.worker),
                 self._hand_key(seat.script),
-                seat.executing and (self.name(seat.executing.run_id), seat.executing.unit),
+                tuple((self.name(call.run_id), call.unit) for call in seat.executing),
                 seat.name,
             )
             for seat in self.seats

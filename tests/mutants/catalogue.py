@@ -1,6 +1,7 @@
 """The mutants of this library, grouped by promise."""
 
 from tests.mutants.brokers import BROKERS
+from tests.mutants.bundles import BUNDLES
 from tests.mutants.claims import CLAIMS
 from tests.mutants.deploys import DEPLOYS
 from tests.mutants.lives import LIVES
@@ -55,6 +56,7 @@ START_TASK = f"{TESTS}/test_start_task.py"
 BAD = f"{TESTS}/test_bad_input.py"
 OUTCOME = f"{TESTS}/test_unknown_outcome.py"
 RELAYS = f"{TESTS}/test_relay.py"
+IDLE = f"{TESTS}/test_idle.py"
 
 ATOMICITY = (
     Mutant(
@@ -119,8 +121,8 @@ LOSS = (
         promise="P2",
         takes_out="looking whether the outbox still holds the hint",
         at=f"{STALLED}:_may_be_lost",
-        old="sa.and_(sa.not_(_is_hinted), _is_consumed)",
-        new="_is_consumed",
+        old="_if_claimable(sa.not_(_is_hinted), _is_consumed)",
+        new="_if_claimable(_is_consumed)",
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
     ),
     Mutant(
@@ -321,7 +323,7 @@ TAKING_OVER = (
         name="no-crash-while-draining",
         promise="P5",
         takes_out="sparing the units of a worker that was told to stop",
-        at=f"{ORPHANS}:_FIND",
+        at=f"{ORPHANS}:ORPHANED",
         old="sa.func.coalesce(sa.not_(t.worker.c.draining), sa.true())",
         new="sa.true()",
         tests=(f"{TAKEOVER}::test_a_worker_that_was_stopping_counts_no_crash",),
@@ -358,8 +360,8 @@ TAKING_OVER = (
         promise="P5",
         takes_out="looking whether the claiming worker has ended",
         at=f"{TOKENS}:_CLAIM",
-        old="t.worker.c.ended_at.is_(None)),\n        _quiet",
-        new="sa.true()),\n        _quiet",
+        old="IS_LIVE,",
+        new="",
         tests=(f"{ALIVE}::test_a_worker_that_has_ended_can_claim_nothing",),
     ),
     Mutant(
@@ -384,10 +386,28 @@ TAKING_OVER = (
         name="self-audit",
         promise="P5",
         takes_out="giving back a claim that is not executed",
-        at=f"{LIVENESS}:WorkerLease._retake_and_audit",
-        old="self._audit()",
-        new="pass",
+        at=f"{LIVENESS}:WorkerLease._audit_unless_calm",
+        old="is_skipped or self._audit()",
+        new="True",
         tests=(f"{ALIVE}::test_a_claim_that_nobody_executes_is_given_back_by_its_worker",),
+    ),
+    Mutant(
+        name="audits-after-each-message",
+        promise="P2",
+        takes_out="auditing more often after a message was followed",
+        at=f"{LIVENESS}:WorkerLease._audit_unless_calm",
+        old="turns != self._turns_seen or ",
+        new="",
+        tests=(f"{IDLE}::test_a_worker_audits_twice_after_it_has_followed_a_message",),
+    ),
+    Mutant(
+        name="audits-that-could-not-look",
+        promise="P2",
+        takes_out="auditing again after an audit that was held up",
+        at=f"{LIVENESS}:WorkerLease._audit_unless_calm",
+        old="calm, self._calm = self._calm + 1, 0",
+        new="calm = self._calm = self._calm + 1",
+        tests=(f"{IDLE}::test_an_audit_that_could_not_look_is_made_up_for",),
     ),
     Mutant(
         name="audits-wait-for-nobody",
@@ -616,6 +636,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *UNSTUCK,
     *VALUES,
     *PROTOCOL,
+    *BUNDLES,
     *WIRING,
     *SESSIONS,
     *WAITING,

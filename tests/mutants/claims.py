@@ -37,7 +37,7 @@ CLAIMING = (
         promise="P1",
         takes_out="not waiting for the disk with a claim",
         at=f"{TOKENS}:_CLAIM",
-        old="_quiet.c.value == sa.literal_column(\"'off'\"),",
+        old="IS_QUIET,",
         new="",
         tests=(f"{PROTOCOL}::test_only_the_claim_is_not_waited_for_on_disk",),
     ),
@@ -54,8 +54,8 @@ CLAIMING = (
         name="a-claim-writes-its-fence",
         promise="P4",
         takes_out="writing the fence of a claim into the token",
-        at=f"{TOKENS}:_CLAIM",
-        old='fence=sql.uuid("new_fence"),',
+        at=f"{TOKENS}:CLAIMED_BY_ME",
+        old='"fence": sql.uuid("new_fence"),',
         new="",
         tests=(f"{ONE}::test_a_claim_writes_a_fresh_fence",),
     ),
@@ -81,7 +81,7 @@ CLAIMING = (
         name="a-claim-sees-commands",
         promise="P3",
         takes_out="looking for commands in the statement that claims",
-        at=f"{TOKENS}:_CLAIM",
+        at=f"{TOKENS}:CLAIM",
         old='sql.has_commands(t.token.c.run_id).label("has_commands")',
         new='sa.false().label("has_commands")',
         tests=(f"{JOINED}::test_a_cancel_joins_too[True-psycopg_connection]",),
@@ -101,12 +101,12 @@ CLAIMING = (
         takes_out="saying before the claim that its token is worked on",
         at=f"{ENGINE}:Engine.advance",
         old="""
-with self._kept_from_audit(token_id):
+with self._kept_from_audit([token_id]):
     claim = self._claims.claim(token_id, hinted_by)
 """,
         new="""
 claim = self._claims.claim(token_id, hinted_by)
-with self._kept_from_audit(token_id):
+with self._kept_from_audit([token_id]):
 """,
         tests=(f"{PROTOCOL}::test_a_claim_whose_answer_is_on_its_way_is_not_given_back",),
     ),

@@ -28,6 +28,8 @@ TIMEOUTS = f"{TESTS}/test_step_timeouts.py"
 LOCKS = f"{TESTS}/test_cancel_locks.py"
 MECHANISMS = f"{TESTS}/test_node_mechanisms.py"
 AT_ONCE = f"{TESTS}/test_cancel_at_once.py"
+IDLE = f"{TESTS}/test_idle.py"
+TAKEOVER = f"{TESTS}/test_takeover.py"
 TREE = f"{TESTS}/test_cancel_tree.py"
 LETTING_GO = f"{TESTS}/test_letting_go.py"
 
@@ -243,12 +245,32 @@ ONE_AFTER_THE_OTHER = (
         tests=(f"{LETTING_GO}::test_a_hint_of_an_earlier_unit_does_not_limit_a_later_one",),
     ),
     Mutant(
+        name="claims-of-those-just-declared-dead",
+        promise="P5",
+        takes_out="asking again for orphaned claims after workers were declared dead",
+        at="celery_durable.background.recovery:Reaper.reap",
+        old="orphaned = reaping.find(connection, BATCH)",
+        new="pass",
+        tests=(
+            "tests/integration/test_takeover.py::test_a_worker_whose_lock_is_free_is_reaped_at_once",
+        ),
+    ),
+    Mutant(
+        name="claims-make-the-reaper-look-soon",
+        promise="P5",
+        takes_out="looking for dead workers more often while something is claimed",
+        at="celery_durable.background.relay:Chores._reap",
+        old="REAP_EVERY if self._reaper.saw_claims else REAP_EVERY_IF_IDLE",
+        new="REAP_EVERY_IF_IDLE",
+        tests=(f"{IDLE}::test_while_a_token_is_claimed_dead_workers_are_looked_for_more_often",),
+    ),
+    Mutant(
         name="overdue-claims",
         promise="P5",
         takes_out="freeing a claim whose unit takes too long",
         at="celery_durable.background.recovery:Reaper.reap",
-        old="(*reaping.find(connection, BATCH), *self._overdue(connection))",
-        new="reaping.find(connection, BATCH)",
+        old="(*orphaned, *self._overdue(watched.limited))",
+        new="orphaned",
         tests=(f"{TIMEOUTS}::test_a_claim_past_its_deadline_is_a_failed_attempt_and_no_crash",),
     ),
 )

@@ -50,8 +50,8 @@ CASES = (
         promise="P2",
         takes_out="applying, with a relay's lease, commands that nobody has applied",
         at=f"{RECOVERY}:recover_with_lease",
-        old="page.hinted + _apply_waiting_commands(database)",
-        new="page.hinted",
+        old="moved += _apply_waiting_commands(database)",
+        new="pass",
         tests=(f"{AT_ONCE}::test_relays_apply_commands_and_forget_what_is_old",),
     ),
     Mutant(
@@ -215,11 +215,8 @@ TURNS = (
         promise="P11",
         takes_out="leaving a page to whoever has come first",
         at=f"{LEASE}:take",
-        old='return ScanLease(row["reached"], json.loads(row["paces"])) if row else None',
-        new=(
-            'return ScanLease(row["reached"], json.loads(row["paces"])) if row'
-            " else ScanLease(None, {})"
-        ),
+        old="return None",
+        new="return ScanLease(None, {}, {}, True, True, True)",
         tests=(
             f"{AT_ONCE}::test_a_page_is_not_looked_at_before_its_time",
             f"{AT_ONCE}::test_the_turn_of_a_relay_that_died_is_over_after_a_while",
@@ -388,7 +385,7 @@ BOUNDED = (
         name="batches-of-the-dead",
         promise="P11",
         takes_out="the bound of what one look frees",
-        at=f"{ORPHANS}:_FIND",
+        at=f"{ORPHANS}:ORPHANED",
         old='.limit(sql.integer("batch"))',
         new='.where(sql.integer("batch") > 0)',
         tests=(f"{AT_ONCE}::test_one_look_takes_no_more_than_a_batch",),

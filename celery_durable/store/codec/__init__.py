@@ -19,6 +19,8 @@ imports only what `durable_allowed_types` names, and makes only what writing tak
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any
 
 from celery_durable.errors import NotSerializable, PayloadTooLarge
@@ -30,9 +32,38 @@ from celery_durable.store.codec.scalars import TYPE
 
 __all__ = ["MOST_NESTED", "allow", "dumps", "loads"]
 
-_text_of = json.JSONEncoder(
+_encoder = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
-).encode
+)
+
+
+def _encode_quickly() -> Callable[[object], str]:
+    """Return `_encoder.encode`, without making the encoder in C anew for each text.
+
+    As `JSONEncoder.iterencode` does it in Lib/json/encoder.py; Pythons without that encoder exist.
+    """
+    make_in_c: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make_in_c is None:
+        return _encoder.encode
+    in_c = make_in_c(
+        markers=None,
+        default=_encoder.default,
+        encoder=encode_basestring,
+        indent=None,
+        key_separator=":",
+        item_separator=",",
+        sort_keys=False,
+        skipkeys=False,
+        allow_nan=False,
+    )
+
+    def encode(value: object) -> str:
+        return "".join(in_c(value, 0))
+
+    return encode
+
+
+_text_of = _encode_quickly()
 
 
 def dumps(

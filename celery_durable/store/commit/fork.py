@@ -23,10 +23,12 @@ from celery_durable.store.outbox import (
     ADVANCE,
     AT_ONCE,
     HINT_COLUMNS,
+    HINTED_BY,
     LOOK_AT,
     clear_hints,
     hint_of,
     insert_hints,
+    is_single,
     options_of,
     priority_of,
 )
@@ -85,6 +87,7 @@ def fork_parts(held: Any) -> list[Any]:
         "queue": _branches.c.queue,
         "priority": _branches.c.priority,
         "time_limit": _branches.c.time_limit,
+        "single": sql.boolean("branches_single"),
         "fence": _new_id,
     }
     branches = sa.select(*columns.values()).select_from(held).join(_branches, sa.true())
@@ -137,6 +140,7 @@ def _hinted(opened: Any, *, crowd: Any) -> Any:
         options_of(opened, named),
         opened.c.queue,
         priority_of(opened),
+        sa.func.bool_or(is_single(opened)),
         AT_ONCE,
         crowd,
     )
@@ -181,6 +185,66 @@ def leave_parts(held: Any, *, stops: bool) -> tuple[list[Any], sa.ColumnElement[
         parts.append(_hinted(_opened(held, taken), crowd=NO_CROWD).cte("hinted_branches"))
     puts_hint = sa.exists().where(is_last)
     return parts, puts_hint if stops else sa.or_(puts_hint, sa.exists(sa.select(taken.c.position)))
+
+
+LEFT = tuple(
+    t.token.c[name]
+    for name in ("id", "run_id", "parent_id", "node", "queue", "priority", "time_limit", "single")
+)
+"""The columns of branches that leave together: what the tokens that they make room for take on."""
+
+
+def leave_together_parts(left: Any) -> tuple[list[Any], sa.ColumnElement[bool]]:
+    """The branches `left`, all of the parent `parent`, leave: as `leave_parts`, counted once."""
+    gone = sa.select(sa.func.count().label("n")).select_from(left).subquery("gone")
+    chunk = sql.integer("chunk")
+    p = t.token.c
+    ended = p.total - p.remaining
+    after = p.remaining - gone.c.n
+    filled: Any = (ended + gone.c.n) // chunk - ended // chunk
+    # Where every opened branch has ended there is room, too: the plan may have been edited.
+    has_none_open = ended + gone.c.n >= p.opened
+    step = sa.case(
+        (p.flags != sa.literal_column("0"), sa.literal_column("0")),
+        (has_none_open, sa.func.greatest(filled, sa.literal_column("1")) * chunk),
+        else_=filled * chunk,
+    )
+    is_last = after == sa.literal_column("0")
+    joined = (
+        sa.update(t.token)
+        .where(p.id == sql.uuid("parent"), gone.c.n > sa.literal_column("0"))
+        .values(
+            remaining=after,
+            opened=sa.func.least(p.total, p.opened + step),
+            hinted_at=sa.case((is_last, sql.clock), else_=p.hinted_at),
+            look_at=sa.case((is_last, LOOK_AT), else_=p.look_at),
+        )
+        .returning(*HINTED_BY, p.remaining, p.opened, gone.c.n)
+        .cte("joined")
+    )
+    taken = (
+        sa.delete(t.item)
+        .where(
+            t.item.c.token_id == joined.c.id,
+            # Those before the ones that are opened now are deleted; but the index still holds them.
+            t.item.c.position.between(
+                joined.c.opened - joined.c.n - chunk - chunk,
+                joined.c.opened - sa.literal_column("1"),
+            ),
+        )
+        .returning(t.item.c.position, t.item.c.input)
+        .cte("taken")
+    )
+    is_over = joined.c.remaining == sa.literal_column("0")
+    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(is_over)
+    like = sa.select(*left.c).limit(sa.literal_column("1")).subquery("one")
+    parts = [
+        taken,
+        insert_hints(hint).cte("parent_hinted"),
+        _hinted(_opened(like, taken), crowd=NO_CROWD).cte("hinted_branches"),
+    ]
+    puts_hint = sa.or_(sa.exists().where(is_over), sa.exists(sa.select(taken.c.position)))
+    return parts, puts_hint
 
 
 def _stopped(held: Any) -> Any:
@@ -249,6 +313,7 @@ def _opened(held: Any, taken: Any) -> Any:
         "queue": held.c.queue,
         "priority": held.c.priority,
         "time_limit": held.c.time_limit,
+        "single": held.c.single,
         "fence": _new_id,
     }
     return (
@@ -269,6 +334,7 @@ def fork_parameters(fork: Fork) -> dict[str, Any]:
         "total": len(fork.branches),
         "window": fork.window,
         "chunk": fork.chunk,
+        "branches_single": fork.single,
         "branches": "[" + ",".join(map(_branch_text, opened)) + "]",
         "items": "[" + ",".join(map(_item_text, waiting)) + "]",
     }

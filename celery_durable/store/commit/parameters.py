@@ -40,11 +40,15 @@ from celery_durable.store.rows import error_text, failures_text, kind_of
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The claim is released; the token's message, if there is one, goes to `queue`."""
+    """The claim is released; the token's message, if there is one, goes to `queue`.
+
+    `single`: it names no other token.
+    """
 
     queue: str
     priority: int | None
     time_limit: float | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def parameters_of(claim: Claim, decision: Decision, routed: Routed | None) -> Pa
             "queue": routed.queue,
             "priority": routed.priority,
             "time_limit": routed.time_limit,
+            "single": routed.single,
         }
     return parameters
 

@@ -228,6 +228,7 @@ _RELEASED = {
     "queue": sql.text("queue"),
     "priority": sql.integer("priority"),
     "time_limit": sql.number("time_limit"),
+    "single": sql.boolean("single"),
     "hinted_at": sql.clock,
     "hints": sa.literal_column("0"),
     "look_at": LOOK_AT,

@@ -22,8 +22,8 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), recorded AS (
   INSERT INTO durable_journal (
@@ -88,6 +88,7 @@ WITH held AS (
     durable_token.queue AS queue,
     durable_token.priority AS priority,
     durable_token.time_limit AS time_limit,
+    durable_token.single AS single,
     durable_token.fence AS fence,
     durable_token.claimed_by AS claimed_by,
     durable_token.begun AS begun,
@@ -103,7 +104,7 @@ WITH held AS (
 ), told AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     parent.run_id,
@@ -122,6 +123,7 @@ WITH held AS (
     ) AS options,
     parent.queue,
     coalesce(parent.priority, 0) AS priority,
+    parent.single OR parent.crashes > 0 OR parent.time_limit IS NOT NULL AS single,
     NULL AS available_at
   FROM parent
   JOIN durable_run

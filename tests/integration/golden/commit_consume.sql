@@ -104,6 +104,7 @@ WITH signal AS (
     durable_token.queue AS queue,
     durable_token.priority AS priority,
     durable_token.time_limit AS time_limit,
+    durable_token.single AS single,
     durable_token.fence AS fence,
     durable_token.claimed_by AS claimed_by,
     durable_token.begun AS begun,
@@ -146,7 +147,7 @@ WITH signal AS (
 ), next_told AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     next_waiting.run_id,
@@ -165,6 +166,7 @@ WITH signal AS (
     ) AS options,
     next_waiting.queue,
     coalesce(next_waiting.priority, 0) AS priority,
+    next_waiting.single OR next_waiting.crashes > 0 OR next_waiting.time_limit IS NOT NULL AS single,
     NULL AS available_at
   FROM next_waiting
   JOIN durable_run

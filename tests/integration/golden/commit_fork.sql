@@ -29,6 +29,7 @@ WITH held AS (
     queue = :queue::varchar,
     priority = :priority::int,
     time_limit = :time_limit,
+    single = :single,
     claimed_by = NULL,
     deadline_at = NULL,
     hinted_at = clock_timestamp(),
@@ -53,13 +54,13 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), branches AS (
   INSERT INTO durable_token (
     id, run_id, parent_id, node, unit, part, position,
-    input, queue, priority, time_limit, fence
+    input, queue, priority, time_limit, single, fence
   )
   SELECT
     GEN_RANDOM_UUID() AS id,
@@ -73,6 +74,7 @@ WITH held AS (
     branch.queue,
     branch.priority,
     branch.time_limit,
+    :branches_single AS single,
     GEN_RANDOM_UUID() AS fence
   FROM held
   JOIN json_to_recordset(:branches::varchar::json) AS branch(unit TEXT, part TEXT, position INT, input JSON, queue TEXT, priority SMALLINT, time_limit DOUBLE PRECISION)
@@ -88,13 +90,13 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), hinted_branches AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at, crowd
+    priority, single, available_at, crowd
   )
   SELECT
     branches.run_id,
@@ -119,6 +121,7 @@ WITH held AS (
     ) AS options,
     branches.queue,
     coalesce(branches.priority, 0) AS priority,
+    bool_or(branches.single OR branches.crashes > 0 OR branches.time_limit IS NOT NULL) AS single,
     NULL AS available_at,
     floor(ln(CAST(min(branches.position) / :chunk::int + 1 AS DOUBLE PRECISION)) / CAST(ln(2) AS DECIMAL)) AS crowd
   FROM branches

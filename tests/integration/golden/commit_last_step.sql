@@ -22,8 +22,8 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), recorded AS (
   INSERT INTO durable_journal (

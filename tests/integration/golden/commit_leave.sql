@@ -22,8 +22,8 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), recorded AS (
   INSERT INTO durable_journal (
@@ -96,8 +96,8 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), taken AS (
   DELETE FROM durable_item USING joined
@@ -108,7 +108,7 @@ WITH held AS (
 ), parent_hinted AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     joined.run_id,
@@ -127,6 +127,7 @@ WITH held AS (
     ) AS options,
     joined.queue,
     coalesce(joined.priority, 0) AS priority,
+    joined.single OR joined.crashes > 0 OR joined.time_limit IS NOT NULL AS single,
     CASE WHEN (joined.wake_at > clock_timestamp()) THEN joined.wake_at END AS available_at
   FROM joined
   WHERE
@@ -134,7 +135,7 @@ WITH held AS (
 ), branches AS (
   INSERT INTO durable_token (
     id, run_id, parent_id, node, unit, position, input,
-    queue, priority, time_limit, fence
+    queue, priority, time_limit, single, fence
   )
   SELECT
     GEN_RANDOM_UUID() AS id,
@@ -147,6 +148,7 @@ WITH held AS (
     held.queue,
     held.priority,
     held.time_limit,
+    held.single,
     GEN_RANDOM_UUID() AS fence
   FROM held
   JOIN taken
@@ -162,13 +164,13 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), hinted_branches AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at, crowd
+    priority, single, available_at, crowd
   )
   SELECT
     branches.run_id,
@@ -193,6 +195,7 @@ WITH held AS (
     ) AS options,
     branches.queue,
     coalesce(branches.priority, 0) AS priority,
+    bool_or(branches.single OR branches.crashes > 0 OR branches.time_limit IS NOT NULL) AS single,
     NULL AS available_at,
     0 AS crowd
   FROM branches

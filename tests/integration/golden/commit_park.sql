@@ -29,6 +29,7 @@ WITH held AS (
     queue = :queue::varchar,
     priority = :priority::int,
     time_limit = :time_limit,
+    single = :single,
     claimed_by = NULL,
     deadline_at = NULL,
     hinted_at = clock_timestamp(),
@@ -53,13 +54,13 @@ WITH held AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), hinted AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     held.run_id,
@@ -78,6 +79,7 @@ WITH held AS (
     ) AS options,
     held.queue,
     coalesce(held.priority, 0) AS priority,
+    held.single OR held.crashes > 0 OR held.time_limit IS NOT NULL AS single,
     CASE WHEN (held.wake_at > clock_timestamp()) THEN held.wake_at END AS available_at
   FROM held
 )

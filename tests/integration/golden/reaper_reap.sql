@@ -41,13 +41,13 @@ WITH freed AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), hinted AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     freed.run_id,
@@ -66,6 +66,7 @@ WITH freed AS (
     ) AS options,
     freed.queue,
     coalesce(freed.priority, 0) AS priority,
+    freed.single OR freed.crashes > 0 OR freed.time_limit IS NOT NULL AS single,
     CASE WHEN (freed.wake_at > clock_timestamp()) THEN freed.wake_at END AS available_at
   FROM freed
   JOIN durable_run

@@ -34,4 +34,14 @@ SELECT
     ORDER BY
       durable_outbox.available_at
     LIMIT 1
-  ) AS seconds_to_next
+  ) AS seconds_to_next,
+  (
+    SELECT
+      durable_outbox.id
+    FROM durable_outbox
+    WHERE
+      durable_outbox.id > :after::bigint
+    ORDER BY
+      durable_outbox.id DESC
+    LIMIT 1
+  ) AS newest

@@ -12,7 +12,8 @@ SELECT
   durable_outbox.kwargs::text AS kwargs,
   durable_outbox.options::text AS options,
   durable_outbox.tries,
-  durable_outbox.token_id
+  durable_outbox.token_id,
+  durable_outbox.single
 FROM durable_outbox
 WHERE
   durable_outbox.available_at IS NULL

@@ -32,13 +32,13 @@ WITH released AS (
     durable_token.total, durable_token.opened, durable_token.input,
     durable_token.snapshot, durable_token.answer, durable_token.progress,
     durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.fence, durable_token.claimed_by, durable_token.begun,
-    durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.single, durable_token.fence, durable_token.claimed_by,
+    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), hinted AS (
   INSERT INTO durable_outbox (
     run_id, token_id, fence, task, args, options, queue,
-    priority, available_at
+    priority, single, available_at
   )
   SELECT
     released.run_id,
@@ -57,6 +57,7 @@ WITH released AS (
     ) AS options,
     released.queue,
     coalesce(released.priority, 0) AS priority,
+    released.single OR released.crashes > 0 OR released.time_limit IS NOT NULL AS single,
     clock_timestamp() + :delay::interval AS available_at
   FROM released
   JOIN durable_run

@@ -19,7 +19,7 @@ import psycopg
 from celery_durable import Durable, GiveUp, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import connection as store_connection
-from celery_durable.store import dead_workers, due, reaping, tokens
+from celery_durable.store import dead_workers, due, reaping, tokens, watching
 from celery_durable.store.commit import statement
 from tests.integration.driving import Gate, World, spawn
 from tests.integration.golden.formatting import formatted
@@ -266,8 +266,8 @@ GOLDEN = {
         relay_looks,
     ),
     "reaper_look": Golden(
-        "A reaper looks at the workers that have not ended, and tries their locks.",
-        dead_workers.look,
+        "A reaper tries the locks of the workers that have not ended, and looks at claims.",
+        watching.look,
         worker_dies,
     ),
     "reaper_declare_dead": Golden(

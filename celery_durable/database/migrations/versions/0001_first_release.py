@@ -150,6 +150,7 @@ def upgrade() -> None:
         sa.Column("queue", sa.Text(), server_default="", nullable=False),
         sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("crowd", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("single", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("task", sa.Text(), nullable=False),
         sa.Column("args", sa.JSON(), nullable=False),
         sa.Column("kwargs", sa.JSON(), server_default="{}", nullable=False),
@@ -328,6 +329,7 @@ def upgrade() -> None:
         sa.Column("queue", sa.Text(), nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=True),
         sa.Column("time_limit", sa.Double(), nullable=True),
+        sa.Column("single", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("fence", sa.Uuid(), nullable=False),
         sa.Column("claimed_by", sa.Uuid(), nullable=True),
         sa.Column("begun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
@@ -436,6 +438,7 @@ def upgrade() -> None:
         sa.Column("hostname", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("slots", sa.Integer(), server_default="1", nullable=False),
         sa.Column("queues", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column(
             "knows",

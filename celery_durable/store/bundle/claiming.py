@@ -1,0 +1,128 @@
+"""Claims tokens together, looks at their claims again, and releases them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.core.claim import Claim
+from celery_durable.core.token import Flags
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.bundle.given import IS_HELD, ctid, given, held_row, id_list, locked
+from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.outbox import AT_ONCE, HINTED_BY, put_hints
+from celery_durable.store.rows import claim_of
+from celery_durable.store.tokens import (
+    CLAIM,
+    CLAIMED_BY_ME,
+    IS_DRAINING,
+    IS_LIVE,
+    IS_QUIET,
+    RELEASED,
+)
+
+_row = held_row.c
+_listed = given("id")
+
+_free = locked(
+    _listed,
+    # A claim that is sent again, because its answer was lost, finds its own fence.
+    sa.or_(_row.claimed_by.is_(None), _row.fence == sql.uuid("new_fence")),
+    _row.wait.is_(None),
+    _row.flags == sa.literal_column("0"),
+    sa.or_(_row.wake_at.is_(None), _row.wake_at <= sql.clock),
+    # What may kill its process, or has a time limit, is executed alone.
+    _row.crashes == sa.literal_column("0"),
+    _row.time_limit.is_(None),
+    sa.not_(_row.single),
+)
+
+_CLAIM_TOGETHER = Statement(
+    sa.update(t.token)
+    .values(CLAIMED_BY_ME)
+    .where(ctid == _free.c.ctid, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
+    .returning(*CLAIM)
+)
+
+
+def claim(
+    connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID
+) -> Sequence[Claim]:
+    """Claim those of the tokens that are ready, and that may share a process with others.
+
+    Leaves out a token that is locked, waits, is flagged, has crashed, has a time limit or is
+    `single`. Sent twice with one fence, it is one claim.
+    """
+    parameters = {"given": id_list(token_ids), "worker": worker, "new_fence": fence}
+    rows = {row["id"]: row for row in connection.rows(_CLAIM_TOGETHER, parameters)}
+    return [claim_of(rows[one], fence, worker) for one in token_ids if one in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a claim that still holds is like now."""
+
+    at: datetime
+    flags: Flags
+    draining: bool
+    has_commands: bool
+
+
+_LOOK = Statement(
+    sa.select(
+        held_row.c.id,
+        held_row.c.flags,
+        sql.clock.label("now"),
+        IS_DRAINING.label("draining"),
+        sql.has_commands(held_row.c.run_id).label("has_commands"),
+    )
+    .join_from(_listed, held_row, held_row.c.id == _listed.c.id)
+    .where(*IS_HELD)
+)
+
+
+def look(
+    connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID
+) -> Mapping[UUID, Look]:
+    """Look at claims again; those that are no longer ours are left out."""
+    parameters = {"given": id_list(token_ids), "worker": worker, "held_fence": fence}
+    return {
+        row["id"]: Look(row["now"], Flags(row["flags"]), bool(row["draining"]), row["has_commands"])
+        for row in connection.rows(_LOOK, parameters)
+    }
+
+
+_held = locked(_listed, *IS_HELD)
+
+_released = (
+    sa.update(t.token)
+    .where(ctid == _held.c.ctid)
+    .values({**RELEASED, "single": sql.boolean("single")})
+    .returning(*HINTED_BY)
+    .cte("released")
+)
+
+_RELEASE_TOGETHER = Statement(
+    sa.select(_released.c.id).add_cte(put_hints(_released, at=AT_ONCE).cte("hinted"))
+)
+
+
+def release(
+    connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID, *, single: bool
+) -> set[UUID]:
+    """Release claims with nothing done, and put a hint for each token; return which were released.
+
+    `single`: each token gets a message of its own. Leaves out a token that is locked.
+    """
+    parameters = {
+        "given": id_list(token_ids),
+        "worker": worker,
+        "held_fence": fence,
+        "single": single,
+    }
+    return {row["id"] for row in connection.rows(_RELEASE_TOGETHER, parameters)}

@@ -1,0 +1,98 @@
+"""The document that a bundle's statement gets, and the tokens that it locks.
+
+One JSON document is one parameter, whatever is in it. Arrays would be planned by their length, and
+be another prepared statement for each type of their elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+
+_TYPES: Mapping[str, Any] = {
+    "id": sa.Uuid,
+    # What the token's row must hold.
+    "unit": sa.Text,
+    "attempt": sa.Integer,
+    # The order of completion, and the record of the unit; `recorded` is false if it has none.
+    "n": sa.Integer,
+    "recorded": sa.Boolean,
+    "node": sa.Text,
+    "started_at": sa.DateTime(timezone=True),
+    "result": sa.JSON,
+    "undoable": sa.Boolean,
+    "part": sa.Text,
+    "position": sa.Integer,
+    "input": sa.JSON,
+    # Where the token goes.
+    "to_node": sa.Text,
+    "to_unit": sa.Text,
+    "workflow": sa.Text,
+    "queue": sa.Text,
+    "priority": sa.SmallInteger,
+    "time_limit": sa.Double,
+    "single": sa.Boolean,
+    # What the run's result is.
+    "run_result": sa.JSON,
+}
+
+STANDING = ("id", "unit", "attempt")
+RECORD = ("n", "node", "started_at", "result", "undoable")
+
+
+def given(*names: str) -> Any:
+    """The tokens of the document, with what it says of each under `names`."""
+    columns = [sa.column(name, _TYPES[name]) for name in names]
+    document = sa.func.json_to_recordset(sql.json("given"))
+    found = document.table_valued(*columns, name="given")
+    return found.render_derived(name="given", with_types=True)
+
+
+ctid: Any = sa.literal_column("durable_token.ctid")
+"""Where a row of tokens is. A row that has changed since the statement began is not found by it."""
+
+_row = t.token.alias("held")
+_ROW_CTID: Any = sa.literal_column("held.ctid")
+
+
+def locked(tokens: Any, *conditions: sa.ColumnElement[bool]) -> Any:
+    """The rows of `tokens` that meet `conditions` (of `held_row`), locked in the order of ids.
+
+    Each is looked up by its key, whatever the statistics say.
+    """
+    in_order = sa.select(*tokens.c).order_by(tokens.c.id).subquery("in_order")
+    row = (
+        sa.select(_ROW_CTID.label("ctid"))
+        .select_from(_row)
+        .where(_row.c.id == in_order.c.id, *conditions, *_as_given(in_order))
+        .with_for_update(skip_locked=True)
+        .lateral("row")
+    )
+    return sa.select(*in_order.c, row.c.ctid).join_from(in_order, row, sa.true()).cte("locked")
+
+
+def _as_given(in_order: Any) -> list[sa.ColumnElement[bool]]:
+    if "unit" not in in_order.c:
+        return []
+    return [_row.c.unit == in_order.c.unit, _row.c.attempt == in_order.c.attempt]
+
+
+held_row = _row
+"""The alias of `durable_token` that the conditions of `locked` speak of."""
+
+IS_HELD: tuple[sa.ColumnElement[bool], ...] = (
+    _row.c.fence == sql.uuid("held_fence"),
+    _row.c.claimed_by == sql.uuid("worker"),
+)
+"""The conditions of a claim that still holds."""
+
+
+def id_list(ids: Iterable[UUID]) -> str:
+    """The ids as a document: it says nothing else of the tokens."""
+    return "[" + ",".join(f'{{"id":"{one}"}}' for one in ids) + "]"
