@@ -33,7 +33,7 @@ WAITING = (
         promise="P2",
         takes_out="telling of the end of a run",
         at="celery_durable.engine.commit:Committer.continue_with",
-        old="self._ended(claim.run.id)",
+        old="self._ended([claim.run.id])",
         new="pass",
         tests=(
             f"{TOLD}::test_an_end_wakes_whoever_waits_for_it",
@@ -63,7 +63,7 @@ WAITING = (
         promise="P11",
         takes_out="remembering that nobody waits",
         at=f"{NOTIFY}:Notifier.ended",
-        old="if not self._is_heard and now - self._last_told < LOOKS_EVERY:",
+        old="if not run_ids or (not self._is_heard and now - self._last_told < LOOKS_EVERY):",
         new="if False:",
         tests=(f"{TOLD}::test_who_has_found_that_nobody_waits_looks_no_more_for_a_while",),
     ),

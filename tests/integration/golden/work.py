@@ -20,6 +20,7 @@ from celery_durable import Durable, GiveUp, RetryPolicy
 from celery_durable.background.backlog import Backlog
 from celery_durable.store import connection as store_connection
 from celery_durable.store import dead_workers, due, reaping, tokens, watching
+from celery_durable.store.bundle import claiming, committing
 from celery_durable.store.commit import statement
 from tests.integration.driving import Gate, World, spawn
 from tests.integration.golden.formatting import formatted
@@ -177,7 +178,65 @@ def worker_dies(world: World) -> None:
         gate.open()
 
 
+def bundle_of(define: Callable[[Any, Durable], object]) -> Callable[[World], None]:
+    """Three runs of a workflow that `define` writes are advanced together, as far as they can."""
+
+    def work(world: World) -> None:
+        worker = world.worker(lambda durable: define(durable.workflow("w"), durable))
+        worker.start_many("w", [[1, 2, 3]] * 3)
+        for _ in range(10):
+            worker.engine.advance_together(world.publish())
+
+    return work
+
+
+def bundle_is_given_back(world: World) -> None:
+    """After a look at its claims."""
+    worker = world.worker(lambda durable: two_steps(durable.workflow("w"), durable))
+    worker.start_many("w", [None] * 3)
+    engine = worker.engine
+    claims = engine._claims.claim_together(world.publish())
+    engine._claims.look_again(claims)
+    engine._claims.release_together(claims, single=True)
+
+
 GOLDEN = {
+    "bundle_claim": Golden(
+        "A worker claims the tokens of a message together, those that may share a process.",
+        claiming.claim,
+        bundle_of(two_steps),
+    ),
+    "bundle_move": Golden(
+        "Units of several runs have ended, and the worker goes straight on with the next ones.",
+        committing.commit,
+        bundle_of(two_steps),
+    ),
+    "bundle_end": Golden(
+        "The last steps of several runs have ended, and the runs with them.",
+        committing.commit,
+        bundle_of(two_steps),
+        nth=1,
+    ),
+    "bundle_release": Golden(
+        "Units of several runs have ended; claims are released, and hints put for the next steps.",
+        committing.commit,
+        bundle_of(two_queues),
+    ),
+    "bundle_leave": Golden(
+        "Branches of one parent have ended and leave; the parent counts them once.",
+        committing.commit,
+        bundle_of(forks),
+    ),
+    "bundle_look": Golden(
+        "A worker looks again at claims whose units have not begun for a while.",
+        claiming.look,
+        bundle_is_given_back,
+    ),
+    "bundle_give_back": Golden(
+        "A worker gives back what has not begun; each token gets a message of its own.",
+        claiming.release,
+        bundle_is_given_back,
+    ),
     "commit_straight_on": Golden(
         "A step has ended, and the worker goes straight on with the next one.",
         statement.commit,

@@ -1,0 +1,28 @@
+-- A worker looks again at claims whose units have not begun for a while.
+-- Executed by celery_durable.store.bundle.claiming.look.
+
+SELECT
+  held.id,
+  held.flags,
+  clock_timestamp() AS now,
+  (
+    SELECT
+      durable_worker.draining
+    FROM durable_worker
+    WHERE
+      durable_worker.id = :worker::uuid
+  ) AS draining,
+  EXISTS(
+    SELECT
+      *
+    FROM durable_inbox
+    WHERE
+      durable_inbox.run_id = held.run_id
+      AND durable_inbox.kind = 'command'
+      AND durable_inbox.consumed_by IS NULL
+  ) AS has_commands
+FROM json_to_recordset(:given::varchar::json) AS given(id UUID)
+JOIN durable_token AS held
+  ON held.id = given.id
+WHERE
+  held.fence = :held_fence::uuid AND held.claimed_by = :worker::uuid
