@@ -27,6 +27,7 @@ from celery_durable.database.notify import EAR, ENDED_CHANNEL, LOOKS_EVERY, chan
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
 from celery_durable.process.outage import Outage
+from celery_durable.process.sockets import readable
 from celery_durable.store.connection import PsycopgConnection, Statement
 from celery_durable.store.workers import is_direct
 
@@ -190,8 +191,10 @@ class Listening:
         outage.is_over()
         self._known_at = time.monotonic() + KNOWN_AFTER
         while not self._is_idle(KEPT):
-            for told in raw.notifies(timeout=LOOKS_UP):
+            for told in raw.notifies(timeout=0.0):
                 self._wake(told.payload)
+            # `notifies` with a timeout would wake up ten times a second.
+            readable([raw.fileno()], LOOKS_UP)
 
     def _wake(self, payload: str) -> None:
         """Wake those who wait for the runs that are named; all, if none is."""
