@@ -110,12 +110,15 @@ _is_consumed = sa.or_(
 )
 
 
+_needs_hint = sa.and_(sa.not_(_is_hinted), _is_consumed)
+
+
 # CASE, because AND promises no order: few tokens are claimable, and only those need the rest.
-def _if_claimable(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    return sa.case((IS_CLAIMABLE, sa.and_(*conditions)), else_=sa.false())
+def _if_claimable(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.case((IS_CLAIMABLE, condition), else_=sa.false())
 
 
-_may_be_lost = _if_claimable(sa.not_(_is_hinted), _is_consumed)
+_may_be_lost = _if_claimable(_needs_hint)
 
 _ids = sa.select(t.token.c.id)
 
@@ -250,7 +253,7 @@ _stalled = _ids.where(
     _is_unclaimed,
     # Of two scans at once the second waits for nothing: it skips what the first has locked, and
     # finds `hinted_at` changed in what the first has committed.
-    _if_claimable(_is_overdue, sa.not_(_is_hinted), _is_consumed),
+    _if_claimable(sa.and_(_is_overdue, _needs_hint)),
 ).with_for_update(skip_locked=True)
 
 _again = (

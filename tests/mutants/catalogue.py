@@ -120,9 +120,9 @@ LOSS = (
         name="hints-that-are-due-already",
         promise="P2",
         takes_out="looking whether the outbox still holds the hint",
-        at=f"{STALLED}:_may_be_lost",
-        old="_if_claimable(sa.not_(_is_hinted), _is_consumed)",
-        new="_if_claimable(_is_consumed)",
+        at=f"{STALLED}:_needs_hint",
+        old="sa.and_(sa.not_(_is_hinted), _is_consumed)",
+        new="_is_consumed",
         tests=(f"{LOST}::test_a_hint_that_may_still_come_is_not_sent_again",),
     ),
     Mutant(

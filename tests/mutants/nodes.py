@@ -251,9 +251,7 @@ ONE_AFTER_THE_OTHER = (
         at="celery_durable.background.recovery:Reaper.reap",
         old="orphaned = reaping.find(connection, BATCH)",
         new="pass",
-        tests=(
-            "tests/integration/test_takeover.py::test_a_worker_whose_lock_is_free_is_reaped_at_once",
-        ),
+        tests=(f"{TAKEOVER}::test_a_worker_dies_by_its_ttl_when_it_was_watched_for_so_long",),
     ),
     Mutant(
         name="claims-make-the-reaper-look-soon",
