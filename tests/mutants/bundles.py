@@ -220,7 +220,7 @@ BUNDLES = (
         promise="P4",
         takes_out="looking at claims again before a unit begins late",
         at=f"{BUNDLE}:Bundle._next",
-        old="now - hand.looked_at <= LOOK_AGAIN_AFTER",
+        old="now - hand.asked_at <= LOOK_AGAIN_AFTER",
         new="True",
         tests=(
             proves("test_once_a_cancel_has_committed_no_further_unit_begins"),

@@ -46,10 +46,12 @@ _is_mine = _row.fence == sql.uuid("new_fence")
 
 def _claiming(*, waits: bool) -> Statement:
     free = locked(_listed, sa.or_(_is_mine, _may_be_bundled), waits=waits)
+    # A row that it has waited for has moved: it is found by its id.
+    is_free = t.token.c.id == free.c.id if waits else ctid == free.c.ctid
     return Statement(
         sa.update(t.token)
         .values(CLAIMED_BY_ME)
-        .where(ctid == free.c.ctid, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
+        .where(is_free, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
         .returning(*CLAIM)
     )
 
