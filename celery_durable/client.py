@@ -131,9 +131,13 @@ class Client:
         """The notifier, which wakes the relays, and tells of runs that have ended."""
         return Notifier(self.database)
 
-    @once
+    @property
     def ends(self) -> Ends:
         """The ends of runs that this process waits for."""
+        return self._ends  # type checkers take no `once` for the attribute of a protocol
+
+    @once
+    def _ends(self) -> Ends:
         return Ends(self.database)
 
     @once

@@ -59,7 +59,7 @@ def place_of(claim: Claim) -> Place:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Hand:
     """A token in hand.
 
@@ -161,16 +161,11 @@ class Bundle:
                     hand.claim = hand.claim.later(now - hand.seen_at)
                     self._executing, self._began = hand, now
                     return hand
-                if hand is not None:
-                    # Nobody else may begin these while they are looked at.
-                    looked_at, self._waiting = [hand, *self._waiting], deque()
-            if hand is not None:
-                try:
-                    self._look_again(looked_at)
-                except BaseException:
-                    with self._lock:
-                        self._waiting.extendleft(reversed(looked_at))
-                    raise
+                # Nobody else may begin these while they are looked at.
+                late = [] if hand is None else [hand, *self._waiting]
+                self._waiting.clear()
+            if late:
+                self._look_again(late)
             elif not self.write():
                 return None
 
@@ -211,19 +206,22 @@ class Bundle:
 
     def _look_again(self, hands: Sequence[Hand]) -> None:
         """Look at tokens that have not begun: a cancel may have come, or the claim been lost."""
-        own = [hand for hand in hands if hand.claim.fence == self._fence]
-        asked_at = time.monotonic()
-        found = self._ways.claims.look_again([hand.claim for hand in own]) if own else {}
-        left: list[Hand] = []
-        for hand in hands:
-            look = found.get(hand.claim.token.id)
-            if hand.claim.fence != self._fence:
-                self._ways.claims.release(hand.claim)
-            elif look is not None:
-                hand.look(seen_again(hand.claim, look), asked_at)
-                left.append(hand)
-        with self._lock:
-            self._waiting.extendleft(reversed(left))
+        left = [*hands]
+        try:
+            asked_at = time.monotonic()
+            own = [hand.claim for hand in hands if hand.claim.fence == self._fence]
+            found = self._ways.claims.look_again(own) if own else {}
+            for hand in hands:
+                look = found.get(hand.claim.token.id)
+                if hand.claim.fence != self._fence:
+                    self._ways.claims.release(hand.claim)
+                if look is None:
+                    left.remove(hand)
+                else:
+                    hand.look(seen_again(hand.claim, look), asked_at)
+        finally:
+            with self._lock:
+                self._waiting.extendleft(reversed(left))
 
     def _give_back_slow(self) -> None:
         """Give back the tokens at units that are slow; one of them stays if there is no other."""

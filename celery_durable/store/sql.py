@@ -120,7 +120,7 @@ def is_found(rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return rows.limit(sa.literal_column("1")).scalar_subquery().is_not(None)
 
 
-def json_rows(rows: sa.Select[Any], name: str) -> sa.Label[Any]:
+def json_rows(rows: Any, name: str) -> sa.Label[Any]:
     """The rows of a subquery as JSON text, a list of lists; NULL if there is none."""
     found = rows.subquery(name)
     listed = sa.select(sa.func.json_agg(sa.func.json_build_array(*found.c))).scalar_subquery()

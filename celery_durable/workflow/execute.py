@@ -271,5 +271,4 @@ def _run_to_end(function: Callable[[], Any], name: str) -> Any:
         result = function()
         return loops.run(result, name) if inspect.iscoroutine(result) else result
 
-    with forks.end_with_block(name):
-        return interrupts.in_handler(call)
+    return forks.ending_others(partial(interrupts.in_handler, call), name)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def end_with_block(name: str) -> Iterator[None]:
-    """End each process that the block forks where the block ends. `name` is for the log.
+def ending_others(call: Callable[[], T], name: str) -> T:
+    """Return what `call` does; end each process that it forks where it ends. `name` is for the log.
 
-    The block calls a function of the user's. The process would go on with its parent's claim, and
-    then as one more worker. One that calls `sys.exit` or `os._exit`, or that `multiprocessing` has
-    started, ends as it would without this.
+    It calls a function of the user's. The process would go on with its parent's claim, and then as
+    one more worker. One that calls `sys.exit` or `os._exit`, or that `multiprocessing` has started,
+    ends as it would without this.
     """
     pid = os.getpid()
     try:
-        yield
+        return call()
     finally:
         if os.getpid() != pid:
             _end_process(name, sys.exc_info()[1])

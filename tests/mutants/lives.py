@@ -78,7 +78,7 @@ WORKING = (
         name="forked-processes-end",
         promise="P4",
         takes_out="ending a process that a step forked where the step ends",
-        at="celery_durable.workflow.forks:end_with_block",
+        at="celery_durable.workflow.forks:ending_others",
         old="if os.getpid() != pid:",
         new="if False:",
         tests=(
