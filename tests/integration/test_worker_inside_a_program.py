@@ -12,6 +12,7 @@ from celery.contrib.testing.worker import start_worker
 from kombu import Connection
 
 from celery_durable import Durable
+from celery_durable.database import ends
 from tests.integration.driving import World, defining
 from tests.waiting import wait_until
 
@@ -32,6 +33,7 @@ def durable(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Durable]:
         return drain(connection, timeout=0.05)
 
     monkeypatch.setattr(Connection, "drain_events", drain_briefly)
+    monkeypatch.setattr(ends, "KEPT", 0.0)  # by the program, whose own wait it is
     before = _state.default_app, _state.get_current_app()  # `start_worker` sets both
     yield durable
     _state.set_default_app(before[0])

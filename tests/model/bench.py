@@ -313,6 +313,7 @@ class Silent(Notifier):
 def modelled(scenario: Scenario) -> Iterator[None]:
     """Ids are the same each time a script is played, and no time passes by itself."""
     at_once = 0 if scenario.guarded else MANY_TICKS
+    ticks = Ticks()
     with (
         patch.object(loop, "uuid4", new_id),
         patch.object(claims, "uuid4", new_id),
@@ -320,8 +321,9 @@ def modelled(scenario: Scenario) -> Iterator[None]:
         patch.object(children, "uuid7", new_id),
         patch.object(recovery, "uuid4", new_id),
         patch.object(time, "sleep", lambda _seconds: None),
-        patch.object(bundle, "time", Ticks()),
-        patch.object(bundle, "LOOK_AGAIN_AFTER", 1 if scenario.looks else MANY_TICKS),
+        patch.object(bundle, "time", ticks),
+        patch.object(loop, "time", ticks),
+        patch.object(bundle, "LOOK_AGAIN_AFTER", FEW_TICKS if scenario.looks else MANY_TICKS),
         patch.object(bundle, "WRITE_AFTER", at_once),
         patch.object(bundle, "GIVE_BACK_AFTER", at_once),
         patch.object(slow_units, "SLOW_FROM", MANY_TICKS),
@@ -329,7 +331,8 @@ def modelled(scenario: Scenario) -> Iterator[None]:
         yield
 
 
-MANY_TICKS = 1_000_000_000
+MANY_TICKS, FEW_TICKS = 1_000_000_000, 4
+"""A look at two claims takes fewer, and the execution of a unit more than `FEW_TICKS`."""
 
 
 class Ticks:
@@ -340,3 +343,6 @@ class Ticks:
 
     def monotonic(self) -> int:
         return next(self._at)
+
+    def sleep(self, _seconds: float) -> None:
+        """No time passes by itself."""

@@ -69,9 +69,14 @@ def _nothing_recorded_is_executed(after: World, calls: Iterable[Call]) -> None:
 
 
 def _nothing_begins_after_a_cancel(before: World, calls: Iterable[Call]) -> None:
-    """A unit begins with the transaction that looked at its claim: `before` is what that saw."""
+    """A unit begins with the transaction that looked at its claim: `before` is what that saw.
+
+    In a bundle whose handlers take time, that is the last look before it (`Scenario.looks`).
+    """
     asked = {m["run_id"] for m in before.tables.inbox if m["kind"] == "command"}
     asked |= {run["id"] for run in before.tables.run if run["cancel_requested_at"] is not None}
+    # A delayed run is marked as begun between the claim and its first unit.
+    asked -= {run["id"] for run in before.tables.run if run["status"] == Status.PENDING}
     for call in calls:
         is_forward = not call.unit.endswith(UNDO)
         holds(

@@ -98,22 +98,6 @@ def as_they_were(claims: Sequence[Claim]) -> dict[UUID, Look]:
     return {c.token.id: Look(c.seen_at, c.token.flags, c.draining, c.has_commands) for c in claims}
 
 
-def test_a_bundle_that_does_not_see_flags_is_found(
-    find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = committing.commit
-
-    def lowers_them(connection: Connection, plain: Sequence[Plain]) -> Any:
-        for one in plain:
-            is_one = t.token.c.id == one.claim.token.id
-            connection.rows(Statement(sa.update(t.token).where(is_one).values(flags=0)))
-        return commit(connection, plain)
-
-    monkeypatch.setattr(committing, "commit", lowers_them)
-    report = find("bundle: a cancel in the caller's transaction")
-    assert "P3: a cancel lets nothing begin" in report
-
-
 def test_a_bundle_that_gives_back_without_a_hint_is_found(
     find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,16 +19,17 @@ WITH locked AS (
     WHERE
       held.id = in_order.id
       AND (
-        held.claimed_by IS NULL OR held.fence = :new_fence::uuid
+        held.fence = :new_fence::uuid
+        OR held.claimed_by IS NULL
+        AND held.wait IS NULL
+        AND held.flags = 0
+        AND (
+          held.wake_at IS NULL OR held.wake_at <= clock_timestamp()
+        )
+        AND held.crashes = 0
+        AND held.time_limit IS NULL
+        AND NOT held.single
       )
-      AND held.wait IS NULL
-      AND held.flags = 0
-      AND (
-        held.wake_at IS NULL OR held.wake_at <= clock_timestamp()
-      )
-      AND held.crashes = 0
-      AND held.time_limit IS NULL
-      AND NOT held.single
     FOR UPDATE SKIP LOCKED
   ) AS row
     ON TRUE

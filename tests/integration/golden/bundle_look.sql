@@ -25,4 +25,14 @@ FROM json_to_recordset(:given::varchar::json) AS given(id UUID)
 JOIN durable_token AS held
   ON held.id = given.id
 WHERE
-  held.fence = :held_fence::uuid AND held.claimed_by = :worker::uuid
+  held.fence = :held_fence::uuid
+  AND held.claimed_by = :worker::uuid
+  AND (
+    EXISTS(
+      SELECT
+        *
+      FROM durable_worker
+      WHERE
+        durable_worker.id = :worker::uuid AND durable_worker.ended_at IS NULL
+    )
+  )
