@@ -41,7 +41,6 @@ GIVE_BACK_AFTER = 0.05
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of results from which on a round is written before it is over."""
 
-
 Place = tuple[str, int, str, str | None, bool, bool, bool]
 
 
@@ -187,6 +186,7 @@ class Bundle:
             if not self._ready:
                 self._ready_since = time.monotonic()
             self._ready.append(Ready(hand, attempt, execution, plain))
+            self._executing = None  # from here on it is the writer's
             self._bytes += plain.size
             is_full = self._bytes > MOST_BYTES
         if is_full:
@@ -265,18 +265,13 @@ class Bundle:
         with self._writing:
             with self._lock:
                 ready, self._ready, self._bytes = self._ready, [], 0
-            if not ready:
-                with self._lock:
-                    return bool(self._waiting)
             try:
                 while ready:
                     self._write_alike(ready)
             finally:
-                if ready:
-                    with self._lock:
-                        self._ready += ready
-            with self._lock:
-                return bool(self._waiting)
+                with self._lock:
+                    self._ready += ready  # what could not be written
+            return bool(self._waiting)
 
     def _write_alike(self, ready: list[Ready]) -> None:
         """Write those that one statement writes with the first; take them out of `ready`."""
