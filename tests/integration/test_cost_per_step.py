@@ -105,7 +105,8 @@ def test_a_step_of_a_single_run(
     worker.engine.advance(hints[0], None)
 
     assert meter.statements - statements == 1 + STEPS
-    assert round_trips.count - trips == 1 + STEPS
+    # One more for a new connection, if another thread has the idle one in hand just then.
+    assert round_trips.count - trips in (1 + STEPS, 2 + STEPS)
 
 
 def test_an_item_of_a_map_under_load(

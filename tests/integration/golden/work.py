@@ -18,6 +18,7 @@ import psycopg
 
 from celery_durable import Durable, GiveUp, RetryPolicy
 from celery_durable.background.backlog import Backlog
+from celery_durable.engine import bundle, slow_units
 from celery_durable.store import connection as store_connection
 from celery_durable.store import dead_workers, due, reaping, tokens, watching
 from celery_durable.store.bundle import claiming, committing
@@ -184,10 +185,24 @@ def bundle_of(define: Callable[[Any, Durable], object]) -> Callable[[World], Non
     def work(world: World) -> None:
         worker = world.worker(lambda durable: define(durable.workflow("w"), durable))
         worker.start_many("w", [[1, 2, 3]] * 3)
-        for _ in range(10):
-            worker.engine.advance_together(world.publish())
+        with however_slow_the_machine_is():
+            for _ in range(10):
+                worker.engine.advance_together(world.publish())
 
     return work
+
+
+@contextmanager
+def however_slow_the_machine_is() -> Iterator[None]:
+    """A bundle does nothing for want of time."""
+    never = 1e9
+    with (
+        mock.patch.object(bundle, "LOOK_AGAIN_AFTER", never),
+        mock.patch.object(bundle, "WRITE_AFTER", never),
+        mock.patch.object(bundle, "GIVE_BACK_AFTER", never),
+        mock.patch.object(slow_units, "SLOW_FROM", never),
+    ):
+        yield
 
 
 def bundle_is_given_back(world: World) -> None:
