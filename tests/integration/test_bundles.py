@@ -202,15 +202,23 @@ def test_branches_are_undone_in_the_reverse_of_the_order_they_ended_in(world: Wo
     assert ended[4:] == [f"{unit}#compensate" for unit in reversed(ended[:4])]
 
 
-def test_branches_of_two_parents_leave_each_its_own(world: World) -> None:
+def test_branches_of_two_parents_leave_each_its_own(world: World, meter: Meter) -> None:
+    """One statement for each parent: of two, their rows would be locked in no order."""
+
     def define(durable: Durable) -> None:
         item = durable.step(lambda ctx: ctx.item, name="item")
         durable.workflow("w").map("m", over=lambda ctx: [ctx.input] * 3, handler=item)
 
     worker = world.worker(define)
     runs = started(worker, 2)
-    run_all(world, worker)
+    for parent in world.publish():
+        worker.engine.advance(parent)
+    branches = world.publish()
+    before = meter.statements
+    worker.engine.advance_together(branches)
 
+    assert meter.statements - before == 1 + 2
+    run_all(world, worker)
     assert [run.result(timeout=5) for run in runs] == [{"m": [0] * 3}, {"m": [1] * 3}]
 
 
