@@ -121,7 +121,7 @@ BUNDLES = (
         promise="P4",
         takes_out="naming the fence in the commit of several",
         at=f"{GIVEN}:IS_HELD",
-        old='_row.c.fence == sql.uuid("held_fence"),',
+        old='held_row.c.fence == sql.uuid("held_fence"),',
         new="",
         tests=(proves("test_a_claim_that_is_the_same_worker_s_anew_is_not_written"),),
     ),

@@ -220,12 +220,12 @@ sa.insert(t.journal).from_select(
         name="a-gate-is-read-as-it-was-written",
         promise="P2",
         takes_out="reading the gate in the row that the branch has written",
-        at=f"{GATES}:leave_parts",
+        at=f"{GATES}:_parent_hinted",
         old='joined.c.remaining == sa.literal_column("0")',
         new="""
 (
     sa.select(t.token.c.remaining)
-    .where(t.token.c.id == sa.select(held.c.parent_id).scalar_subquery())
+    .where(t.token.c.id == joined.c.id)
     .scalar_subquery()
     == sa.literal_column("1")
 )

@@ -47,7 +47,7 @@ FORKS = (
         name="hint-of-the-last-branch",
         promise="P2",
         takes_out="the parent's hint as the last branch leaves",
-        at=f"{GATES}:leave_parts",
+        at=f"{GATES}:_parent_hinted",
         old='joined.c.remaining == sa.literal_column("0")',
         new="sa.false()",
         tests=(f"{PARALLEL}::test_the_last_branch_through_the_gate_moves_the_parent_on",),

@@ -37,6 +37,7 @@ from celery_durable.store.bundle.given import (
 )
 from celery_durable.store.commit import fork
 from celery_durable.store.commit.parameters import Routed, is_plain
+from celery_durable.store.commit.statement import signals_deleted
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
 from celery_durable.store.tokens import IS_DRAINING, RELEASED
@@ -188,11 +189,7 @@ def _ending() -> Statement:
         )
         .cte("run_ended")
     )
-    signals = (
-        sa.delete(t.inbox)
-        .where(t.inbox.c.run_id == ended.c.run_id, t.inbox.c.kind == sql.word("signal"))
-        .cte("emptied")
-    )
+    signals = signals_deleted(ended).cte("emptied")
     answer = sa.select(ended.c.id, *_ANSWER, sa.false().label("has_commands"))
     return Statement(answer.add_cte(_recorded(ended, held), run, signals))
 

@@ -57,7 +57,9 @@ def given(*names: str) -> Any:
 ctid: Any = sa.literal_column("durable_token.ctid")
 """Where a row of tokens is. A row that has changed since the statement began is not found by it."""
 
-_row = t.token.alias("held")
+held_row = t.token.alias("held")
+"""The rows of tokens that the conditions of `locked` speak of."""
+
 _ROW_CTID: Any = sa.literal_column("held.ctid")
 
 
@@ -70,8 +72,8 @@ def locked(tokens: Any, *conditions: sa.ColumnElement[bool], waits: bool = False
     in_order = sa.select(*tokens.c).order_by(tokens.c.id).subquery("in_order")
     row = (
         sa.select(_ROW_CTID.label("ctid"))
-        .select_from(_row)
-        .where(_row.c.id == in_order.c.id, *conditions, *_as_given(in_order))
+        .select_from(held_row)
+        .where(held_row.c.id == in_order.c.id, *conditions, *_as_given(in_order))
         .with_for_update(skip_locked=not waits)
         .lateral("row")
     )
@@ -81,15 +83,12 @@ def locked(tokens: Any, *conditions: sa.ColumnElement[bool], waits: bool = False
 def _as_given(in_order: Any) -> list[sa.ColumnElement[bool]]:
     if "unit" not in in_order.c:
         return []
-    return [_row.c.unit == in_order.c.unit, _row.c.attempt == in_order.c.attempt]
+    return [held_row.c.unit == in_order.c.unit, held_row.c.attempt == in_order.c.attempt]
 
-
-held_row = _row
-"""The alias of `durable_token` that the conditions of `locked` speak of."""
 
 IS_HELD: tuple[sa.ColumnElement[bool], ...] = (
-    _row.c.fence == sql.uuid("held_fence"),
-    _row.c.claimed_by == sql.uuid("worker"),
+    held_row.c.fence == sql.uuid("held_fence"),
+    held_row.c.claimed_by == sql.uuid("worker"),
 )
 """The conditions of a claim that still holds."""
 

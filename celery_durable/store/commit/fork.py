@@ -176,15 +176,18 @@ def leave_parts(held: Any, *, stops: bool) -> tuple[list[Any], sa.ColumnElement[
         .returning(t.item.c.position, t.item.c.input)
         .cte("taken")
     )
-    is_last = joined.c.remaining == sa.literal_column("0")
-    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(is_last)
-    parts = [taken, insert_hints(hint).cte("parent_hinted")]
+    hinted, is_over = _parent_hinted(joined)
     if stopped is not None:
-        parts.append(clear_hints(stopped).cte("cleared_of_stopped"))
-    else:
-        parts.append(_hinted(_opened(held, taken), crowd=NO_CROWD).cte("hinted_branches"))
-    puts_hint = sa.exists().where(is_last)
-    return parts, puts_hint if stops else sa.or_(puts_hint, sa.exists(sa.select(taken.c.position)))
+        return [taken, hinted, clear_hints(stopped).cte("cleared_of_stopped")], is_over
+    opened = _hinted(_opened(held, taken), crowd=NO_CROWD).cte("hinted_branches")
+    return [taken, hinted, opened], sa.or_(is_over, sa.exists(sa.select(taken.c.position)))
+
+
+def _parent_hinted(joined: Any) -> tuple[Any, sa.ColumnElement[bool]]:
+    """INSERT of the parent's hint if no branch remains, and whether that is so."""
+    is_over = joined.c.remaining == sa.literal_column("0")
+    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(is_over)
+    return insert_hints(hint).cte("parent_hinted"), sa.exists().where(is_over)
 
 
 LEFT = tuple(
@@ -235,16 +238,10 @@ def leave_together_parts(left: Any) -> tuple[list[Any], sa.ColumnElement[bool]]:
         .returning(t.item.c.position, t.item.c.input)
         .cte("taken")
     )
-    is_over = joined.c.remaining == sa.literal_column("0")
-    hint = sa.select(*hint_of(joined, sql.text("workflow"))).where(is_over)
+    hinted, is_over = _parent_hinted(joined)
     like = sa.select(*left.c).limit(sa.literal_column("1")).subquery("one")
-    parts = [
-        taken,
-        insert_hints(hint).cte("parent_hinted"),
-        _hinted(_opened(like, taken), crowd=NO_CROWD).cte("hinted_branches"),
-    ]
-    puts_hint = sa.or_(sa.exists().where(is_over), sa.exists(sa.select(taken.c.position)))
-    return parts, puts_hint
+    opened = _hinted(_opened(like, taken), crowd=NO_CROWD).cte("hinted_branches")
+    return [taken, hinted, opened], sa.or_(is_over, sa.exists(sa.select(taken.c.position)))
 
 
 def _stopped(held: Any) -> Any:

@@ -31,14 +31,13 @@ from celery_durable.store.commit.parameters import Routed, Variant, parameters_o
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import (
     AT_ONCE,
-    LOOK_AT,
     clear_timers,
     hint_of,
     insert_hints,
     put_hints,
 )
 from celery_durable.store.sqlstates import AlreadyRecorded
-from celery_durable.store.tokens import IS_DRAINING, Standing, read
+from celery_durable.store.tokens import IS_DRAINING, RELEASED, Standing, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ def _commit(variant: Variant) -> Statement:
         parts += leaving
         answers.append(puts_hint.label("puts_hint"))
     if variant.then is End:
-        parts.append(_signals_deleted(held).cte("emptied"))
+        parts.append(signals_deleted(held).cte("emptied"))
     if variant.hints_parent:
         parts.append(_parent_hinted(held).cte("told"))
     return Statement(sa.select(*answers).select_from(held).add_cte(*parts))
@@ -223,15 +222,11 @@ _RARE = {
 }
 
 _RELEASED = {
-    "claimed_by": sa.null(),
-    "deadline_at": sa.null(),
+    **RELEASED,
     "queue": sql.text("queue"),
     "priority": sql.integer("priority"),
     "time_limit": sql.number("time_limit"),
     "single": sql.boolean("single"),
-    "hinted_at": sql.clock,
-    "hints": sa.literal_column("0"),
-    "look_at": LOOK_AT,
 }
 
 # Locked before the token is updated: a signal that another token consumes meanwhile is not found.
@@ -312,7 +307,7 @@ def _rare_record_columns(n: int) -> dict[str, sa.ColumnElement[Any]]:
     }
 
 
-def _signals_deleted(held: Any) -> Any:
+def signals_deleted(held: Any) -> Any:
     """DELETE of the run's signals. Not of its commands: applying one locks it before the token."""
     return sa.delete(t.inbox).where(
         t.inbox.c.run_id == held.c.run_id, t.inbox.c.kind == sql.word("signal")
