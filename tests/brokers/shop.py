@@ -174,7 +174,7 @@ class Shop:
 
     def query(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
         cursor = self._database.execute(statement.encode(), parameters)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()
 
 
 @contextmanager

@@ -30,7 +30,9 @@ def test_children_forked_from_a_process_that_uses_the_database_share_no_connecti
     shop: Shop,
 ) -> None:
     """The app starts runs at import, and its children are replaced after every second message."""
-    worker = shop.worker(FORKING, concurrency=2, options=["--max-tasks-per-child", "2"])
+    one_each = {"durable_bundle": 1}
+    replaced = ["--max-tasks-per-child", "2"]
+    worker = shop.worker(FORKING, conf=one_each, concurrency=2, options=replaced)
     runs = shop.durable.start_many("order", [{}] * 30, version=1)
     at_import = shop.durable.list(tags={"started": "at import"})
     assert len(at_import) == 3

@@ -120,7 +120,7 @@ class World:
     def rows(self, query: str, *parameters: Any) -> list[Row]:
         """What a statement of the test returns."""
         cursor = self._connection.execute(query.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()
 
     def one(self, query: str, *parameters: Any) -> Any:
         """The one value that a statement of the test returns."""

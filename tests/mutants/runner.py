@@ -69,7 +69,7 @@ class Project:
     packages: tuple[str, ...] = ("celery_durable", "tests")
     preloaded: tuple[str, ...] = PRELOADED
     env: Mapping[str, str] = field(default_factory=dict)
-    seconds_per_test: float = 60.0
+    seconds_per_test: float = 120.0
     timeout_seconds: float = 600.0
     teardown_seconds: float = 30.0
 
