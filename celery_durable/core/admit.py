@@ -14,8 +14,6 @@ else                                                 -> executed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Crashed, Event, Failed, Flagged
 from celery_durable.core.failure import worker_lost
@@ -23,6 +21,7 @@ from celery_durable.core.names import ROLLBACK
 from celery_durable.core.plan import Plan
 from celery_durable.core.token import Flags, ForBranches, ForChild, Token
 from celery_durable.core.units import unit_of
+from celery_durable.core.values import value
 
 HAND_OVER_AFTER = 0.1
 """Seconds until others get the run of a worker that stops: it may still take messages itself."""
@@ -51,7 +50,7 @@ is normal: the hint was put while the token stood elsewhere.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Facts:
     """What a worker knows beside the claim.
 
@@ -72,26 +71,26 @@ class Facts:
     chance: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Release:
     """Release the claim; a hint brings the token back after `delay` seconds."""
 
     delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Check:
     """Check whether what the token waits for is there."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Conclude:
     """Call nothing: `event` is what happened."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Execute:
     """Call the unit's function; `in_transaction`: its own SQL is committed with its result."""
 

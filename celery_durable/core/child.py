@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForChild
+from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Parent:
     """The parent of a child: its token, its run, and the run that the whole tree began with.
 
@@ -24,7 +24,7 @@ class Parent:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class NewRun:
     """A run that starts. `input` is JSON text."""
 
@@ -46,7 +46,7 @@ class NewRun:
     parent: Parent | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReopenedRun:
     """A completed child that is undone: its run gets a token again, which is rolled back."""
 

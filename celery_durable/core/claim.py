@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunFacts:
     """What a unit needs to know of its run. `input` is JSON text; `depth` counts runs above it."""
 
@@ -30,7 +30,7 @@ class RunFacts:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Claim:
     """The exclusive right of `worker` to execute `token`, proven by `fence`.
 

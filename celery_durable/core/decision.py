@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -12,6 +11,7 @@ from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.nodes import Gathers, Routing
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
 
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     """It was executed, but a cancel came before its commit; its result is not kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class JournalRecord:
     """A unit that ended. `undoable`: it completed, and something undoes it."""
 
@@ -49,7 +49,7 @@ class JournalRecord:
         return Undo(self.unit, self.node, self.part, self.position) if self.undoable else None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Undo:
     """A completed unit that is to be compensated."""
 
@@ -59,7 +59,7 @@ class Undo:
     position: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunChange:
     """A change of the run's status. `error` and `result` are written where they are not None."""
 
@@ -68,7 +68,7 @@ class RunChange:
     result: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Move:
     """The token goes on as `token`, after `delay` seconds, with a message to `routing`."""
 
@@ -77,7 +77,7 @@ class Move:
     delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Park:
     """The token waits as `token.wait` says, for at most `timeout` seconds."""
 
@@ -86,7 +86,7 @@ class Park:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Branch:
     """A token that is made by a fork."""
 
@@ -97,7 +97,7 @@ class Branch:
     input: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Fork:
     """The token waits for `branches`, of which the first `window` are opened at once.
 
@@ -112,7 +112,7 @@ class Fork:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Leave:
     """The branch is gone, and its parent counts it. `stops`: siblings that have not begun are too.
 
@@ -124,7 +124,7 @@ class Leave:
     chunk: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class End:
     """The token is gone, and the run with it."""
 
@@ -133,7 +133,7 @@ Then = Move | Park | Fork | Leave | End
 """What becomes of a token."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Decision:
     """What becomes of `token`, which the commit must find as it is here, and what is recorded.
 
@@ -157,7 +157,7 @@ class Decision:
         return is_completed or (isinstance(self.then, Park) and not self.records)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RollBack:
     """The run compensates a unit, or ends as `ends_as` where nothing is left to compensate.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from celery_durable.core.child import Child
 from celery_durable.core.status import Status
+from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Iteration:
     """The answers of a loop's own functions: `until`, and `feedback` as JSON text.
 
@@ -23,7 +23,7 @@ class Iteration:
     error: ErrorRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Succeeded:
     """The unit's callable returned. `result` is JSON text."""
 
@@ -32,7 +32,7 @@ class Succeeded:
     iteration: Iteration | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failed:
     """The unit's callable raised, or what it returned cannot be stored.
 
@@ -49,7 +49,7 @@ class Failed:
     chance: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Crashed:
     """Workers died executing this unit as often as is allowed; it is not executed again."""
 
@@ -57,14 +57,14 @@ class Crashed:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Flagged:
     """The claim found a flag up, and nothing was executed. `due_in` is as in the claim."""
 
     due_in: float | None = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Suspended:
     """The unit's callable waits for an answer. `timeout` is in seconds."""
 
@@ -74,12 +74,12 @@ class Suspended:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Arrived:
     """The token has arrived at a node that calls nothing: branches, or a signal not there yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Signalled:
     """The oldest signal of the name that is waited for; `message` is its row in the inbox."""
 
@@ -88,7 +88,7 @@ class Signalled:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Elapsed:
     """The time of a sleep, or of a wait for a signal, is up; `error` is the latter's failure."""
 
@@ -96,7 +96,7 @@ class Elapsed:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SleepRequested:
     """A sleep lasts `seconds`; they are negative when its time has passed already."""
 
@@ -104,7 +104,7 @@ class SleepRequested:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Chosen:
     """A route's selector has answered. `part` is the case, None where there is none to take."""
 
@@ -113,7 +113,7 @@ class Chosen:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Listed:
     """The items of a map, each JSON text."""
 
@@ -121,7 +121,7 @@ class Listed:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ChildRequested:
     """A child run is ready to start, or in a rollback to be undone, in the commit's transaction."""
 
@@ -129,7 +129,7 @@ class ChildRequested:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ChildEnded:
     """The child that was waited for has ended. `error` is what the unit fails with, if it fails."""
 
@@ -140,7 +140,7 @@ class ChildEnded:
     iteration: Iteration | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Joined:
     """No branch remains. `error` is the first failed branch's, None where none has failed."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from uuid import UUID
 
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.status import Status
+from celery_durable.core.values import value
 
 
 class Flags(IntFlag):
@@ -21,26 +21,26 @@ class Flags(IntFlag):
     """The unit took longer than its time limit, and its worker cannot say so any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ForSignal:
     """Waits for a signal of this name, or until the token's time."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ForTimer:
     """Waits until the token's time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ForChild:
     """Waits for this run to end; in a rollback, for it to be undone."""
 
     run_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ForBranches:
     """Waits until no branch remains; `failed` of those that ended have failed."""
 
@@ -51,7 +51,7 @@ class ForBranches:
 Wait = ForSignal | ForTimer | ForChild | ForBranches
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Token:
     """One place of a run: a unit, the try it is at, what it waits for and what is asked of it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from celery_durable.core.decision import JournalRecord, Move, Outcome, Undo
 from celery_durable.core.event import Crashed, Failed, Succeeded, Suspended
@@ -11,9 +11,10 @@ from celery_durable.core.nodes import ONCE, Body, LoopNode, Node, Routing
 from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Flags, Token
+from celery_durable.core.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Unit:
     """What a plan says of one unit.
 

@@ -9,6 +9,7 @@ from types import EllipsisType
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.token import Flags
+from celery_durable.core.values import value
 from celery_durable.process import interrupts
 from celery_durable.settings import Settings
 from celery_durable.workflow.builder import Workflow
@@ -50,7 +51,7 @@ class Message:
         return self.units_left <= 0 or time.monotonic() >= self.until
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Attempt:
     """A worker's attempt at the unit of its claim."""
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from celery_durable.core.claim import Claim
+from celery_durable.core.values import value
 from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.commit import Committer
@@ -31,6 +32,11 @@ from celery_durable.workflow.execute import Execution
 
 LOOK_AGAIN_AFTER = 0.02
 """Seconds after the last look at a claim from which on it is looked at again before it begins."""
+
+TOLD_TO_WITHIN = 0.001
+"""Seconds by which the start of a unit may be told too early: a claim that is moved on costs a few
+microseconds.
+"""
 
 WRITE_AFTER = 0.005
 """Seconds that a decision waits to be written while another unit is executed."""
@@ -75,8 +81,13 @@ class Hand:
         """Hold the claim as the statement has seen it that was sent at `asked_at`."""
         self.claim, self.asked_at, self.seen_at = claim, asked_at, time.monotonic()
 
+    def begin(self, now: float) -> None:
+        """Let the unit begin at `now`, by the monotonic clock."""
+        if now - self.seen_at > TOLD_TO_WITHIN:
+            self.claim = self.claim.later(now - self.seen_at)
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@value(frozen=True, slots=True, eq=False)
 class Ready:
     """A unit that has been executed, and is to be written with others."""
 
@@ -86,7 +97,7 @@ class Ready:
     plain: Plain
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ways:
     """How a bundle uses the engine.
 
@@ -157,7 +168,7 @@ class Bundle:
                 hand = self._waiting.popleft() if self._waiting else None
                 now = time.monotonic()
                 if hand is not None and now - hand.asked_at <= LOOK_AGAIN_AFTER:
-                    hand.claim = hand.claim.later(now - hand.seen_at)
+                    hand.begin(now)
                     self._executing, self._began = hand, now
                     return hand
                 # Nobody else may begin these while they are looked at.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from celery_durable.core.event import ChildRequested, Crashed, Event, Failed, Su
 from celery_durable.core.nodes import Routing
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import ForSignal
+from celery_durable.core.values import value
 from celery_durable.engine.attempt import Attempt
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.retrying import Retrying
@@ -57,7 +58,7 @@ from celery_durable.workflow.failures import failure_of
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Committed:
     """A decision, and the answer of its statement.
 
@@ -183,21 +184,28 @@ class Committer:
                 return self._route(claim, then.routing)
             case Move():
                 is_slow = self._slow_units.is_slow(claim.run, then.token)
-                routed = self._route(claim, then.routing, single=is_slow)
-                # A time limit holds for a whole message.
-                is_timed = routed.time_limit is not None or claim.time_limit is not None
-                is_here = (routed.queue, routed.priority) == (claim.queue, claim.priority)
-                message = attempt.message
-                would_hold_up = is_slow and message.is_shared
-                may_go_on = is_here and not is_timed and not message.is_used_up
-                return None if may_go_on and not would_hold_up and then.delay <= 0 else routed
+                if self._goes_straight_on(attempt, then, is_slow=is_slow):
+                    return None
+                return self._route(claim, then.routing, single=is_slow)
             case _:
                 assert_never(then)
 
-    def _route(self, claim: Claim, routing: Routing, *, single: bool = False) -> Routed:
+    def _goes_straight_on(self, attempt: Attempt, move: Move, *, is_slow: bool) -> bool:
+        """Return True if the worker goes on with the token; what is slow would hold up others."""
+        claim, message, routing = attempt.claim, attempt.message, move.routing
+        if move.delay > 0 or message.is_used_up or (is_slow and message.is_shared):
+            return False
+        if routing.time_limit is not None or claim.time_limit is not None:
+            return False  # a time limit holds for a whole message
+        return self._address(claim, routing) == (claim.queue, claim.priority)
+
+    def _address(self, claim: Claim, routing: Routing) -> tuple[str, int | None]:
+        """Return queue and priority of a unit's message."""
         priority = claim.run.priority if routing.priority is None else routing.priority
-        queue = routing.queue or self._settings.queue
-        return Routed(queue, priority, routing.time_limit, single)
+        return routing.queue or self._settings.queue, priority
+
+    def _route(self, claim: Claim, routing: Routing, *, single: bool = False) -> Routed:
+        return Routed(*self._address(claim, routing), routing.time_limit, single)
 
     def plain(self, attempt: Attempt, execution: Execution) -> Plain | None:
         """Decide on a unit, if the decision may be committed together with others; else None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from celery_durable.core.event import (
 from celery_durable.core.names import RETURNS
 from celery_durable.core.nodes import ChildNode, LoopNode, MapNode, RouteNode, SleepNode, StepNode
 from celery_durable.core.units import unit_of
+from celery_durable.core.values import value
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
 from celery_durable.workflow import forks, loops, node_results
@@ -31,7 +32,7 @@ from celery_durable.workflow.step import Handler
 from celery_durable.workflow.suspend import Suspend, suspension
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Execution:
     """The event of a unit, and the exception behind it for the log.
 
@@ -59,7 +60,7 @@ class NewChild(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Tools:
     """What `execute` needs of the engine. `encode` makes JSON text of a value or raises."""
 

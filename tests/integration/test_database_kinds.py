@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from celery_durable import Durable, RetryPolicy
 from celery_durable.database import schema
+from celery_durable.database.notify import channel
 from celery_durable.engine import loop
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.store.tables import lock_numbers
@@ -54,8 +56,16 @@ def test_a_schema_may_be_called_as_postgres_allows(world: World, relays: Relays,
     wait_until(recorder.tokens, message="the relay to be woken")
     assert again.status().status == "running"
     relays.made[0].stop()
-    worker.notify._last_sent = 0.0
-    worker.notify()
+    assert told(worker, name), "a notification that Postgres takes"
+
+
+def told(worker: Durable, name: str) -> bool:
+    """Whether somebody who listens on the schema's channel hears of a notification."""
+    with closing(worker.database.dedicated()) as ear:
+        ear.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel(name))))
+        worker.notify._last_sent = 0.0
+        worker.notify()
+        return any(ear.notifies(timeout=10, stop_after=1))
 
 
 def token_of(worker: Durable, name: str) -> Any:

@@ -192,9 +192,9 @@ BUNDLES = (
         name="a-slow-unit-is-remembered",
         promise="P4",
         takes_out="releasing a run before a unit that is slow",
-        at="celery_durable.engine.commit:Committer._routed",
-        old="would_hold_up = is_slow and message.is_shared",
-        new="would_hold_up = False",
+        at="celery_durable.engine.commit:Committer._goes_straight_on",
+        old="or (is_slow and message.is_shared)",
+        new="",
         tests=(proves("test_a_unit_that_is_slow_is_not_bundled_again"),),
     ),
     Mutant(

@@ -29,6 +29,7 @@ KNOWLEDGE = "celery_durable.engine.compatibility"
 FAILURES = "celery_durable.workflow.failures"
 TOKENS = "celery_durable.store.tokens"
 COMMITS = "celery_durable.store.commit.statement"
+COMMIT_PARAMETERS = "celery_durable.store.commit.parameters"
 DEATHS = "celery_durable.store.dead_workers"
 ORPHANS = "celery_durable.store.reaping"
 STALLED = "celery_durable.store.lost_hints"
@@ -47,6 +48,7 @@ ALIVE = f"{TESTS}/test_liveness.py"
 TRANSACTIONAL = f"{TESTS}/test_transactional.py"
 JOINED = f"{TESTS}/test_joined_transactions.py"
 CANCEL = f"{TESTS}/test_cancel.py"
+SMOOTH = f"{TESTS}/test_smooth_commits.py"
 COMPENSATION = f"{TESTS}/test_compensation.py"
 DEFINITIONS = f"{TESTS}/test_definitions.py"
 COST = f"{TESTS}/test_flat_cost.py"
@@ -526,10 +528,37 @@ ENDINGS = (
         name="flags-in-the-commit",
         promise="P3",
         takes_out="seeing the cancel that came while a unit was executed",
-        at=f"{COMMITS}:_HELD",
+        at=f"{COMMITS}:_AS_SEEN",
         old='t.token.c.flags == sql.integer("seen_flags"),',
         new='sql.integer("seen_flags").is_not(None),',
         tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
+    ),
+    Mutant(
+        name="flags-in-a-smooth-commit",
+        promise="P3",
+        takes_out="seeing that cancel where the run would go on with its next step",
+        at=f"{COMMITS}:_CALM",
+        old='t.token.c.flags == sa.literal_column("0")',
+        new="sa.true()",
+        tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
+    ),
+    Mutant(
+        name="a-step-after-crashes-is-smooth",
+        promise="P1",
+        takes_out="counting the crashes of a unit from its beginning",
+        at=f"{COMMITS}:_MOVED_SMOOTHLY",
+        old='"crashes": sa.literal_column("0"),',
+        new="",
+        tests=(f"{SMOOTH}::test_it_writes_what_the_general_commit_writes[on]",),
+    ),
+    Mutant(
+        name="a-retry-is-not-smooth",
+        promise="P9",
+        takes_out="keeping the failures of a unit that is tried again",
+        at=f"{COMMIT_PARAMETERS}:is_untouched",
+        old="and not token.failures",
+        new="",
+        tests=(f"{SMOOTH}::test_what_has_more_to_write_is_not",),
     ),
     Mutant(
         name="commands-before-executing",

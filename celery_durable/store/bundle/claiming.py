@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +10,7 @@ import sqlalchemy as sa
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.token import Flags
+from celery_durable.core.values import value
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.bundle.given import IS_HELD, ctid, given, held_row, id_list, locked
@@ -94,7 +94,7 @@ def hint(connection: Connection, token_ids: Sequence[UUID]) -> None:
     connection.rows(_HINT, {"given": id_list(token_ids)})
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Look:
     """What a claim that still holds is like now."""
 

@@ -12,7 +12,6 @@ alone (`commit.statement`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -24,6 +23,7 @@ from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision, End, JournalRecord, Leave, Move, Outcome
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
+from celery_durable.core.values import value
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.bundle.given import (
@@ -43,7 +43,7 @@ from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
 from celery_durable.store.tokens import IS_DRAINING, RELEASED
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plain:
     """A plain decision, and where the token's message goes if its claim is released."""
 
@@ -94,7 +94,7 @@ def _is_plain_record(record: JournalRecord) -> bool:
     return record.outcome is Outcome.COMPLETED and record.gathers is None and record.child is None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Written:
     """A decision that is written: when, whether the worker stops, whether a command has come."""
 
@@ -213,7 +213,7 @@ _MOVE, _MOVE_AND_RELEASE = _moving(releases=False), _moving(releases=True)
 _END, _LEAVE = _ending(), _leaving()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Answer:
     """The decisions that are written, by token; `puts_hint`: a hint was put for some token."""
 

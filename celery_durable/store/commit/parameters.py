@@ -15,7 +15,6 @@ ignore the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -27,18 +26,20 @@ from celery_durable.core.decision import (
     JournalRecord,
     Leave,
     Move,
+    Outcome,
     Park,
     RunChange,
     Then,
 )
 from celery_durable.core.status import FINISHED
 from celery_durable.core.token import Flags, ForChild, ForSignal, Token
+from celery_durable.core.values import value
 from celery_durable.store.commit import fork
 from celery_durable.store.connection import Parameters
 from celery_durable.store.rows import error_text, failures_text, kind_of
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Routed:
     """The claim is released; the token's message, if there is one, goes to `queue`.
 
@@ -51,13 +52,14 @@ class Routed:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Variant:
     """Which parts a commit has. Each variant is one statement, compiled once."""
 
     then: type[Then]
     records: int
     are_plain: bool
+    is_smooth: bool
     changes_run: bool
     releases: bool
     hints: bool
@@ -75,6 +77,7 @@ def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Varia
         then=type(then),
         records=len(decision.records),
         are_plain=all(map(is_plain_record, decision.records)),
+        is_smooth=is_smooth(decision),
         changes_run=decision.run is not None,
         releases=routed is not None,
         hints=routed is not None
@@ -105,6 +108,33 @@ def is_plain_record(record: JournalRecord) -> bool:
     """True if the record has nothing that only branches, loops and children have."""
     rare = (record.part, record.position, record.gathers, record.child)
     return rare == (None,) * len(rare)
+
+
+def is_smooth(decision: Decision) -> bool:
+    """Return True if a step goes on to the next one, and nothing else ever happened to either.
+
+    That is what nearly every commit is: it needs half of the parameters.
+    """
+    token, then, records = decision.token, decision.then, decision.records
+    if not isinstance(then, Move) or then.delay > 0 or len(records) != 1:
+        return False
+    record, to = records[0], then.token
+    is_completed = record.outcome is Outcome.COMPLETED and record.unit == token.unit
+    is_first_try = to.attempt == 1 and not to.crashes
+    return (
+        is_completed
+        and is_first_try
+        and is_plain_record(record)
+        and is_untouched(token)
+        and is_untouched(to)
+        and is_plain(token)
+        and is_plain(to)
+    )
+
+
+def is_untouched(token: Token) -> bool:
+    """Return True if its unit goes forward, has not failed, and nothing is asked of it."""
+    return token.flags is Flags.NONE and token.rollback is None and not token.failures
 
 
 def parameters_of(claim: Claim, decision: Decision, routed: Routed | None) -> Parameters:

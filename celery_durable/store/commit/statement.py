@@ -8,7 +8,6 @@ always seen before the unit's commit. Locks: the statement locks one signal, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -22,8 +21,10 @@ from celery_durable.core.decision import (
     End,
     Fork,
     Leave,
+    Outcome,
 )
 from celery_durable.core.token import Flags
+from celery_durable.core.values import value
 from celery_durable.store import runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.commit import fork
@@ -40,7 +41,7 @@ from celery_durable.store.sqlstates import AlreadyRecorded
 from celery_durable.store.tokens import IS_DRAINING, RELEASED, Standing, read
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Written:
     """The decision is written. `puts_hint` is False only if a branch has left and put none."""
 
@@ -50,24 +51,24 @@ class Written:
     puts_hint: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WrittenBefore:
     """The token has moved on under our own fence: the first answer to this commit was lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FlagRaised:
     """Nothing is written: a flag was raised meanwhile; decide again with it."""
 
     flags: Flags
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SignalGone:
     """Nothing is written: another token has consumed the signal; check the inbox again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RecordedBefore:
     """Nothing is written: the claim is ours, but the journal has its unit already.
 
@@ -75,7 +76,7 @@ class RecordedBefore:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ClaimLost:
     """Nothing is written: the claim is no longer ours."""
 
@@ -136,20 +137,25 @@ def _why_not(claim: Claim, decision: Decision, standing: Standing | None) -> Ans
 _HELD = (
     t.token.c.id == sql.uuid("token_id"),
     t.token.c.fence == sql.uuid("held_fence"),
-    t.token.c.flags == sql.integer("seen_flags"),
     t.token.c.claimed_by == sql.uuid("worker"),
     # A commit that is sent again, because its first answer was lost, finds the token moved on.
     t.token.c.unit == sql.text("held_unit"),
     t.token.c.attempt == sql.integer("held_attempt"),
+)
+
+_AS_SEEN = (
+    t.token.c.flags == sql.integer("seen_flags"),
     t.token.c.wait.is_not_distinct_from(sql.text("held_wait")),
 )
+
+_CALM = (t.token.c.flags == sa.literal_column("0"), t.token.c.wait.is_(None))
 
 
 @lru_cache(maxsize=128)
 def _commit(variant: Variant) -> Statement:
-    held_if: tuple[Any, ...] = _HELD
+    held_if: tuple[Any, ...] = (*_HELD, *(_CALM if variant.is_smooth else _AS_SEEN))
     if variant.consumes:
-        held_if = (*_HELD, sa.exists(sa.select(_signal.c.id)))
+        held_if = (*held_if, sa.exists(sa.select(_signal.c.id)))
     held = _held(variant, held_if).cte("held")
     parts = [_recorded(held, variant).cte("recorded")] if variant.records else []
     if variant.consumes:
@@ -185,6 +191,8 @@ def _held(variant: Variant, held_if: tuple[Any, ...]) -> Any:
         return sa.delete(t.token).where(*held_if).returning(*t.token.c)
     needed = (*t.token.c,) if variant.releases else (t.token.c.id, t.token.c.run_id)
     values = _MOVED if variant.is_plain else _MOVED | _RARE
+    if variant.is_smooth:
+        values = _MOVED_SMOOTHLY
     if variant.then is Fork:
         values = values | fork.GATE
     if variant.releases:
@@ -203,6 +211,16 @@ _MOVED = {
     "progress": sa.null(),
     "since": sql.clock,
     "wake_at": sql.later("delay"),
+}
+
+_MOVED_SMOOTHLY: dict[str, Any] = {
+    "node": sql.text("node"),
+    "unit": sql.text("unit"),
+    "attempt": sa.literal_column("1"),
+    "crashes": sa.literal_column("0"),
+    "progress": sa.null(),
+    "since": sql.clock,
+    "wake_at": sa.null(),
 }
 
 _RARE = {
@@ -270,6 +288,11 @@ def _next_waiter_hinted(held: Any) -> Any:
 
 
 def _recorded(held: Any, variant: Variant) -> Any:
+    if variant.is_smooth:
+        row = _smooth_record_columns(held)
+        return sa.insert(t.journal).from_select(
+            list(row), sa.select(*row.values()).select_from(held)
+        )
     columns = [
         _record_columns(held, n) | ({} if variant.are_plain else _rare_record_columns(n))
         for n in range(variant.records)
@@ -294,6 +317,20 @@ def _record_columns(held: Any, n: int) -> dict[str, sa.ColumnElement[Any]]:
         "failures": sql.json(f"record_failures_{n}"),
         "worker": sql.uuid("worker"),
         "started_at": sql.time(f"started_at_{n}"),
+    }
+
+
+def _smooth_record_columns(held: Any) -> dict[str, Any]:
+    return {
+        "run_id": held.c.run_id,
+        "unit": sql.text("held_unit"),
+        "node": sql.text("record_node_0"),
+        "outcome": sql.word(Outcome.COMPLETED),
+        "undoable": sql.boolean("undoable_0"),
+        "attempt": sql.integer("held_attempt"),
+        "result": sql.json("result_0"),
+        "worker": sql.uuid("worker"),
+        "started_at": sql.time("started_at_0"),
     }
 
 

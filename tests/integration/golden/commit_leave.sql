@@ -6,10 +6,10 @@ WITH held AS (
   WHERE
     durable_token.id = :token_id::uuid
     AND durable_token.fence = :held_fence::uuid
-    AND durable_token.flags = :seen_flags::int
     AND durable_token.claimed_by = :worker::uuid
     AND durable_token.unit = :held_unit::varchar
     AND durable_token.attempt = :held_attempt::int
+    AND durable_token.flags = :seen_flags::int
     AND durable_token.wait IS NOT DISTINCT FROM :held_wait::varchar
   RETURNING
     durable_token.id, durable_token.run_id, durable_token.node,

@@ -5,38 +5,33 @@ WITH held AS (
   UPDATE durable_token SET
     node = :node::varchar,
     unit = :unit::varchar,
-    attempt = :attempt::int,
-    crashes = :crashes::int,
-    flags = :flags::int,
-    rollback = :rollback::varchar,
-    failures = :failures::varchar::json,
+    attempt = 1,
+    crashes = 0,
     since = clock_timestamp(),
-    wake_at = (clock_timestamp() + :delay::interval),
+    wake_at = NULL,
     progress = NULL
   WHERE
     durable_token.id = :token_id::uuid
     AND durable_token.fence = :held_fence::uuid
-    AND durable_token.flags = :seen_flags::int
     AND durable_token.claimed_by = :worker::uuid
     AND durable_token.unit = :held_unit::varchar
     AND durable_token.attempt = :held_attempt::int
-    AND durable_token.wait IS NOT DISTINCT FROM :held_wait::varchar
+    AND durable_token.flags = 0
+    AND durable_token.wait IS NULL
   RETURNING durable_token.id, durable_token.run_id
 ), recorded AS (
   INSERT INTO durable_journal (
     run_id, unit, node, outcome, undoable, attempt, result,
-    error, failures, worker, started_at
+    worker, started_at
   )
   SELECT
     held.run_id,
-    :record_unit_0::varchar AS unit,
+    :held_unit::varchar AS unit,
     :record_node_0::varchar AS node,
-    :outcome_0::varchar AS outcome,
+    'completed' AS outcome,
     :undoable_0 AS undoable,
-    :record_attempt_0::int AS attempt,
+    :held_attempt::int AS attempt,
     :result_0::varchar::json AS result,
-    :error_0::varchar::json AS error,
-    :record_failures_0::varchar::json AS failures,
     :worker::uuid,
     :started_at_0::timestamptz AS started_at
   FROM held
