@@ -1,10 +1,11 @@
 """The pure core: what a run is, and how it changes.
 
 Rules of this room: no clock, no randomness, no I/O, no logging, no SQLAlchemy, no Celery. Time and
-chance come in as arguments, every value is frozen, `admit` is the only place where it is decided
+chance come in as arguments, no value is changed, `admit` is the only place where it is decided
 whether a unit is executed, and `decide` the only place where a run changes.
 `tests/unit/test_core_is_pure.py` holds the room to it.
 
+    values         classes of values that are quickly made
     names          what a workflow, node or branch may be called; the grammar of units
     status         the statuses of a run and the legal changes between them
     retry          when and how long after a failure to try again

@@ -34,9 +34,15 @@ def batch(one: Relay) -> int:
     return one._publish_batch(one._connection())
 
 
-def test_a_clock_that_is_set_back_delays_nothing_that_is_due(world: World) -> None:
+def looping(durable: Durable) -> None:
+    step = durable.step(name="a")(lambda _: None)
+    durable.workflow("w").loop("l", step, until=lambda _, n: n == 2, max_iterations=2)
+
+
+@pytest.mark.parametrize("define", [defining([], "a", "b"), looping], ids=["steps", "iterations"])
+def test_a_clock_that_is_set_back_delays_nothing_that_is_due(world: World, define: Define) -> None:
     """P2: a failover to a slow standby, a correction after a start."""
-    worker = world.worker(defining([], "a", "b"), inline_steps=1)
+    worker = world.worker(define, inline_steps=1)
     runs = worker.start_many("w", [{}] * 3)
     for _ in range(2):
         world.set_clock_back(HOUR)

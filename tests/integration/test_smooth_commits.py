@@ -11,6 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from celery_durable import Durable
+from celery_durable.core.claim import Claim
 from celery_durable.core.decide import decide
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome
 from celery_durable.core.event import Succeeded
@@ -43,14 +44,8 @@ WRITTEN = (
 def test_it_writes_what_the_general_commit_writes(world: World, routed: Routed | None) -> None:
     worker = world.worker(defining([], "a", "b"))
     worker.start("w", {})
-    (token_id,) = world.publish()
-    claim = claimed(worker, token_id)
-    assert claim is not None
+    claim, decision = completed(worker, world)
     world.rows("UPDATE durable_token SET crashes = 1, progress = '{}', wake_at = now()")
-    workflow = worker.registry.find("w", 1)
-    assert workflow is not None
-    decision = decide(workflow.plan, claim.token, Succeeded("[1]", NOW), NOW)
-    assert isinstance(decision, Decision)
     assert is_smooth(decision)
 
     variant, parameters = (
@@ -63,6 +58,29 @@ def test_it_writes_what_the_general_commit_writes(world: World, routed: Routed |
     ]
     assert both[0] == both[1]
     assert [len(rows) for rows in both[0]] == [1, 1, 1 if routed else 0]
+
+
+def test_it_sees_a_cancel_that_came_meanwhile(world: World) -> None:
+    """P3"""
+    worker = world.worker(defining([], "a", "b"))
+    run = worker.start("w", {})
+    claim, decision = completed(worker, world)
+    world.rows("UPDATE durable_token SET flags = 1")
+    with worker.database.autocommit() as connection:
+        answer = statement.commit(connection, claim, decision, None)
+    assert answer == statement.FlagRaised(Flags.CANCEL)
+    assert world.units(run) == []
+
+
+def completed(worker: Durable, world: World) -> tuple[Claim, Decision]:
+    """A claim of the run's first step, and the decision when it has completed."""
+    (token_id,) = world.publish()
+    claim, workflow = claimed(worker, token_id), worker.registry.find("w", 1)
+    assert claim is not None
+    assert workflow is not None
+    decision = decide(workflow.plan, claim.token, Succeeded("[1]", NOW), NOW)
+    assert isinstance(decision, Decision)
+    return claim, decision
 
 
 def written(worker: Durable, variant: Any, parameters: Any) -> list[list[dict[str, Any]]]:

@@ -23,7 +23,7 @@ PATIENCE = {waiting.PATIENCE_SHARE: "0.4"}
 def main() -> int:
     arguments = parse()
     shown = console()
-    chosen = [mutant for mutant in MUTANTS if arguments.k in mutant.name]
+    chosen = [mutant for mutant in MUTANTS if arguments.k in mutant.name][:: arguments.every]
     if arguments.list:
         show_catalogue(shown, chosen)
         return 0
@@ -48,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "-k", metavar="NAME", default="", help="only mutants with this in their name"
     )
+    parser.add_argument("--every", metavar="N", type=int, default=1, help="only each Nth of them")
     parser.add_argument(
         "--jobs",
         type=int,

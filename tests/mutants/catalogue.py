@@ -540,7 +540,7 @@ ENDINGS = (
         at=f"{COMMITS}:_CALM",
         old='t.token.c.flags == sa.literal_column("0")',
         new="sa.true()",
-        tests=(f"{CANCEL}::test_a_unit_that_is_executed_ends_and_its_result_is_dropped",),
+        tests=(f"{SMOOTH}::test_it_sees_a_cancel_that_came_meanwhile",),
     ),
     Mutant(
         name="a-step-after-crashes-is-smooth",
