@@ -61,9 +61,14 @@ OURS_ALONE: Mapping[str, str] = {
     "row_security": "on",
     "jit": "off",
     "plan_cache_mode": "auto",
+    "enable_seqscan": "off",
     "search_path": "",
 }
-"""For connections on which only our own statements run: these set their bounds themselves."""
+"""For connections on which only our own statements run: these set their bounds themselves.
+
+They look rows up by an index. A plan that was made while a table was small would read it as a whole
+later, too.
+"""
 
 WITH_HANDLERS = {**REQUIRED, **LASTING}
 """For connections that a handler uses too: its statements have the role's timeouts and path."""
