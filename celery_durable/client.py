@@ -31,6 +31,7 @@ from celery_durable.core.child import NewRun
 from celery_durable.core.names import HIGHEST_VERSION
 from celery_durable.core.plan import Outline
 from celery_durable.core.status import FINISHED, Status
+from celery_durable.core.why import Diagnosis
 from celery_durable.database.connections import Database
 from celery_durable.database.ends import Ends
 from celery_durable.database.notify import Notifier
@@ -42,7 +43,7 @@ from celery_durable.run import Run
 from celery_durable.settings import Settings
 from celery_durable.store import codec, inbox, runs, signals
 from celery_durable.store.connection import Connection, connection_of
-from celery_durable.store.read import history, views
+from celery_durable.store.read import facts, history, views
 from celery_durable.store.read.history import JournalEntry
 from celery_durable.store.read.outcome import outcome as read_outcome
 from celery_durable.store.read.views import RunSnapshot, RunSummary
@@ -322,6 +323,20 @@ class Client:
             )
 
     alist = twin(list)  # noqa: A003 - it is the method
+
+    def why(self, run_id: UUID | str) -> Diagnosis:
+        """Explain why the run stands where it stands, from the outbox to the worker.
+
+        Raises `RunNotFound`.
+        """
+        run_id = checked_run_id(run_id)
+        with self.database.read_only() as connection:
+            found = facts.diagnosis(connection, run_id)
+        if found is None:
+            raise RunNotFound(run_id)
+        return found
+
+    awhy = twin(why)
 
     def history(
         self,

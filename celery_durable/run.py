@@ -10,6 +10,7 @@ from uuid import UUID
 
 from celery_durable.arguments import checked_seconds
 from celery_durable.core.status import Status
+from celery_durable.core.why import Diagnosis
 from celery_durable.database.ends import Ends
 from celery_durable.errors import ResultTimeout
 from celery_durable.store.read.history import JournalEntry
@@ -47,6 +48,10 @@ class Runs(Protocol):
         """Return the units that ended."""
         ...
 
+    def why(self, *args: Any, **options: Any) -> Diagnosis:
+        """Explain why a run stands where it stands."""
+        ...
+
     def cancel(self, *args: Any, **options: Any) -> None:
         """Ask a run to end."""
         ...
@@ -61,6 +66,10 @@ class Runs(Protocol):
 
     def ahistory(self, *args: Any, **options: Any) -> Awaitable[Sequence[JournalEntry]]:
         """`history`."""
+        ...
+
+    def awhy(self, *args: Any, **options: Any) -> Awaitable[Diagnosis]:
+        """`why`."""
         ...
 
     def acancel(self, *args: Any, **options: Any) -> Awaitable[None]:
@@ -101,6 +110,10 @@ class Run:
         """Return the units that ended, in order of completion; see `Durable.history`."""
         return self._runs.history(self.id, limit=limit, after=after, results=results)
 
+    def why(self) -> Diagnosis:
+        """Explain why the run stands where it stands; see `Durable.why`."""
+        return self._runs.why(self.id)
+
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, at most `timeout` seconds, and return the run's result.
 
@@ -135,6 +148,10 @@ class Run:
     async def ahistory(self, **options: Any) -> Sequence[JournalEntry]:
         """`history`."""
         return await self._runs.ahistory(self.id, **options)
+
+    async def awhy(self) -> Diagnosis:
+        """`why`."""
+        return await self._runs.awhy(self.id)
 
     async def aresult(self, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         """`result`; waiting holds no thread."""

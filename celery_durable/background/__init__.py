@@ -5,6 +5,7 @@ once. It survives every error: it logs one line at each end of an outage, and tr
 code, no Celery.
 
     relay         moves due outbox rows into the broker
+    presence      says that a relay is there
     backlog       decides which rows a relay takes next
     bundling      puts the hints of several tokens into one message
     backpressure  pauses queues that take no more for now

@@ -22,6 +22,7 @@ import psycopg
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.backpressure import Backpressure
 from celery_durable.background.bundling import Bundler
+from celery_durable.background.presence import Presence
 from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_with_lease
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import LINGER, Listener, Notifier
@@ -132,14 +133,19 @@ class Chore:
 
 
 class Chores:
-    """Reaps in one thread and recovers in another: a command that waits delays no takeover."""
+    """Reaps in one thread and recovers in another: a command that waits delays no takeover.
 
-    def __init__(self, database: Database) -> None:
+    A third says that the relay is there.
+    """
+
+    def __init__(self, database: Database, presence: Presence) -> None:
         self._database = database
+        self._presence = presence
         self._reaper = Reaper()
         self._threads = (
             Chore(database, "durable-reaper", "The search for dead workers", self._reap),
             Chore(database, "durable-recovery", "The search for lost hints", self._recover),
+            Chore(database, "durable-presence", "The row of this relay", presence.say),
         )
         self._entered = ExitStack()
 
@@ -150,6 +156,7 @@ class Chores:
 
     def __exit__(self, *exc: object) -> None:
         self._entered.close()
+        self._presence.end()
 
     def _reap(self) -> tuple[int, float]:
         with self._database.autocommit() as connection:
@@ -167,7 +174,12 @@ class Relay:
     """One relay, with two connections of its own: one for its work, one that listens."""
 
     def __init__(
-        self, database: Database, publisher: Publisher, settings: Settings, slots: int = 1
+        self,
+        database: Database,
+        publisher: Publisher,
+        settings: Settings,
+        slots: int = 1,
+        hostname: str | None = None,
     ) -> None:
         self._database = database
         self._publisher = publisher
@@ -177,7 +189,8 @@ class Relay:
         self._stop = threading.Event()
         self._outage = Outage(logger, "The relay", shared=database.outage)
         self._backpressure = Backpressure(logger)
-        self._chores = Chores(database)
+        self._trouble: str | None = None
+        self._chores = Chores(database, Presence(database, lambda: self._trouble, hostname))
         self._backlog = Backlog(lowest_first=publisher.lowest_first)
         self._bundler = Bundler(settings.tokens_per_message, slots)
         self.published = 0
@@ -218,11 +231,13 @@ class Relay:
         try:
             taken = self._publish_batch(self._connection())
             self._outage.is_over()
+            self._trouble = None
             if taken == self._settings.relay_batch:
                 return 0.0
             return LINGER if taken or notified else self._seconds_to_wait()
         except BrokerUnavailable as error:
             self._backlog.start_over()
+            self._trouble = error.why
             return self._outage.goes_on(error)
         except DatabaseUnavailable as error:
             self._backlog.start_over()
@@ -232,6 +247,7 @@ class Relay:
             self._backlog.start_over()
             self._disconnect()
             self._publisher.close()
+            self._trouble = f"{type(error).__name__}: {error}"
             return self._outage.goes_on(error, is_expected=False)
 
     def _publish_batch(self, connection: PsycopgConnection) -> int:

@@ -17,7 +17,7 @@ the module of a command is imported when it is called.
     node_notes     notes on a node: its attempt, waits, counts, progress and error
     drawing        a run as `show` draws it
     follow         shows a run until it ends
-    start, listing, show, history, graph, resume, cancel, check, recover, relay, migrate
+    start, listing, show, why, history, graph, resume, cancel, check, recover, relay, migrate
                    the commands
 """
 

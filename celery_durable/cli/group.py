@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "start": "celery_durable.cli.start:start",
     "list": "celery_durable.cli.listing:list_runs",
     "show": "celery_durable.cli.show:show",
+    "why": "celery_durable.cli.why:why",
     "history": "celery_durable.cli.history:history",
     "graph": "celery_durable.cli.graph:graph",
     "resume": "celery_durable.cli.resume:resume",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,9 +10,13 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, tag_option
+from celery_durable.cli.document import fields_of
 from celery_durable.cli.formatting import coarse, elapsed, error_line, one_line, shortened
 from celery_durable.cli.output import Column, Form, Output, Row, status_text, workflow_text
-from celery_durable.core.status import Status
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.core.why import Reason
+from celery_durable.durable import Durable
+from celery_durable.store.read import facts
 from celery_durable.store.read.views import RunSummary
 
 COLUMNS = (
@@ -35,6 +40,7 @@ LONGEST_ERROR = 60
 @tag_option
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="RUN", help="The last run of the page before.")
+@click.option("--why", "is_explained", is_flag=True, help="Say why each run stands where it does.")
 @json_option
 @click.pass_context
 def list_runs(
@@ -47,11 +53,13 @@ def list_runs(
     tags: dict[str, str],
     limit: int,
     before: UUID | None,
+    is_explained: bool,
     as_json: bool,
 ) -> None:
     """List runs, newest first."""
     output = Output.of(ctx, as_json=as_json)
-    runs = durable_of(ctx).list(
+    durable = durable_of(ctx)
+    runs = durable.list(
         status=status,
         workflow=workflow,
         parent=parent,
@@ -59,13 +67,34 @@ def list_runs(
         limit=limit,
         before=before,
     )
+    why = _reasons(durable, runs) if is_explained else {}
     if output.form is Form.JSON:
-        output.document(runs)
+        output.document([_document(run, why) for run in runs] if is_explained else runs)
         return
     now = datetime.now(UTC)
-    output.table(COLUMNS, [_row(run, now) for run in runs], if_empty="No runs.")
+    columns = (*COLUMNS, Column("why", fixed=False)) if is_explained else COLUMNS
+    rows = [(*_row(run, now), *_why_cells(run, why)) for run in runs]
+    output.table(columns, rows, if_empty="No runs.")
     if output.form is Form.TERMINAL and len(runs) == limit:
         output.lines(Text(f"There may be more: --before {runs[-1].run_id}", "dim"))
+
+
+def _reasons(durable: Durable, runs: Sequence[RunSummary]) -> Mapping[UUID, Sequence[Reason]]:
+    with durable.database.read_only() as connection:
+        found = facts.diagnoses(connection, [run.run_id for run in runs])
+    return {one.run_id: one.reasons for one in found}
+
+
+def _document(run: RunSummary, why: Mapping[UUID, Sequence[Reason]]) -> Mapping[str, object]:
+    return {**fields_of(run), "why": why.get(run.run_id, ())}
+
+
+def _why_cells(run: RunSummary, why: Mapping[UUID, Sequence[Reason]]) -> Row:
+    """What keeps an unfinished run, in a cell; no cell where nobody has asked."""
+    if not why:
+        return ()
+    reasons = () if run.status in FINISHED else why.get(run.run_id, ())
+    return (Text("; ".join(one_line(reason.text) for reason in reasons)),)
 
 
 def _row(run: RunSummary, now: datetime) -> Row:

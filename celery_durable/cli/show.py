@@ -13,6 +13,7 @@ from celery_durable.cli.drawing import picture, plain_text
 from celery_durable.cli.follow import follow
 from celery_durable.cli.output import Form, Output
 from celery_durable.cli.run_view import document_of, read_run
+from celery_durable.cli.why import lines
 
 
 @click.command()
@@ -29,7 +30,7 @@ from celery_durable.cli.run_view import document_of, read_run
 def show(
     ctx: click.Context, /, *, is_followed: bool, no_results: bool, as_json: bool, **name: Any
 ) -> None:
-    """Show where a run stands, step by step.
+    """Show where a run stands, step by step, and why.
 
     Items and iterations are counted; a wait is shown with since when and until when it lasts. With
     --follow the picture is redrawn as the run moves; piped, each change is a line; with --json,
@@ -41,6 +42,7 @@ def show(
     if is_followed:
         ctx.exit(follow(durable, run, output, with_results=not no_results).exit_code)
     view = read_run(durable, run, with_results=output.form is Form.JSON and not no_results)
+    why = run.why()
     now = datetime.now(UTC)
     match output.form:
         case Form.TERMINAL:
@@ -48,4 +50,7 @@ def show(
         case Form.PIPE:
             output.lines(Text(plain_text(output, view, now)))
         case Form.JSON:
-            output.document(document_of(view))
+            output.document({**document_of(view), "why": why.reasons})
+            return
+    if not view.has_ended:
+        output.lines(Text(), *lines(output, why, ctx.obj.app.main or "<app>"))

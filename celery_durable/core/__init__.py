@@ -25,4 +25,5 @@ whether a unit is executed, and `decide` the only place where a run changes.
     decide         plan, token, event -> decision
     compatibility  whether a plan fits where a run stands
     diagram        stored plans as pictures
+    why            why a run stands, from facts
 """

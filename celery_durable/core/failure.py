@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
 KEPT_ATTEMPTS = 20
 """How many failed attempts of one unit are kept: the first, and the last ones after it."""
 
 
-@value(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class FailedAttempt:
     """One try of a unit that failed and was followed by another."""
 

@@ -25,6 +25,7 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
     outbox        parts of statements that put hints
     due           takes due messages, for a relay
     origin        the schema and database a hint comes from
+    relays        that relays are there
     workers       the rows and the locks of workers
     dead_workers  tells dead workers, and marks them as ended
     reaping       takes claims away from dead workers

@@ -306,6 +306,20 @@ worker = sa.Table(
     sa.Index("durable_worker_live_idx", "id", postgresql_where=sa.text("ended_at IS NULL")),
 )
 
+relay = sa.Table(
+    "durable_relay",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("hostname", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    _time("started_at", default=True),
+    _time("seen_at", default=True),
+    # What keeps it from publishing.
+    sa.Column("outage", sa.Text),
+    _time("outage_since", nullable=True),
+)
+"""The relays; they are there for those who ask why a run stands, and for nothing else."""
+
 definition = sa.Table(
     "durable_definition",
     metadata,

@@ -115,6 +115,7 @@ class RelayStep(bootsteps.StartStopStep):
                 publisher,
                 self.durable.settings,
                 process.slots_of(self.worker),
+                str(self.worker.hostname),
             )
             self.thread = threading.Thread(target=self.relay.run, name="durable-relay", daemon=True)
             self.thread.start()

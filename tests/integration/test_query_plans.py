@@ -46,7 +46,7 @@ from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.read import folded, history, outcome, position, results, views
+from celery_durable.store.read import facts, folded, history, outcome, position, results, views
 from tests.integration.driving import World
 from tests.integration.planning import filled, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -125,6 +125,7 @@ LISTED = {
 }
 IDS = {"ids": f'["{FORKED_RUN}", "{WAITING_RUN}"]'}
 FORKED_RUNS = f'["{FORKED_RUN}"]'
+ASKED = f'["{WAITING_RUN}", "{FORKED_RUN}"]'
 SENT = {"name": "go", "payload": "1", "key": "k"}
 FREED = {
     "token_id": TOKEN,
@@ -211,6 +212,10 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "what a reaper watches": (watching._LOOK, {"lock_space": "x", "batch": 500}),
     "free": (reaping._REAP, FREED),
     "status": (views._STATUS, {**OF_RUN, "results": True}),
+    "runs, to explain them": (facts._RUNS, {"run_ids": ASKED}),
+    "tokens, to explain runs": (facts._TOKENS, {"run_ids": ASKED}),
+    "signals, to explain runs": (facts._SIGNALS, {"run_ids": ASKED}),
+    "workers, to explain runs": (facts._WORKERS, {"lock_space": "x"}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),
     "has ended": (history._HAS_ENDED, {**OF_RUN, "unit": "u900"}),

@@ -206,6 +206,28 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_table(
+        "durable_relay",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("hostname", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "seen_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.Column("outage", sa.Text(), nullable=True),
+        sa.Column("outage_since", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_relay_pkey")),
+        schema="durable",
+    )
+    op.create_table(
         "durable_run",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("workflow", sa.Text(), nullable=False),
@@ -495,6 +517,7 @@ def downgrade() -> None:
         "durable_journal",
         "durable_outbox",
         "durable_recovery",
+        "durable_relay",
         "durable_run",
         "durable_token",
         "durable_worker",

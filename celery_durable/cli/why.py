@@ -1,0 +1,74 @@
+"""`durable why`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.text import Text
+
+from celery_durable.cli.application import durable_of, json_option, run_named, run_options
+from celery_durable.cli.formatting import coarse, one_line, span, utc
+from celery_durable.cli.output import Form, Output
+from celery_durable.core.why import Code, Diagnosis, Reason
+
+IN_ORDER = frozenset({Code.ENDED, Code.EXECUTING, Code.ON_ITS_WAY, Code.SLEEPING, Code.DELAYED})
+"""Reasons that nobody has to do anything about."""
+
+WAITS = frozenset({Code.SIGNAL, Code.CHILD, Code.BRANCHES, Code.RETRYING, Code.CANCELLING})
+
+
+@click.command()
+@run_options
+@json_option
+@click.pass_context
+def why(ctx: click.Context, /, *, as_json: bool, **name: Any) -> None:
+    """Say why a run does not move, and what helps.
+
+    From what it waits for, by the outbox, relay, broker and queue, to the worker that executes it.
+    """
+    durable = durable_of(ctx)
+    output = Output.of(ctx, as_json=as_json)
+    found = run_named(durable, **name).why()
+    app = ctx.obj.app.main or "<app>"
+    output.answer(found, *lines(output, found, app))
+
+
+def lines(output: Output, found: Diagnosis, app: str) -> list[Text]:
+    """The reasons as lines, each with its remedy below it."""
+    return [*_lines(output, found.reasons, found.at, app, 0)]
+
+
+def _lines(
+    output: Output, reasons: Sequence[Reason], now: datetime, app: str, level: int
+) -> Iterator[Text]:
+    indent = "  " * level
+    for reason in reasons:
+        text = Text(indent).append(one_line(reason.text), _style(reason))
+        yield text.append(_times(output, reason, now), "dim")
+        if reason.help:
+            yield Text(f"{indent}  ").append(reason.help.replace("<app>", app), "bold")
+        yield from _lines(output, reason.inner, now, app, level + 1)
+
+
+def _times(output: Output, reason: Reason, now: datetime) -> str:
+    """` for 4m, until 12:30:00`; in a pipe, times."""
+    is_terminal = output.form is Form.TERMINAL
+    parts = []
+    if reason.since is not None and is_terminal:
+        parts.append(f"for {coarse(now - reason.since)}")
+    elif reason.since is not None:
+        parts.append(f"since {utc(reason.since)}")
+    if reason.until is not None and is_terminal and reason.until > now:
+        parts.append(f"for {span(reason.until - now)} more")
+    elif reason.until is not None:
+        parts.append(f"until {utc(reason.until)}")
+    return f"  {', '.join(parts)}" if parts else ""
+
+
+def _style(reason: Reason) -> str:
+    if reason.code in IN_ORDER:
+        return "green"
+    return "yellow" if reason.code in WAITS else "red"

@@ -1,0 +1,350 @@
+"""Gathers what there is to know of runs that do not move, for `core.why`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import OID, REGCLASS
+
+from celery_durable.core.status import FINISHED, Status
+from celery_durable.core.token import Flags, ForChild, Token
+from celery_durable.core.why import (
+    Consumer,
+    Diagnosis,
+    Facts,
+    Hint,
+    Locker,
+    SeenRelay,
+    Standing,
+    explain,
+)
+from celery_durable.store import sql
+from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Row, Statement
+from celery_durable.store.read.position import STATUS
+from celery_durable.store.rows import error_of, failures_of, wait_of
+from celery_durable.store.workers import SERVER_START, lock_space
+
+MOST_TOKENS = 100
+"""Most tokens of one run that are looked at; those that are executed come first."""
+
+MOST_SIGNALS = 20
+
+MOST_CHILDREN, MOST_LEVELS = 5, 5
+"""Most children of a run that are explained too, and most levels of them."""
+
+_asked = (
+    sa.func.json_array_elements_text(sql.json("run_ids"))
+    .table_valued("value")
+    .render_derived(name="asked")
+)
+_asked_id: Any = sa.cast(_asked.c.value, sa.Uuid())
+
+_cancel = (
+    sa.select(t.inbox.c.created_at, t.inbox.c.payload)
+    .where(
+        t.inbox.c.run_id == t.run.c.id,
+        t.inbox.c.kind == sql.word("command"),
+        t.inbox.c.name == sql.word("cancel"),
+    )
+    .order_by(t.inbox.c.id)
+    .limit(sa.literal_column("1"))
+    .lateral("cancel")
+)
+
+_RUNS = Statement(
+    sa.select(
+        t.run.c.id,
+        t.run.c.workflow,
+        t.run.c.version,
+        STATUS,
+        t.run.c.finished_at,
+        sql.json_text(t.run.c.error),
+        sa.func.coalesce(t.run.c.cancel_requested_at, _cancel.c.created_at).label("cancelled_at"),
+        sa.func.coalesce(
+            t.run.c.cancel_reason, _cancel.c.payload.op("->>")(sql.word("reason"))
+        ).label("cancel_reason"),
+        sql.clock.label("now"),
+    )
+    .select_from(_asked)
+    .join(t.run, t.run.c.id == _asked_id)
+    .join(_cancel, sa.true(), isouter=True)
+)
+
+_standing = (
+    sa.select(
+        *(
+            t.token.c[name]
+            for name in (
+                *("id", "run_id", "node", "unit", "attempt", "crashes", "flags", "rollback"),
+                *("parent_id", "part", "position", "wait", "awaits", "child_run_id", "remaining"),
+                *("failed", "waiting_since", "since", "wake_at", "queue", "begun", "claimed_by"),
+                *("deadline_at", "hinted_at"),
+            )
+        ),
+        sql.json_text(t.token.c.failures),
+        sql.json_text(t.token.c.progress),
+    )
+    .where(t.token.c.run_id == _asked_id)
+    .order_by(
+        t.token.c.parent_id.is_not(None),
+        t.token.c.claimed_by.is_(None),
+        t.token.c.waiting_since,
+        t.token.c.position,
+    )
+    .limit(sa.literal_column(str(MOST_TOKENS)))
+    .lateral("standing")
+)
+
+_hint_of_standing = (
+    sa.select(
+        t.outbox.c.id.label("hint_id"), t.outbox.c.available_at, t.outbox.c.tries,
+        t.outbox.c.last_error,
+    )
+    .where(t.outbox.c.token_id == _standing.c.id)
+    .order_by(t.outbox.c.available_at.nulls_first(), t.outbox.c.id)
+    .limit(sa.literal_column("1"))
+    .lateral("hint")
+)  # fmt: skip
+
+_TOKENS = Statement(
+    sa.select(*_standing.c, *_hint_of_standing.c)
+    .select_from(_asked)
+    .join(_standing, sa.true())
+    .join(_hint_of_standing, sa.true(), isouter=True)
+)
+
+_SIGNALS = Statement(
+    sa.select(t.inbox.c.run_id, t.inbox.c.name)
+    .select_from(_asked)
+    .join(t.inbox, t.inbox.c.run_id == _asked_id)
+    .where(t.inbox.c.kind == sql.word("signal"), t.inbox.c.consumed_by.is_(None))
+    .group_by(t.inbox.c.run_id, t.inbox.c.name)
+    .limit(sa.literal_column(str(MOST_SIGNALS)))
+)
+
+_locks: Any = sa.table(
+    "pg_locks",
+    *map(sa.column, ("locktype", "database", "classid", "objid", "objsubid", "granted", "pid")),
+    *map(sa.column, ("relation", "page", "tuple")),
+    schema="pg_catalog",
+)
+_databases: Any = sa.table(
+    "pg_database", sa.column("oid"), sa.column("datname"), schema="pg_catalog"
+)
+_here = (
+    sa.select(_databases.c.oid)
+    .where(_databases.c.datname == sa.func.current_database())
+    .scalar_subquery()
+)
+
+# The lock is looked for, and not tried as the reaper does: the worker may be about to take it.
+_is_locked = sa.exists().where(
+    _locks.c.locktype == sql.word("advisory"),
+    _locks.c.database == _here,
+    _locks.c.classid == sa.cast(sa.func.hashtext(sql.text("lock_space")), OID),
+    _locks.c.objid == sa.cast(t.worker.c.lock_number, OID),
+    _locks.c.objsubid == sa.literal_column("2"),
+    _locks.c.granted,
+)
+_is_dead = sa.and_(
+    t.worker.c.lock_number.is_not(None),
+    t.worker.c.server_started_at == SERVER_START,
+    sa.not_(_is_locked),
+)
+
+_WORKERS = Statement(
+    sa.select(
+        *(t.worker.c[name] for name in ("id", "hostname", "pid", "slots", "expires_at")),
+        t.worker.c.draining,
+        sa.cast(t.worker.c.queues, sa.Text).label("queues"),
+        sa.cast(t.worker.c.knows, sa.Text).label("knows"),
+        _is_dead.label("is_dead"),
+        sa.select(sa.func.count())
+        .where(t.token.c.claimed_by == t.worker.c.id)
+        .scalar_subquery()
+        .label("busy"),
+    ).where(t.worker.c.ended_at.is_(None))
+)
+
+_RELAYS = Statement(
+    sa.select(
+        *(t.relay.c[name] for name in ("hostname", "pid", "seen_at", "outage", "outage_since"))
+    )
+)
+
+_activity: Any = sa.table(
+    "pg_stat_activity",
+    *map(sa.column, ("pid", "usename", "state", "xact_start")),
+    schema="pg_catalog",
+)
+
+
+def _waits_for_row_of(table: sa.Table, run_id: sa.ColumnElement[Any]) -> Any:
+    """The processes that wait for the lock of a row of the run: they lock its place meanwhile."""
+    name = sa.func.format(sql.word("%I.%I"), sql.text("schema"), sql.word(table.name))
+    ctid: Any = sa.literal_column(f"{table.name}.ctid::text")
+    return (
+        sa.select(_locks.c.pid)
+        .select_from(_locks)
+        .join(table, ctid == sa.func.format(sql.word("(%s,%s)"), _locks.c.page, _locks.c.tuple))
+        .where(
+            _locks.c.locktype == sql.word("tuple"),
+            _locks.c.database == _here,
+            _locks.c.relation == sa.cast(sa.cast(name, REGCLASS), OID),
+            run_id == sql.uuid("run_id"),
+        )
+    )
+
+
+_waiting = sa.union(
+    _waits_for_row_of(t.token, t.token.c.run_id), _waits_for_row_of(t.run, t.run.c.id)
+).subquery("waiting")
+_blocking = sa.func.unnest(sa.func.pg_blocking_pids(_waiting.c.pid)).table_valued("pid")
+
+_LOCKERS = Statement(
+    sa.select(
+        _activity.c.pid,
+        _activity.c.usename.label("user"),
+        sa.func.coalesce(_activity.c.state, sql.word("unknown")).label("state"),
+        sa.func.coalesce(_activity.c.xact_start, sql.clock).label("since"),
+    )
+    .select_from(_waiting)
+    .join(_blocking.render_derived(name="blocking"), sa.true())
+    .join(_activity, _activity.c.pid == sa.literal_column("blocking.pid"))
+    .distinct()
+)
+
+
+def diagnoses(connection: Connection, run_ids: Sequence[UUID]) -> Sequence[Diagnosis]:
+    """Explain each of the runs, in this order; those that do not exist are left out."""
+    workers, relays = _workers(connection), _relays(connection)
+    found = {
+        facts.run_id: explain(_with_children(connection, facts, MOST_LEVELS))
+        for facts in _facts(connection, run_ids, workers, relays)
+    }
+    return [found[run_id] for run_id in run_ids if run_id in found]
+
+
+def diagnosis(connection: Connection, run_id: UUID) -> Diagnosis | None:
+    """Explain the run, and look for locks of others on its rows; None if there is no such run."""
+    workers, relays = _workers(connection), _relays(connection)
+    for facts in _facts(connection, [run_id], workers, relays):
+        parameters = {"run_id": run_id, "schema": connection.schema}
+        lockers = [Locker(**row) for row in connection.rows(_LOCKERS, parameters)]
+        return explain(_with_children(connection, replace(facts, lockers=lockers), MOST_LEVELS))
+    return None
+
+
+def _facts(
+    connection: Connection,
+    run_ids: Sequence[UUID],
+    workers: Sequence[Consumer],
+    relays: Sequence[SeenRelay],
+) -> list[Facts]:
+    asked = {"run_ids": json.dumps([str(run_id) for run_id in run_ids])}
+    tokens: dict[UUID, list[Standing]] = {}
+    for row in connection.rows(_TOKENS, asked):
+        tokens.setdefault(row["run_id"], []).append(_standing_of(row))
+    signals: dict[UUID, list[str]] = {}
+    for row in connection.rows(_SIGNALS, asked):
+        signals.setdefault(row["run_id"], []).append(row["name"])
+    return [
+        Facts(
+            at=row["now"],
+            run_id=row["id"],
+            workflow=row["workflow"],
+            version=row["version"],
+            status=Status(row["status"]),
+            tokens=tokens.get(row["id"], ()),
+            workers=workers,
+            relays=relays,
+            signals=sorted(signals.get(row["id"], ())),
+            finished_at=row["finished_at"],
+            error=_error_line(row["error"]),
+            cancel_requested_at=row["cancelled_at"],
+            cancel_reason=row["cancel_reason"],
+        )
+        for row in connection.rows(_RUNS, asked)
+    ]
+
+
+def _with_children(connection: Connection, facts: Facts, levels: int) -> Facts:
+    """The facts with the explanations of the children that the run waits for."""
+    waits = [one.token.wait for one in facts.tokens]
+    ids = [wait.run_id for wait in waits if isinstance(wait, ForChild)][:MOST_CHILDREN]
+    if not ids or facts.status in FINISHED or levels == 0:
+        return facts
+    children = {
+        child.run_id: explain(_with_children(connection, child, levels - 1))
+        for child in _facts(connection, ids, facts.workers, facts.relays)
+    }
+    return replace(facts, children=children)
+
+
+def _workers(connection: Connection) -> Sequence[Consumer]:
+    return [
+        Consumer(
+            **{
+                **row,
+                "queues": frozenset(json.loads(row["queues"])),
+                "knows": json.loads(row["knows"]),
+            }
+        )
+        for row in connection.rows(_WORKERS, {"lock_space": lock_space(connection)})
+    ]
+
+
+def _relays(connection: Connection) -> Sequence[SeenRelay]:
+    return [SeenRelay(**row) for row in connection.rows(_RELAYS)]
+
+
+def _standing_of(row: Row) -> Standing:
+    hint = None
+    if row["hint_id"] is not None:
+        hint = Hint(row["available_at"], row["tries"], row["last_error"])
+    return Standing(
+        token=Token(
+            id=row["id"],
+            run_id=row["run_id"],
+            node=row["node"],
+            unit=row["unit"],
+            attempt=row["attempt"],
+            crashes=row["crashes"],
+            flags=Flags(row["flags"]),
+            rollback=Status(row["rollback"]) if row["rollback"] else None,
+            failures=failures_of(row["failures"]),
+            parent=row["parent_id"],
+            part=row["part"],
+            position=row["position"],
+            wait=wait_of(row),
+        ),
+        since=row["since"],
+        hinted_at=row["hinted_at"],
+        queue=row["queue"],
+        wake_at=row["wake_at"],
+        waiting_since=row["waiting_since"],
+        begun=row["begun"],
+        claimed_by=row["claimed_by"],
+        hint=hint,
+        progress=_said(row["progress"]),
+        deadline_at=row["deadline_at"],
+    )
+
+
+def _said(progress: str | None) -> str:
+    """`40%, page 3` of what the unit has reported last."""
+    note = json.loads(progress) if progress else {}
+    fraction, message = note.get("fraction"), note.get("message")
+    parts = [f"{fraction:.0%}"] if fraction is not None else []
+    return ", ".join([*parts, message] if message else parts)
+
+
+def _error_line(error: str | None) -> str | None:
+    found = error_of(error)
+    return None if found is None else f"{found.type}: {found.message}"
