@@ -43,7 +43,9 @@ class Settings:
     """Longest wait of an idle relay for a notification before it reads the outbox anyway."""
 
     bundle: int = 16
-    """Most runs, or branches of runs, that one message names when many are due; 1 for one each."""
+    """Most runs that one message names when many are due; 1 for one each. It names four times as
+    many branches of a large map.
+    """
 
     inline_steps: int = 100
     """Most steps that one message executes before the run goes back to the broker."""

@@ -25,19 +25,38 @@ def size_of(most: int, due: int, slots: int) -> int:
     return max(1, min(most, due // (2 * max(slots, 1))))
 
 
-def bundled(messages: Sequence[DueMessage], sizes: Mapping[str, int]) -> Sequence[DueMessage]:
-    """Return the messages with hints put together, at most `sizes[queue]` tokens in each.
+CROWDED_FROM = 7
+"""The crowd (`due.Lane`) of hints that have 128 or more of their run before them: branches."""
 
-    Only hints of one queue and priority are, and none that is `single`.
+BRANCHES = 4
+"""How many times as many branches of a crowd as runs share a message.
+
+A run executes several units with one message, a branch only one: a message, which costs its worker
+as much as a dozen units, pays for itself later.
+"""
+
+Kind = tuple[str, bool]
+
+
+def kind_of(message: DueMessage) -> Kind:
+    """Return the queue of a hint, and whether it is one of a crowd."""
+    return message.queue or "", message.crowd >= CROWDED_FROM
+
+
+def bundled(messages: Sequence[DueMessage], sizes: Mapping[Kind, int]) -> Sequence[DueMessage]:
+    """Return the messages with hints put together, at most `sizes[kind]` tokens in each.
+
+    Only hints of one kind and priority are, and none that is `single`.
     """
     together: dict[tuple[object, ...], list[DueMessage]] = defaultdict(list)
     made: list[DueMessage] = []
     for message in messages:
-        size = sizes.get(message.queue or "", 1)
+        kind = kind_of(message)
+        size = sizes.get(kind, 1)
         if size == 1 or not message.may_be_bundled:
             made.append(message)
             continue
-        key = (message.task, message.queue, message.options.get("priority"))
+        key = (message.task, kind, message.options.get("priority"))
         bundle = together[key]
         bundle.append(message)
         if len(bundle) == size:
@@ -78,10 +97,14 @@ class Bundler:
         left_in: Callable[[str], int],
     ) -> Sequence[DueMessage]:
         """Return `messages` put together; `left_in` tells how many more are due in a queue."""
-        due = Counter(message.queue or "" for message in messages if message.may_be_bundled)
+        due = Counter(kind_of(message) for message in messages if message.may_be_bundled)
         sizes = {
-            queue: size_of(self._most, n + left_in(queue), self._slots_of(connection, queue))
-            for queue, n in due.items()
+            (queue, is_crowd): size_of(
+                self._most * BRANCHES if is_crowd else self._most,
+                n + left_in(queue),
+                self._slots_of(connection, queue),
+            )
+            for (queue, is_crowd), n in due.items()
             if self._most > 1 and n > 1
         }
         return bundled(messages, sizes) if sizes else messages

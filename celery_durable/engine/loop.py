@@ -18,6 +18,7 @@ from types import EllipsisType
 from typing import assert_never
 from uuid import UUID, uuid4
 
+from celery_durable.background.bundling import BRANCHES
 from celery_durable.background.liveness import Liveness
 from celery_durable.core.admit import Check, Conclude, Execute, Facts, Release, admit
 from celery_durable.core.child import Child, ReopenedRun
@@ -148,11 +149,12 @@ class Engine:
         limit: float | EllipsisType | None = ...,
         hinted_by: str | None = None,
     ) -> None:
-        """Work on a message that names several tokens, `durable_bundle` of them at a time.
+        """Work on a message that names several tokens, as many at a time as a relay puts into one.
 
         Where none of them can be claimed together with others, each is advanced alone.
         """
         ids, size = [*dict.fromkeys(token_ids)], self._settings.tokens_per_message
+        size *= BRANCHES if size > 1 else 1
         for first in range(0, len(ids), size):
             together = ids[first : first + size]
             if len(together) == 1 or not self._advance_bundle(together, limit):
@@ -338,7 +340,7 @@ class Engine:
         context = Context(claim, self._history(claim))
         execution = execute(attempt.workflow, claim, context, self._tools)
         self._slow_units.note(claim.run, claim.token, time.monotonic() - attempt.began)
-        if execution.input is not None:
+        if execution.input is not None and execution.input != claim.token.input:
             attempt = attempt.with_input(execution.input)
         return attempt, execution
 

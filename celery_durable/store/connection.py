@@ -8,6 +8,7 @@ driver, executes the clause itself.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -56,6 +57,9 @@ def parameter(name: str, *, type_: sa.types.TypeEngine[Any]) -> sa.BindParameter
     return sa.bindparam(PREFIX + name, type_=type_)
 
 
+_PLACEHOLDER = re.compile(r"%\(([^)]+)\)s|%%")
+
+
 class Statement:
     """One SQL statement of the store."""
 
@@ -74,6 +78,23 @@ class Statement:
         )
         literals = {k: v for k, v in (compiled.params or {}).items() if v is not None}
         return str(compiled).replace(f"%({PREFIX}", "%(").encode(), literals
+
+    @lru_cache(maxsize=1024)  # noqa: B019
+    def numbered(self, schema: str) -> tuple[bytes, tuple[str, ...], Parameters]:
+        """SQL with `$n` parameters, their names in order, and values for those SQLAlchemy made.
+
+        It is what Postgres gets: psycopg would parse a long text with names at each execution
+        (`MAX_CACHED_STATEMENT_LENGTH` in psycopg/_queries.py).
+        """
+        text, literals = self.compiled(schema)
+        names: dict[str, int] = {}
+
+        def number(found: re.Match[str]) -> str:
+            name = found[1]
+            return "%" if name is None else f"${names.setdefault(name, len(names) + 1)}"
+
+        numbered = _PLACEHOLDER.sub(number, text.decode())
+        return numbered.encode(), tuple(names), literals
 
 
 class Connection(Protocol):
@@ -106,9 +127,10 @@ class PsycopgConnection:
         """Execute the compiled text. Raises the errors of Postgres as this library's."""
         try:
             # Not `raw.cursor()`: a caller's connection may have a cursor factory of its own.
-            with psycopg.Cursor(self.raw, row_factory=dict_row) as cursor:
-                text, literals = statement.compiled(self.schema)
-                cursor.execute(text, {**literals, **parameters} if literals else parameters)
+            with psycopg.RawCursor(self.raw, row_factory=dict_row) as cursor:
+                text, names, literals = statement.numbered(self.schema)
+                values = {**literals, **parameters} if literals else parameters
+                cursor.execute(text, [values[name] for name in names])
                 result = cursor.pgresult  # `cursor.description` would make an object per column
                 return cursor.fetchall() if result is not None and result.nfields else []
         except psycopg.Error as error:

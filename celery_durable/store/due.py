@@ -143,8 +143,8 @@ def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
 class DueMessage:
     """One due row of the outbox; it is a hint if it has a `token_id`.
 
-    `single`: its token has a message of its own. `others` are rows that this message stands for,
-    too.
+    `single`: its token has a message of its own. `crowd` is that of its lane. `others` are rows
+    that this message stands for, too.
     """
 
     id: int
@@ -155,6 +155,7 @@ class DueMessage:
     tries: int
     token_id: UUID | None = None
     single: bool = False
+    crowd: int = 0
     others: tuple[int, ...] = ()
 
     @property
@@ -230,6 +231,7 @@ def take(
             tries=row["tries"],
             token_id=row["token_id"],
             single=row["single"],
+            crowd=lane.crowd,
         )
         for row in connection.rows(_TAKE, {**where, "batch": batch})
     ]

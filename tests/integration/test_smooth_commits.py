@@ -101,12 +101,13 @@ def written(worker: Durable, variant: Any, parameters: Any) -> list[list[dict[st
 
 TOKEN = Token(UUID(int=1), UUID(int=2), "a", "a")
 RECORD = JournalRecord("a", "a", Outcome.COMPLETED, 1, NOW, result="[1]")
-SMOOTH = Decision(TOKEN, Move(replace(TOKEN, node="b", unit="b"), Routing()), (RECORD,))
+ON = Move(replace(TOKEN, node="b", unit="b"), Routing())
+SMOOTH = Decision(TOKEN, ON, (RECORD,))
 FAILED = (FailedAttempt(1, ErrorRecord("E", "no"), NOW, NOW),)
 
 
 def there(**changes: Any) -> Move:
-    return replace(SMOOTH.then, token=replace(SMOOTH.then.token, **changes))
+    return replace(ON, token=replace(ON.token, **changes))
 
 
 def test_a_step_that_goes_on_to_the_next_is_smooth() -> None:
@@ -138,7 +139,7 @@ def test_a_step_that_goes_on_to_the_next_is_smooth() -> None:
                 {"input": "1"},
             )
         ),
-        replace(SMOOTH, then=replace(SMOOTH.then, delay=1.0)),
+        replace(SMOOTH, then=replace(ON, delay=1.0)),
         replace(SMOOTH, then=End()),
         replace(SMOOTH, records=()),
         replace(SMOOTH, records=(RECORD, RECORD)),

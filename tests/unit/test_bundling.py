@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_durable.background.bundling import bundled, size_of
+from celery_durable.background.bundling import CROWDED_FROM, bundled, size_of
 from celery_durable.background.relay import Published, of_rows
 from celery_durable.store.due import DueMessage
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
@@ -42,7 +42,7 @@ def test_every_slot_gets_two_messages(due: int, slots: int, size: int) -> None:
 
 def test_a_bundle_names_tokens_in_the_order_in_which_they_are_due() -> None:
     hints = [hint(n) for n in range(5)]
-    first, second, third = bundled(hints, {"q": 2})
+    first, second, third = bundled(hints, {("q", False): 2})
 
     assert [first.args, second.args] == [
         [*hints[0].args, *hints[1].args],
@@ -53,7 +53,7 @@ def test_a_bundle_names_tokens_in_the_order_in_which_they_are_due() -> None:
 
 
 def test_a_bundle_is_shown_by_its_first_token_and_how_many_more() -> None:
-    (made,) = bundled([hint(1), hint(2), hint(3)], {"q": 3})
+    (made,) = bundled([hint(1), hint(2), hint(3)], {("q", False): 3})
     assert made.options == {"queue": "q", "priority": 0, "shadow": "w.s1 +2"}
 
 
@@ -69,7 +69,7 @@ def test_a_bundle_is_shown_by_its_first_token_and_how_many_more() -> None:
 )
 def test_what_is_sent_alone(alone: DueMessage) -> None:
     """A suspect, a unit with a limit or that is slow; a rollback; what was refused; a chunk."""
-    assert alone in bundled([alone, hint(2), hint(3)], {"q": 16})
+    assert alone in bundled([alone, hint(2), hint(3)], {("q", False): 16})
 
 
 queues = st.sampled_from(["a", "b"])
@@ -86,7 +86,7 @@ def test_every_hint_is_in_one_message_of_its_queue_and_priority(
     hints = [
         hint(n, queue, priority, single=single) for n, (queue, priority, single) in enumerate(rows)
     ]
-    made = bundled(hints, sizes)
+    made = bundled(hints, {(queue, False): size for queue, size in sizes.items()})
 
     by_token = {one.args[0]: one for one in hints}
     named = Counter(token for message in made for token in message.args)
@@ -99,8 +99,15 @@ def test_every_hint_is_in_one_message_of_its_queue_and_priority(
         assert len(of_message) == 1 or not any(one.single for one in of_message)
 
 
+def test_the_branches_of_a_large_map_share_larger_messages() -> None:
+    """A crowd is in lanes of its own; what is before it of its run is no crowd yet."""
+    few, many = [hint(n) for n in range(4)], [hint(n, crowd=CROWDED_FROM) for n in range(4, 12)]
+    made = bundled([*few, *many], {("q", False): 2, ("q", True): 8})
+    assert [len(message.args) for message in made] == [2, 2, 8]
+
+
 def test_what_is_told_of_a_message_is_told_of_all_its_rows() -> None:
-    messages = bundled([hint(n) for n in range(1, 6)], {"q": 2})
+    messages = bundled([hint(n) for n in range(1, 6)], {("q", False): 2})
     published = of_rows(Published([1], {3: "too large"}, {"q": "full"}), messages)
 
     assert (published.sent, published.refused) == ([1, 2], {3: "too large", 4: "too large"})

@@ -26,7 +26,22 @@ WITH locked AS (
       given.undoable AS undoable,
       given.recorded AS recorded,
       given.run_result AS run_result
-    FROM json_to_recordset(:given::varchar::json) AS given(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, recorded BOOLEAN, run_result JSON)
+    FROM (
+      SELECT
+        document.id AS id,
+        document.unit AS unit,
+        document.attempt AS attempt,
+        document.n AS n,
+        document.node AS node,
+        document.started_at AS started_at,
+        document.result AS result,
+        document.undoable AS undoable,
+        document.recorded AS recorded,
+        document.run_result AS run_result
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, recorded BOOLEAN, run_result JSON)
+      WHERE
+        document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    ) AS given
     ORDER BY
       given.id
   ) AS in_order

@@ -8,7 +8,13 @@ WITH locked AS (
   FROM (
     SELECT
       given.id AS id
-    FROM json_to_recordset(:given::varchar::json) AS given(id UUID)
+    FROM (
+      SELECT
+        document.id AS id
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID)
+      WHERE
+        document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    ) AS given
     ORDER BY
       given.id
   ) AS in_order

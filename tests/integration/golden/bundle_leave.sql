@@ -28,7 +28,23 @@ WITH locked AS (
       given.part AS part,
       given.position AS position,
       given.input AS input
-    FROM json_to_recordset(:given::varchar::json) AS given(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, part TEXT, position INT, input JSON)
+    FROM (
+      SELECT
+        document.id AS id,
+        document.unit AS unit,
+        document.attempt AS attempt,
+        document.n AS n,
+        document.node AS node,
+        document.started_at AS started_at,
+        document.result AS result,
+        document.undoable AS undoable,
+        document.part AS part,
+        document.position AS position,
+        document.input AS input
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, part TEXT, position INT, input JSON)
+      WHERE
+        document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    ) AS given
     ORDER BY
       given.id
   ) AS in_order

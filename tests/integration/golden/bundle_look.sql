@@ -21,7 +21,13 @@ SELECT
       AND durable_inbox.kind = 'command'
       AND durable_inbox.consumed_by IS NULL
   ) AS has_commands
-FROM json_to_recordset(:given::varchar::json) AS given(id UUID)
+FROM (
+  SELECT
+    document.id AS id
+  FROM json_to_recordset(:given::varchar::json) AS document(id UUID)
+  WHERE
+    document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+) AS given
 JOIN durable_token AS held
   ON held.id = given.id
 WHERE

@@ -26,7 +26,22 @@ WITH locked AS (
       given.undoable AS undoable,
       given.to_node AS to_node,
       given.to_unit AS to_unit
-    FROM json_to_recordset(:given::varchar::json) AS given(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, to_node TEXT, to_unit TEXT)
+    FROM (
+      SELECT
+        document.id AS id,
+        document.unit AS unit,
+        document.attempt AS attempt,
+        document.n AS n,
+        document.node AS node,
+        document.started_at AS started_at,
+        document.result AS result,
+        document.undoable AS undoable,
+        document.to_node AS to_node,
+        document.to_unit AS to_unit
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, to_node TEXT, to_unit TEXT)
+      WHERE
+        document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    ) AS given
     ORDER BY
       given.id
   ) AS in_order

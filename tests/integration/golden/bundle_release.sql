@@ -36,7 +36,27 @@ WITH locked AS (
       given.priority AS priority,
       given.time_limit AS time_limit,
       given.single AS single
-    FROM json_to_recordset(:given::varchar::json) AS given(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, to_node TEXT, to_unit TEXT, workflow TEXT, queue TEXT, priority SMALLINT, time_limit DOUBLE PRECISION, single BOOLEAN)
+    FROM (
+      SELECT
+        document.id AS id,
+        document.unit AS unit,
+        document.attempt AS attempt,
+        document.n AS n,
+        document.node AS node,
+        document.started_at AS started_at,
+        document.result AS result,
+        document.undoable AS undoable,
+        document.to_node AS to_node,
+        document.to_unit AS to_unit,
+        document.workflow AS workflow,
+        document.queue AS queue,
+        document.priority AS priority,
+        document.time_limit AS time_limit,
+        document.single AS single
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID, unit TEXT, attempt INT, n INT, node TEXT, started_at TIMESTAMPTZ, result JSON, undoable BOOLEAN, to_node TEXT, to_unit TEXT, workflow TEXT, queue TEXT, priority SMALLINT, time_limit DOUBLE PRECISION, single BOOLEAN)
+      WHERE
+        document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+    ) AS given
     ORDER BY
       given.id
   ) AS in_order

@@ -7,14 +7,12 @@ the function of the store that executes it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 from unittest import mock
-
-import psycopg
 
 from celery_durable import Durable, GiveUp, RetryPolicy
 from celery_durable.background.backlog import Backlog
@@ -23,6 +21,13 @@ from celery_durable.store import connection as store_connection
 from celery_durable.store import dead_workers, due, reaping, tokens, watching
 from celery_durable.store.bundle import claiming, committing
 from celery_durable.store.commit import statement
+from celery_durable.store.connection import (
+    _NOTHING,
+    Parameters,
+    PsycopgConnection,
+    Row,
+    Statement,
+)
 from tests.integration.driving import Gate, World, spawn
 from tests.integration.golden.formatting import formatted
 
@@ -61,17 +66,20 @@ def text_of(golden: Golden, world: World) -> str:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, str]]]:
-    """The statements that psycopg executes for the store: who executes each, and its text."""
+    """The statements that the store executes: who executes each, and its text."""
     statements: list[tuple[str, str]] = []
-    execute = psycopg.Cursor.execute
+    rows = PsycopgConnection.rows
 
-    def record(cursor: Any, query: Any, parameters: Any = None, **options: Any) -> Any:
+    def record(
+        connection: PsycopgConnection, statement: Statement, parameters: Parameters = _NOTHING
+    ) -> Sequence[Row]:
         function = _function_of_the_store(sys._getframe(1))
         if function is not None:
-            statements.append((function, formatted(query.decode(), parameters or {})))
-        return execute(cursor, query, parameters, **options)
+            text, literals = statement.compiled(connection.schema)
+            statements.append((function, formatted(text.decode(), {**literals, **parameters})))
+        return rows(connection, statement, parameters)
 
-    with mock.patch.object(psycopg.Cursor, "execute", record):
+    with mock.patch.object(PsycopgConnection, "rows", record):
         yield statements
 
 
