@@ -74,9 +74,12 @@ def test_a_worker_that_consumes_nothing_though_it_lives(shop: Shop) -> None:
 def test_a_worker_that_is_killed_and_nobody_takes_over(shop: Shop) -> None:
     worker = shop.worker(concurrency=1)
     run = shop.start(charge="hold")
-    shop.wait_for(run, "charge")
-    worker.kill()
+    process = shop.wait_for(run, "charge").pid
+    os.kill(worker.pid, signal.SIGSTOP)  # it would start another process, and its relay takes over
+    os.kill(process, signal.SIGKILL)
     wait_until_told(run, Code.WORKER_LOST)
     assert run.why().reasons[0].help == ""  # its relay may still be there: nothing says it is not
     shop.query("UPDATE durable_relay SET seen_at = seen_at - interval '1 minute'")
     assert run.why().reasons[0].help.startswith("celery -A <app> worker -Q durable")
+    os.kill(worker.pid, signal.SIGCONT)
+    shop.finish(run)

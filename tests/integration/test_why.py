@@ -107,7 +107,7 @@ def test_branches_are_told_by_their_reasons(world: World) -> None:
 
     worker = world.worker(define)
     run = worker.start("w")
-    worker.engine.advance(*world.publish())
+    worker.engine.advance(world.token_id(run))
     is_there(worker)
     found = reason(run)
     assert (found.code, found.text) == (Code.BRANCHES, "m waits for 5 of its branches")
@@ -282,6 +282,7 @@ def test_a_run_waits_for_the_first_that_is_not_as_it_must_be(world: World, relay
     wait_until(broker.tokens, message="the message to be published")
     wait_until(lambda: code(run) is Code.NO_CONSUMER, message="the row to be gone")
     worker = registered(world, defining([], "a", gate=gate))
+    world.let_time_pass(60)
     assert code(run) is Code.DEAF
     held = gate.hold(worker.engine.advance, broker.tokens()[0])
     assert code(run) is Code.EXECUTING

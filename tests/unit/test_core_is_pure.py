@@ -12,8 +12,8 @@ CORE = Path(celery_durable.core.__file__).parent
 MODULES = sorted(CORE.glob("*.py"))
 
 ALLOWED = frozenset(
-    {"__future__", "collections", "dataclasses", "datetime", "enum", "functools", "math"}
-    | {"typing", "uuid"}
+    {"__future__", "collections", "dataclasses", "datetime", "enum", "functools", "itertools"}
+    | {"math", "typing", "uuid"}
 )
 """Modules of the standard library without a clock, chance or I/O, but for the calls below."""
 

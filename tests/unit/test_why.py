@@ -18,6 +18,7 @@ from celery_durable.core.token import (
     ForSignal,
     ForTimer,
     Token,
+    Wait,
 )
 from celery_durable.core.why import (
     DEAF_AFTER,
@@ -114,6 +115,7 @@ def test_a_child_brings_its_own_reasons() -> None:
 
 def test_branches_with_the_same_reason_are_one() -> None:
     parent = replace(AT_CHARGE, token=replace(TOKEN, wait=ForBranches(3)))
+    waits: list[Wait] = [ForTimer(), ForSignal("go"), ForTimer()]
     branches = [
         replace(
             AT_CHARGE,
@@ -121,7 +123,7 @@ def test_branches_with_the_same_reason_are_one() -> None:
             waiting_since=LONG_AGO + n * SECOND,
             wake_at=LATER,
         )
-        for n, wait in enumerate([ForTimer(), ForSignal("go"), ForTimer()])
+        for n, wait in enumerate(waits)
     ]
     found = reason(replace(FACTS, tokens=[parent, *branches]))
     assert (found.code, found.text) == (Code.BRANCHES, "charge waits for 3 of its branches")

@@ -134,14 +134,9 @@ _locks: Any = sa.table(
     *map(sa.column, ("relation", "page", "tuple")),
     schema="pg_catalog",
 )
-_databases: Any = sa.table(
-    "pg_database", sa.column("oid"), sa.column("datname"), schema="pg_catalog"
-)
-_here = (
-    sa.select(_databases.c.oid)
-    .where(_databases.c.datname == sa.func.current_database())
-    .scalar_subquery()
-)
+_here = sa.select(
+    sa.func.pg_stat_get_activity(sa.func.pg_backend_pid()).table_valued("datid").c.datid
+).scalar_subquery()
 
 # The lock is looked for, and not tried as the reaper does: the worker may be about to take it.
 _is_locked = sa.exists().where(
