@@ -97,11 +97,12 @@ def asked(row: Row) -> float:
 
 
 def share(row: Row) -> float:
-    """Percent of a core, of all but the client."""
+    """Percent of a core, of workers and Postgres; the broker idles at its own cost."""
 
     def used(reading: Reading) -> float:
         processor, seconds = reading.processor, float(reading.answer["seconds"])
-        return 100 * (processor.all - (processor.client or 0.0)) / seconds
+        others = (processor.client or 0.0) + (processor.broker or 0.0)
+        return 100 * (processor.all - others) / seconds
 
     return _middle(row, used)
 

@@ -189,6 +189,28 @@ BUNDLES = (
         tests=(proves("test_branches_are_undone_in_the_reverse_of_the_order_they_ended_in"),),
     ),
     Mutant(
+        name="a-document-is-no-table",
+        promise="P11",
+        takes_out="having rows looked up where Postgres would join tables",
+        at=f"{GIVEN}:given",
+        old=".where(found.c.id.between(*_ALL_IDS))",
+        new="",
+        tests=(
+            "tests/integration/test_bundle_plans.py::test_rows_are_looked_up_though_their_table_is_small",
+        ),
+    ),
+    Mutant(
+        name="small-tables-grow",
+        promise="P11",
+        takes_out="having rows looked up in small tables",
+        at="celery_durable.database.opening:OURS_ALONE",
+        old='"enable_seqscan": "off",',
+        new="",
+        tests=(
+            "tests/integration/test_bundle_plans.py::test_rows_are_looked_up_though_their_table_is_small",
+        ),
+    ),
+    Mutant(
         name="a-slow-unit-is-remembered",
         promise="P4",
         takes_out="releasing a run before a unit that is slow",
