@@ -174,7 +174,7 @@ class Facts:
     relays: Sequence[SeenRelay] = ()
     lockers: Sequence[Locker] = ()
     signals: Sequence[str] = ()
-    children: Mapping[UUID, Diagnosis] = field(default_factory=dict)
+    children: Mapping[UUID, Diagnosis] = field(default_factory=dict[UUID, Diagnosis])
     finished_at: datetime | None = None
     error: str | None = None
     cancel_requested_at: datetime | None = None

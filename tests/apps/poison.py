@@ -5,6 +5,7 @@ with ``"slow"`` take a moment. What begins is written into the ledger of `tests.
 """
 
 import ctypes
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from celery import Celery
 
 from celery_durable import Durable, GiveUp
 from tests.apps import configure
-from tests.apps.shop import connected, note
+from tests.apps.shop import CONFIG, connected, note
 from tests.waiting import wait_until
 
 MOMENT = 0.3
@@ -67,5 +68,6 @@ def define(durable: Durable) -> None:
 
 
 app = configure(Celery("poison"))
+app.conf.update(json.loads(os.environ.get(CONFIG) or "{}"))
 durable = Durable(app)
 define(durable)

@@ -56,3 +56,4 @@ def shift(shop: Shop) -> Iterator[None]:
         node.teardown()
     shop.query("DELETE FROM durable_token")
     shop.query("DELETE FROM durable_worker")
+    shop.query("DELETE FROM durable_relay")

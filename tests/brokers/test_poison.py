@@ -47,7 +47,7 @@ def test_a_step_that_kills_its_workers_fails_and_is_undone(shop: Shop) -> None:
 @on_redis
 def test_poison_of_every_kind_takes_no_other_run_down_with_it(shop: Shop) -> None:
     """A child of the prefork pool has one unit in hand: no other one is tried again."""
-    worker = shop.worker(POISON)
+    worker = shop.worker(POISON, conf={"durable_bundle": 1})
     deadly = [shop.durable.start("line", {"b": death}) for death in poison.DEATHS]
     others = shop.durable.start_many("line", [{}] * 100)
     for run in deadly:
@@ -56,6 +56,23 @@ def test_poison_of_every_kind_takes_no_other_run_down_with_it(shop: Shop) -> Non
     for run in others:
         run.result(timeout=ENDS_WITHIN)
         assert begun(shop, run) == {"a": 1, "b": 1}
+    assert worker.is_running
+
+
+@on_redis
+def test_poison_in_a_bundle_is_soon_alone(shop: Shop) -> None:
+    """Each death counts on all that the process had in hand, and repeats a unit of each at most."""
+    worker = shop.worker(POISON)
+    deadly = shop.durable.start_many("line", [{"b": "kill"}] * 2)
+    others = shop.durable.start_many("line", [{}] * 60)
+    for run in deadly:
+        assert_poisoned(run, "b")
+        times = begun(shop, run)
+        assert times["a#compensate"] == 1
+        assert 1 <= times["b"] <= 3
+    for run in others:
+        run.result(timeout=ENDS_WITHIN)
+        assert set(begun(shop, run).values()) <= {1, 2}
     assert worker.is_running
 
 

@@ -10,6 +10,8 @@ from celery_durable.run import Run
 from tests.brokers.shop import Shop
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("shift")
+
 SLOW = 60.0
 
 

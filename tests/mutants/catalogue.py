@@ -185,10 +185,7 @@ EXCLUSION = (
         at=f"{TOKENS}:_CLAIM",
         old="t.token.c.claimed_by.is_(None),",
         new="sa.true(),",
-        tests=(
-            f"{ONE}::test_a_token_that_is_claimed_is_not_to_be_had",
-            f"{ONE}::test_fifty_deliveries_at_once_on_two_workers_execute_a_unit_once",
-        ),
+        tests=(f"{ONE}::test_a_token_that_is_claimed_is_not_to_be_had",),
     ),
     Mutant(
         name="journal-conflict",
