@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from tests.model.bench import Bench, next_time, to_reap
 from tests.model.hands import Script
-from tests.model.laws import Broken, check_end, check_step, holds
+from tests.model.laws import Broken, check_end, check_reasons, check_step, holds
 from tests.model.stage import Record
 from tests.model.world import Limits, Seat, World
 
@@ -21,6 +22,9 @@ MOST_TOGETHER = 2
 
 LOSE_ALL_EVERY = 32
 """After so many states, all workers die and all messages are lost in one of them."""
+
+EXPLAIN_EVERY = 8
+"""After so many states, it is asked why the runs stand."""
 
 Move = tuple[str, Callable[[], World]]
 
@@ -90,6 +94,9 @@ class Explorer:
     def _walk(self, world: World, depth: int) -> None:
         mark = f"depth{depth}"
         self.bench.stage.mark(mark)
+        if self.coverage.states % EXPLAIN_EVERY == 0:
+            runs = [UUID(run["id"]) for run in world.tables.run]
+            check_reasons(world, self.bench.stage.explain(runs))
         if self.coverage.states % LOSE_ALL_EVERY == 0:
             self._without_the_broker(world)
             self.bench.stage.back_to(mark)

@@ -12,6 +12,7 @@ from celery_durable.core.nodes import MapNode
 from celery_durable.core.plan import Plan
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.core.token import Flags
+from celery_durable.core.why import Code, Diagnosis
 from tests.model.hands import Call
 from tests.model.stage import Record
 from tests.model.world import World
@@ -41,6 +42,38 @@ def check_step(before: World, after: World, calls: Iterable[Call], plans: Plans)
     _nothing_begins_after_a_cancel(before, calls)
     _one_at_a_time(after)
     _hands_hold_their_claims(after)
+
+
+WAITS = {
+    Code.SIGNAL: "signal",
+    Code.CHILD: "child",
+    Code.BRANCHES: "branches",
+}
+IN_OUTBOX = {Code.NO_RELAY, Code.BROKER_UNAVAILABLE, Code.REFUSED, Code.UNPUBLISHED}
+IN_QUEUE = {Code.NO_CONSUMER, Code.UNKNOWN, Code.BUSY, Code.DEAF}
+
+
+def check_reasons(world: World, found: Iterable[Diagnosis]) -> None:
+    """P11: whoever asks why a run stands gets a reason, and each reason is true."""
+    told = {str(one.run_id): one.reasons for one in found}
+    hinted = {(row["token_id"], row["fence"]) for row in world.tables.outbox}
+    for run in world.tables.run:
+        reasons = told.get(run["id"], ())
+        holds(reasons, "P11: every run has a reason", run["id"])
+        own = [(top, *(top.inner if top.code is Code.BRANCHES else ())) for top in reasons]
+        codes = {one.code for reason in own for one in reason}
+        has_ended = Status(run["status"]) in FINISHED
+        holds((Code.ENDED in codes) == has_ended, "P11: ended is told of what has ended", codes)
+        tokens = [row for row in world.tables.token if row["run_id"] == run["id"]]
+        at_work = [row for row in tokens if row["claimed_by"] is not None]
+        is_told = bool(codes & {Code.EXECUTING, Code.WORKER_LOST})
+        holds(bool(at_work) == is_told, "P11: what is executed is told, and nothing else", codes)
+        for code, wait in WAITS.items():
+            waits = any(row["wait"] == wait for row in tokens)
+            holds(waits or code not in codes, "P11: a wait is told of what waits", codes)
+        are_hinted = [(row["id"], row["fence"]) in hinted for row in tokens]
+        holds(any(are_hinted) or not codes & IN_OUTBOX, "P11: what is in the outbox", codes)
+        holds(not all(are_hinted) or not codes & IN_QUEUE, "P11: what is not in it", codes)
 
 
 def _statuses(before: World, after: World) -> None:

@@ -17,11 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg.pq import ExecStatus
 
+from celery_durable.core.why import Diagnosis
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
+from celery_durable.store.read import facts
 from tests.addresses import conninfo
 
 SCHEMA = "public"
@@ -127,6 +130,10 @@ class Stage:
     def rows(self, statement: Statement, parameters: Parameters) -> Sequence[Row]:
         """Execute a statement of the store."""
         return self._connection.rows(statement, parameters)
+
+    def explain(self, run_ids: Sequence[UUID]) -> Sequence[Diagnosis]:
+        """Why the runs stand."""
+        return facts.diagnoses(self._connection, run_ids)
 
     def run(self, query: str, *parameters: Any) -> None:
         """Do what the world does to the database, as no code of the library would."""
