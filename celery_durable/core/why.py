@@ -227,10 +227,9 @@ def _reason(facts: Facts, one: Standing) -> Reason:
 
 def _waits(facts: Facts, one: Standing) -> Reason | None:
     token, since = one.token, one.waiting_since
-    if one.claimed_by is not None:
+    is_cancelled = token.flags & Flags.CANCEL and not isinstance(token.wait, ForBranches)
+    if one.claimed_by is not None or is_cancelled:  # a cancel ends any other wait at once
         return None
-    if token.flags & Flags.CANCEL and not isinstance(token.wait, ForBranches):
-        return None  # a cancel ends any other wait at once
     match token.wait:
         case ForSignal(name):
             others = [signal for signal in facts.signals if signal != name]

@@ -134,9 +134,9 @@ def test_branches_with_the_same_reason_are_one() -> None:
 
 
 def test_a_cancel_waits_for_branches_and_ends_other_waits() -> None:
-    flagged = {"flags": Flags.CANCEL}
-    assert reason(standing(wait=ForBranches(1), **flagged)).code is Code.BRANCHES
-    assert reason(standing(wait=ForSignal("go"), **flagged)).code is Code.DEAF
+    fork, wait = ForBranches(1), ForSignal("go")
+    assert reason(standing(wait=fork, flags=Flags.CANCEL)).code is Code.BRANCHES
+    assert reason(standing(wait=wait, flags=Flags.CANCEL)).code is Code.DEAF
 
 
 def test_the_next_try_shows_the_error_of_the_last() -> None:
