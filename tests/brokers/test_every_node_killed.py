@@ -27,7 +27,12 @@ pytestmark = pytest.mark.parametrize(
     "shop", short_or_long(["rabbitmq"], ["redis", "rabbitmq"]), indirect=True
 )
 
-SETTINGS = {"durable_worker_ttl": 3 * ENDS_WITHIN, "durable_max_crashes": 100}
+# Each run is struck at commits of its own.
+SETTINGS = {
+    "durable_worker_ttl": 3 * ENDS_WITHIN,
+    "durable_max_crashes": 100,
+    "durable_bundle": 1,
+}
 
 
 DEATHS_OF_A_RUN = 3

@@ -25,7 +25,7 @@ def poisonous(shop: Shop) -> None:
 
 
 def test_a_step_that_kills_its_workers_fails_and_is_undone(shop: Shop) -> None:
-    worker = shop.worker()
+    worker = shop.worker(conf={"durable_bundle": 1})
     poison = shop.start(charge="die")
     others = shop.durable.start_many("order", [{}] * 10, version=1)
     with pytest.raises(RunFailed) as failed:
