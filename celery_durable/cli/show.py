@@ -42,7 +42,6 @@ def show(
     if is_followed:
         ctx.exit(follow(durable, run, output, with_results=not no_results).exit_code)
     view = read_run(durable, run, with_results=output.form is Form.JSON and not no_results)
-    why = run.why()
     now = datetime.now(UTC)
     match output.form:
         case Form.TERMINAL:
@@ -50,7 +49,7 @@ def show(
         case Form.PIPE:
             output.lines(Text(plain_text(output, view, now)))
         case Form.JSON:
-            output.document({**document_of(view), "why": why.reasons})
+            output.document({**document_of(view), "why": run.why().reasons})
             return
     if not view.has_ended:
-        output.lines(Text(), *lines(output, why, ctx.obj.app.main or "<app>"))
+        output.lines(Text(), *lines(output, run.why(), ctx.obj.app.main or "<app>"))

@@ -57,6 +57,11 @@ def offers(plan: Plan) -> Iterator[tuple[str, str]]:
                 yield node.name, compensation_of(unit)
 
 
+def version_key(workflow: str, version: int) -> str:
+    """Name one version of a workflow as a worker's row does."""
+    return f"{workflow}@{version}"
+
+
 def offer_of(token: Token) -> str:
     """Return the unit of a token as `offers` has it."""
     if token.node in (RETURNS, ROLLBACK):

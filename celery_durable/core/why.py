@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import groupby
 from uuid import UUID
 
-from celery_durable.core.compatibility import offer_of
+from celery_durable.core.compatibility import offer_of, version_key
 from celery_durable.core.failure import FailedAttempt
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
@@ -322,7 +322,7 @@ def _in_queue(facts: Facts, one: Standing) -> Reason:
     if not takers:
         text = f"{unit} waits in the queue {queue}, which no live worker consumes"
         return Reason(Code.NO_CONSUMER, text, one.hinted_at, help=_start_a_worker(queue))
-    version = f"{facts.workflow}@{facts.version}"
+    version = version_key(facts.workflow, facts.version)
     knowing = [w for w in takers if offer_of(one.token) in w.knows.get(version, ())]
     if not knowing and not one.token.flags & Flags.CANCEL:
         what = f"{facts.workflow} version {facts.version}"

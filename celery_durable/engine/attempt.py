@@ -65,8 +65,10 @@ class Attempt:
         """The database's time: that of the claim, and the seconds that have passed since."""
         return self.claim.seen_at + timedelta(seconds=time.monotonic() - self.began)
 
-    def with_input(self, input: str) -> Attempt:
-        """The same attempt with `input`, JSON text, made for a loop's first iteration."""
+    def with_input(self, input: str | None) -> Attempt:
+        """The same attempt with `input`, JSON text, made for a loop's first iteration; or None."""
+        if input is None or input == self.claim.token.input:
+            return self
         token = replace(self.claim.token, input=input)
         return replace(self, claim=replace(self.claim, token=token))
 

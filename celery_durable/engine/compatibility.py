@@ -7,7 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 from celery_durable.core.claim import Claim
-from celery_durable.core.compatibility import came_by, can_execute, offer_of, offers, only_ends
+from celery_durable.core.compatibility import (
+    came_by,
+    can_execute,
+    offer_of,
+    offers,
+    only_ends,
+    version_key,
+)
 from celery_durable.core.plan import Plan
 from celery_durable.core.token import Token
 from celery_durable.engine.retrying import Retrying
@@ -143,8 +150,3 @@ class Blank(Workflow):
     def __init__(self, name: str, version: int) -> None:
         self.name, self.version = name, version
         vars(self)["plan"] = Plan(name, version, ())
-
-
-def version_key(workflow: str, version: int) -> str:
-    """Name one version of a workflow as a worker's row does."""
-    return f"{workflow}@{version}"

@@ -340,9 +340,7 @@ class Engine:
         context = Context(claim, self._history(claim))
         execution = execute(attempt.workflow, claim, context, self._tools)
         self._slow_units.note(claim.run, claim.token, time.monotonic() - attempt.began)
-        if execution.input is not None and execution.input != claim.token.input:
-            attempt = attempt.with_input(execution.input)
-        return attempt, execution
+        return attempt.with_input(execution.input), execution
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
         """Release the claim after an error of ours, or since the process has to exit.

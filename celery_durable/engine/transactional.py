@@ -66,8 +66,7 @@ class Transactional:
             )
             context = Context(attempt.claim, history, session)
             execution = execute(attempt.workflow, attempt.claim, context, self._tools)
-            if execution.input is not None:
-                attempt = attempt.with_input(execution.input)
+            attempt = attempt.with_input(execution.input)
             became: Committed | Execution | Cut = execution
             if execution.exception is None:
                 became = self._commit(attempt, execution, session, connection)

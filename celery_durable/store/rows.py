@@ -92,27 +92,30 @@ def kind_of(wait: Wait | None) -> str | None:
             assert_never(wait)
 
 
+def token_of(row: Row, **texts: str | None) -> Token:
+    """The token of the row; `texts` are its JSON texts, which not every statement reads."""
+    return Token(
+        id=row["id"],
+        run_id=row["run_id"],
+        node=row["node"],
+        unit=row["unit"],
+        attempt=row["attempt"],
+        crashes=row["crashes"],
+        flags=Flags(row["flags"]),
+        rollback=Status(row["rollback"]) if row["rollback"] else None,
+        failures=failures_of(row["failures"]),
+        parent=row["parent_id"],
+        part=row["part"],
+        position=row["position"],
+        wait=wait_of(row) if row["wait"] else None,
+        **texts,
+    )
+
+
 def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
     """The claim that the row describes, which the claim's statement has returned."""
     return Claim(
-        token=Token(
-            id=row["id"],
-            run_id=row["run_id"],
-            node=row["node"],
-            unit=row["unit"],
-            attempt=row["attempt"],
-            crashes=row["crashes"],
-            flags=Flags(row["flags"]),
-            rollback=Status(row["rollback"]) if row["rollback"] else None,
-            failures=failures_of(row["failures"]),
-            parent=row["parent_id"],
-            part=row["part"],
-            position=row["position"],
-            wait=wait_of(row) if row["wait"] else None,
-            input=row["item"],
-            snapshot=row["snapshot"],
-            answer=row["answer"],
-        ),
+        token=token_of(row, input=row["item"], snapshot=row["snapshot"], answer=row["answer"]),
         run=RunFacts(
             id=row["run_id"],
             workflow=row["workflow"],

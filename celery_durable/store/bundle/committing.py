@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision, End, JournalRecord, Leave, Move, Outcome
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, Token
+from celery_durable.core.token import Token
 from celery_durable.core.values import value
 from celery_durable.store import sql
 from celery_durable.store import tables as t
@@ -36,7 +36,7 @@ from celery_durable.store.bundle.given import (
     locked,
 )
 from celery_durable.store.commit import fork
-from celery_durable.store.commit.parameters import Routed, is_plain
+from celery_durable.store.commit.parameters import Routed, is_plain, is_untouched
 from celery_durable.store.commit.statement import signals_deleted
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
@@ -85,8 +85,7 @@ def may_be_bundled(claim: Claim, decision: Decision) -> bool:
 
 def _is_plain_token(token: Token) -> bool:
     """Return True if the token is at a unit that nothing has happened to before."""
-    is_untouched = token.flags is Flags.NONE and token.wait is None and not token.failures
-    return is_untouched and token.rollback is None
+    return is_untouched(token) and token.wait is None
 
 
 def _is_plain_record(record: JournalRecord) -> bool:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
 from celery_durable.core.status import FINISHED, Status
-from celery_durable.core.token import Flags, ForChild, Token
+from celery_durable.core.token import ForChild
 from celery_durable.core.why import (
     Consumer,
     Diagnosis,
@@ -27,7 +27,7 @@ from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.read.position import STATUS
-from celery_durable.store.rows import error_of, failures_of, wait_of
+from celery_durable.store.rows import error_of, token_of
 from celery_durable.store.workers import SERVER_START, lock_space
 
 MOST_TOKENS = 100
@@ -304,21 +304,7 @@ def _standing_of(row: Row) -> Standing:
     if row["hint_id"] is not None:
         hint = Hint(row["available_at"], row["tries"], row["last_error"])
     return Standing(
-        token=Token(
-            id=row["id"],
-            run_id=row["run_id"],
-            node=row["node"],
-            unit=row["unit"],
-            attempt=row["attempt"],
-            crashes=row["crashes"],
-            flags=Flags(row["flags"]),
-            rollback=Status(row["rollback"]) if row["rollback"] else None,
-            failures=failures_of(row["failures"]),
-            parent=row["parent_id"],
-            part=row["part"],
-            position=row["position"],
-            wait=wait_of(row),
-        ),
+        token=token_of(row),
         since=row["since"],
         hinted_at=row["hinted_at"],
         queue=row["queue"],
