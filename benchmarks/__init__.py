@@ -5,8 +5,8 @@ machine.
 
     parts        the parts by name
       linear, latency, fanout, start, idle, counts   against others, with real workers
-      few, slow, growth                              of our own, with real workers
-      growth, waiting, outbox, trees                 of our own, in one process (`engine`)
+      few, slow, growth, prune                       of our own, with real workers
+      growth, prune, waiting, outbox, trees          of our own, in one process (`engine`)
     targets      holds what was measured against what is aimed at
     contenders   who is measured, and with which programs (`programs`)
     schedule     shares the time among the parts

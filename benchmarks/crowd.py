@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import psycopg
 
-What: TypeAlias = Literal["nothing", "waiting", "finished", "snapshot"]
+What: TypeAlias = Literal["nothing", "waiting", "finished", "old", "snapshot"]
 
 ID = "('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
 
@@ -45,10 +45,14 @@ FROM generate_series(1, %(rows)s / {EACH + 1}) AS n, generate_series(1, {EACH}) 
 """
 """Runs that have ended, with their journals."""
 
+OLD_RUNS = FINISHED_RUNS.replace("now(), now()", "now(), now() - interval '1 year'")
+"""The same, long ago."""
+
 FILLS: dict[What, tuple[str, ...]] = {
     "nothing": (),
     "waiting": (WAITING,),
     "finished": (FINISHED_RUNS, FINISHED_UNITS),
+    "old": (OLD_RUNS, FINISHED_UNITS),
     "snapshot": (),
 }
 
@@ -69,6 +73,8 @@ class Crowd:
                 return f"beside {self.rows:,} waiting runs"
             case "finished":
                 return f"beside {self.rows:,} rows of ended runs"
+            case "old":
+                return f"beside {self.rows:,} rows of old runs"
             case "snapshot":
                 return "beside a session that holds its snapshot"
 

@@ -15,6 +15,7 @@ from benchmarks import (
     latency,
     linear,
     outbox,
+    prune,
     slow,
     start,
     trees,
@@ -46,5 +47,6 @@ PARTS: Mapping[str, Part] = {
     "growth": Part(growth.measure, 2),
     "waiting": Part(waiting.measure, 0.7),
     "outbox": Part(outbox.measure, 0.5),
+    "prune": Part(prune.measure, 1.5),
     "trees": Part(trees.measure, 0.2),
 }

@@ -58,6 +58,7 @@ TARGETS = (
     Target("growth: finished", "steps/s beside many rows of ended runs", AT_LEAST, 0.95),
     Target("growth: snapshot", "steps/s while a session holds its snapshot", AT_LEAST, 0.95),
     Target("growth: steps", "cost of a step after 10,000, of one after 10", AT_MOST, 1.05),
+    Target("prune: steps", "steps/s while a relay prunes old runs", AT_LEAST, 0.95),
     Target("idle: statements", "statements/s of an idle worker", AT_MOST, 5, ""),
     Target("idle: processor", "idle worker beside many waiting runs, of a core", AT_MOST, 1, " %"),
 )

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celery_durable.bulk.result import BulkResult
     from celery_durable.core.retry import RetryPolicy
     from celery_durable.core.status import Status
     from celery_durable.durable import Durable
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
         RetryLater,
         RunCancelled,
         RunError,
+        RunExists,
         RunFailed,
         RunNotFound,
+        RunRefused,
+        RunTimeout,
         SchemaOutOfDate,
         SignalTimeout,
         StepTimeout,
@@ -40,31 +44,37 @@ if TYPE_CHECKING:
         UnknownWorkflow,
         WorkerLost,
     )
+    from celery_durable.ordinary.outbox_task import OutboxTask
     from celery_durable.run import Run
     from celery_durable.store.read.history import JournalEntry
+    from celery_durable.store.read.listing import RunSummary
     from celery_durable.store.read.position import Forked, Progress
-    from celery_durable.store.read.views import RunSnapshot, RunSummary
+    from celery_durable.store.read.views import RunSnapshot
     from celery_durable.store.signals import Delivery
     from celery_durable.store.tables import include_name
     from celery_durable.workflow.builder import Workflow
     from celery_durable.workflow.context import Context
+    from celery_durable.workflow.logs import RunFilter
     from celery_durable.workflow.step import Step
     from celery_durable.workflow.suspend import Suspend
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "BulkResult": "bulk.result",
     "Context": "workflow.context",
     "Delivery": "store.signals",
     "Durable": "durable",
     "ErrorRecord": "core.failure",
     "Forked": "store.read.position",
     "JournalEntry": "store.read.history",
+    "OutboxTask": "ordinary.outbox_task",
     "Progress": "store.read.position",
     "RetryPolicy": "core.retry",
     "Run": "run",
+    "RunFilter": "workflow.logs",
     "RunSnapshot": "store.read.views",
-    "RunSummary": "store.read.views",
+    "RunSummary": "store.read.listing",
     "Status": "core.status",
     "Step": "workflow.step",
     "Suspend": "workflow.suspend",
@@ -74,6 +84,7 @@ _HOME = {
 """Where a public name lives; every other one is an error."""
 
 __all__ = [
+    "BulkResult",
     "ChildFailed",
     "ConfigurationError",
     "Context",
@@ -89,6 +100,7 @@ __all__ = [
     "JournalEntry",
     "LoopExhausted",
     "NotSerializable",
+    "OutboxTask",
     "PayloadError",
     "PayloadTooLarge",
     "Progress",
@@ -98,10 +110,14 @@ __all__ = [
     "Run",
     "RunCancelled",
     "RunError",
+    "RunExists",
     "RunFailed",
+    "RunFilter",
     "RunNotFound",
+    "RunRefused",
     "RunSnapshot",
     "RunSummary",
+    "RunTimeout",
     "SchemaOutOfDate",
     "SignalTimeout",
     "Status",
@@ -120,7 +136,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    except AttributeError as error:
+        # `from celery_durable import Durable` would take it for a name that is not there.
+        raise ImportError(f"{name} of {__name__} cannot be imported: {error}") from error
 
 
 def __dir__() -> list[str]:

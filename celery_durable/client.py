@@ -3,134 +3,75 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
-from inspect import signature
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import EllipsisType
+from typing import Any
 from uuid import UUID
 
 from celery_durable.arguments import (
     LONGEST_PAGE,
     LONGEST_REASON,
     LONGEST_UNIT,
+    checked_deadline,
     checked_flag,
     checked_key,
+    checked_key_policy,
     checked_priority,
     checked_run_id,
     checked_seconds,
     checked_signal,
-    checked_status,
     checked_tags,
     checked_text,
     checked_whole,
     checked_workflow,
 )
-from celery_durable.background import recovery
+from celery_durable.background import pruning, recovery
+from celery_durable.connected import twin
+from celery_durable.core.action import Action
 from celery_durable.core.child import NewRun
-from celery_durable.core.names import HIGHEST_VERSION
+from celery_durable.core.fleet import QueueInfo, WorkerInfo
+from celery_durable.core.generics import In, Out
+from celery_durable.core.keys import KeyPolicy, OnConflict, ReuseKey
+from celery_durable.core.names import HIGHEST_VERSION, MAX_LENGTH
 from celery_durable.core.plan import Outline
-from celery_durable.core.status import FINISHED, Status
-from celery_durable.core.why import Diagnosis
-from celery_durable.database.connections import Database
+from celery_durable.core.reason import Diagnosis
+from celery_durable.core.status import FINISHED, Status, StatusName
 from celery_durable.database.ends import Ends
-from celery_durable.database.notify import Notifier
-from celery_durable.engine.children import RunFactory, StartOptions
+from celery_durable.engine.again import start_again
+from celery_durable.engine.announce import announce_started
+from celery_durable.engine.children import StartOptions, in_batches
+from celery_durable.engine.keys import Started, start_with_key
 from celery_durable.errors import ConfigurationError, RunCancelled, RunError, RunFailed, RunNotFound
 from celery_durable.process.once import once
-from celery_durable.process.threads import Threads
 from celery_durable.run import Run
-from celery_durable.settings import Settings
+from celery_durable.steering import Steering
 from celery_durable.store import codec, inbox, runs, signals
-from celery_durable.store.connection import Connection, connection_of
-from celery_durable.store.read import facts, history, views
+from celery_durable.store.connection import Connection
+from celery_durable.store.read import actions, facts, fleet, history, listing, views
+from celery_durable.store.read.filters import checked_filter
 from celery_durable.store.read.history import JournalEntry
+from celery_durable.store.read.listing import RunSummary
 from celery_durable.store.read.outcome import outcome as read_outcome
-from celery_durable.store.read.views import RunSnapshot, RunSummary
+from celery_durable.store.read.views import RunSnapshot
 from celery_durable.store.signals import Delivery
 from celery_durable.workflow.builder import Workflow
-from celery_durable.workflow.registry import Registry
+from celery_durable.workflow.inputs import checked_signal_data
+from celery_durable.workflow.observing import Call, calling, trace_here
 
 logger = logging.getLogger(__name__)
 
 SCHEDULE_TAG = "schedule"
 """The tag that the runs of one schedule share; its value is the schedule's name."""
 
-BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
-"""Most runs that one statement of `start_many` writes, and most bytes of their inputs: Postgres
-refuses a gigabyte.
-"""
-
-Runs = list[Run]  # inside Client, `list` is the method
-
-C = TypeVar("C", bound="Client")
-P = ParamSpec("P")
-T = TypeVar("T")
+Runs = list[Run[Out]]  # inside Client, `list` is the method
 
 
-def twin(
-    method: Callable[Concatenate[C, P], T],
-) -> Callable[Concatenate[C, P], Coroutine[Any, Any, T]]:
-    """Make the `async` twin of a method: `astart` of `start`.
-
-    It joins the transaction of `session`, an AsyncSession or AsyncConnection; without one it runs
-    in a thread. A subclass that overrides the method has overridden its twin.
-    """
-    name, form = method.__name__, signature(method)
-    joins = "session" in form.parameters
-
-    async def awaited(client: C, /, *args: P.args, **options: P.kwargs) -> T:
-        call: Callable[..., T] = getattr(client, name)
-        session: Any = options.pop("session", None) if joins else None
-        if session is None:
-            return await client.threads.call(lambda: call(*args, **options))
-        if not hasattr(session, "run_sync"):
-            raise ConfigurationError(
-                f"session= of an async method takes an AsyncSession or AsyncConnection,"
-                f" not {type(session).__name__}."
-            )
-        joined: T = await session.run_sync(lambda sync: call(*args, **options, session=sync))
-        return joined
-
-    owner = method.__qualname__.removesuffix(name)
-    awaited.__name__, awaited.__qualname__ = f"a{name}", f"{owner}a{name}"
-    awaited.__module__, awaited.__signature__ = method.__module__, form  # type: ignore[attr-defined]
-    awaited.__doc__ = f"`{name}` for `async` code."
-    if joins:
-        awaited.__doc__ += " `session` is an AsyncSession or AsyncConnection."
-    return awaited
-
-
-class Client:
+class Client(Steering):
     """Starts runs, reads them, and sends them signals and cancels. Nothing here needs Celery.
 
     Settings are read and connections are made when they are first needed.
     """
-
-    def __init__(self, registry: Registry, read_settings: Callable[[], Settings]) -> None:
-        self.registry = registry
-        self.threads = Threads()
-        self._read_settings = read_settings
-
-    @once
-    def settings(self) -> Settings:
-        """The app's `durable_*` settings, read once when they are first needed."""
-        chosen = self._read_settings()
-        codec.allow(chosen.allowed_types)
-        return chosen
-
-    @once
-    def database(self) -> Database:
-        """This process's connections to Postgres."""
-        chosen = self.settings
-        return Database(
-            chosen.database_url, direct_url=chosen.direct_database_url, schema=chosen.schema
-        )
-
-    @once
-    def notify(self) -> Notifier:
-        """The notifier, which wakes the relays, and tells of runs that have ended."""
-        return Notifier(self.database)
 
     @property
     def ends(self) -> Ends:
@@ -141,15 +82,10 @@ class Client:
     def _ends(self) -> Ends:
         return Ends(self.database)
 
-    @once
-    def run_factory(self) -> RunFactory:
-        """The factory that makes runs ready to start."""
-        return RunFactory(self.database, self.registry, self.settings)
-
     def start(
         self,
-        workflow: Workflow | str,
-        input: object = None,
+        workflow: Workflow[In, Out] | str,
+        input: In | Mapping[str, object] | None = None,
         *,
         key: str | None = None,
         version: int | None = None,
@@ -157,76 +93,137 @@ class Client:
         delay: float | timedelta | None = None,
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> Run:
+        on_conflict: OnConflict = "existing",
+        reuse_key: ReuseKey = "never",
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+    ) -> Run[Out]:
         """Start a run and return a handle on it.
 
         With `session` the run starts if and when that transaction commits. `key` is unique per
-        workflow: a second start with it returns the first run, with `.created` False. `delay` is in
-        seconds. Raises `UnknownWorkflow`, `PayloadError` or `ConfigurationError`, having written
-        nothing.
+        workflow: a second start with it returns the first run, with `.created` False; with
+        `on_conflict="raise"` it raises `RunExists`, and with `"cancel"` it cancels the first run
+        if that has not ended, and starts another, in one transaction. A run that has ended keeps
+        its key, unless `reuse_key` is `"after_failure"` (it failed or was cancelled) or `"always"`:
+        then the key moves to a new run.
+
+        `delay`, `timeout` and `expires` are seconds or timedeltas. A run that has not ended
+        `timeout` after its beginning (now, or `delay` later) fails with `RunTimeout` and is rolled
+        back. One that no worker has begun `expires` after this start is cancelled. By default they
+        are the workflow's. Raises `UnknownWorkflow`, `PayloadError` or `ConfigurationError`, having
+        written nothing.
         """
-        options = StartOptions(checked_key(key), checked_priority(priority), checked_tags(tags))
+        session = self._joined(session)
+        policy = checked_key_policy(key, on_conflict, reuse_key)
+        options = StartOptions(
+            checked_key(key),
+            checked_priority(priority),
+            checked_tags(tags),
+            checked_deadline("timeout", timeout),
+            checked_deadline("expires", expires),
+        )
         wait = checked_seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
-        new = self.run_factory.new_run(outline, input, options)
-        # With a key it may wait for another start, for which only a transaction has a bound.
-        with self._writing(session, together=key is not None) as connection:
-            if not runs.start(connection, [new], wait) and key is not None:
-                existing = runs.with_key(connection, outline.workflow, key)
-                if existing is None:
-                    raise ConfigurationError(
-                        f"A run of {outline.workflow!r} with key {key!r} exists, but this"
-                        " transaction cannot see it; use READ COMMITTED, or a new transaction."
-                    )
-                return Run(self, existing)
-        return Run(self, new.id, created=True)
+        with calling(Call("start", outline.workflow, outline.version)) as call:
+            new = self.run_factory.new_run(outline, input, options)
+            _refuse_to_expire_before_it_begins(new, wait)
+            started = self._start(session, new, wait, policy)
+            call.run_id = started.id
+        if started.has_other_input:
+            logger.warning(
+                "Run %s of %s has the key %r already, and another input: it is returned as it is,"
+                " and the input of this start is not used",
+                started.id,
+                outline.workflow,
+                key,
+            )
+        if session is None and started.cancelled is not None:
+            recovery.apply_unless_locked(self.database, started.cancelled)
+            self.notify()
+        return Run(self, started.id, created=started.created)
 
     astart = twin(start)
 
+    def _start(self, session: object, new: NewRun, wait: float, policy: KeyPolicy) -> Started:
+        """Write the run, and announce it once that is committed."""
+
+        def announce() -> None:
+            if started.created:
+                announce_started([new])
+
+        # With a key it may wait for another start, for which only a transaction has a bound.
+        together = new.key is not None
+        with self._writing(session, together=together, announce=announce) as connection:
+            if new.key is None:
+                runs.start(connection, [new], wait)
+                started = Started(new.id)
+            else:
+                started = start_with_key(connection, new, wait, policy)
+        return started
+
     def start_many(
         self,
-        workflow: Workflow | str,
-        inputs: Sequence[object],
+        workflow: Workflow[In, Out] | str,
+        inputs: Sequence[In | Mapping[str, object] | None],
         *,
         version: int | None = None,
         session: object = None,
         delay: float | timedelta | None = None,
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> Runs:
+    ) -> Runs[Out]:
         """Start a run for each input in one transaction: all, or none."""
         if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
             raise ConfigurationError(f"inputs takes a sequence of inputs, not {inputs!r:.60}.")
+        session = self._joined(session)
         options = StartOptions(None, checked_priority(priority), checked_tags(tags))
         wait = checked_seconds("delay", delay) or 0.0
         outline = self._outline(workflow, version)
-        new = [self.run_factory.new_run(outline, one, options) for one in inputs]
-        with self._writing(session) as connection:
-            for batch in _in_batches(new):
-                runs.start(connection, batch, wait)
+        with calling(Call("start", outline.workflow, outline.version, runs=len(inputs))):
+            new = [self.run_factory.new_run(outline, one, options) for one in inputs]
+            for one in new[:1]:
+                _refuse_to_expire_before_it_begins(one, wait)
+            with self._writing(session, announce=lambda: announce_started(new)) as connection:
+                for batch in in_batches(new):
+                    runs.start(connection, batch, wait)
         return [Run(self, run.id, created=True) for run in new]
 
     astart_many = twin(start_many)
 
-    def start_alone(self, workflow: str, input: object, *, key: str, schedule: str) -> UUID | None:
+    def start_alone(
+        self,
+        workflow: str,
+        input: object,
+        *,
+        key: str,
+        schedule: str,
+        version: int | None = None,
+    ) -> UUID | None:
         """Start a run of the schedule and return its id; None while one of its runs is unfinished.
 
         Concurrent calls wait for each other here, so the later one sees the run that the first has
         started. A second start with the same key returns the first run, whatever its status.
         """
         checked_key(key)
-        outline = self._outline(workflow, None)
+        outline = self._outline(workflow, version)
         tags = checked_tags({SCHEDULE_TAG: schedule})
-        new = self.run_factory.new_run(outline, input, StartOptions(key, None, tags))
+        with calling(Call("start", outline.workflow, outline.version)) as call:
+            new = self.run_factory.new_run(outline, input, StartOptions(key, None, tags))
+            call.run_id = self._start_alone(new, key, schedule)
+        if call.run_id == new.id:
+            announce_started([new])
+        return call.run_id
+
+    def _start_alone(self, new: NewRun, key: str, schedule: str) -> UUID | None:
         with self._writing(None) as connection:
-            runs.wait_for_schedule(connection, outline.workflow, schedule)
-            existing = runs.with_key(connection, outline.workflow, key)
+            runs.wait_for_schedule(connection, new.workflow, schedule)
+            existing = runs.with_key(connection, new.workflow, key)
             if existing is not None:
                 return existing
-            if runs.is_scheduled(connection, outline.workflow, schedule):
+            if runs.is_scheduled(connection, new.workflow, schedule):
                 return None
             if not runs.start(connection, [new], 0.0):
-                return runs.with_key(connection, outline.workflow, key)
+                return runs.with_key(connection, new.workflow, key)
         return new.id
 
     def _outline(self, workflow: Workflow | str, version: int | None) -> Outline:
@@ -236,6 +233,38 @@ class Client:
         if isinstance(workflow, Workflow):
             return self.run_factory.outline(workflow.name, version or workflow.version)
         return self.run_factory.outline(checked_workflow(workflow), version)
+
+    def retry(
+        self,
+        run_id: UUID | str,
+        *,
+        from_step: str | None = None,
+        input: object | EllipsisType = ...,
+    ) -> Run:
+        """Start a run in place of one that has failed, or was cancelled; return the new one.
+
+        The new run begins at `from_step`, a node, and inherits the results of the nodes before it;
+        by default it begins at the first node that has not completed, or has been compensated
+        since. A node is executed as a whole: a loop from its first iteration, a map with all items.
+        The key moves to the new run; workflow, version, tags, priority and, unless another is
+        passed, `input` are those of the old one, which stays as it is. Idempotency keys are new.
+
+        Raises `RunNotFound`, and `RunRefused` for a run that has not ended, that was tried again
+        before, that is the child of another, or that has nothing to inherit for what is before
+        `from_step`.
+        """
+        run_id = checked_run_id(run_id)
+        if from_step is not None:
+            checked_text("from_step", from_step, MAX_LENGTH)
+        with self._writing(None, announce=lambda: announce_started([new])) as connection:
+            again = start_again(connection, self.run_factory, [run_id], from_step, input)
+            for refused in again.refused.values():
+                raise refused
+            new = again.started[run_id]
+            self.note(connection, "retry", run_id, what=from_step)
+        return Run(self, new.id, created=True)
+
+    aretry = twin(retry)
 
     def run(
         self,
@@ -255,19 +284,22 @@ class Client:
             raise ConfigurationError("run() takes a run id, or a workflow and a key.")
         checked_workflow(workflow)
         checked_key(key)
-        with self.database.autocommit() as connection:
+        with self._reading(together=False) as connection:
             found = runs.with_key(connection, workflow, key)
         if found is None:
             raise RunError(None, f"Workflow {workflow!r} has no run with key {key!r}.")
         return Run(self, found)
 
+    arun = twin(run)
+
     def status(self, run_id: UUID | str, *, results: bool = True) -> RunSnapshot:
         """Return the state of the run at one moment. Raises `RunNotFound`.
 
-        With `results=False` results are not read; `sizes` says how large they are.
+        With `results=False` neither the input nor results are read; `sizes` says how large results
+        are.
         """
         run_id = checked_run_id(run_id)
-        with self.database.read_only() as connection:
+        with self._reading() as connection:
             found = views.snapshot(connection, run_id, results=bool(results))
         if found is None:
             raise RunNotFound(run_id)
@@ -300,27 +332,49 @@ class Client:
     def list(
         self,
         *,
-        status: str | None = None,
+        status: Status | StatusName | None = None,
         workflow: str | None = None,
         parent: UUID | str | None = None,
         tags: Mapping[str, str] | None = None,
         limit: int = 100,
         before: UUID | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        key: str | None = None,
+        error: str | None = None,
+        compensation_failed: bool | None = None,
+        ended_since: datetime | None = None,
+        standing_since: datetime | None = None,
     ) -> Sequence[RunSummary]:
-        """Return runs, newest first, in one query.
+        """Return runs, newest first, in one query; only those of which every filter is true.
 
-        For the next page, pass the last run id of this page as `before`.
+        They were created at `since` or later, and before `until`: datetimes with a time zone.
+        `error` is the type of an error, with its module or without, `"Declined"`, or a type and a
+        part of the message, `"Declined: no money"`: of the run, or of the last attempt of a unit
+        that is tried again.
+        With `compensation_failed=True` a compensation of the run has failed for good, with `False`
+        none has. With `ended_since` they have ended then or later: runs that are no children, the
+        last 10,000 of them; it needs a `status` in which runs end. With `standing_since` they have
+        not ended, and nothing of them has moved since then. For the next page, pass the last run id
+        of this page as `before`. Raises `ConfigurationError`.
         """
-        with self.database.autocommit() as connection:
-            return views.list_runs(
-                connection,
-                status=checked_status(status),
-                workflow=None if workflow is None else checked_workflow(workflow),
-                parent=checked_run_id(parent) if parent else None,
-                tags=checked_tags(tags),
-                limit=checked_whole("limit", limit, 1, LONGEST_PAGE),
-                before=checked_run_id(before) if before else None,
-            )
+        found = checked_filter(
+            status=status,
+            workflow=workflow,
+            parent=parent,
+            tags=tags,
+            since=since,
+            until=until,
+            key=key,
+            error=error,
+            compensation_failed=compensation_failed,
+            ended_since=ended_since,
+            standing_since=standing_since,
+        )
+        checked_whole("limit", limit, 1, LONGEST_PAGE)
+        last = checked_run_id(before) if before else None
+        with self._reading(together=False) as connection:
+            return listing.list_runs(connection, found, limit=limit, before=last)
 
     alist = twin(list)  # noqa: A003 - it is the method
 
@@ -330,13 +384,30 @@ class Client:
         Raises `RunNotFound`.
         """
         run_id = checked_run_id(run_id)
-        with self.database.read_only() as connection:
+        with self._reading() as connection:
             found = facts.diagnosis(connection, run_id)
         if found is None:
             raise RunNotFound(run_id)
         return found
 
     awhy = twin(why)
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """Return the worker processes that have not ended, and what each is executing."""
+        with self.database.read_only() as connection:
+            return fleet.workers(connection)
+
+    aworkers = twin(workers)
+
+    def queues(self) -> Sequence[QueueInfo]:
+        """Return what waits for each queue, and who consumes it.
+
+        Queues that hold nothing are there if a live worker consumes them. Counts stop at 100,000.
+        """
+        with self.database.read_only() as connection:
+            return fleet.queues(connection, fleet.workers(connection))
+
+    aqueues = twin(queues)
 
     def history(
         self,
@@ -356,7 +427,7 @@ class Client:
             checked_whole("limit", limit, 1, LONGEST_PAGE)
         if after is not None:
             checked_text("after", after, LONGEST_UNIT)
-        with self.database.read_only() as connection:
+        with self._reading() as connection:
             entries = history.entries(
                 connection, run_id, limit=limit, after=after, results=bool(results)
             )
@@ -391,6 +462,7 @@ class Client:
         if reason is not None:
             checked_text("reason", reason, LONGEST_REASON)
         command = inbox.Cancel(compensate=checked_flag("compensate", compensate), reason=reason)
+        session = self._joined(session)
         with self._writing(session) as connection:
             found = views.status_of(connection, run_id)
             if found is None:
@@ -399,6 +471,7 @@ class Client:
                 return
             inbox.send(connection, run_id, command)
             inbox.put_hint(connection, run_id)
+            self.note(connection, "cancel", run_id, reason=reason)
         if session is None:
             recovery.apply_unless_locked(self.database, run_id)
             self.notify()
@@ -409,7 +482,7 @@ class Client:
         self,
         run_id: UUID | str,
         signal: str,
-        data: Any = None,
+        data: object = None,
         *,
         key: str | None = None,
         session: object = None,
@@ -420,21 +493,38 @@ class Client:
         ends. Signals of one name are consumed in the order in which they came. Those with the same
         name and `key` count once. With `session` the signal is sent if and when that transaction
         commits.
+
+        Raises `PayloadError` where the wait has a `schema` that `data` does not fit. A process that
+        does not import the workflow cannot know: there the signal is stored, and the run refuses it
+        when it comes to it, waits on, and `why` says so.
         """
         run_id = checked_run_id(run_id)
         checked_signal(signal)
         checked_key(key)
-        limit = self.settings.max_payload_bytes
-        payload = codec.dumps(data, what=f"the data of {signal}", limit=limit)
-        with self._writing(session) as connection:
-            delivery = signals.send(connection, run_id, signal, payload, key)
+        with (
+            calling(Call("signal", signal, run_id=run_id)),
+            self._writing(self._joined(session)) as connection,
+        ):
+            payload = self._signal_text(connection, run_id, signal, data)
+            delivery = signals.send(connection, run_id, signal, payload, key, trace=trace_here())
             if delivery is None:
                 raise RunNotFound(run_id)
+            if self.is_acting and delivery.outcome == "stored":
+                self.note(connection, "resume", run_id, what=signal)
         if delivery.warning is not None:
             logger.warning("Signal for run %s: %s", run_id, delivery.warning)
         return delivery
 
     aresume = twin(resume)
+
+    def _signal_text(self, connection: Connection, run_id: UUID, signal: str, data: object) -> str:
+        """The data of a signal as JSON text, as an instance of the model that it must fit."""
+        if self.registry.has_model_of(signal):
+            found = views.workflow_of(connection, run_id)
+            workflow = self.registry.find(*found) if found else None
+            data = data if workflow is None else checked_signal_data(workflow, signal, data)
+        limit = self.settings.max_payload_bytes
+        return codec.dumps(data, what=f"the data of {signal}", limit=limit)
 
     def recover(self) -> int:
         """Reap the claims of dead workers, send lost hints again, and return how many tokens moved.
@@ -448,28 +538,56 @@ class Client:
 
     arecover = twin(recover)
 
-    @contextmanager
-    def _writing(self, session: object, *, together: bool = True) -> Iterator[Connection]:
-        """Yield a connection in the caller's transaction, or in our own, committed at the end.
+    def prune(
+        self,
+        *,
+        older_than: float | timedelta | None = None,
+        status: Status | StatusName | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete runs that ended long ago, with all runs below them, and return how many.
 
-        Without `together` one statement is its own transaction: three round trips less. Behind a
-        transaction pooler nothing bounds how long it waits for a lock.
+        `older_than`, in seconds, counts from the end of the run at the top of a tree; without it
+        `durable_retention` says how long runs are kept. `status` is one in which runs end. A tree
+        stays while a run in it is unfinished or a run outside of it was forked from one in it. With
+        `dry_run` nothing is deleted. It works in small transactions and is safe at any time, also
+        many times at once. Relays do it too, by `durable_retention`. Raises `ConfigurationError`.
         """
-        if session is not None:
-            yield connection_of(session, self.settings.schema)
+        ages = pruning.ages_of(self.settings.retention, older_than, status)
+        if checked_flag("dry_run", dry_run):
+            return pruning.count(self.database, ages).total()
+        self.note_prune(ages)
+        return sum(pruning.Pruner(self.database, ages).prune())
+
+    aprune = twin(prune)
+
+    def note_prune(self, ages: pruning.Ages) -> None:
+        """Note before the first run is deleted who deletes runs, if somebody has said so."""
+        if not self.is_acting:
             return
-        with self.database.transaction() if together else self.database.autocommit() as connection:
-            yield connection
-        self.notify()
+        what = ", ".join(f"{status.value} longer ago than {age}" for status, age in ages.items())
+        with self._writing(None) as connection:
+            self.note(connection, "prune", None, what=what)
+
+    def actions(self, run_id: UUID | str | None = None, *, limit: int = 100) -> Sequence[Action]:
+        """Return what was done to a run, or to all runs, workflows and steps, the latest first.
+
+        They are noted as `acting` says, and deleted with their run. Raises `RunNotFound`.
+        """
+        checked_whole("limit", limit, 1, LONGEST_PAGE)
+        wanted = None if run_id is None else checked_run_id(run_id)
+        with self._reading() as connection:
+            found = actions.latest(connection, wanted, limit)
+            if wanted is not None and not found and not views.exists(connection, wanted):
+                raise RunNotFound(wanted)
+        return found
+
+    aactions = twin(actions)
 
 
-def _in_batches(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:
-    """Split runs into batches, each for one statement."""
-    first = size = 0
-    for at, run in enumerate(new):
-        size += len(run.input)
-        if at > first and (at - first == BATCH or size > BATCH_BYTES):
-            yield new[first:at]
-            first, size = at, len(run.input)
-    if new:
-        yield new[first:]
+def _refuse_to_expire_before_it_begins(new: NewRun, delay: float) -> None:
+    if new.expires is not None and new.expires <= delay:
+        raise ConfigurationError(
+            f"A run of {new.workflow!r} with delay={delay:g} would begin after it has expired:"
+            f" expires={new.expires:g}, which counts from the start too, must be longer."
+        )

@@ -10,16 +10,19 @@
     ├── BrokerUnavailable         the broker does not answer; the outbox keeps what it would get
     ├── RunError                  about one run
     │   ├── RunNotFound
+    │   ├── RunExists
     │   ├── RunFailed
     │   ├── RunCancelled
+    │   ├── RunRefused            it does not stand so that this can be done to it
     │   └── ResultTimeout
-    ├── PayloadError              an input or a result cannot be stored
+    ├── PayloadError              an input, a result or a signal cannot be stored, or does not fit
     │   ├── NotSerializable
     │   └── PayloadTooLarge
     ├── GiveUp                    raised by handlers
     ├── RetryLater                raised by handlers
     └── recorded by the engine, by type
         ├── StepTimeout           a unit took longer than its `timeout`
+        ├── RunTimeout            a run took longer than its `timeout`
         ├── WorkerLost            its worker died, too often; `ctx.heartbeat()` may raise it too
         ├── ChildFailed           a child run failed or was cancelled
         ├── SignalTimeout         a signal did not come in time
@@ -34,7 +37,7 @@ attributes, so that a caller never parses a message.
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
@@ -110,13 +113,18 @@ class UnknownWorkflow(ConfigurationError):
 
 
 class SchemaOutOfDate(ConfigurationError):
-    """The tables are missing, or not of this release."""
+    """The tables are missing, or not of this release.
+
+    `found` is their revision, None if there are none, and empty if nobody has looked.
+    """
 
     def __init__(self, schema: str, found: str | None, expected: str) -> None:
         self.schema = schema
         self.found = found
         self.expected = expected
         state = f"is at revision {found}" if found else "does not exist"
+        if found == "":
+            state = "is missing, or older than this release"
         super().__init__(
             f"The durable schema in {schema!r} {state}; this release needs {expected}."
             " Run: celery -A <your app> durable migrate"
@@ -163,6 +171,27 @@ class RunNotFound(RunError):
         )
 
 
+class RunRefused(RunError):
+    """The run does not stand so that this can be done to it; the message says how it stands."""
+
+
+class RunExists(RunError):
+    """A start with `on_conflict="raise"` found a run that has its key; nothing was started.
+
+    `status` is how that run stood then.
+    """
+
+    def __init__(self, run_id: UUID, workflow: str, key: str, status: str) -> None:
+        self.workflow = workflow
+        self.key = key
+        self.status = status
+        super().__init__(
+            run_id,
+            f"Run {run_id} of {workflow!r} has the key {key!r} and is {status}. Start with another"
+            " key; or say with on_conflict= or reuse_key= what becomes of that run.",
+        )
+
+
 class RunFailed(RunError):
     """The run ended `failed`; `error` says why, as recorded by the engine."""
 
@@ -187,12 +216,23 @@ class ResultTimeout(RunError):
         self.timeout = timeout
         self.status = status
         super().__init__(
-            run_id, f"Run {run_id} is still {status} after {timeout:g} s; it goes on by itself"
+            run_id,
+            f"Run {run_id} is still {status} after {timeout:g} s"
+            f"{'' if status == 'paused' else '; it goes on by itself'}. What it waits for, be it a"
+            f" worker or somebody: celery -A <your app> durable why {run_id}",
         )
 
 
 class PayloadError(DurableError):
-    """An input or a result cannot be stored; nothing was committed."""
+    """An input, a result or a signal cannot be stored, or does not fit; nothing was committed.
+
+    `fields` says of each field of a model that does not fit why, by its path (`address.street`);
+    under "" what no field alone is to blame for. It is empty if there is no model.
+    """
+
+    def __init__(self, message: str = "", fields: Mapping[str, str] | None = None) -> None:
+        self.fields: Mapping[str, str] = fields or {}
+        super().__init__(message)
 
 
 class NotSerializable(PayloadError):
@@ -243,6 +283,9 @@ class RetryLater(DurableError):
     With `counts=False` the attempt does not count against the policy's `max_attempts`.
     """
 
+    is_bounded = True
+    """False where the handler has a limit of its own: `max_attempts` then does not hold."""
+
     def __init__(self, delay: float | timedelta, *, counts: bool = False, reason: str = "") -> None:
         seconds = seconds_of(delay)
         if seconds is None:
@@ -261,6 +304,10 @@ class WorkerLost(DurableError):
 
 class StepTimeout(DurableError):
     """Recorded for an attempt that took longer than its step's `timeout`."""
+
+
+class RunTimeout(DurableError):
+    """Recorded for a run that took longer than its `timeout`; `unit` is where it stood."""
 
 
 class ChildFailed(DurableError):

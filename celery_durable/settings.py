@@ -6,6 +6,7 @@ that does not exist is refused with the nearest name that does.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -13,10 +14,20 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from celery_durable.core.retention import BY_DEFAULT, FOR_EVER, Retention
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError, nearest, seconds_of
 
 PREFIX = "durable_"
+
+Secret = str
+"""Text that no message shows."""
+
+WebAddress = str
+"""Where a page is opened: it begins with http:// or https://."""
+
+Host = str
+"""A name of a machine, without a port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,10 @@ class Settings:
 
     schema: str = "public"
     """Postgres schema of the tables. One schema belongs to one Celery app."""
+
+    django_alias: str = "default"
+    """With `celery_durable.contrib.django`: the database in Django's DATABASES that has the tables.
+    """
 
     queue: str = "durable"
     """Celery queue of steps without one."""
@@ -76,6 +91,49 @@ class Settings:
     step_timeout: float | None = None
     """Seconds that a step without a `timeout` may take; None for no limit."""
 
+    log_format: str | None = None
+    """Format of the lines that a worker logs, in place of Celery's two: with the fields of Celery,
+    `task_id` and `task_name` among them, and `durable_run`, `durable_workflow`, `durable_unit` and
+    `durable_attempt`. None leaves Celery's as they are.
+    """
+
+    retention: Retention = BY_DEFAULT
+    """After how long runs that have ended are deleted, by status. A status that is left out keeps
+    its default. None for a status keeps its runs for ever; None alone keeps all.
+    """
+
+    web_token: Secret | None = field(default=None, repr=False)
+    """What lets viewers into the web page, 16 characters or more. None: `celery -A app durable web`
+    makes one at each start, and prints it.
+    """
+
+    web_secret: Secret | None = field(default=None, repr=False)
+    """Signs the page's cookies, so that they hold after a restart and in several processes, and
+    the links of `ctx.callback_url`: 16 characters or more, alike in workers and pages. None:
+    `durable_web_token`, or one that is made at each start, signs cookies, and there are no links.
+    """
+
+    web_url: WebAddress | None = None
+    """Where people open the page, or the view of links: "https://shop.example.com/durable". The
+    links of `ctx.callback_url` begin with it.
+    """
+
+    web_read_only: bool = False
+    """The page only shows: nobody acts there."""
+
+    web_metrics_token: Secret | None = field(default=None, repr=False)
+    """What reads `/metrics` of the web page, and nothing else, as a bearer token, 16 characters or
+    more. None: `durable_web_token` does it alone.
+    """
+
+    web_metrics_open: bool = False
+    """Everybody who reaches the web page reads its `/metrics`."""
+
+    web_hosts: tuple[Host, ...] = ()
+    """Names by which the page is opened, besides `localhost` and addresses: "durable.example.com";
+    "*" for any.
+    """
+
     @property
     def tokens_per_message(self) -> int:
         """`bundle`; but 1 where the first crash is the last: a neighbour must not cause it."""
@@ -86,10 +144,13 @@ def read_settings(
     conf: Mapping[str, Any],
     environment: Mapping[str, str] = os.environ,
     namespace: str | None = None,
+    *,
+    has_framework: bool = False,
 ) -> Settings:
     """Read the settings from a Celery app's `conf`; a `ConfigurationError` names what is wrong.
 
     `namespace` is the app's own: the prefix of its settings in the object that they come from.
+    With `has_framework` the framework knows the address of the database, and `database_url` is "".
     """
     known = {field.name for field in fields(Settings)}
     _refuse_unknown(conf, known, namespace.rstrip("_") + "_" if namespace else "")
@@ -98,14 +159,25 @@ def read_settings(
         value = conf.get(PREFIX + name)
         if value is not None:
             values[name] = _checked(name, value)
+    if conf.get(PREFIX + "retention", BY_DEFAULT) is None:
+        values["retention"] = FOR_EVER
+    if has_framework:
+        values["database_url"] = ""
+    elif "django_alias" in values:
+        raise ConfigurationError(
+            f"{PREFIX}django_alias is set, and Django is not set up with the library in it: add"
+            ' "celery_durable.contrib.django" to INSTALLED_APPS, and call django.setup() before'
+            " runs are started."
+        )
     values.setdefault("database_url", environment.get("DURABLE_DATABASE_URL"))
-    if not values["database_url"]:
+    if not values["database_url"] and not has_framework:
         raise ConfigurationError(
             "durable_database_url is not set. Set it in the Celery configuration, or the"
             " environment variable DURABLE_DATABASE_URL, to an SQLAlchemy URL such as"
             " postgresql+psycopg://user@host/database."
         )
     _check_schema_name(values.get("schema", "public"))
+    _check_log_format(values.get("log_format"))
     for name in ("database_url", "direct_database_url"):
         if values.get(name):
             values[name] = _postgres_url(name, str(values[name]))
@@ -124,6 +196,14 @@ def step_timeout(conf: Mapping[str, Any]) -> float | None:
     value = conf.get(PREFIX + "step_timeout")
     seconds: float | None = None if value is None else _checked("step_timeout", value)
     return seconds
+
+
+def log_format(conf: Mapping[str, Any]) -> str | None:
+    """Read `durable_log_format` alone: logging is set up before anything else is known."""
+    value = conf.get(PREFIX + "log_format")
+    chosen: str | None = None if value is None else _checked("log_format", value)
+    _check_log_format(chosen)
+    return chosen
 
 
 def _refuse_unknown(conf: Mapping[str, Any], known: set[str], prefix: str) -> None:
@@ -173,6 +253,9 @@ def _postgres_url(name: str, url: str) -> str:
 _SCHEME = r"[a-z][a-z0-9+.-]*(?=:)"
 """The text before a colon. A URL without one is not shown: it may hold a password."""
 
+SHORTEST_SECRET = 16
+"""Characters below which a secret can be guessed."""
+
 LONGEST_NAME = 63
 """Most bytes of a name in Postgres (NAMEDATALEN), which silently cuts a longer one."""
 
@@ -194,6 +277,39 @@ def _check_schema_name(name: str) -> None:
         raise ConfigurationError(f"{PREFIX}schema: no schema can be called {name!r}: {why}.")
 
 
+LOG_FIELDS = ("durable_run", "durable_workflow", "durable_unit", "durable_attempt")
+"""What every record of a worker has besides Celery's own (`workflow.logs`)."""
+
+
+class _AnyRecord(dict[str, object]):
+    """The fields of a record that no unit has logged; those that are not ours are numbers."""
+
+    def __missing__(self, name: str) -> object:
+        if name in LOG_FIELDS:
+            return "-"
+        if name.startswith(PREFIX):
+            raise ConfigurationError(
+                f"{PREFIX}log_format: no record has a field {name!r}.{nearest(name, LOG_FIELDS)}"
+            )
+        return 0
+
+
+def _check_log_format(chosen: str | None) -> None:
+    """Raise `ConfigurationError` for a format that could not be used, or names no field of ours.
+
+    Other fields may be those of a filter of the user's.
+    """
+    if chosen is None:
+        return
+    try:
+        logging.Formatter(chosen)
+        _ = chosen % _AnyRecord()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{PREFIX}log_format is {chosen!r}, by which no line can be formatted: {error}"
+        ) from error
+
+
 def _positive(value: Any) -> float | None:
     return seconds_of(value) or None
 
@@ -208,6 +324,31 @@ def _classes(value: Any) -> tuple[str, ...] | None:
     are_patterns = all(isinstance(one, str) and _PATTERN.fullmatch(one) for one in value)
     return tuple(value) if are_patterns else None
 
+
+def _secret(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) >= SHORTEST_SECRET else None
+
+
+def _web_address(value: Any) -> str | None:
+    is_address = isinstance(value, str) and _WEB_ADDRESS.fullmatch(value)
+    return value.rstrip("/") if is_address else None
+
+
+_WEB_ADDRESS = re.compile(r"https?://[^\s?#]+")
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _hosts(value: Any) -> tuple[str, ...] | None:
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    are_names = all(isinstance(one, str) and _HOST.fullmatch(one) for one in value)
+    return tuple(one.lower() for one in value) if are_names else None
+
+
+_HOST = re.compile(r"\*|[\w.-]+")
 
 _PATTERN = re.compile(r"(\w+\.)+|\w+(\.\w+)*:.+")
 
@@ -225,14 +366,41 @@ def _policy(value: Any) -> RetryPolicy | None:
     return value if isinstance(value, RetryPolicy) else None
 
 
+def _retention(value: Any) -> Retention | None:
+    if isinstance(value, Retention):
+        return value
+    if not isinstance(value, Mapping):
+        return None
+    known = [field.name for field in fields(Retention)]
+    ages: dict[str, float | None] = {}
+    for status, age in value.items():
+        if status not in known:
+            raise ConfigurationError(
+                f"{PREFIX}retention: no run ends as {status!r}; it takes {', '.join(known)}."
+                f"{nearest(str(status), known)}"
+            )
+        ages[status] = None if age is None else _positive(age)
+        if age is not None and ages[status] is None:
+            raise ConfigurationError(
+                f"{PREFIX}retention: {status!r} takes a number of seconds above 0, a timedelta, or"
+                f" None for ever, not {age!r}."
+            )
+    return Retention(**ages)
+
+
 _CHECKS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "str": ("a string", _string),
-    "str | None": ("a string", _string),
+    "str": ("a string that is not empty", _string),
+    "str | None": ("a string that is not empty", _string),
     "float": ("a number of seconds above 0", _positive),
     "float | None": ("a number of seconds above 0", _positive),
     "int": ("a whole number above 0", _count),
     "tuple[str, ...]": ('a list of "module:Class" and "package."', _classes),
+    "Secret | None": (f"a string of {SHORTEST_SECRET} characters or more", _secret),
+    "WebAddress | None": ("an address such as https://shop.example.com/durable", _web_address),
+    "bool": ("True or False", _flag),
+    "tuple[Host, ...]": ("a list of host names, without scheme and port", _hosts),
     "RetryPolicy": ("a RetryPolicy, or a mapping of its arguments", _policy),
+    "Retention": ("a mapping of finished statuses to durations, or None", _retention),
 }
 
 
@@ -242,6 +410,7 @@ def _checked(name: str, value: Any) -> Any:
     checked = check(value)
     if checked is None:
         # A URL holds a password, whatever the type of the value.
-        shown = type(value).__name__ if name.endswith("_url") else repr(value)
+        is_secret = name.endswith("_url") or kinds[name].startswith("Secret")
+        shown = type(value).__name__ if is_secret and value else repr(value)
         raise ConfigurationError(f"{PREFIX}{name} takes {expected}, not {shown}.")
     return checked

@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the long forms of tests that repeat something (`tests.forms`)",
     )
     parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="tests/browser: write the pictures of docs/images anew",
+    )
+    parser.addoption(
         "--model-longer",
         action="store_true",
         help="tests/model: more crashes, duplicates and losses at once, and more random workflows",

@@ -6,6 +6,8 @@ The short form goes once through each kind of what the long one repeats.
 import os
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 LONG = "DURABLE_TEST_LONG"
@@ -14,6 +16,11 @@ LONG = "DURABLE_TEST_LONG"
 
 def is_long() -> bool:
     return LONG in os.environ
+
+
+def of_the_long_form() -> pytest.MarkDecorator:
+    """Marks a test that goes once more through what another one shows."""
+    return pytest.mark.skipif(not is_long(), reason="of the long form: --long")
 
 
 def short_or_long(short: T, long: T) -> T:

@@ -4,48 +4,34 @@ Postgres is ``DATABASE_URL`` or an embedded server. Redis is ``REDIS_URL`` or a 
 our own. RabbitMQ is ``AMQP_URL`` or the local default. Nothing is mocked: a service that is not
 there skips its tests and says how to get it, or fails them under ``--require-services``.
 
-Databases are named ``durable_test_...``, with the worker of pytest-xdist and a random part, so that
-any number of test runs share a server.
+Databases are named ``durable_test_...``, with the worker of pytest-xdist and a random part.
 """
 
 import os
-import shutil
+import secrets
 import socket
-import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import psycopg
 import pytest
 from kombu.connection import Connection
-from psycopg import sql
-from sqlalchemy import NullPool, create_engine, make_url
 
-from celery_durable.database import schema
-from celery_durable.testing.embedded import EmbeddedPostgres
-from tests.addresses import conninfo
+from celery_durable.testing.databases import PostgresServer, embedded_postgres, migrate, unique
 from tests.cluster import LocalProcess, RedisNode
 from tests.cluster.nodes import LocalRedisContainer
+
+__all__ = ["PostgresServer", "embedded_postgres", "migrate", "unique"]
 
 TEMPLATE = "DURABLE_TEST_TEMPLATE"
 """The environment variable that names a migrated database, for test runs that share one."""
 
-POSTGRES_15 = 150000
-
-MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30
-"""Where files are in memory, and how many bytes must be free: a container has 64 MB by default."""
+SERVERS = range(20_000, 32_000)
+"""Linux gives outgoing connections the ports from 32,768 on, others from 49,152 on."""
 
 RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
-
-
-def migrate(url: str) -> None:
-    """Bring an empty database to the newest schema of the library."""
-    engine = create_engine(url, poolclass=NullPool)  # nobody may be connected to a template
-    schema.migrate(engine, schema="public")
 
 
 def missing(config: pytest.Config, service: str, remedy: str) -> NoReturn:
@@ -54,89 +40,6 @@ def missing(config: pytest.Config, service: str, remedy: str) -> NoReturn:
     if config.getoption("--require-services"):
         pytest.fail(told, pytrace=False)
     pytest.skip(told)
-
-
-def unique(prefix: str) -> str:
-    """A name nobody else has, valid as a database, a queue or a key."""
-    return f"{prefix}_{uuid.uuid4().hex[:10]}"
-
-
-class PostgresServer:
-    """A server on which tests create and drop databases of their own."""
-
-    def __init__(self, admin_url: str) -> None:
-        self.admin_url = admin_url
-
-    def url(self, database: str) -> str:
-        """The SQLAlchemy URL (psycopg 3) of a database on this server."""
-        url = make_url(self.admin_url).set(drivername="postgresql+psycopg", database=database)
-        return url.render_as_string(hide_password=False)
-
-    def create(self, database: str, template: str = "template1") -> None:
-        """Create a database as a copy of another, which nobody may be connected to."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(database), sql.Identifier(template)
-        )
-        with self._connect() as connection:
-            connection.execute(statement + _quickest_copy(connection))
-
-    def drop(self, database: str) -> None:
-        """Drop a database and whatever is still connected to it."""
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        with self._connect() as connection:
-            connection.execute(statement.format(sql.Identifier(database)))
-
-    @contextmanager
-    def database(self, prefix: str, template: str = "template1") -> Iterator[str]:
-        """The name of a new database that is dropped at the end."""
-        name = unique(prefix)
-        self.create(name, template)
-        try:
-            yield name
-        finally:
-            self.drop(name)
-
-    @contextmanager
-    def migrated(self, prefix: str) -> Iterator[str]:
-        """The same, with the library's schema: a template, which nobody connects to."""
-        with self.database(prefix) as name:
-            migrate(self.url(name))
-            yield name
-
-    def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(conninfo(self.admin_url), autocommit=True)
-
-
-def _quickest_copy(connection: psycopg.Connection) -> sql.SQL:
-    """How CREATE DATABASE copies. Files need two checkpoints, which wait for the disk, or do not.
-
-    See "STRATEGY" in the documentation of CREATE DATABASE.
-    """
-    (fsync,) = connection.execute("SHOW fsync").fetchone() or ("on",)
-    has_choice = connection.info.server_version >= POSTGRES_15
-    return sql.SQL(" STRATEGY FILE_COPY" if has_choice and fsync == "off" else "")
-
-
-@contextmanager
-def embedded_postgres() -> Iterator[PostgresServer]:
-    """A throw-away server. Raises `ConfigurationError` where the wheel that has it is missing."""
-    with in_memory() as directory, EmbeddedPostgres(directory, durable=False) as server:
-        yield PostgresServer(server.url("postgres"))
-
-
-@contextmanager
-def in_memory() -> Iterator[Path | None]:
-    """A folder in memory, where there is room: creating a database is mostly creating files."""
-    try:
-        is_roomy = shutil.disk_usage(MEMORY).free >= ROOM
-    except OSError:  # not every system has it
-        is_roomy = False
-    if not is_roomy:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="durable-test-", dir=MEMORY) as directory:
-        Path(directory).chmod(0o711)  # the server's user passes through
-        yield Path(directory, "postgres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +79,13 @@ def rabbitmq_url() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that outgoing connections are given.
+
+    A server that is stopped finds it free again: nobody who tries to reach it in between is given
+    its own port, and so connected to itself.
+    """
+    while True:
+        port = secrets.choice(SERVERS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -10,6 +10,10 @@ code, no Celery.
     bundling      puts the hints of several tokens into one message
     backpressure  pauses queues that take no more for now
     recovery      reaps claims of dead workers, puts new hints for lost ones
+    deadlines     ends runs whose time is up
+    counting      writes down what a process has counted
     liveness      keeps a worker's lease: registers, renews, audits
+    pruning       deletes runs that ended long ago
+    retention     does so by `durable_retention`, one relay at a time
     cancelling    applies a cancel to a run and all runs below it
 """

@@ -75,6 +75,7 @@ def _one_of(bundle: Sequence[DueMessage]) -> DueMessage:
         args=[token for message in bundle for token in message.args],
         options={**first.options, "shadow": shadow},
         others=tuple(message.id for message in others),
+        runs=tuple(dict.fromkeys(run for message in bundle for run in message.runs)),
     )
 
 

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from celery_durable.background.counting import write_counts
 from celery_durable.database.connections import BRIEFLY, Database
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process.outage import Outage
@@ -157,7 +158,8 @@ class WorkerLease:
     """One row in `durable_worker`, kept alive by two threads until it ends or is declared dead.
 
     One thread renews and does nothing else: staying alive depends on that statement only. The other
-    does what may wait for a lock or a connection: it holds the worker's lock, and audits.
+    does what may wait for a lock or a connection: it holds the worker's lock, audits, and writes
+    what the process has counted.
     """
 
     def __init__(
@@ -239,6 +241,7 @@ class WorkerLease:
         try:
             with self._database.autocommit() as connection:
                 workers.end(connection, self.id)
+            write_counts(self._database)
         except DatabaseUnavailable as error:
             logger.warning("Worker %s could not say goodbye: %s", self.id, error)
 
@@ -291,6 +294,7 @@ class WorkerLease:
         if self._is_lockless:
             self._retake()
         self._audit_unless_calm()
+        write_counts(self._database)
         return self._pause
 
     def _audit_unless_calm(self) -> None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 from celery_durable.background.cancelling import LOCK_TIMEOUT, apply_commands
+from celery_durable.background.counting import count_takeover, write_last_counts
+from celery_durable.background.deadlines import enforce
 from celery_durable.database.connections import BRIEFLY, Database
 from celery_durable.store import (
     dead_workers,
     inbox,
     lost_hints,
+    pauses,
     reaping,
     scan_lease,
     signals,
@@ -80,10 +84,12 @@ class Reaper:
     """Declares workers dead and reaps their claims, and those of units that take too long.
 
     It measures by its own clock, from what it has seen, for how long a worker has seemed dead and
-    a unit has been executed. The database's clock may have been set by hours meanwhile.
+    a unit has been executed. The database's clock may have been set by hours meanwhile. `count` is
+    called for each claim that it reaps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Claimed], None] = lambda _: None) -> None:
+        self._count = count
         self._looked_at = time.monotonic()
         self._silent_since: dict[LifeSign, float] = {}
         self._unlocked_since: dict[LifeSign, float] = {}
@@ -92,7 +98,7 @@ class Reaper:
 
     def reap(self, connection: Connection) -> int:
         """Reap every claim of a worker that has ended, is dead or has no row, and of every unit
-        that takes too long; return how many.
+        that takes too long; return how many. Have runs ended whose deadlines have passed.
 
         Each is reaped by one statement that skips a locked row: no reaper waits for another.
         """
@@ -105,10 +111,13 @@ class Reaper:
         for claimed in (*orphaned, *self._overdue(watched.limited)):
             if reaping.reap(connection, claimed, uuid4()):
                 reaped += 1
+                self._count(claimed)
                 why = "it took too long" if claimed.timed_out else "its worker is gone"
                 logger.info(
                     "Reaped the claim of %s of run %s: %s", claimed.unit, claimed.run_id, why
                 )
+        if watched.has_overdue:
+            reaped += enforce(connection, BATCH)
         return reaped
 
     def reap_after_grace(self, connection: Connection) -> int:
@@ -185,7 +194,7 @@ def grace_after(unlocked: Iterable[LifeSign]) -> float:
 def recover(database: Database, reaper: Reaper | None = None) -> int:
     """Reap, put new hints for lost ones, apply waiting commands; return how many tokens moved."""
     with database.autocommit() as connection:
-        moved = reaper.reap(connection) if reaper else Reaper().reap_after_grace(connection)
+        moved = _reaped(database, connection, reaper)
         before, now = scan_lease.known_paces(connection), lost_hints.paces(connection)
         timeouts = _hint_timeouts(before, now)
         found = lost_hints.look(connection, PAGE, timeouts)
@@ -196,7 +205,16 @@ def recover(database: Database, reaper: Reaper | None = None) -> int:
             page = lost_hints.hint_again(connection, page.reached, PAGE, timeouts)
             moved += page.hinted
         _forget(connection)
-    return moved + _apply_waiting_commands(database)
+    moved += _apply_waiting_commands(database)
+    write_last_counts(database)
+    return moved
+
+
+def _reaped(database: Database, connection: Connection, reaper: Reaper | None) -> int:
+    """Reap by a reaper that keeps watching, or by one that is called once."""
+    if reaper is not None:
+        return reaper.reap(connection)
+    return Reaper(partial(count_takeover, database)).reap_after_grace(connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +273,7 @@ def _pause_after(found: Look, page: Page) -> timedelta:
 def _forget(connection: Connection) -> None:
     workers.forget(connection, FORGET_WORKERS_AFTER, FORGET_WORKERS_BATCH)
     signals.forget_late(connection)
+    pauses.forget_ended(connection)
 
 
 def _apply_waiting_commands(database: Database) -> int:

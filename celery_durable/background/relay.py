@@ -3,8 +3,8 @@
 One transaction locks due rows, publishes them, deletes them and commits. A crash in between
 publishes twice, which does no harm: a hint may come twice. Any number of relays may run; each skips
 rows that another has locked. A relay that hangs while it publishes loses its transaction, and with
-it its rows, after `due.HANG_TIMEOUT`. Its chores, reaping and recovery, run in threads of their
-own, so that a broker that hangs delays no takeover and no command.
+it its rows, after `due.HANG_TIMEOUT`. Its chores, reaping, recovery and pruning, run in threads of
+their own, so that a broker that hangs delays no takeover and no command.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ import psycopg
 from celery_durable.background.backlog import Backlog
 from celery_durable.background.backpressure import Backpressure
 from celery_durable.background.bundling import Bundler
+from celery_durable.background.counting import (
+    WRITES_EVERY,
+    count_takeover,
+    write_counts,
+    write_last_counts,
+)
 from celery_durable.background.presence import Presence
 from celery_durable.background.recovery import LOOK_AGAIN_AFTER, Reaper, recover_with_lease
+from celery_durable.background.retention import RetentionDuty
+from celery_durable.core import metrics
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import LINGER, Listener, Notifier
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
@@ -135,17 +143,19 @@ class Chore:
 class Chores:
     """Reaps in one thread and recovers in another: a command that waits delays no takeover.
 
-    A third says that the relay is there.
+    A third says that the relay is there, a fourth prunes, and a fifth writes what is counted.
     """
 
-    def __init__(self, database: Database, presence: Presence) -> None:
+    def __init__(self, database: Database, presence: Presence, retention: RetentionDuty) -> None:
         self._database = database
         self._presence = presence
-        self._reaper = Reaper()
+        self._reaper = Reaper(lambda claimed: count_takeover(database, claimed))
         self._threads = (
             Chore(database, "durable-reaper", "The search for dead workers", self._reap),
             Chore(database, "durable-recovery", "The search for lost hints", self._recover),
             Chore(database, "durable-presence", "The row of this relay", presence.say),
+            Chore(database, "durable-retention", "Pruning", retention.go_on),
+            Chore(database, "durable-counts", "Writing counts", self._write_counts),
         )
         self._entered = ExitStack()
 
@@ -157,6 +167,11 @@ class Chores:
     def __exit__(self, *exc: object) -> None:
         self._entered.close()
         self._presence.end()
+        write_last_counts(self._database)
+
+    def _write_counts(self) -> tuple[int, float]:
+        write_counts(self._database)
+        return 0, WRITES_EVERY
 
     def _reap(self) -> tuple[int, float]:
         with self._database.autocommit() as connection:
@@ -189,8 +204,12 @@ class Relay:
         self._stop = threading.Event()
         self._outage = Outage(logger, "The relay", shared=database.outage)
         self._backpressure = Backpressure(logger)
-        self._trouble: str | None = None
-        self._chores = Chores(database, Presence(database, lambda: self._trouble, hostname))
+        self.trouble: str | None = None
+        self._chores = Chores(
+            database,
+            Presence(database, lambda: self.trouble, hostname),
+            RetentionDuty(database, settings.retention),
+        )
         self._backlog = Backlog(lowest_first=publisher.lowest_first)
         self._bundler = Bundler(settings.tokens_per_message, slots)
         self.published = 0
@@ -231,13 +250,13 @@ class Relay:
         try:
             taken = self._publish_batch(self._connection())
             self._outage.is_over()
-            self._trouble = None
+            self.trouble = None
             if taken == self._settings.relay_batch:
                 return 0.0
             return LINGER if taken or notified else self._seconds_to_wait()
         except BrokerUnavailable as error:
             self._backlog.start_over()
-            self._trouble = error.why
+            self.trouble = error.why
             return self._outage.goes_on(error)
         except DatabaseUnavailable as error:
             self._backlog.start_over()
@@ -247,7 +266,7 @@ class Relay:
             self._backlog.start_over()
             self._disconnect()
             self._publisher.close()
-            self._trouble = f"{type(error).__name__}: {error}"
+            self.trouble = f"{type(error).__name__}: {error}"
             return self._outage.goes_on(error, is_expected=False)
 
     def _publish_batch(self, connection: PsycopgConnection) -> int:
@@ -267,6 +286,7 @@ class Relay:
                     published = self._publisher.publish(bundles) if bundles else Published(())
                 except BrokerUnavailable as error:
                     published, outage = Published(error.sent), error
+                self._count(bundles, published)
                 published = of_rows(published, bundles)
                 self._finish(connection, messages, published, time.monotonic() - began)
         except psycopg.OperationalError as error:
@@ -274,6 +294,14 @@ class Relay:
         if outage is not None:
             raise outage
         return len(messages)
+
+    def _count(self, messages: Sequence[DueMessage], published: Published) -> None:
+        tally, sent = self._database.tally, frozenset(published.sent)
+        for message in messages:
+            if message.id in sent:
+                tally.add(metrics.MESSAGES_PUBLISHED.name, message.queue or "")
+            elif message.id in published.refused:
+                tally.add(metrics.MESSAGES_REFUSED.name, message.queue or "")
 
     def _finish(
         self,

@@ -9,16 +9,16 @@ the module of a command is imported when it is called.
     exit_codes     the exit codes
     application    finds the Durable of Celery's context, and the run that arguments name
     output         the three forms
-    document       JSON
-    formatting     durations, times and counts as text
     json_argument  JSON as an argument
-    run_view       reads what a picture of a run shows
-    node_view      the state of each node of a run
+    filters        the options that say which runs a command is about
+    duration       a duration as an argument
     node_notes     notes on a node: its attempt, waits, counts, progress and error
     drawing        a run as `show` draws it
     follow         shows a run until it ends
-    start, listing, show, why, history, graph, resume, cancel, check, recover, relay, migrate
-                   the commands
+    standstill     says why a run that somebody waits for does not move
+    start, listing, show, why, history, graph, resume, cancel, retry, skip, pause, bulk, check,
+    recover, workers, queues, doctor, metrics, prune, relay, web, migrate, dev
+                   the commands; `retry` has all that try something again
 """
 
 from celery_durable.cli.group import durable

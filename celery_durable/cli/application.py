@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from getpass import getuser
+from shlex import quote
+from socket import gethostname
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,8 +44,38 @@ def durable_of(ctx: click.Context) -> Durable:
             " durable = Durable(app)",
             ExitCode.USAGE,
         )
+    ctx.with_resource(durable.acting(user_and_host()))
     return durable
 
+
+def user_and_host() -> str:
+    """Who types the command, as it is noted with what they do: `ann@host`."""
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # a container's user may have a number alone
+        user = str(os.getuid())
+    return f"{user}@{gethostname()}"
+
+
+def app_name(ctx: click.Context) -> str:
+    """What -A was, so that a command that is shown can be typed; `<app>` if it was an object."""
+    typed = ctx.find_root().params.get("app")
+    return quote(typed) if isinstance(typed, str) else ctx.obj.app.main or "<app>"
+
+
+def typed(ctx: click.Context | None, text: str) -> str:
+    """A command in a hint as it is typed here: Django's `manage.py` has no -A."""
+    command = getattr(ctx.obj, DURABLE_COMMAND, None) if ctx is not None else None
+    if command is None:
+        return text
+    for app in ("<app>", "<your app>"):
+        text = text.replace(f"celery -A {app} durable", command)
+    return text
+
+
+DURABLE_COMMAND = "durable_command"
+"""The attribute of Celery's context that has what is typed in place of `celery -A <app> durable`.
+"""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -57,7 +91,7 @@ def run_key_options(*names: str) -> Callable[[Command], Command]:
     run_key = click.option(
         *names, "run_key", metavar="KEY", help="With --workflow, in place of RUN: the run's key."
     )
-    workflow = click.option("--workflow", help="With --run-key: the run's workflow.")
+    workflow = click.option("--workflow", help=f"With {names[0]}: the run's workflow.")
     return lambda command: workflow(run_key(command))
 
 
@@ -74,6 +108,27 @@ def run_named(
         "Name one run: its id, or --workflow and --run-key. `durable list` shows what there is.",
         ExitCode.USAGE,
     )
+
+
+def run_and_words(
+    words: Sequence[str], *names: str, by_key: bool, optional: int = 0
+) -> tuple[UUID | None, tuple[str, ...]]:
+    """The run's id, left out `by_key`, and the words that follow it; `optional`: the last may lack.
+
+    For a command whose argument is `words` with nargs=-1: RUN may be left out before other words.
+    """
+    run, rest = (None, (*words,)) if by_key else (words[:1], (*words[1:],))
+    if not len(names) - optional <= len(rest) <= len(names) or run == ():
+        listed = " ".join(names)
+        raise click.UsageError(
+            f"Name one run and the {listed}: RUN {listed}, or --workflow, --run-key and {listed}."
+        )
+    if run is None:
+        return None, rest
+    try:
+        return UUID(run[0]), rest
+    except ValueError:
+        raise click.BadParameter(f"{run[0]!r} is not a valid UUID.") from None
 
 
 def _parse_tags(_: click.Context, __: click.Parameter, tags: tuple[str, ...]) -> dict[str, str]:

@@ -8,11 +8,11 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option
-from celery_durable.cli.document import fields_of
 from celery_durable.cli.exit_codes import ExitCode
-from celery_durable.cli.formatting import one_line, plural
 from celery_durable.cli.output import Column, Form, Output, Row, workflow_text
 from celery_durable.engine.review import Review, Verdict, review
+from celery_durable.view.document import fields_of
+from celery_durable.view.formatting import one_line, plural
 
 COLUMNS = (
     Column("workflow", fixed=False),

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from celery_durable.cli.document import as_json
-from celery_durable.cli.formatting import (
+from celery_durable.cli.node_notes import node_note, unit_notes
+from celery_durable.cli.output import Form, Output, Row, Rows, aligned, status_text, workflow_text
+from celery_durable.core.names import subunit_of
+from celery_durable.core.status import Status
+from celery_durable.store.read.listing import RunSummary
+from celery_durable.store.read.views import RunSnapshot
+from celery_durable.view.document import as_json
+from celery_durable.view.formatting import (
     coarse,
     elapsed,
     error_line,
@@ -19,13 +26,8 @@ from celery_durable.cli.formatting import (
     size,
     span,
 )
-from celery_durable.cli.node_notes import node_note, unit_notes
-from celery_durable.cli.node_view import ACTIVE, NOT_BEGUN, NodeState, NodeView
-from celery_durable.cli.output import Form, Output, Row, Rows, aligned, status_text, workflow_text
-from celery_durable.cli.run_view import RunView
-from celery_durable.core.names import subunit_of
-from celery_durable.core.status import Status
-from celery_durable.store.read.views import RunSnapshot, RunSummary
+from celery_durable.view.nodes import ACTIVE, NOT_BEGUN, NodeState, NodeView
+from celery_durable.view.run import RunView
 
 SYMBOLS = {
     NodeState.PENDING: ("·", "dim"),
@@ -102,9 +104,14 @@ def _facts(output: Output, view: RunView, now: datetime) -> Rows:
         ("status", status_text(snapshot.status).append_text(_completed_steps(snapshot))),
         ("key", Text(one_line(snapshot.key or ""))),
         ("tags", Text(one_line(" ".join(f"{k}={v}" for k, v in snapshot.tags.items())))),
+        ("input", Text() if view.input == (None,) else _payload(view.input, view.input_size)),
         ("parent", Text(str(snapshot.parent_run_id or ""))),
+        ("in place of", Text(str(snapshot.forked_from or ""))),
+        ("retried as", Text(str(snapshot.retried_as or ""))),
         ("created", _time_and_age(output, None if started_at_once else snapshot.created_at, now)),
         ("started", _time_and_age(output, snapshot.started_at, now)),
+        ("expires", _deadline(output, snapshot, snapshot.expires_at, now)),
+        ("timeout", _deadline(output, snapshot, snapshot.times_out_at, now)),
         ("cancel", _cancel_request(output, snapshot, now)),
         ("finished", _time_and_age(output, snapshot.finished_at, now)),
         (
@@ -113,14 +120,15 @@ def _facts(output: Output, view: RunView, now: datetime) -> Rows:
         ),
     ]
     if snapshot.status is Status.COMPLETED:
-        facts.append(("result", _result(view)))
+        facts.append(("result", _payload(view.result, view.size)))
     return [(Text(label, "dim"), fact) for label, fact in facts if fact.plain]
 
 
-def _result(view: RunView) -> Text:
-    if view.result is None:
-        return Text(f"{size(view.size)} as it is stored; --json has it")
-    return Text(shortened(one_line(as_json(view.result[0], indent=None)), LONGEST_RESULT))
+def _payload(value: tuple[Any] | None, stored: int) -> Text:
+    """The beginning of an input or a result; its size where it is too large to be read."""
+    if value is None:
+        return Text(f"{size(stored)} as it is stored; --json has it")
+    return Text(shortened(one_line(as_json(value[0], indent=None)), LONGEST_RESULT))
 
 
 def _cancel_request(output: Output, snapshot: RunSnapshot, now: datetime) -> Text:
@@ -130,6 +138,16 @@ def _cancel_request(output: Output, snapshot: RunSnapshot, now: datetime) -> Tex
     text = Text("asked ").append_text(_time_and_age(output, snapshot.cancel_requested_at, now))
     reason = f": {one_line(snapshot.cancel_reason)}" if snapshot.cancel_reason else ""
     return text.append(reason)
+
+
+def _deadline(output: Output, snapshot: RunSnapshot, at: datetime | None, now: datetime) -> Text:
+    """A time that an unfinished run has, and on a terminal how far off it is."""
+    if at is None or snapshot.finished_at is not None:
+        return Text()
+    text = output.time(at)
+    if output.form is Form.TERMINAL and at > now:
+        text.append(f"  in {coarse(at - now)}", "dim")
+    return text
 
 
 def _completed_steps(snapshot: RunSnapshot) -> Text:

@@ -6,19 +6,23 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from celery_durable.cli.drawing import picture
-from celery_durable.cli.formatting import error_line, nonzero, one_line, span, utc
 from celery_durable.cli.node_notes import wait_text
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.run_view import RunReader, RunView, document_of
+from celery_durable.cli.standstill import Standstill, Told
+from celery_durable.cli.why import lines as why_lines
+from celery_durable.core.failure import attempt_text
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.run import Run
 from celery_durable.store.read.history import JournalEntry
-from celery_durable.store.read.position import UnitInHand
+from celery_durable.store.read.units import UnitInHand
+from celery_durable.view.formatting import error_line, nonzero, one_line, span, utc
+from celery_durable.view.run import RunReader, RunView, document_of
 
 POLL_SECONDS = 0.25
 
@@ -32,16 +36,20 @@ MOST_WAITS = 3
 """Waiting units up to which a line says what each waits for."""
 
 
-def follow(durable: Durable, run: Run, output: Output, *, with_results: bool = True) -> RunView:
+def follow(
+    durable: Durable, run: Run, output: Output, app: str, *, with_results: bool = True
+) -> RunView:
     """Show the run in the form of `output` until it has ended; return its last view.
 
-    Only JSON has results.
+    Only JSON has results. Where the run stands, the others say why; `app` is what -A takes.
     """
     is_json = output.form is Form.JSON
     reader = RunReader(durable, run, with_results=with_results and is_json)
+    if is_json:
+        return _print_documents(reader, output)
     if output.form is Form.TERMINAL:
-        return _redraw(reader, output)
-    return _print_changes(reader, output)
+        return _redraw(reader, output, Standstill(run), app)
+    return _print_changes(reader, output, Standstill(run), app)
 
 
 def _views(reader: RunReader) -> Iterator[RunView]:
@@ -54,25 +62,41 @@ def _views(reader: RunReader) -> Iterator[RunView]:
         time.sleep(POLL_SECONDS)
 
 
-def _redraw(reader: RunReader, output: Output) -> RunView:
+def _redraw(reader: RunReader, output: Output, standstill: Standstill, app: str) -> RunView:
     most_nodes = max(output.console.height - OTHER_LINES, FEWEST_NODES)
     view = reader.read()  # raises RunNotFound before the terminal is taken over
     with Live(console=output.console, auto_refresh=False) as live:
         for view in _views(reader):
             # The last picture stays on the screen, and is whole.
             shown = None if view.has_ended else most_nodes
-            live.update(picture(output, view, datetime.now(UTC), shown), refresh=not view.has_ended)
+            parts: list[RenderableType] = [picture(output, view, datetime.now(UTC), shown)]
+            found = None if view.has_ended else standstill.look(view)
+            if found is not None:
+                parts += [Text(), *why_lines(output, found, app)]
+            live.update(Group(*parts), refresh=not view.has_ended)
     return view
 
 
-def _print_changes(reader: RunReader, output: Output) -> RunView:
-    """Print lines for each change, or with --json the run after each change, on one line."""
-    before: RunView | None = None
+def _print_documents(reader: RunReader, output: Output) -> RunView:
+    """Print the run after each change, on one line."""
+    view = before = None
     for view in _views(reader):
-        if output.form is not Form.JSON:
-            output.lines(*map(Text, _change_lines(output, before, view)))
-        elif view != before:
+        if view != before:
             output.json_line(document_of(view))
+        before = view
+    assert view is not None
+    return view
+
+
+def _print_changes(reader: RunReader, output: Output, standstill: Standstill, app: str) -> RunView:
+    """Print lines for each change, and why the run stands."""
+    before: RunView | None = None
+    told = Told()
+    for view in _views(reader):
+        output.lines(*map(Text, _change_lines(output, before, view)))
+        found = None if view.has_ended else standstill.look(view)
+        if told.is_new(found) and found is not None:
+            output.lines(*why_lines(output, found, app))
         before = view
     assert before is not None
     return before
@@ -134,7 +158,8 @@ def _shown_waits(view: RunView) -> list[UnitInHand]:
 def _position_text(output: Output, view: RunView, now: datetime) -> str:
     at = view.snapshot
     verb = "compensating" if at.status is Status.COMPENSATING else "at"
-    attempt = f", attempt {at.attempt}" if at.attempt > 1 else ""
+    most = next((unit.max_attempts for unit in at.units if unit.attempt == at.attempt), None)
+    attempt = f", {attempt_text(at.attempt, most)}" if at.attempt > 1 else ""
     waits = "".join(f", {wait_text(unit, output, now)}" for unit in _shown_waits(view))
     begins = f", in {span(at.wake_at - now)}" if at.wake_at and not waits else ""
     error = next((unit.error for unit in at.units if unit.error is not None), None)

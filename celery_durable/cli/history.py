@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -11,11 +12,9 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.formatting import error_line, many_lines, one_line, plural, span
 from celery_durable.cli.output import Column, Form, Output, Row
-from celery_durable.cli.run_view import counted_nodes, plan_nodes
 from celery_durable.core.decision import Outcome
-from celery_durable.core.failure import FailedAttempt
+from celery_durable.core.failure import FailedAttempt, attempt_text
 from celery_durable.core.names import compensation_of, subunit_of
 from celery_durable.durable import Durable
 from celery_durable.errors import ErrorRecord, RunNotFound
@@ -23,6 +22,9 @@ from celery_durable.run import Run
 from celery_durable.store.read import folded, views
 from celery_durable.store.read.folded import Group, Line, Trying
 from celery_durable.store.read.history import JournalEntry
+from celery_durable.view.document import fields_of
+from celery_durable.view.formatting import error_line, many_lines, one_line, plural, span
+from celery_durable.view.run import counted_nodes, plan_nodes
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ MOST_RETRIES = 100
 @click.option(
     "--attempts",
     is_flag=True,
-    help="Also the failed attempts before each ending that has a line of its own.",
+    help="Also the failed attempts, at most 20 of a unit, where a unit has a line of its own.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many units, the first.")
 @click.option("--after", metavar="UNIT", help="The last unit of the page before.")
@@ -76,28 +78,33 @@ def history(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
     """Show a run's journal: the units that ended, in order.
 
     The items of a map and the iterations of a loop share a line, and so do their compensations;
-    --all, --limit and --json list each. Units that failed and are tried again come last.
+    --all, --limit and --json list each. Units that failed and are tried again come last; JSON has
+    them with --attempts, and no `outcome` of theirs.
     """
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, options["run_id"], options["workflow"], options["run_key"])
     page = {key: options[key] for key in ("limit", "after")}
-    is_paged = any(value is not None for value in page.values())
-    if output.form is Form.JSON:
-        output.document(run.history(**page, results=not options["no_results"]))
-        return
-    retries = () if is_paged else _read_retries(durable, run)
-    lines: Sequence[HistoryLine]
-    if is_paged or options["is_whole"]:
-        lines = (*run.history(**page, results=False), *retries)
+    is_json = output.form is Form.JSON
+    if is_json or options["is_whole"] or any(value is not None for value in page.values()):
+        ended: Sequence[Line] = run.history(**page, results=is_json and not options["no_results"])
     else:
-        lines = (*_read_folded(durable, run), *retries)
+        ended = _read_folded(durable, run)
+    is_last_page = page["limit"] is None or len(ended) < page["limit"]
+    retries = _read_retries(durable, run) if is_last_page else ()
+    if is_json:
+        output.document([*ended, *(map(_document, retries) if options["attempts"] else ())])
+        return
+    lines = (*ended, *retries)
     rows = _rows(output, lines, attempts=options["attempts"])
     output.table(
         _fitting(output, COLUMNS),
         [_fitting(output, row) for row in rows],
-        if_empty="No unit has ended yet.",
+        if_empty="No unit has ended yet." if page["after"] is None else "No unit follows.",
     )
+    if output.form is Form.TERMINAL and not is_last_page:
+        after = shlex.quote(_last_unit(ended))
+        output.lines(Text(f"There may be more: --after {after}", "dim"))
     if options["traceback"]:
         for title, error in _errors(lines, attempts=options["attempts"]):
             if error.traceback:
@@ -117,6 +124,14 @@ def _read_folded(durable: Durable, run: Run) -> Sequence[Line]:
 def _read_retries(durable: Durable, run: Run) -> Sequence[Trying]:
     with durable.database.read_only() as connection:
         return folded.trying(connection, run.id, MOST_RETRIES)
+
+
+def _last_unit(ended: Sequence[Line]) -> str:
+    return next((line.unit for line in reversed(ended) if isinstance(line, JournalEntry)), "")
+
+
+def _document(unit: Trying) -> Mapping[str, object]:
+    return {**fields_of(unit), "outcome": None}
 
 
 def _fitting(output: Output, cells: Sequence[T]) -> Sequence[T]:
@@ -157,7 +172,7 @@ def _retry_row(output: Output, unit: Trying, now: datetime) -> Row:
     return (
         Text(one_line(unit.unit), "bold"),
         Text("executing" if unit.worker else "tried again", "yellow"),
-        Text(str(unit.attempt)),
+        Text(attempt_text(unit.attempt, unit.max_attempts).removeprefix("attempt ")),
         Text(output.short_time(unit.wake_at or unit.since, now)),
         Text(),
         _worker(output, unit.worker),

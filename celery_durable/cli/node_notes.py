@@ -7,8 +7,12 @@ from itertools import islice
 
 from rich.text import Text
 
-from celery_durable.cli.document import as_json
-from celery_durable.cli.formatting import (
+from celery_durable.cli.output import Form, Output
+from celery_durable.core.failure import attempt_text
+from celery_durable.store.read.position import Progress
+from celery_durable.store.read.units import UnitInHand
+from celery_durable.view.document import as_json
+from celery_durable.view.formatting import (
     coarse,
     error_line,
     nonzero,
@@ -18,12 +22,13 @@ from celery_durable.cli.formatting import (
     span,
     utc,
 )
-from celery_durable.cli.node_view import ACTIVE, NodeView
-from celery_durable.cli.output import Form, Output
-from celery_durable.store.read.position import Progress, UnitInHand
+from celery_durable.view.nodes import ACTIVE, NodeView
 
 BAR_LENGTH = 20
 """Characters of a progress bar."""
+
+WITH_A_TEXT = frozenset({"signal", "timer", "child", "operator"})
+"""The waits of a node that `wait_text` tells of."""
 
 MOST_UNITS = 5
 """Units of one node that have lines of their own."""
@@ -39,7 +44,7 @@ def node_note(node: NodeView, output: Output, now: datetime) -> Text:
     """Counts, attempt, wait, progress and error of a node."""
     notes = [note for note in (_kind_note(node, output), _attempt_note(node, now)) if note]
     if not node.is_fork:
-        waits = [unit for unit in node.units if unit.waits_for in ("signal", "timer", "child")]
+        waits = [unit for unit in node.units if unit.waits_for in WITH_A_TEXT]
         if len(waits) == 1 and node.state in ACTIVE:
             notes.append(Text(wait_text(waits[0], output, now), "yellow"))
         notes += [_progress_note(reported, output) for reported in node.progress.values()]
@@ -50,7 +55,7 @@ def node_note(node: NodeView, output: Output, now: datetime) -> Text:
 
 def _attempt_note(node: NodeView, now: datetime) -> Text | None:
     has_wait = any(unit.waits_for for unit in node.units)
-    attempt = f"attempt {node.attempt}" if node.attempt > 1 else ""
+    attempt = attempt_text(node.attempt, node.max_attempts) if node.attempt > 1 else ""
     begins = f"in {span(node.wake_at - now)}" if node.wake_at and not has_wait else ""
     text = " ".join(part for part in (attempt, begins) if part)
     return Text(text, "yellow" if begins else "dim") if text else None
@@ -164,6 +169,8 @@ def wait_text(unit: UnitInHand, output: Output, now: datetime) -> str:
             parts = [f"waits for child {unit.child_run_id}"]
         case "timer":
             parts = ["sleeps"]
+        case "operator":
+            parts = ["has used up its tries"]
         case _:
             return ""
     if unit.waiting_since is not None:
@@ -180,4 +187,5 @@ def _retry_text(unit: UnitInHand, now: datetime) -> str:
     if unit.error is None:
         return ""
     begins = f" in {span(unit.wake_at - now)}" if unit.wake_at else ""
-    return f"attempt {unit.attempt}{begins}  {error_line(unit.error)}"
+    attempt = attempt_text(unit.attempt, unit.max_attempts)
+    return f"{attempt}{begins}  {error_line(unit.error)}"

@@ -23,9 +23,9 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from celery_durable.cli.document import as_json as to_json
-from celery_durable.cli.formatting import clock, local, one_line, utc
 from celery_durable.core.status import Status
+from celery_durable.view.document import as_json as to_json
+from celery_durable.view.formatting import clock, local, one_line, utc
 
 Row = Sequence[Text]
 Rows = Sequence[Row]
@@ -35,6 +35,7 @@ STATUS_STYLES = {
     Status.RUNNING: "cyan",
     Status.SUSPENDED: "yellow",
     Status.SLEEPING: "blue",
+    Status.PAUSED: "bold yellow",
     Status.COMPENSATING: "magenta",
     Status.COMPLETED: "green",
     Status.FAILED: "bold red",

@@ -6,8 +6,8 @@ import click
 from rich.text import Text
 
 from celery_durable.cli.application import durable_of, json_option
-from celery_durable.cli.formatting import plural
 from celery_durable.cli.output import Form, Output
+from celery_durable.view.formatting import plural
 
 
 @click.command()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option, run_key_options, run_named
-from celery_durable.cli.document import fields_of
+from celery_durable.cli.application import (
+    durable_of,
+    json_option,
+    run_and_words,
+    run_key_options,
+    run_named,
+)
 from celery_durable.cli.exit_codes import ExitCode
-from celery_durable.cli.formatting import one_line
 from celery_durable.cli.json_argument import json_argument
 from celery_durable.cli.output import Form, Output
+from celery_durable.view.document import fields_of
+from celery_durable.view.formatting import one_line
 
 OUTCOME_STYLES = {"stored": "green", "duplicate": "yellow", "refused": "bold red"}
 
@@ -47,7 +52,7 @@ def resume(
     """
     output = Output.of(ctx, as_json=as_json)
     by_key = workflow is not None or run_key is not None
-    run_id, signal = _run_and_signal(words, by_key=by_key)
+    run_id, (signal,) = run_and_words(words, "SIGNAL", by_key=by_key)
     durable = durable_of(ctx)
     run = run_named(durable, run_id, workflow, run_key)
     delivery = run.resume(signal, data, key=key)
@@ -62,17 +67,3 @@ def resume(
         click.echo(f"Warning: {one_line(delivery.warning)}", err=True)
     if not delivery.accepted:
         ctx.exit(ExitCode.RUN_ENDED_BADLY)
-
-
-def _run_and_signal(words: tuple[str, ...], *, by_key: bool) -> tuple[UUID | None, str]:
-    """The run's id, which is left out `by_key`, and the signal's name."""
-    if by_key and len(words) == 1:
-        return None, words[0]
-    if by_key or len(words) != 2:  # noqa: PLR2004 - RUN and SIGNAL
-        raise click.UsageError(
-            "Name one run and the SIGNAL: RUN SIGNAL, or --workflow, --run-key and SIGNAL."
-        )
-    try:
-        return UUID(words[0]), words[1]
-    except ValueError:
-        raise click.BadParameter(f"{words[0]!r} is not a valid UUID.") from None

@@ -8,12 +8,13 @@ from typing import Any
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option, run_named, run_options
+from celery_durable.cli.application import app_name, durable_of, json_option, run_named, run_options
 from celery_durable.cli.drawing import picture, plain_text
+from celery_durable.cli.exit_codes import of_ended
 from celery_durable.cli.follow import follow
 from celery_durable.cli.output import Form, Output
-from celery_durable.cli.run_view import document_of, read_run
 from celery_durable.cli.why import lines
+from celery_durable.view.run import document_of, read_run
 
 
 @click.command()
@@ -40,7 +41,8 @@ def show(
     output = Output.of(ctx, as_json=as_json)
     run = run_named(durable, **name)
     if is_followed:
-        ctx.exit(follow(durable, run, output, with_results=not no_results).exit_code)
+        shown = follow(durable, run, output, app_name(ctx), with_results=not no_results)
+        ctx.exit(of_ended(shown.snapshot.status))
     view = read_run(durable, run, with_results=output.form is Form.JSON and not no_results)
     now = datetime.now(UTC)
     match output.form:
@@ -52,4 +54,4 @@ def show(
             output.document({**document_of(view), "why": run.why().reasons})
             return
     if not view.has_ended:
-        output.lines(Text(), *lines(output, run.why(), ctx.obj.app.main or "<app>"))
+        output.lines(Text(), *lines(output, run.why(), app_name(ctx)))

@@ -9,15 +9,18 @@ from typing import Any
 import click
 from rich.text import Text
 
-from celery_durable.cli.application import durable_of, json_option, run_named, run_options
-from celery_durable.cli.formatting import coarse, one_line, span, utc
+from celery_durable.cli.application import (
+    app_name,
+    durable_of,
+    json_option,
+    run_named,
+    run_options,
+    typed,
+)
 from celery_durable.cli.output import Form, Output
-from celery_durable.core.why import Code, Diagnosis, Reason
-
-IN_ORDER = frozenset({Code.ENDED, Code.EXECUTING, Code.ON_ITS_WAY, Code.SLEEPING, Code.DELAYED})
-"""Reasons that nobody has to do anything about."""
-
-WAITS = frozenset({Code.SIGNAL, Code.CHILD, Code.BRANCHES, Code.RETRYING, Code.CANCELLING})
+from celery_durable.core.reason import Diagnosis, Reason
+from celery_durable.view.formatting import coarse, one_line, span, utc
+from celery_durable.view.wording import IN_ORDER, WAITS
 
 
 @click.command()
@@ -32,12 +35,11 @@ def why(ctx: click.Context, /, *, as_json: bool, **name: Any) -> None:
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     found = run_named(durable, **name).why()
-    app = ctx.obj.app.main or "<app>"
-    output.answer(found, *lines(output, found, app))
+    output.answer(found, *lines(output, found, app_name(ctx)))
 
 
 def lines(output: Output, found: Diagnosis, app: str) -> list[Text]:
-    """The reasons as lines, each with its remedy below it."""
+    """The reasons as lines, each with its remedy below it; `app` is what -A takes."""
     return [*_lines(output, found.reasons, found.at, app, 0)]
 
 
@@ -48,8 +50,9 @@ def _lines(
     for reason in reasons:
         text = Text(indent).append(one_line(reason.text), _style(reason))
         yield text.append(_times(output, reason, now), "dim")
-        if reason.help:
-            yield Text(f"{indent}  ").append(reason.help.replace("<app>", app), "bold")
+        for remedy in reason.help.splitlines():
+            line = typed(click.get_current_context(silent=True), one_line(remedy))
+            yield Text(f"{indent}  ").append(line.replace("<app>", app), "bold")
         yield from _lines(output, reason.inner, now, app, level + 1)
 
 

@@ -4,8 +4,10 @@ Of these the first that holds:
 
 its message came too late, or with another limit     -> released: another message comes
 its run cannot go on here, or the worker stops       -> released: to others
+it is paused, and no flag is up                      -> released: until somebody unpauses it
 it may kill its process, and another such executes   -> released: for a while
 it waits for a child or for branches                 -> checked: are they there?
+an operator has recorded its unit                    -> checked: the result is there
 a flag is up                                         -> concluded: nothing is called
 it waits for a signal or a time, or arrives to wait  -> checked: is it there?
 too many workers died                                -> concluded: nothing is called
@@ -119,7 +121,9 @@ def backoff(claim: Claim, first: float, maximum: float) -> float:
     return min(max(2 * claim.waited, first), maximum)
 
 
-def _released_for(claim: Claim, facts: Facts) -> float | None:
+def _released_for(  # noqa: PLR0911 - a table of cases
+    claim: Claim, facts: Facts
+) -> float | None:
     """Return the seconds for which the claim is released; None when it is kept."""
     if facts.is_late:
         return 0.0
@@ -135,6 +139,8 @@ def _released_for(claim: Claim, facts: Facts) -> float | None:
         return backoff(claim, first, maximum) * (1 + facts.chance) / 2
     if claim.draining:
         return HAND_OVER_AFTER
+    if claim.is_paused and claim.token.flags is Flags.NONE:
+        return 0.0
     if facts.has_company:
         return backoff(claim, SUSPECT_FIRST, SUSPECT_MAXIMUM)
     return None
@@ -145,7 +151,7 @@ def _is_to_be_checked(plan: Plan, token: Token) -> bool:
     if isinstance(token.wait, ForChild | ForBranches):
         return True
     if token.flags is not Flags.NONE:
-        return False
+        return Flags.SKIP in token.flags and not token.only_ends
     if token.wait is not None or token.unit == ROLLBACK:
         return True
     node = plan.find(token.node)

@@ -26,7 +26,7 @@ class Parent:
 
 @value(frozen=True, slots=True)
 class NewRun:
-    """A run that starts. `input` is JSON text."""
+    """A run that starts. `input` and `trace` are JSON text; `timeout` and `expires` are seconds."""
 
     id: UUID
     token_id: UUID
@@ -43,7 +43,11 @@ class NewRun:
     priority: int | None = None
     token_priority: int | None = None
     tags: Mapping[str, str] | None = None
+    timeout: float | None = None
+    expires: float | None = None
     parent: Parent | None = None
+    forked_from: UUID | None = None
+    trace: str | None = None
 
 
 @value(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from celery_durable.core.pause import Pause
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.core.values import value
@@ -14,7 +15,10 @@ from celery_durable.errors import ErrorRecord
 
 @value(frozen=True, slots=True)
 class RunFacts:
-    """What a unit needs to know of its run. `input` is JSON text; `depth` counts runs above it."""
+    """What a unit needs to know of its run. `input` is JSON text; `depth` counts runs above it.
+
+    `trace` is that of whoever has started the run, JSON text.
+    """
 
     id: UUID
     workflow: str
@@ -28,6 +32,7 @@ class RunFacts:
     parent_token: UUID | None = None
     root_run_id: UUID | None = None
     depth: int = 0
+    trace: str | None = None
 
 
 @value(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class Claim:
     seconds the token would have waited, had nothing called it; `is_due`: its time has come;
     `waited` for how many seconds it had not been touched, `waiting_since` the time since when it
     has been parked. `draining`: the worker stops. `has_commands`: a cancel has arrived
-    that is not applied yet.
+    that is not applied yet. `pauses` are those of the run, and all that are of no one run.
+    `is_first`: nobody had claimed the token before, and nothing has been committed with this claim.
     """
 
     token: Token
@@ -56,6 +62,16 @@ class Claim:
     waiting_since: datetime | None = None
     draining: bool = False
     has_commands: bool = False
+    pauses: tuple[Pause, ...] = ()
+    is_first: bool = False
+
+    @property
+    def is_paused(self) -> bool:
+        """True if the unit may not begin."""
+        token, run = self.token, self.run
+        return bool(self.pauses) and any(
+            pause.covers(token, run.workflow, run.version) for pause in self.pauses
+        )
 
     def later(self, seconds: float) -> Claim:
         """Make the claim as of `seconds` later: its unit begins then."""
@@ -64,6 +80,7 @@ class Claim:
             self.seen_at + timedelta(seconds=seconds),
             draining=self.draining,
             has_commands=self.has_commands,
+            pauses=self.pauses,
         )
 
     def moved(
@@ -73,6 +90,7 @@ class Claim:
         *,
         draining: bool,
         has_commands: bool,
+        pauses: tuple[Pause, ...],
         run: RunFacts | None = None,
     ) -> Claim:
         """Make the claim at another unit, or as it was seen at another time.
@@ -91,4 +109,6 @@ class Claim:
             waited=self.waited,
             draining=draining,
             has_commands=has_commands,
+            pauses=pauses,
+            is_first=self.is_first and token.unit == self.token.unit,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from celery_durable.core.names import RETURNS, ROLLBACK, compensation_of, subunit_of
 from celery_durable.core.nodes import Gathers, Node
 from celery_durable.core.plan import Outline, Plan
-from celery_durable.core.token import Flags, Token
+from celery_durable.core.token import Token
 from celery_durable.core.units import unit_of
 
 Passed = Sequence[tuple[str, Gathers | None]]
@@ -32,12 +32,6 @@ def can_execute(plan: Plan, token: Token) -> bool:
     return unit.body is not None or unit.node.is_at_own_unit(token)
 
 
-def only_ends(token: Token) -> bool:
-    """Return True if a cancel ends the token and nothing is undone: that needs no plan."""
-    asked = token.flags & (Flags.CANCEL | Flags.COMPENSATE)
-    return token.rollback is None and asked == Flags.CANCEL
-
-
 def offers(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield every unit that a process with this plan can execute, each after its node.
 
@@ -55,6 +49,10 @@ def offers(plan: Plan) -> Iterator[tuple[str, str]]:
                 yield node.name, unit
             if body.is_undoable:
                 yield node.name, compensation_of(unit)
+
+
+KNOWS_ALL = "*"
+"""What a process offers in place of its workflows that learns of them as it goes: a test."""
 
 
 def version_key(workflow: str, version: int) -> str:

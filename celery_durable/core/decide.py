@@ -7,7 +7,7 @@ leaves; the last to leave lets the parent go on.
 
     forward    a unit completed   -> the next iteration, the next node, left, or the end
                it failed          -> the same unit later, left, or the rollback
-               it must wait       -> parked: for a signal, a timer, a child, or branches
+               it must wait       -> parked: for a signal, a time, a child, branches, an operator
                a cancel           -> left, the end, or the rollback
     rollback   every event        -> the same compensation later, the next one, or the end
 """
@@ -46,7 +46,14 @@ from celery_durable.core.progress import (
 from celery_durable.core.rollback import cancelled, in_rollback
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
-from celery_durable.core.waits import begin_to_wait, chosen, elapsed, listed, signalled
+from celery_durable.core.waits import (
+    begin_to_wait,
+    chosen,
+    elapsed,
+    listed,
+    signalled,
+    wait_for_operator,
+)
 
 
 def decide(plan: Plan, token: Token, event: Event, now: datetime) -> Decided:
@@ -71,6 +78,10 @@ def _forward(  # noqa: PLR0911 - a table of cases
             return child_completed(plan, token, event)
         case Failed() if (later := try_again(plan, token, event, now)) is not None:
             return later
+        case Failed() | Crashed() if (
+            parked := wait_for_operator(plan, token, event, now)
+        ) is not None:
+            return parked
         case Failed() | Crashed():
             return failed(plan, token, event)
         case ChildEnded():

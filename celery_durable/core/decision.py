@@ -8,9 +8,10 @@ from uuid import UUID
 
 from celery_durable.core.child import Child
 from celery_durable.core.failure import FailedAttempt
+from celery_durable.core.message import TaskMessage
 from celery_durable.core.nodes import Gathers, Routing
 from celery_durable.core.status import Status
-from celery_durable.core.token import Token
+from celery_durable.core.token import ForOperator, Token
 from celery_durable.core.values import value
 from celery_durable.errors import ErrorRecord
 
@@ -79,11 +80,16 @@ class Move:
 
 @value(frozen=True, slots=True)
 class Park:
-    """The token waits as `token.wait` says, for at most `timeout` seconds."""
+    """The token waits as `token.wait` says, for at most `timeout` seconds.
+
+    `assignees` are the people who may answer, any operator if there are none; None where it waits
+    for no person.
+    """
 
     token: Token
     routing: Routing
     timeout: float | None = None
+    assignees: tuple[str, ...] | None = None
 
 
 @value(frozen=True, slots=True)
@@ -138,7 +144,8 @@ class Decision:
     """What becomes of `token`, which the commit must find as it is here, and what is recorded.
 
     `consumes` is the row of the inbox that is consumed; if it is gone, nothing is written. `starts`
-    is the child that starts, or is undone, in the same transaction.
+    is the child that starts, or is undone, in the same transaction. `sends` are tasks that are sent
+    if the decision is committed: the engine adds them, as they are no part of the plan.
     """
 
     token: Token
@@ -147,6 +154,7 @@ class Decision:
     run: RunChange | None = None
     consumes: int | None = None
     starts: Child | None = None
+    sends: tuple[TaskMessage, ...] = ()
 
     @property
     def keeps(self) -> bool:
@@ -154,7 +162,9 @@ class Decision:
         is_completed = any(
             r.unit == self.token.unit and r.outcome is Outcome.COMPLETED for r in self.records
         )
-        return is_completed or (isinstance(self.then, Park) and not self.records)
+        if isinstance(self.then, Park) and not self.records:
+            return not isinstance(self.then.token.wait, ForOperator)
+        return is_completed
 
 
 @value(frozen=True, slots=True)

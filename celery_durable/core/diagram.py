@@ -151,6 +151,8 @@ def _draw_map(drawing: _Drawing, id: str, node: Data) -> None:
     """A frame around the item, which stands for all of them."""
     window = node.get("max_concurrency")
     size = f"at most {window} at a time" if window else "all at a time"
+    if node.get("tolerate"):
+        size += f", {node['tolerate']} may fail"
     drawing.enter(id)
     drawing.lines.append(f'subgraph {id}["{escaped(node["name"] + ": each item, " + size)}"]')
     _draw_body(drawing, f"{id}item", node["item"], node["item"]["name"], node["name"])

@@ -25,11 +25,15 @@ class Iteration:
 
 @value(frozen=True, slots=True)
 class Succeeded:
-    """The unit's callable returned. `result` is JSON text."""
+    """The unit's callable returned. `result` is JSON text.
+
+    `by_hand`: nothing was called, an operator has said what the result is.
+    """
 
     result: str | None
     started_at: datetime
     iteration: Iteration | None = None
+    by_hand: bool = False
 
 
 @value(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class Failed:
     """The unit's callable raised, or what it returned cannot be stored.
 
     `may_retry` is False when another try cannot help. `delay` is what the handler asked for in
-    seconds, None for the policy's own; `counts` tells whether this try counts. `chance` in [0, 1)
-    is for jitter.
+    seconds, None for the policy's own; `counts` tells whether this try counts, `is_bounded` whether
+    `max_attempts` holds for it. `chance` in [0, 1) is for jitter.
     """
 
     error: ErrorRecord
@@ -46,6 +50,7 @@ class Failed:
     may_retry: bool = True
     delay: float | None = None
     counts: bool = True
+    is_bounded: bool = True
     chance: float = 0.0
 
 
@@ -66,26 +71,39 @@ class Flagged:
 
 @value(frozen=True, slots=True)
 class Suspended:
-    """The unit's callable waits for an answer. `timeout` is in seconds."""
+    """The unit's callable waits for an answer. `timeout` is in seconds.
+
+    `assignees` are those who may give it; any operator if there are none.
+    """
 
     snapshot: str | None
     started_at: datetime
     signal: str | None = None
     timeout: float | None = None
+    assignees: tuple[str, ...] = ()
 
 
 @value(frozen=True, slots=True)
 class Arrived:
-    """The token has arrived at a node that calls nothing: branches, or a signal not there yet."""
+    """The token has arrived at a node that calls no step: branches, or a signal not there yet.
+
+    `assignees` are those who may answer, if a function has said so.
+    """
+
+    assignees: tuple[str, ...] | None = None
 
 
 @value(frozen=True, slots=True)
 class Signalled:
-    """The oldest signal of the name that is waited for; `message` is its row in the inbox."""
+    """The oldest signal of the name that is waited for; `message` is its row in the inbox.
+
+    `trace` is its sender's, JSON text.
+    """
 
     message: int
     payload: str
     started_at: datetime
+    trace: str | None = None
 
 
 @value(frozen=True, slots=True)
@@ -142,7 +160,10 @@ class ChildEnded:
 
 @value(frozen=True, slots=True)
 class Joined:
-    """No branch remains. `error` is the first failed branch's, None where none has failed."""
+    """No branch remains. `error` is the first failed branch's, None where none has failed.
+
+    How many have failed, and of how many, is in what the token waited for.
+    """
 
     error: ErrorRecord | None
     started_at: datetime

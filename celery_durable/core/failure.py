@@ -30,6 +30,17 @@ def with_attempt(
     return (failures[0], *failures[2:], failed)
 
 
+def attempt_text(attempt: int, max_attempts: int | None) -> str:
+    """`attempt 2 of 5`; without the 5 where it is not known, or is lower: a plan may change."""
+    of = f" of {max_attempts}" if max_attempts is not None and max_attempts >= attempt else ""
+    return f"attempt {attempt}{of}"
+
+
+def run_timed_out(unit: str) -> ErrorRecord:
+    """Make the failure of a run that took longer than its timeout, and stood at `unit`."""
+    return ErrorRecord("RunTimeout", "the run took longer than its timeout", unit=unit)
+
+
 def worker_lost(unit: str, crashes: int) -> ErrorRecord:
     """Make the failure of a unit that has killed, or survived, too many workers.
 

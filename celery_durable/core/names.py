@@ -23,6 +23,9 @@ ROLLBACK = "#rollback"
 
 ROUTE = "route"
 
+ANY = "*"
+"""Stands for every item, or every iteration, of a node: `lines#*`."""
+
 
 def checked_name(kind: str, name: object) -> str:
     """`name` if it may be used for a `kind` (workflow, step, ...); `InvalidWorkflow` otherwise."""

@@ -6,7 +6,9 @@ here, its events in `waits` or `progress`, its method of the builder, and its pi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
@@ -52,6 +54,22 @@ class Compensator:
     transactional: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many items of a map may fail for good: a number, or a percentage, rounded down."""
+
+    items: int = 0
+    percent: Decimal | None = None
+
+    def of(self, total: int) -> int:
+        """Return how many of `total` items may fail."""
+        return self.items if self.percent is None else int(total * self.percent / 100)
+
+    def as_data(self) -> int | str:
+        """What is stored of it: as users say it."""
+        return self.items if self.percent is None else f"{self.percent}%"
+
+
 class NodeKind:
     """What a plan asks a node, whatever its kind."""
 
@@ -63,8 +81,6 @@ class NodeKind:
     """Where the node's result is once it has completed; None: in the journal."""
     has_own_unit: ClassVar[bool] = False
     """True if the node begins with a unit that executes no step: it chooses, lists or waits."""
-    only_waits: ClassVar[bool] = False
-    """True if that unit calls no function either: the token forks or parks at once."""
     has_named_parts: ClassVar[bool] = False
     """True if a unit names its branch or case."""
     fail_fast: bool = False
@@ -102,6 +118,11 @@ class NodeKind:
         """Where a token's message goes that arrives."""
         return Routing()
 
+    @property
+    def only_waits(self) -> bool:
+        """True if its own unit calls no function either: the token forks or parks at once."""
+        return False
+
     def is_at_own_unit(self, token: Token) -> bool:
         """True if the token executes no step here, and no child."""
         return self.has_own_unit and token.parent is None and token.part is None
@@ -113,6 +134,10 @@ class NodeKind:
     def gathered_as(self, gathers: Gathers | None) -> bool:
         """True if this is how the node completes."""
         return gathers == self.gathers
+
+    def tolerates(self, failed: int, total: int) -> bool:  # noqa: ARG002 - for those that do
+        """True if the node completes although `failed` of its `total` branches have failed."""
+        return False
 
     def as_data(self) -> dict[str, Any]:
         """What is stored of the node: no callables, no exception classes."""
@@ -213,12 +238,15 @@ class ParallelNode(NodeKind):
     kind = "parallel"
     gathers = Gathers.BRANCHES
     has_own_unit = True
-    only_waits = True
     has_named_parts = True
 
     name: str
     branches: tuple[Body, ...]
     fail_fast: bool = False
+
+    @property
+    def only_waits(self) -> bool:
+        return True
 
     @property
     def bodies(self) -> tuple[Body, ...]:
@@ -238,7 +266,8 @@ class ParallelNode(NodeKind):
 class MapNode(NodeKind):
     """One branch for each item of a list that is made when the token arrives.
 
-    At most `max_concurrency` items are open at a time; `chunk` of them share a message.
+    At most `max_concurrency` items are open at a time; `chunk` of them share a message. As many may
+    fail as `tolerance` says.
     """
 
     kind = "map"
@@ -251,10 +280,14 @@ class MapNode(NodeKind):
     chunk: int = 1
     fail_fast: bool = False
     keeps_errors: bool = False
+    tolerance: Tolerance | None = None
 
     @property
     def bodies(self) -> tuple[Body, ...]:
         return (self.item,)
+
+    def tolerates(self, failed: int, total: int) -> bool:
+        return self.tolerance is not None and failed <= self.tolerance.of(total)
 
     def fits(self, token: Token) -> bool:
         if not _is_part(token):
@@ -268,6 +301,7 @@ class MapNode(NodeKind):
             "chunk": self.chunk,
             "fail_fast": self.fail_fast,
             "keeps_errors": self.keeps_errors,
+            "tolerate": None if self.tolerance is None else self.tolerance.as_data(),
         }
 
 
@@ -364,23 +398,38 @@ class SleepNode(NodeKind):
 
 @dataclass(frozen=True, slots=True)
 class SignalNode(NodeKind):
-    """A wait for a signal; `timeout` in seconds, None for ever."""
+    """A wait for a signal; `timeout` in seconds, None for ever.
+
+    `schema`, JSON text, is what its data must fit. `assignees` are those who may answer; none of
+    them: any operator; None: nobody is asked. `finds_assignees`: a function of the context says it.
+    """
 
     kind = "signal"
     has_own_unit = True
-    only_waits = True
 
     name: str
     signal: str
     timeout: float | None = None
     goes_on_without: bool = False
+    schema: str | None = None
+    assignees: tuple[str, ...] | None = None
+    finds_assignees: bool = False
+
+    @property
+    def only_waits(self) -> bool:
+        return not self.finds_assignees
 
     def as_data(self) -> dict[str, Any]:
-        return NodeKind.as_data(self) | {
+        data = NodeKind.as_data(self) | {
             "signal": self.signal,
             "timeout": self.timeout,
             "goes_on_without": self.goes_on_without,
         }
+        if self.schema is not None:
+            data["schema"] = json.loads(self.schema)
+        if self.assignees is not None:
+            data["assignees"] = [*self.assignees]
+        return data
 
 
 Node = StepNode | ChildNode | ParallelNode | MapNode | RouteNode | LoopNode | SleepNode | SignalNode

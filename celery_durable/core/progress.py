@@ -30,10 +30,10 @@ from celery_durable.core.event import (
 )
 from celery_durable.core.failure import FailedAttempt, with_attempt
 from celery_durable.core.names import RETURNS
-from celery_durable.core.nodes import Gathers, LoopNode
+from celery_durable.core.nodes import Gathers, LoopNode, Node
 from celery_durable.core.plan import Plan
 from celery_durable.core.status import Status
-from celery_durable.core.token import Token
+from celery_durable.core.token import ForBranches, Token, Wait
 from celery_durable.errors import ErrorRecord
 
 
@@ -121,7 +121,7 @@ def try_again(plan: Plan, token: Token, event: Failed, now: datetime) -> Decisio
     if not event.may_retry:
         return None
     policy = units.unit_of(plan, token).retry
-    if event.counts and token.attempt >= policy.max_attempts:
+    if event.counts and event.is_bounded and token.attempt >= policy.max_attempts:
         return None
     delay = event.delay
     if delay is None:
@@ -167,9 +167,16 @@ def leave(plan: Plan, token: Token, *, failed: bool = False) -> Leave:
 
 
 def joined(plan: Plan, token: Token, event: Joined) -> Decided:
-    if event.error is not None:
-        return start_rollback(token, (), ends_as=Status.FAILED, error=event.error)
     node = plan.find(token.node)
+    if event.error is not None and not _is_tolerated(node, token.wait):
+        return start_rollback(token, (), ends_as=Status.FAILED, error=event.error)
     assert node is not None
     assert node.gathers is not None
     return go_on(plan, token, (gathering_record(token, event.started_at, node.gathers),))
+
+
+def _is_tolerated(node: Node | None, wait: Wait | None) -> bool:
+    """Return True if the node completes although branches have failed."""
+    if node is None or not isinstance(wait, ForBranches):
+        return False
+    return node.tolerates(wait.failed, wait.total)

@@ -9,7 +9,13 @@ from celery_durable.errors import ConfigurationError, number_of_seconds, seconds
 
 Backoff = Literal["exponential", "linear", "fixed"]
 
+OnExhausted = Literal["fail", "pause"]
+
 ExceptionTypes = tuple[type[BaseException], ...]
+
+
+UNLIMITED = 2**31 - 1
+"""The `max_attempts` of a unit that is tried until it succeeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,10 @@ class RetryPolicy:
     `initial` (fixed), at most `maximum`. With `jitter` the wait is drawn evenly from its upper half
     ("equal jitter", Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     No try begins later than `max_elapsed` after the first began.
+
+    `on_exhausted` says what becomes of a unit that has used up its tries. With "fail" it fails, and
+    the run is rolled back. With "pause" it stays where it is with its error, until somebody mends
+    the cause and calls `retry_now`, `skip` or `cancel`.
 
     Only failures that are an instance of `retry_on` and not of `give_up_on` are tried again. With
     `Exception` in it, `retry_on` means whatever a handler may raise, `sys.exit()` too.
@@ -35,11 +45,15 @@ class RetryPolicy:
     max_elapsed: float | None = None
     retry_on: ExceptionTypes = (Exception,)
     give_up_on: ExceptionTypes = ()
+    on_exhausted: OnExhausted = "fail"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_attempts", _attempts(self.max_attempts))
         if self.backoff not in get_args(Backoff):
             raise _wrong("backoff", "one of " + ", ".join(get_args(Backoff)), self.backoff)
+        if self.on_exhausted not in get_args(OnExhausted):
+            expected = "one of " + ", ".join(get_args(OnExhausted))
+            raise _wrong("on_exhausted", expected, self.on_exhausted)
         for name in ("initial", "factor", "maximum", "max_elapsed"):
             object.__setattr__(self, name, _seconds(name, getattr(self, name)))
         for name in ("retry_on", "give_up_on"):

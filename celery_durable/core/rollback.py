@@ -27,12 +27,13 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
+from celery_durable.core.failure import run_timed_out
 from celery_durable.core.names import RETURNS, ROLLBACK
 from celery_durable.core.plan import Plan
 from celery_durable.core.progress import leave, of_child, start_rollback, try_again
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
-from celery_durable.core.waits import begin_to_wait
+from celery_durable.core.waits import begin_to_wait, wait_for_operator
 from celery_durable.errors import ErrorRecord
 
 
@@ -50,15 +51,20 @@ def compensate(plan: Plan, rollback: RollBack, undo: Undo | None) -> Decision:
 
 
 def cancelled(plan: Plan, token: Token, event: Event) -> Decided:
-    """Record what the unit did; then the branch leaves, or the run ends or is rolled back."""
+    """Record what the unit did; then the branch leaves, or the run ends or is rolled back.
+
+    A run that took too long fails, where one that somebody has cancelled is cancelled.
+    """
+    error = run_timed_out(token.unit) if Flags.RUN_TIMEOUT in token.flags else None
+    ends_as = Status.CANCELLED if error is None else Status.FAILED
     compensating = Flags.COMPENSATE in token.flags
     record = _record_of_cancelled(plan, token, event, compensating=compensating)
     records = () if record is None else (record,)
     if token.parent is not None:
         return Decision(token, leave(plan, token), records)
     if not compensating:
-        return Decision(token, End(), records, RunChange(Status.CANCELLED))
-    return start_rollback(token, records, ends_as=Status.CANCELLED)
+        return Decision(token, End(), records, RunChange(ends_as, error))
+    return start_rollback(token, records, ends_as=ends_as, error=error)
 
 
 def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
@@ -76,6 +82,12 @@ def _record_of_cancelled(  # noqa: PLR0911 - a table of cases
             return units.record(plan, token, event, Outcome.CANCELLED)
         case Failed() | Crashed():
             return units.record(plan, token, event, Outcome.FAILED)
+        case Flagged() if token.failures and token.parent is None:
+            # It was between tries, or paused after the last one.
+            *before, last = token.failures
+            failed = Failed(last.error, last.started_at)
+            record = units.record(plan, token, failed, Outcome.FAILED)
+            return replace(record, attempt=last.attempt, failures=tuple(before))
         case ChildEnded(status=Status.FAILED):
             failed = Failed(event.error, event.started_at)
             return replace(units.record(plan, token, failed, Outcome.FAILED), child=event.child)
@@ -98,6 +110,10 @@ def in_rollback(plan: Plan, token: Token, event: Event, now: datetime, ends_as: 
             records = (units.record(plan, token, done, Outcome.COMPLETED),)
         case Failed() if (later := try_again(plan, token, event, now)) is not None:
             return later
+        case Failed() | Crashed() if (
+            parked := wait_for_operator(plan, token, event, now)
+        ) is not None:
+            return parked
         case Failed() | Crashed() | ChildEnded():
             failed = Failed(event.error, event.started_at)
             records = (units.record(plan, token, failed, Outcome.FAILED),)

@@ -19,6 +19,15 @@ class Flags(IntFlag):
     """With CANCEL: let the unit that executes end, then compensate everything completed."""
     TIMED_OUT = 4
     """The unit took longer than its time limit, and its worker cannot say so any more."""
+    SKIP = 8
+    """An operator has recorded the unit by hand: the token's `answer` is its result."""
+    RUN_TIMEOUT = 32
+    """With CANCEL and COMPENSATE, on a first token: the run took too long, and fails with that."""
+
+    @property
+    def of_cancel(self) -> Flags:
+        """The flags that a cancel raises on branches and on runs below."""
+        return self & (Flags.CANCEL | Flags.COMPENSATE)
 
 
 @value(frozen=True, slots=True)
@@ -42,13 +51,19 @@ class ForChild:
 
 @value(frozen=True, slots=True)
 class ForBranches:
-    """Waits until no branch remains; `failed` of those that ended have failed."""
+    """Waits until no branch of `total` remains; `failed` of those that ended have failed."""
 
     remaining: int
     failed: int = 0
+    total: int = 0
 
 
-Wait = ForSignal | ForTimer | ForChild | ForBranches
+@value(frozen=True, slots=True)
+class ForOperator:
+    """Waits for an operator: the unit has used up its tries, and its policy says to pause."""
+
+
+Wait = ForSignal | ForTimer | ForChild | ForBranches | ForOperator
 
 
 @value(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class Token:
     `position`, a number from 0. A case has a `part`, an iteration a `position`.
 
     `input`, `snapshot` and `answer` are JSON text: an item or the input of an iteration; what a
-    suspended step keeps; what it was resumed with.
+    suspended step keeps; what it was resumed with, or what it is skipped with.
     """
 
     id: UUID
@@ -80,3 +95,9 @@ class Token:
     input: str | None = None
     snapshot: str | None = None
     answer: str | None = None
+
+    @property
+    def only_ends(self) -> bool:
+        """True if a cancel ends the token and nothing is undone: that needs no plan."""
+        asked = self.flags & (Flags.CANCEL | Flags.COMPENSATE)
+        return self.rollback is None and asked == Flags.CANCEL

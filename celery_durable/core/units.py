@@ -12,6 +12,7 @@ from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.token import Flags, Token
 from celery_durable.core.values import value
+from celery_durable.errors import ErrorRecord
 
 
 @value(frozen=True, slots=True)
@@ -118,6 +119,9 @@ def record(
     is_forward = token.rollback is None
     body = unit_of(plan, token).body
     is_undoable = is_completed and is_forward and body is not None and body.is_undoable
+    error = event.error if isinstance(event, Failed | Crashed) else None
+    if isinstance(event, Succeeded) and event.by_hand:
+        error = ErrorRecord("Skipped", "recorded by hand; nothing was executed", unit=token.unit)
     return JournalRecord(
         unit=token.unit,
         node=token.node,
@@ -125,7 +129,7 @@ def record(
         attempt=token.attempt,
         started_at=event.started_at,
         result=event.result if is_completed and isinstance(event, Succeeded) else None,
-        error=event.error if isinstance(event, Failed | Crashed) else None,
+        error=error,
         failures=token.failures,
         undoable=is_undoable,
         part=token.part if is_forward else None,

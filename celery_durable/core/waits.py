@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from celery_durable.core import units
 from celery_durable.core.decision import (
@@ -18,6 +19,7 @@ from celery_durable.core.event import (
     Arrived,
     ChildRequested,
     Chosen,
+    Crashed,
     Elapsed,
     Failed,
     Listed,
@@ -26,11 +28,20 @@ from celery_durable.core.event import (
     Succeeded,
     Suspended,
 )
+from celery_durable.core.failure import FailedAttempt, with_attempt
 from celery_durable.core.names import subunit_of
 from celery_durable.core.nodes import Gathers, MapNode, ParallelNode, RouteNode, SignalNode
 from celery_durable.core.plan import Plan
 from celery_durable.core.progress import completed, failed, gathering_record, go_on
-from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.core.token import (
+    Flags,
+    ForBranches,
+    ForChild,
+    ForOperator,
+    ForSignal,
+    ForTimer,
+    Token,
+)
 
 
 def begin_to_wait(
@@ -45,7 +56,7 @@ def begin_to_wait(
                 answer=None,
                 crashes=0,
             )
-            return _park(plan, waiting, event.timeout, held=token)
+            return _park(plan, waiting, event.timeout, event.assignees, held=token)
         case SleepRequested():
             waiting = replace(token, wait=ForTimer())
             return _park(plan, waiting, max(event.seconds, 0.0), held=token)
@@ -58,14 +69,33 @@ def begin_to_wait(
                 return _fork_branches(token, node)
             assert isinstance(node, SignalNode)
             waiting = replace(token, wait=ForSignal(node.signal))
-            return _park(plan, waiting, node.timeout, held=token)
+            found = node.assignees if event.assignees is None else event.assignees
+            return _park(plan, waiting, node.timeout, found, held=token)
 
 
-def _park(plan: Plan, waiting: Token, timeout: float | None, *, held: Token) -> Decision:
-    return Decision(
-        held,
-        Park(replace(waiting, flags=Flags.NONE), units.unit_of(plan, waiting).routing, timeout),
-    )
+def wait_for_operator(
+    plan: Plan, token: Token, event: Failed | Crashed, now: datetime
+) -> Decision | None:
+    """Park a unit that has used up its tries; None if its policy lets it fail."""
+    may_retry = not isinstance(event, Failed) or event.may_retry
+    if not may_retry or units.unit_of(plan, token).retry.on_exhausted != "pause":
+        return None
+    failed = FailedAttempt(token.attempt, event.error, event.started_at, now)
+    failures = with_attempt(token.failures, failed)
+    waiting = replace(token, wait=ForOperator(), failures=failures, crashes=0)
+    return _park(plan, waiting, None, held=token)
+
+
+def _park(
+    plan: Plan,
+    waiting: Token,
+    timeout: float | None,
+    assignees: tuple[str, ...] | None = None,
+    *,
+    held: Token,
+) -> Decision:
+    routing = units.unit_of(plan, waiting).routing
+    return Decision(held, Park(replace(waiting, flags=Flags.NONE), routing, timeout, assignees))
 
 
 def signalled(plan: Plan, token: Token, event: Signalled) -> Decision:
@@ -129,4 +159,4 @@ def _fork_branches(token: Token, node: ParallelNode) -> Decision:
 
 
 def _forked(token: Token, branches: int) -> Token:
-    return replace(token, flags=Flags.NONE, wait=ForBranches(branches))
+    return replace(token, flags=Flags.NONE, wait=ForBranches(branches, total=branches))

@@ -70,7 +70,7 @@ def _split(setting: str, text: str) -> Any:
 
 
 def _refuse_unknown(setting: str, names: Collection[str]) -> None:
-    known = _libpq_parameters()
+    known = libpq_parameters()
     for name in names:
         if name in _ENGINE_OPTIONS:
             raise ConfigurationError(
@@ -86,7 +86,8 @@ def _refuse_unknown(setting: str, names: Collection[str]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _libpq_parameters() -> frozenset[str]:
+def libpq_parameters() -> frozenset[str]:
+    """Return the names of the parameters that libpq takes."""
     return frozenset(each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults())
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -22,10 +21,11 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from celery_durable.database.address import DRIVER, parameters_of
+from celery_durable.database.address import DRIVER, Parameters, parameters_of
 from celery_durable.database.opening import (
     CONFIGURE_OURS,
     CONFIGURE_WITH_HANDLERS,
+    connect,
     open_connection,
 )
 from celery_durable.database.pool import KEPT_CONNECTIONS, Pool, is_alive
@@ -33,8 +33,15 @@ from celery_durable.errors import DatabaseUnavailable
 from celery_durable.process import interrupts
 from celery_durable.process.once import once
 from celery_durable.process.outage import Shared
+from celery_durable.process.tally import Tally
 from celery_durable.store import sql
-from celery_durable.store.connection import OwnTransaction, PsycopgConnection, Statement
+from celery_durable.store.connection import (
+    NoSession,
+    OwnTransaction,
+    PsycopgConnection,
+    Statement,
+    UnitTransaction,
+)
 from celery_durable.store.sqlstates import Hindered, raise_if_transient, raise_known
 
 logger = logging.getLogger(__name__)
@@ -68,22 +75,35 @@ BRIEFLY = bounded("10s", lock="100ms")
 """For background work, which comes again by itself and must not be held up by a lock."""
 
 
-class Database:
-    """The connections of one process."""
+Address = Callable[[], Parameters]
+"""A function that returns parameters of libpq; it is asked for each new connection."""
 
-    def __init__(self, url: str, *, direct_url: str | None = None, schema: str = "public") -> None:
+
+class Database:
+    """The connections of one process, and what it has counted (`background.counting`)."""
+
+    def __init__(
+        self,
+        address: str | Address,
+        *,
+        direct_address: str | Address | None = None,
+        schema: str = "public",
+    ) -> None:
         self.schema = schema
-        self._address = parameters_of("durable_database_url", url)
+        self._address = _address("durable_database_url", address)
         self._direct_address = self._address
-        if direct_url:
-            self._direct_address = parameters_of("durable_direct_database_url", direct_url)
-        self._open = partial(open_connection, self._address, CONFIGURE_OURS, schema)
+        if direct_address:
+            self._direct_address = _address("durable_direct_database_url", direct_address)
         self._pool = Pool(self._open)
         self._parents_pools: list[Pool] = []
         self._handlers_engine: sa.Engine | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.outage = new_outage()
+        self.tally = Tally()
+
+    def _open(self) -> psycopg.Connection[Any]:
+        return open_connection(self._address(), CONFIGURE_OURS, self.schema)
 
     @once
     def engine(self) -> sa.Engine:
@@ -97,18 +117,18 @@ class Database:
         with self._lock:
             self._forget_parent()
             if self._handlers_engine is None:
-                configure = partial(
-                    open_connection, self._address, CONFIGURE_WITH_HANDLERS, self.schema
-                )
                 self._handlers_engine = sa.create_engine(
                     DRIVER,
-                    creator=configure,
+                    creator=self._open_for_handlers,
                     isolation_level="AUTOCOMMIT",
                     pool_size=KEPT_CONNECTIONS,
                     max_overflow=-1,
                 )
                 event.listen(self._handlers_engine, "checkout", _refuse_dead_connection)
             return self._handlers_engine
+
+    def _open_for_handlers(self) -> psycopg.Connection[Any]:
+        return open_connection(self._address(), CONFIGURE_WITH_HANDLERS, self.schema)
 
     def _forget_parent(self) -> None:
         """In a forked child, begin anew. The parent still uses the sockets: they are not closed."""
@@ -118,7 +138,7 @@ class Database:
             # Referenced for ever: a connection that is collected warns that nobody closed it.
             self._parents_pools.append(self._pool)
             self._pool, self._handlers_engine = Pool(self._open), None
-            self.outage = new_outage()
+            self.outage, self.tally = new_outage(), Tally()
             self._pid = os.getpid()
 
     @contextmanager
@@ -181,7 +201,7 @@ class Database:
                 raise
 
     @contextmanager
-    def session(self) -> Iterator[tuple[Session, OwnTransaction]]:
+    def session(self) -> Iterator[tuple[Session | NoSession, UnitTransaction]]:
         """Lend a session in a transaction, and the transaction: only the latter can commit it.
 
         Without that it is rolled back. A handler that commits or rolls back the session ends only a
@@ -194,6 +214,7 @@ class Database:
                 connection.execution_options(isolation_level="READ COMMITTED")
                 own = OwnTransaction(connection, self.schema)
                 with Session(bind=connection, join_transaction_mode="create_savepoint") as session:
+                    own.session = session
                     try:
                         yield session, own
                         is_block_done = True
@@ -207,9 +228,17 @@ class Database:
                 raise_known(error.orig, self.schema)
             raise
 
+    def refusal(self, function: object) -> str | None:  # noqa: ARG002 - of any function none is refused here
+        """Return why a handler cannot be executed in a transaction; None if it can."""
+        return None
+
+    def bare(self) -> psycopg.Connection[Any]:
+        """Return a new connection to whatever is there, on which no setting is set."""
+        return connect(self._address())
+
     def dedicated(self) -> psycopg.Connection[Any]:
         """Return a new connection past any pooler, for what belongs to a session: locks, LISTEN."""
-        return open_connection(self._direct_address, CONFIGURE_OURS, self.schema)
+        return open_connection(self._direct_address(), CONFIGURE_OURS, self.schema)
 
     def _pool_of_process(self) -> Pool:
         if self._pid != os.getpid():
@@ -232,6 +261,14 @@ class Database:
         self._pool.close()
         if self._handlers_engine is not None:
             self._handlers_engine.dispose()
+
+
+def _address(setting: str, address: str | Address) -> Address:
+    """Read a URL once, so that one that cannot be read is refused here."""
+    if callable(address):
+        return address
+    parameters = parameters_of(setting, address)
+    return lambda: parameters
 
 
 def new_outage() -> Shared:

@@ -69,6 +69,12 @@ class Ends:
         with waiter.listening.registered(run_id, waiter.wake):
             yield waiter
 
+    def close(self) -> None:
+        """Close the connection of this process; whoever waits still looks by itself."""
+        listening = self._listening.pop(os.getpid(), None)
+        if listening is not None:
+            listening.close()
+
     def _of_process(self) -> Listening:
         pid = os.getpid()
         return self._listening.get(pid) or self._listening.setdefault(
@@ -132,6 +138,7 @@ class Listening:
         self._raw: psycopg.Connection[Any] | None = None
         self._known_at = inf
         self._is_shared = False
+        self._is_closed = False
 
     @property
     def is_known(self) -> bool:
@@ -155,7 +162,7 @@ class Listening:
 
     def begin(self) -> None:
         """Listen, unless this process does already, or a pooler shares its sessions."""
-        if self._thread is not None or self._is_shared:
+        if self._thread is not None or self._is_shared or self._is_closed:
             return
         with interrupts.held_off(), self._lock:
             if self._thread is None:
@@ -190,7 +197,7 @@ class Listening:
         connection.rows(_SAYS_SO, {"channel": name})
         outage.is_over()
         self._known_at = time.monotonic() + KNOWN_AFTER
-        while not self._is_idle(KEPT):
+        while not (self._is_closed or self._is_idle(KEPT)):
             for told in raw.notifies(timeout=0.0):
                 self._wake(told.payload)
             # `notifies` with a timeout would wake up ten times a second.
@@ -204,19 +211,24 @@ class Listening:
         for wake in wakes:
             wake()
 
+    def close(self) -> None:
+        """End the thread, within a second or so, and the connection at once."""
+        self._is_closed = True
+        self._close()
+
     def _is_idle(self, seconds: float) -> bool:
         return not self._waiting and time.monotonic() - self._idle_since >= seconds
 
     def _is_over(self, kept: float) -> bool:
         """Return True if the thread ends; whoever waits after that starts another."""
         with self._lock:
-            is_over = self._is_shared or self._is_idle(kept)
+            is_over = self._is_shared or self._is_closed or self._is_idle(kept)
             if is_over:
                 self._thread = None
             return is_over
 
     def _close(self) -> None:
         self._known_at = inf
-        if self._raw is not None:
-            self._raw.close()
-            self._raw = None
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()

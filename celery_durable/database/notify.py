@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -89,6 +89,14 @@ class Notifier:
         self._last_sent = now
         with suppress(DatabaseUnavailable, psycopg.Error):
             self._database.post(_NOTIFY, [channel(self._database.schema).encode()])
+
+    def committed(self, announce: Callable[[], object]) -> None:
+        """Wake the relays, and announce what was committed; the receivers may take their time."""
+        self()
+        announce()
+
+    def joined(self, _session: object) -> None:
+        """Called when a transaction of the caller's was joined: relays find what it commits."""
 
     def ended(self, run_ids: Sequence[UUID]) -> None:
         """Tell whoever waits that runs have ended. Ignores errors of Postgres: they look too.

@@ -9,6 +9,7 @@ https://www.postgresql.org/docs/current/runtime-config-client.html
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -118,17 +119,22 @@ def open_connection(
 
     Raises `DatabaseUnavailable`, or `ConfigurationError` if the library cannot work with it.
     """
-    try:
-        raw = psycopg.connect(**{**CONNECTING, **parameters, **ENCODING}, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise_if_transient(error)
-        raise DatabaseUnavailable(_no_connection(error)) from error
+    raw = connect(parameters)
     try:
         configure_session(raw, configure, schema)
     except BaseException:
         raw.close()
         raise
     return raw
+
+
+def connect(parameters: Parameters) -> psycopg.Connection[Any]:
+    """Return a new connection on which no setting is set. Raises `DatabaseUnavailable`."""
+    try:
+        return psycopg.connect(**{**CONNECTING, **parameters, **ENCODING}, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise_if_transient(error)
+        raise _unavailable(error) from error
 
 
 def configure_session(raw: psycopg.Connection[Any], configure: Statement, schema: str) -> None:
@@ -185,7 +191,17 @@ def _warn_once(name: str, value: str) -> None:
         )
 
 
-def _no_connection(error: psycopg.Error) -> str:
+_NO_DATABASE = re.compile(r'FATAL: +(database "[^"]*" does not exist)')
+
+
+def _unavailable(error: psycopg.Error) -> DatabaseUnavailable:
     why = str(error).removeprefix("connection failed: ").strip()
+    if missing := _NO_DATABASE.search(why):
+        no_database = DatabaseUnavailable(
+            f"Postgres refuses the connection: {missing[1]}. Create it (`createdb`), or correct"
+            " durable_database_url."
+        )
+        no_database.is_there = True
+        return no_database
     what = "refuses the connection" if "FATAL" in why else "cannot be reached"
-    return f"Postgres {what}: {why}"
+    return DatabaseUnavailable(f"Postgres {what}: {why}")

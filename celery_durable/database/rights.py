@@ -103,6 +103,30 @@ def check(connection: Connection, version_table: str) -> None:
         )
 
 
+_MAY_CREATE = Statement(
+    sa.text(
+        "SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,"
+        " quote_ident(CAST(:p_schema AS text)) AS schema, EXISTS (SELECT FROM pg_namespace"
+        " WHERE nspname = CAST(:p_schema AS text)) AS is_there,"
+        " (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace"
+        " WHERE nspname = CAST(:p_schema AS text)) AS may_create_tables,"
+        " has_database_privilege(current_database(), 'CREATE') AS may_create_schemas"
+    )
+)
+
+
+def check_may_create(connection: Connection) -> None:
+    """Raise `ConfigurationError` with the GRANT that a role needs to create the tables."""
+    (found,) = connection.rows(_MAY_CREATE, {"schema": connection.schema})
+    if found["may_create_tables" if found["is_there"] else "may_create_schemas"]:
+        return
+    where = f"SCHEMA {found['schema']}" if found["is_there"] else f"DATABASE {found['database']}"
+    raise ConfigurationError(
+        f"The role {found['role']} may not create the tables. As the owner of the"
+        f" {where.partition(' ')[0].lower()}, run: GRANT CREATE ON {where} TO {found['role']};"
+    )
+
+
 def _grants_on_tables(
     connection: Connection, schema: str, role: str, tables: Sequence[str], rights: Sequence[str]
 ) -> list[str]:

@@ -8,14 +8,22 @@ of Postgres is asked again while Postgres is away (`retrying`). No Celery.
     bundle         executes units of several tokens in turn, and commits them together
     guard          looks after the bundles of a process meanwhile
     slow_units     which units take long
+    announce       sends the signals of what was committed
+    counting       counts what was executed and committed
+    report         what one message has done, as a line of text
     attempt        a message, and an attempt at one unit
     claims         a claim is taken, released, abandoned
     commit         an event is decided on, and the decision written
+    routes         where the message of a token goes after a commit
+    failure_log    logs what has failed
     transactional  a step's own SQL and the commit in one transaction
     waits          checks whether what a token waits for is there
     children       makes runs ready to start, children too
+    again          makes the run that goes on with the work of another
+    keys           a run starts under a key that another run may have
     compatibility  which claims the definitions of this process can go on with
     review         compares the definitions with all unfinished runs
+    links          makes signed links for the next answer of a signal
     run_history    what a handler reads of its run
     retrying       asks Postgres again until it answers
     ids            ids of runs

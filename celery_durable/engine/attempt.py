@@ -10,6 +10,7 @@ from types import EllipsisType
 from celery_durable.core.claim import Claim
 from celery_durable.core.token import Flags
 from celery_durable.core.values import value
+from celery_durable.engine.report import Report
 from celery_durable.process import interrupts
 from celery_durable.settings import Settings
 from celery_durable.workflow.builder import Workflow
@@ -21,23 +22,29 @@ class Message:
 
     `limit` is its soft time limit in seconds; `...` fits any unit. After `units_left` units, or at
     `until` on the monotonic clock, its run goes back to the broker. `is_shared`: it names other
-    tokens, too.
+    tokens, too. `report` is what it has done.
     """
 
     limit: float | EllipsisType | None
     received: float
     units_left: int
     until: float
+    report: Report
     is_shared: bool = False
 
     @classmethod
     def of(
-        cls, limit: float | EllipsisType | None, settings: Settings, *, is_shared: bool = False
+        cls,
+        limit: float | EllipsisType | None,
+        settings: Settings,
+        report: Report,
+        *,
+        is_shared: bool = False,
     ) -> Message:
         """A message that has just come."""
         now = time.monotonic()
         until = now + settings.inline_seconds
-        return cls(limit, now, settings.inline_steps, until, is_shared)
+        return cls(limit, now, settings.inline_steps, until, report, is_shared)
 
     @property
     def is_late(self) -> bool:

@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from celery_durable.core.claim import Claim
+from celery_durable.core.pause import Pause
 from celery_durable.core.values import value
+from celery_durable.engine.announce import Announcer
 from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.claims import Claims
 from celery_durable.engine.commit import Committer
@@ -108,6 +110,7 @@ class Ways:
 
     claims: Claims
     committer: Committer
+    announcer: Announcer
     slow_units: SlowUnits
     execute: Callable[[Claim, Message, dict[Place, Workflow]], tuple[Attempt, Execution] | None]
     go_on: Callable[[Claim, Message], Claim | None]
@@ -117,7 +120,13 @@ class Ways:
 def seen_again(claim: Claim, look: Look) -> Claim:
     """The claim as a look has found it."""
     token = replace(claim.token, flags=look.flags) if look.flags else claim.token
-    return claim.moved(token, look.at, draining=look.draining, has_commands=look.has_commands)
+    return claim.moved(
+        token,
+        look.at,
+        draining=look.draining,
+        has_commands=look.has_commands,
+        pauses=(Pause(run_id=claim.run.id),) if look.is_paused else (),
+    )
 
 
 class Bundle:
@@ -129,6 +138,7 @@ class Bundle:
         now = time.monotonic()
         self._ways = ways
         self._fence = claims[0].fence
+        self._report = messages[0].report
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._waiting = deque(
@@ -162,6 +172,7 @@ class Bundle:
     def _next(self) -> Hand | None:
         """Take the next token that is to begin; None when none is left."""
         while True:
+            self._ways.announcer.send()
             with self._lock:
                 if self._error is not None:
                     raise self._error
@@ -175,6 +186,7 @@ class Bundle:
                 late = [] if hand is None else [hand, *self._waiting]
                 self._waiting.clear()
             if late:
+                self.write()  # the look may take long, and the guard does nothing meanwhile
                 self._look_again(late)
             elif not self.write():
                 return None
@@ -292,6 +304,7 @@ class Bundle:
         asked_at = time.monotonic()
         written = committer.commit_together([one.plain for one in alike])
         going_on: list[Hand] = []
+        done: list[Plain] = []
         try:
             for one in alike:
                 answer = written.get(one.attempt.claim.token.id)
@@ -299,11 +312,13 @@ class Bundle:
                     claim = committer.commit(one.attempt, one.execution)
                 else:
                     claim = committer.moved(one.plain, answer)
+                    done.append(one.plain)
                 ready.remove(one)
                 if claim is not None:
                     one.hand.look(claim, asked_at)
                     going_on.append(one.hand)
         finally:
+            self._report.committed_together(done)
             with self._lock:
                 self._waiting.extend(going_on)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -14,18 +14,30 @@ from celery_durable.engine.ids import uuid7
 from celery_durable.errors import UnknownWorkflow
 from celery_durable.settings import Settings
 from celery_durable.store import codec, definitions
-from celery_durable.workflow.builder import checked_input
+from celery_durable.workflow.inputs import checked_input
+from celery_durable.workflow.observing import trace_here
 from celery_durable.workflow.registry import Registry
+
+BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
+"""Most runs that one statement starts, and most bytes of their inputs: Postgres refuses a gigabyte.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What a run has besides its input."""
+    """What a run has besides its input. Without `timeout` or `expires` the workflow's hold.
+
+    It belongs to the trace of its caller, which observers know; else to `trace`, JSON text.
+    """
 
     key: str | None = None
     priority: int | None = None
     tags: Mapping[str, str] | None = None
+    timeout: float | None = None
+    expires: float | None = None
     parent: Parent | None = None
+    forked_from: UUID | None = None
+    trace: str | None = None
 
 
 class RunFactory:
@@ -36,6 +48,10 @@ class RunFactory:
         self._registry = registry
         self._settings = settings
         self._stored: dict[tuple[str, int], Outline] = {}
+
+    def forget(self) -> None:
+        """Forget which plans are stored: the database is another one."""
+        self._stored.clear()
 
     def outline(self, name: str, version: int | None) -> Outline:
         """Return the outline of this version, by default of the highest. Raises `UnknownWorkflow`.
@@ -48,7 +64,7 @@ class RunFactory:
             return made
         with self._database.autocommit() as connection:
             if known is not None:
-                definitions.reconcile(connection, known.plan)
+                definitions.reconcile(connection, known.plan, self._settings)
                 made = self._stored[name, known.version] = Outline.of(known.plan.as_data())
                 return made
             stored = definitions.find(connection, name, version)
@@ -63,6 +79,10 @@ class RunFactory:
         checked = input if known is None else checked_input(known, input)
         limit = self._settings.max_payload_bytes
         text = codec.dumps(checked, what=f"the input of {outline.workflow}", limit=limit)
+        return self._ready(outline, text, options)
+
+    def new_run_of(self, outline: Outline, text: str, options: StartOptions) -> NewRun:
+        """Make a run of `outline` whose input, JSON text, has been checked before."""
         return self._ready(outline, text, options)
 
     def new_child(self, outline: Outline, text: str, options: StartOptions) -> NewRun:
@@ -80,7 +100,7 @@ class RunFactory:
             fence=uuid4(),
             workflow=outline.workflow,
             version=outline.version,
-            first_node=outline.names[0],
+            first_node=outline.first_node,
             first_unit=outline.first_unit,
             first_position=outline.first_position,
             queue=first.queue or self._settings.queue,
@@ -90,10 +110,26 @@ class RunFactory:
             priority=options.priority,
             token_priority=options.priority if first.priority is None else first.priority,
             tags=options.tags,
+            timeout=outline.timeout if options.timeout is None else options.timeout,
+            expires=outline.expires if options.expires is None else options.expires,
             parent=options.parent,
+            forked_from=options.forked_from,
+            trace=trace_here(options.trace),
         )
 
 
 def parent_of(token_id: UUID, run: RunFacts) -> Parent:
     """Make the link of a child to its parent; a run without a parent is the root of its tree."""
     return Parent(token_id, run.id, run.root_run_id or run.id, run.depth)
+
+
+def in_batches(new: Sequence[NewRun]) -> Iterator[Sequence[NewRun]]:
+    """Split runs into batches, each for one statement."""
+    first = size = 0
+    for at, run in enumerate(new):
+        size += len(run.input)
+        if at > first and (at - first == BATCH or size > BATCH_BYTES):
+            yield new[first:at]
+            first, size = at, len(run.input)
+    if new:
+        yield new[first:]

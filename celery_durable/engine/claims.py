@@ -12,16 +12,17 @@ from celery_durable.background.cancelling import apply_commands
 from celery_durable.background.liveness import Liveness
 from celery_durable.core.admit import RELEASE_FIRST, RELEASE_MAXIMUM, backoff
 from celery_durable.core.claim import Claim
+from celery_durable.core.pause import Pause
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.engine.retrying import Retrying
 from celery_durable.settings import Settings
-from celery_durable.store import origin, reaping, runs, tokens
+from celery_durable.store import origin, pauses, reaping, runs, tokens
 from celery_durable.store.bundle import claiming
 from celery_durable.store.bundle.claiming import Look
 from celery_durable.store.connection import Connection
 from celery_durable.store.reaping import Claimed
-from celery_durable.store.tokens import Refusal, Standing
+from celery_durable.store.tokens import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -95,23 +96,28 @@ class Claims:
         if not claim.has_commands:
             return claim
 
-        def apply() -> Standing | None:
-            apply_commands(self._database, claim.run.id)
-            with self._database.autocommit() as connection:
-                return tokens.read(connection, claim.token.id)
+        self._retrying.until_answered(lambda: apply_commands(self._database, claim.run.id))
+        return self._as_it_stands(claim)
 
-        standing = self._retrying.until_answered(apply)
+    def begun(self, claim: Claim) -> Claim | None:
+        """Write that a delayed run has begun. A run that is cancelled before never begins.
+
+        A transaction that cancels it may have locked its row, and is looked for once that is
+        written. None where the claim is lost by that.
+        """
+        if claim.run.status is not Status.PENDING or Flags.CANCEL in claim.token.flags:
+            return claim
+        self._retrying.ask(lambda connection: runs.begin(connection, claim.run.id))
+        running = replace(claim, run=replace(claim.run, status=Status.RUNNING))
+        return self._as_it_stands(running)
+
+    def _as_it_stands(self, claim: Claim) -> Claim | None:
+        """Return the claim with the flags and commands that there are now; None if it is lost."""
+        standing = self._retrying.ask(lambda connection: tokens.read(connection, claim.token.id))
         if standing is None or standing.fence != claim.fence:
             return None
         token = replace(claim.token, flags=standing.flags)
-        return replace(claim, token=token, has_commands=False)
-
-    def begun(self, claim: Claim) -> Claim:
-        """Write that a delayed run has begun. A run that is cancelled before never begins."""
-        if claim.run.status is not Status.PENDING or claim.token.flags is not Flags.NONE:
-            return claim
-        self._retrying.ask(lambda connection: runs.begin(connection, claim.run.id))
-        return replace(claim, run=replace(claim.run, status=Status.RUNNING))
+        return replace(claim, token=token, has_commands=standing.has_commands)
 
     def claim_together(self, token_ids: Sequence[UUID]) -> Sequence[Claim]:
         """Claim those of the tokens that may be executed in one bundle (`bundle.claiming`)."""
@@ -137,6 +143,11 @@ class Claims:
             )
         )
 
+    def pauses_of(self, run_ids: Sequence[UUID]) -> tuple[Pause, ...]:
+        """Read the pauses of these runs, and those that are of no one run."""
+        found = self._retrying.ask(lambda connection: pauses.of_runs(connection, run_ids))
+        return tuple(one.pause for one in found)
+
     def release_together(self, claims: Sequence[Claim], *, single: bool) -> None:
         """Release claims of one bundle with nothing done, and put a hint for each token.
 
@@ -144,9 +155,7 @@ class Claims:
         """
 
         def release(connection: Connection) -> set[UUID]:
-            ids = [claim.token.id for claim in claims]
-            first = claims[0]
-            return claiming.release(connection, ids, first.worker, first.fence, single=single)
+            return claiming.release(connection, claims, single=single)
 
         released = self._retrying.ask(release)
         self._notify()

@@ -21,21 +21,23 @@ from celery_durable.core.decision import (
     Fork,
     Leave,
     Move,
-    Outcome,
     Park,
     RollBack,
 )
-from celery_durable.core.event import ChildRequested, Crashed, Event, Failed, Succeeded
-from celery_durable.core.nodes import Routing
+from celery_durable.core.event import ChildRequested, Crashed, Failed, Signalled, Succeeded
+from celery_durable.core.pause import Pause
 from celery_durable.core.rollback import compensate
 from celery_durable.core.token import ForSignal
 from celery_durable.core.values import value
+from celery_durable.engine import counting
+from celery_durable.engine.announce import Announcer
 from celery_durable.engine.attempt import Attempt
 from celery_durable.engine.claims import Claims
+from celery_durable.engine.failure_log import tell_failure
 from celery_durable.engine.retrying import Retrying
-from celery_durable.engine.slow_units import SlowUnits
-from celery_durable.errors import DatabaseUnavailable, GiveUp, PayloadError
-from celery_durable.settings import Settings
+from celery_durable.engine.routes import Routes
+from celery_durable.errors import DatabaseUnavailable, PayloadError
+from celery_durable.process.tally import Tally
 from celery_durable.store import journal
 from celery_durable.store.bundle import committing
 from celery_durable.store.bundle.committing import Plain, may_be_bundled
@@ -54,6 +56,7 @@ from celery_durable.store.connection import Connection
 from celery_durable.store.sqlstates import Hindered
 from celery_durable.workflow.execute import Execution
 from celery_durable.workflow.failures import failure_of
+from celery_durable.workflow.observing import observers, signalled
 
 logger = logging.getLogger(__name__)
 
@@ -80,22 +83,27 @@ class Committer:
 
     def __init__(
         self,
-        settings: Settings,
+        routes: Routes,
         retrying: Retrying,
         long_retrying: Retrying,
         claims: Claims,
         *,
-        slow_units: SlowUnits,
         stop_offering: Callable[[Claim], None],
         ended: Callable[[Sequence[UUID]], None],
+        announcer: Announcer,
     ) -> None:
-        self._settings = settings
+        self._routes = routes
         self._retrying = retrying
         self._long_retrying = long_retrying
         self._claims = claims
-        self._slow_units = slow_units
         self._stop_offering = stop_offering
         self._ended = ended
+        self._announcer = announcer
+
+    @property
+    def _tally(self) -> Tally:
+        """The tally of this process; a forked child has one of its own."""
+        return self._retrying.database.tally
 
     def commit(self, attempt: Attempt, execution: Execution) -> Claim | None:
         """Commit what became of a unit; the claim again if the worker goes straight on.
@@ -103,7 +111,7 @@ class Committer:
         What Postgres does not take has failed: it would be refused after every execution.
         """
         try:
-            committed = self._committed(attempt, execution.event, self._long_retrying)
+            committed = self._committed(attempt, execution, self._long_retrying)
         except ChildRefused:
             # Nothing is written, and the cancel is on its way to this run too.
             self._claims.release(attempt.claim, RELEASE_FIRST)
@@ -111,14 +119,14 @@ class Committer:
         except (PayloadError, Hindered) as error:
             failed = failure_of(attempt.workflow, attempt.claim, error)
             execution = Execution(failed, error)
-            committed = self._committed(attempt, failed, self._retrying)
+            committed = self._committed(attempt, execution, self._retrying)
         return self.continue_with(attempt, execution, committed)
 
-    def _committed(self, attempt: Attempt, event: Event, retrying: Retrying) -> Committed:
+    def _committed(self, attempt: Attempt, execution: Execution, retrying: Retrying) -> Committed:
         def write(connection: Connection) -> Committed | None:
-            return self.write(connection, attempt, event)
+            return self.write(connection, attempt, execution)
 
-        committed = retrying.ask(write, together=isinstance(event, ChildRequested))
+        committed = retrying.ask(write, together=isinstance(execution.event, ChildRequested))
         assert committed is not None
         return committed
 
@@ -126,7 +134,7 @@ class Committer:
         self,
         connection: Connection,
         attempt: Attempt,
-        event: Event,
+        execution: Execution,
         *,
         in_transaction: bool = False,
     ) -> Committed | None:
@@ -135,10 +143,10 @@ class Committer:
         None when the step's own transaction must not be committed: its unit is not recorded.
         """
         while True:
-            decision = self._decision(connection, attempt, event)
+            decision = self._decision(connection, attempt, execution)
             if in_transaction and not decision.keeps:
                 return None
-            routed = self._routed(attempt, decision)
+            routed = self._routes.routed(attempt, decision)
             match statement.commit(connection, attempt.claim, decision, routed):
                 case FlagRaised(flags):
                     attempt = attempt.with_flags(flags)
@@ -149,63 +157,15 @@ class Committer:
                 case never:
                     assert_never(never)
 
-    def _decision(self, connection: Connection, attempt: Attempt, event: Event) -> Decision:
+    def _decision(self, connection: Connection, attempt: Attempt, execution: Execution) -> Decision:
         plan, claim = attempt.workflow.plan, attempt.claim
-        decided = decide(plan, claim.token, event, attempt.now)
+        decided = decide(plan, claim.token, execution.event, attempt.now)
         if isinstance(decided, RollBack):
             undo = decided.recorded or journal.next_undo(connection, claim.token)
             decided = compensate(plan, decided, undo)
         if isinstance(decided.then, Fork):
-            decided = replace(decided, then=self._with_branches_routed(claim, decided.then))
-        return decided
-
-    def _with_branches_routed(self, claim: Claim, fork: Fork) -> Fork:
-        """The fork with queue and priority of each branch filled in."""
-        known = {
-            routing: self._route(claim, routing)
-            for routing in {branch.routing for branch in fork.branches}
-        }
-        branches = tuple(
-            replace(branch, routing=Routing(to.queue, to.priority, to.time_limit))
-            for branch in fork.branches
-            for to in (known[branch.routing],)
-        )
-        return replace(fork, branches=branches)
-
-    def _routed(self, attempt: Attempt, decision: Decision) -> Routed | None:
-        """Where the token's message goes; None to go straight on, and where no token is left."""
-        claim, then = attempt.claim, decision.then
-        match then:
-            case End() | Leave():
-                return None
-            case Fork():
-                return self._route(claim, Routing())
-            case Park():
-                return self._route(claim, then.routing)
-            case Move():
-                is_slow = self._slow_units.is_slow(claim.run, then.token)
-                if self._goes_straight_on(attempt, then, is_slow=is_slow):
-                    return None
-                return self._route(claim, then.routing, single=is_slow)
-            case _:
-                assert_never(then)
-
-    def _goes_straight_on(self, attempt: Attempt, move: Move, *, is_slow: bool) -> bool:
-        """Return True if the worker goes on with the token; what is slow would hold up others."""
-        claim, message, routing = attempt.claim, attempt.message, move.routing
-        if move.delay > 0 or message.is_used_up or (is_slow and message.is_shared):
-            return False
-        if routing.time_limit is not None or claim.time_limit is not None:
-            return False  # a time limit holds for a whole message
-        return self._address(claim, routing) == (claim.queue, claim.priority)
-
-    def _address(self, claim: Claim, routing: Routing) -> tuple[str, int | None]:
-        """Return queue and priority of a unit's message."""
-        priority = claim.run.priority if routing.priority is None else routing.priority
-        return routing.queue or self._settings.queue, priority
-
-    def _route(self, claim: Claim, routing: Routing, *, single: bool = False) -> Routed:
-        return Routed(*self._address(claim, routing), routing.time_limit, single)
+            decided = replace(decided, then=self._routes.with_branches_routed(claim, decided.then))
+        return with_tasks(attempt, execution, decided)
 
     def plain(self, attempt: Attempt, execution: Execution) -> Plain | None:
         """Decide on a unit, if the decision may be committed together with others; else None."""
@@ -214,9 +174,12 @@ class Committer:
         claim = attempt.claim
         # What has succeeded is not tried again: the time does not matter.
         decided = decide(attempt.workflow.plan, claim.token, execution.event, claim.seen_at)
-        if isinstance(decided, RollBack) or not may_be_bundled(claim, decided):
+        if isinstance(decided, RollBack):
             return None
-        return Plain(claim, decided, self._routed(attempt, decided))
+        decided = with_tasks(attempt, execution, decided)
+        if not may_be_bundled(claim, decided):
+            return None
+        return Plain(claim, decided, self._routes.routed(attempt, decided))
 
     def commit_together(self, plain: Sequence[Plain]) -> Mapping[UUID, committing.Written]:
         """Commit decisions of one kind; return those that are written, by token.
@@ -239,8 +202,20 @@ class Committer:
         if answer.puts_hint:
             self._claims.notify_of(0.0)
         if isinstance(plain[0].decision.then, End):
-            self._ended([one.claim.run.id for one in plain if one.claim.token.id in answer.written])
-        return answer.written
+            ended = [one for one in plain if one.claim.token.id in answer.written]
+            self._ended([one.claim.run.id for one in ended])
+            for one in ended:
+                self._announcer.committed(one.claim, one.decision)
+                counting.committed(self._tally, one.claim, one.decision)
+        return self._with_pauses(plain, answer.written)
+
+    def _with_pauses(
+        self, plain: Sequence[Plain], written: Mapping[UUID, committing.Written]
+    ) -> Mapping[UUID, committing.Written]:
+        if not any(one.is_anything_paused for one in written.values()):
+            return written
+        pauses = self._claims.pauses_of([one.claim.run.id for one in plain])
+        return {token_id: replace(one, pauses=pauses) for token_id, one in written.items()}
 
     def moved(self, plain: Plain, written: committing.Written) -> Claim | None:
         """Return the claim of a written decision if the worker goes straight on with it."""
@@ -252,28 +227,30 @@ class Committer:
             written.at,
             draining=written.draining,
             has_commands=written.has_commands,
+            pauses=written.pauses,
         )
 
     def continue_with(
         self, attempt: Attempt, execution: Execution, committed: Committed
     ) -> Claim | None:
-        """Log, wake relays, tell of an end; return the claim if the worker goes straight on."""
+        """Tell of it, wake relays; return the claim if the worker goes straight on."""
         claim, decision, answer = attempt.claim, committed.decision, committed.answer
         then = decision.then
         if isinstance(answer, ClaimLost) and self._was_written(claim, decision):
             answer = WrittenBefore()
         if isinstance(answer, ClaimLost | RecordedBefore | SignalGone):
+            attempt.message.report.dropped(claim.token.unit)
             self._drop(claim, answer)
             return None
-        if isinstance(execution.event, Failed | Crashed):
-            log_failure(claim, execution.event, execution.exception, decision)
-        if isinstance(then, End):
-            self._ended([claim.run.id])
+        self._tell(attempt, execution, decision, answer)
         if isinstance(answer, WrittenBefore):
             # Which decision of ours was written is unknown: the token is looked at where it stands.
             self._claims.abandon(claim)
         elif isinstance(then, Move) and committed.routed is None:
-            return _moved(claim, decision, then, answer)
+            if decision.sends:
+                self._claims.notify_of(0.0)
+            pauses = self._claims.pauses_of([claim.run.id]) if answer.is_anything_paused else ()
+            return _moved(claim, decision, then, answer, pauses)
         elif (delay := _next_hint(claim, decision, answer)) is not None:
             self._claims.notify_of(delay)
         if isinstance(then, Park) and isinstance(then.token.wait, ForSignal):
@@ -281,6 +258,26 @@ class Committer:
             # its hint may have come while the token was still claimed.
             return self._claims.again(claim)
         return None
+
+    def _tell(
+        self,
+        attempt: Attempt,
+        execution: Execution,
+        decision: Decision,
+        answer: Written | WrittenBefore,
+    ) -> None:
+        """Log a failure, tell of an end, announce and report what is known to be written."""
+        claim, event = attempt.claim, execution.event
+        if isinstance(event, Failed | Crashed):
+            tell_failure(claim, event, execution.exception, decision)
+        elif observers and isinstance(event, Signalled):
+            signalled(claim, event)
+        if isinstance(decision.then, End):
+            self._ended([claim.run.id])
+        if isinstance(answer, Written):
+            self._announcer.committed(claim, decision, event)
+            counting.committed(self._tally, claim, decision, event)
+            attempt.message.report.committed(attempt.workflow.plan, claim, decision, event)
 
     def _was_written(self, claim: Claim, decision: Decision) -> bool:
         """True if a commit that is refused now was written before, and only its answer was lost.
@@ -312,8 +309,23 @@ class Committer:
                 assert_never(never)
 
 
+def with_tasks(attempt: Attempt, execution: Execution, decision: Decision) -> Decision:
+    """The decision with the tasks that its commit sends: the handler's, if what it did is kept.
+
+    At the end of a run the task follows, if any, that its workflow has sent then.
+    """
+    sends = execution.sends if decision.keeps else ()
+    if isinstance(decision.then, End):
+        assert decision.run is not None
+        hook = attempt.workflow.hooks.message(attempt.claim.run.id, decision.run.status)
+        sends = sends if hook is None else (*sends, hook)
+    return replace(decision, sends=sends) if sends else decision
+
+
 def _next_hint(claim: Claim, decision: Decision, written: Written) -> float | None:
-    """Return the seconds until the hint is due that the commit has put; None if it put none."""
+    """Return the seconds until a message is due that the commit has put; None if it put none."""
+    if decision.sends:
+        return 0.0
     match decision.then:
         case Move(delay=delay):
             return delay
@@ -329,7 +341,9 @@ def _next_hint(claim: Claim, decision: Decision, written: Written) -> float | No
             assert_never(decision.then)
 
 
-def _moved(claim: Claim, decision: Decision, move: Move, written: Written) -> Claim:
+def _moved(
+    claim: Claim, decision: Decision, move: Move, written: Written, pauses: tuple[Pause, ...]
+) -> Claim:
     """The claim at the unit that its token has moved to."""
     run = claim.run
     if decision.run is not None:
@@ -339,34 +353,6 @@ def _moved(claim: Claim, decision: Decision, move: Move, written: Written) -> Cl
         written.at,
         draining=written.draining,
         has_commands=written.has_commands,
+        pauses=pauses,
         run=run,
     )
-
-
-def log_failure(
-    claim: Claim, event: Failed | Crashed, exception: BaseException | None, decision: Decision
-) -> None:
-    """Log a failure: a WARNING where the unit is tried again, else an ERROR with its traceback.
-
-    A handler that gives up has decided it: nothing is wrong, and the run is rolled back as it was
-    written. That is a WARNING too, except in a compensation.
-    """
-    token, then = claim.token, decision.then
-    if any(record.outcome is Outcome.CANCELLED for record in decision.records):
-        return
-    what = f"{claim.run.workflow}.{token.unit} of run {claim.run.id}"
-    error = f"{event.error.type}: {event.error.message}"
-    if isinstance(then, Move) and then.token.unit == token.unit:
-        logger.warning(
-            "%s failed at attempt %d, next in %.1f s: %s", what, token.attempt, then.delay, error
-        )
-    elif isinstance(exception, GiveUp) and token.rollback is None:
-        logger.warning("%s gave up at attempt %d: %s", what, token.attempt, event.error.message)
-    else:
-        logger.error(
-            "%s failed for good at attempt %d: %s",
-            what,
-            token.attempt,
-            error,
-            exc_info=exception,
-        )

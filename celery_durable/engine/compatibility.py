@@ -12,14 +12,15 @@ from celery_durable.core.compatibility import (
     can_execute,
     offer_of,
     offers,
-    only_ends,
     version_key,
 )
 from celery_durable.core.plan import Plan
 from celery_durable.core.token import Token
 from celery_durable.engine.retrying import Retrying
+from celery_durable.settings import Settings
 from celery_durable.store import definitions, journal, workers
 from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.hooks import NO_HOOKS
 from celery_durable.workflow.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ one again.
 class Compatibility:
     """Compares the workflows of this process with the stored plans and the journals of runs."""
 
-    def __init__(self, retrying: Retrying, registry: Registry) -> None:
+    def __init__(self, retrying: Retrying, registry: Registry, settings: Settings) -> None:
         self._retrying = retrying
         self._registry = registry
+        self._settings = settings
         self._unfit_nodes: dict[tuple[str, int], frozenset[str]] = {}
         self._not_offered: dict[tuple[str, int], frozenset[str]] = {}
         self._look_again_at: dict[tuple[str, int], float] = {}
@@ -46,7 +48,7 @@ class Compatibility:
         workflow = self._registry.find(claim.run.workflow, claim.run.version)
         if workflow is not None and self._can_go_on(workflow, claim.token):
             return workflow
-        if only_ends(claim.token):
+        if claim.token.only_ends:
             return Blank(claim.run.workflow, claim.run.version)
         self._warn(claim, workflow)
         return None
@@ -122,7 +124,7 @@ class Compatibility:
         known = self._unfit_nodes.get(key)
         if known is None or (known and time.monotonic() >= self._look_again_at[key]):
             known = self._unfit_nodes[key] = self._retrying.ask(
-                lambda connection: definitions.reconcile(connection, workflow.plan)
+                lambda connection: definitions.reconcile(connection, workflow.plan, self._settings)
             )
             self._look_again_at[key] = time.monotonic() + LOOK_AGAIN_AFTER
         return known | self._not_offered.get(key, frozenset())
@@ -148,5 +150,5 @@ class Blank(Workflow):
     """Stands for a workflow of which nothing is known, where a run only has to end."""
 
     def __init__(self, name: str, version: int) -> None:
-        self.name, self.version = name, version
+        self.name, self.version, self.hooks = name, version, NO_HOOKS
         vars(self)["plan"] = Plan(name, version, ())

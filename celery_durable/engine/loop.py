@@ -29,6 +29,8 @@ from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import Notifier
+from celery_durable.engine import counting
+from celery_durable.engine.announce import Announcer
 from celery_durable.engine.attempt import Attempt, Message
 from celery_durable.engine.bundle import Bundle, Place, Ways, place_of
 from celery_durable.engine.children import RunFactory, StartOptions, parent_of
@@ -36,7 +38,10 @@ from celery_durable.engine.claims import Claims
 from celery_durable.engine.commit import Committer
 from celery_durable.engine.compatibility import Compatibility
 from celery_durable.engine.guard import Guard
+from celery_durable.engine.links import Links
+from celery_durable.engine.report import Report
 from celery_durable.engine.retrying import Retrying
+from celery_durable.engine.routes import Routes
 from celery_durable.engine.run_history import RunHistory
 from celery_durable.engine.slow_units import SlowUnits
 from celery_durable.engine.transactional import Transactional
@@ -45,11 +50,14 @@ from celery_durable.errors import DatabaseUnavailable, TooDeep
 from celery_durable.process import interrupts
 from celery_durable.settings import Settings
 from celery_durable.store import codec, journal, workers
+from celery_durable.workflow.around import Around
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.context import Context
 from celery_durable.workflow.execute import Execution, Tools, execute
 from celery_durable.workflow.failures import timed_out
+from celery_durable.workflow.observing import executing, observers
 from celery_durable.workflow.registry import Registry
+from celery_durable.workflow.sending import Compose, cannot_compose
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +82,9 @@ class Engine:
 
     `timeouts` are what the process's pool raises in a task whose soft time limit has passed;
     `is_exit` recognizes what it raises in a task that has to end because the worker does.
+    `around_units` is called before and after each unit, in its thread; `around` makes the context
+    managers that it is executed in. `compose` makes messages of the tasks that handlers send.
+    `committer` makes what commits: the test kit watches it.
     """
 
     def __init__(
@@ -86,6 +97,10 @@ class Engine:
         *,
         timeouts: Timeouts = (),
         is_exit: IsExit = lambda _: False,
+        committer: Callable[..., Committer] = Committer,
+        compose: Compose = cannot_compose,
+        around_units: Callable[[], None] | None = None,
+        around: Sequence[Around] = (),
     ) -> None:
         self._settings = settings
         self._liveness = liveness
@@ -95,23 +110,34 @@ class Engine:
         retrying = self._retrying = Retrying(database, settings.worker_ttl)
         self._long_retrying = Retrying(database, max(settings.worker_ttl, COMMITS_WITHIN))
         self._claims = Claims(retrying, settings, liveness, notify)
-        self._compatibility = Compatibility(retrying, registry)
+        self._compatibility = Compatibility(retrying, registry, settings)
         self._run_factory = RunFactory(database, registry, settings)
-        self._tools = Tools(self._encode, self._new_child, timeouts, is_exit)
-        self._waits = Waits(retrying, self._tools, settings.max_crashes)
+        self._tools = Tools(
+            self._encode,
+            self._new_child,
+            timeouts,
+            is_exit,
+            compose,
+            link=Links(self._long_retrying, settings),
+            around_units=around_units,
+            around=around,
+        )
+        self._waits = Waits(retrying, self._tools, settings.max_crashes, self._context_of)
         self._slow_units = SlowUnits()
-        self._committer = Committer(
-            settings,
+        self._announcer = Announcer()
+        self._committer = committer(
+            Routes(settings, self._slow_units),
             retrying,
             self._long_retrying,
             self._claims,
-            slow_units=self._slow_units,
             stop_offering=self._compatibility.stop_offering,
             ended=notify.ended,
+            announcer=self._announcer,
         )
         self._ways = Ways(
             self._claims,
             self._committer,
+            self._announcer,
             self._slow_units,
             self._execute_if_plain,
             self._go_on_or_abandon,
@@ -129,40 +155,46 @@ class Engine:
         token_id: UUID,
         limit: float | EllipsisType | None = ...,
         hinted_by: str | None = None,
+        report: Report | None = None,
     ) -> None:
         """Work on one message: unit after unit, for as long as the claim is ours.
 
         `limit` is the message's soft time limit; `...` fits any unit, None is no limit. A unit with
         another limit gets a message of its own. `hinted_by` is the message's origin
-        (`store.origin`).
+        (`store.origin`). In `report` it notes what it has done.
         """
-        message = Message.of(limit, self._settings)
+        message = Message.of(limit, self._settings, report or Report())
         with self._kept_from_audit([token_id]):
             claim = self._claims.claim(token_id, hinted_by)
+            message.report.took(claim)
             while claim is not None:
                 message.units_left -= 1
                 claim = self._go_on_or_abandon(claim, message)
+                self._announcer.send()
 
     def advance_together(
         self,
         token_ids: Sequence[UUID],
         limit: float | EllipsisType | None = ...,
         hinted_by: str | None = None,
-    ) -> None:
+    ) -> Report:
         """Work on a message that names several tokens, as many at a time as a relay puts into one.
 
-        Where none of them can be claimed together with others, each is advanced alone.
+        Where none of them can be claimed together with others, each is advanced alone. Returns what
+        the message has done.
         """
+        report = Report()
         ids, size = [*dict.fromkeys(token_ids)], self._settings.tokens_per_message
         size *= BRANCHES if size > 1 else 1
         for first in range(0, len(ids), size):
             together = ids[first : first + size]
-            if len(together) == 1 or not self._advance_bundle(together, limit):
+            if len(together) == 1 or not self._advance_bundle(together, limit, report):
                 for token_id in together:
-                    self.advance(token_id, limit, hinted_by)
+                    self.advance(token_id, limit, hinted_by, report)
+        return report
 
     def _advance_bundle(
-        self, token_ids: Sequence[UUID], limit: float | EllipsisType | None
+        self, token_ids: Sequence[UUID], limit: float | EllipsisType | None, report: Report
     ) -> bool:
         """Claim tokens together, and execute their units in turn; return False if none is claimed.
 
@@ -178,10 +210,12 @@ class Engine:
             left_out = [token_id for token_id in token_ids if token_id not in claimed]
             if left_out:
                 self._claims.hint(left_out)
-            messages = [Message.of(limit, self._settings, is_shared=True) for _ in claims]
+            messages = [Message.of(limit, self._settings, report, is_shared=True) for _ in claims]
+            report.took(*claims)
             bundle = Bundle(self._ways, claims, messages, asked_at)
             with self._guard.watching(bundle):
                 bundle.run()
+            self._announcer.send()
         return True
 
     @contextmanager
@@ -230,7 +264,9 @@ class Engine:
             if is_alone:
                 self._suspect.release()
 
-    def _go_on(self, claim: Claim, message: Message, *, has_company: bool = False) -> Claim | None:
+    def _go_on(  # noqa: PLR0911 - a table of cases
+        self, claim: Claim, message: Message, *, has_company: bool = False
+    ) -> Claim | None:
         """Do with a claim what `admit` says; the claim again if the worker goes straight on."""
         current = self._claims.with_commands_applied(claim)
         if current is None:
@@ -243,7 +279,10 @@ class Engine:
             return None
         assert workflow is not None
         interrupts.begin(current.time_limit)
-        attempt = Attempt(workflow, self._claims.begun(current), message)
+        begun = self._claims.begun(current)
+        if begun is not current:
+            return begun
+        attempt = Attempt(workflow, current, message)
         match admission:
             case Check():
                 return self._check(attempt)
@@ -310,7 +349,7 @@ class Engine:
 
         `places` are the units of this bundle that may be executed: each is asked about once.
         """
-        is_stopped = claim.draining or claim.has_commands or claim.token.flags
+        is_stopped = claim.draining or claim.has_commands or claim.token.flags or claim.is_paused
         if is_stopped or claim.token.crashes or claim.run.status is Status.PENDING:
             return None
         place = place_of(claim)
@@ -337,9 +376,16 @@ class Engine:
     def _called(self, attempt: Attempt) -> tuple[Attempt, Execution]:
         """Call the unit's function; return the attempt with the input it was given, too."""
         claim = attempt.claim
-        context = Context(claim, self._history(claim))
-        execution = execute(attempt.workflow, claim, context, self._tools)
-        self._slow_units.note(claim.run, claim.token, time.monotonic() - attempt.began)
+        context = self._context_of(claim)
+        if not observers:
+            execution = execute(attempt.workflow, claim, context, self._tools)
+        else:
+            with executing(claim) as ended:
+                execution = execute(attempt.workflow, claim, context, self._tools)
+                ended(execution.event, execution.exception)
+        seconds = time.monotonic() - attempt.began
+        self._slow_units.note(claim.run, claim.token, seconds)
+        counting.executed(self._retrying.database.tally, claim, execution.event, seconds)
         return attempt.with_input(execution.input), execution
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:
@@ -370,6 +416,9 @@ class Engine:
                 return False
             time.sleep(SAYS_IT_STOPS_WITHIN / 20)
 
+    def _context_of(self, claim: Claim) -> Context:
+        return Context(claim, self._history(claim))
+
     def _history(self, claim: Claim) -> RunHistory:
         return RunHistory(self._long_retrying, claim)
 
@@ -387,7 +436,7 @@ class Engine:
         parent = parent_of(claim.token.id, run)
         if parent.depth >= self._settings.max_depth:
             raise TooDeep(child.workflow, parent.depth + 1, self._settings.max_depth)
-        options = StartOptions(priority=run.priority, parent=parent)
+        options = StartOptions(priority=run.priority, parent=parent, trace=run.trace)
         return self._run_factory.new_child(outline, run.input if input is None else input, options)
 
     def _reopened(self, claim: Claim) -> ReopenedRun:

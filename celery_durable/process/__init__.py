@@ -6,6 +6,8 @@ threads anew.
     interrupts  lets a pool's time limit interrupt handlers only
     once        an attribute that an object makes once
     outage      logs one line at each end of an outage, and lets pauses grow
+    tally       counts, until somebody writes them down
+    output      gives up an output that nobody reads any more
     sockets     waits until a socket is readable
     threads     runs blocking calls for `async` callers
 """

@@ -1,4 +1,4 @@
-"""`once`, the decorator of an attribute that an object makes once."""
+"""`once`, the decorator of an attribute that an object makes once, and `forget`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ class once(Generic[T]):  # noqa: N801 - a decorator
                 made[self._name] = self.func(owner)
         found: T = made[self._name]
         return found
+
+
+def forget(owner: object) -> None:
+    """Forget all that `once` has made for this object; it is made anew when it is next needed."""
+    names = {
+        name
+        for kind in type(owner).__mro__
+        for name, found in vars(kind).items()
+        if isinstance(found, once)
+    }
+    with once.lock:
+        for name in names & vars(owner).keys():
+            del vars(owner)[name]
 
 
 def _replace_lock() -> None:

@@ -16,13 +16,19 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
     commit        writes the decision on a unit: the hot statement
     bundle        the same for several tokens in one statement
     runs          starts runs
+    reopening     reopens runs that have ended, to compensate
     journal       reads what has been recorded
     inbox         commands that wait to be applied
+    deadlines     ends runs whose time is up
     signals       signals that wait to be consumed
+    pauses        what is paused
+    actions       notes what people do
+    steering      what operators do to a unit: try it now, record it by hand
+    inheriting    a run goes on with what another has completed
     cancelling    applies a cancel to a tree of runs
     heartbeat     writes a unit's progress, reads its flags
 
-    outbox        parts of statements that put hints
+    outbox        puts ordinary tasks; parts of statements that put hints
     due           takes due messages, for a relay
     origin        the schema and database a hint comes from
     relays        that relays are there
@@ -32,7 +38,9 @@ database's. `tests/integration/golden` shows the hot statements as Postgres gets
     watching      reads both at once, for a reaper
     lost_hints    finds tokens whose hints were lost
     scan_lease    the lease that relays share for that
+    pruning       deletes runs
     definitions   stored plans
+    counts        the sums of what processes have counted
 
     read          what users see of runs
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -18,6 +19,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.json import JsonbLoader
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
@@ -126,8 +129,7 @@ class PsycopgConnection:
     def rows(self, statement: Statement, parameters: Parameters = _NOTHING) -> Sequence[Row]:
         """Execute the compiled text. Raises the errors of Postgres as this library's."""
         try:
-            # Not `raw.cursor()`: a caller's connection may have a cursor factory of its own.
-            with psycopg.RawCursor(self.raw, row_factory=dict_row) as cursor:
+            with self._cursor() as cursor:
                 text, names, literals = statement.numbered(self.schema)
                 values = {**literals, **parameters} if literals else parameters
                 cursor.execute(text, [values[name] for name in names])
@@ -140,12 +142,23 @@ class PsycopgConnection:
                 raise_if_unstorable(error)
             raise
 
+    def _cursor(self) -> psycopg.RawCursor[Row]:
+        # Not `raw.cursor()`: a caller's connection may have a cursor factory of its own.
+        return psycopg.RawCursor(self.raw, row_factory=dict_row)
+
 
 class JoinedConnection(PsycopgConnection):
     """A caller's psycopg connection: conflicts go to the caller, whose transaction they end."""
 
     __slots__ = ()
     is_own = False
+
+    def _cursor(self) -> psycopg.RawCursor[Row]:
+        """Return a cursor that reads values as ours do: Django's cut off the time zone, say."""
+        cursor = super()._cursor()
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        cursor.adapters.register_loader("jsonb", JsonbLoader)
+        return cursor
 
 
 class SqlAlchemyConnection:
@@ -171,14 +184,22 @@ class SqlAlchemyConnection:
             raise
 
 
-class OwnTransaction(SqlAlchemyConnection):
-    """An SQLAlchemy connection in a transaction of its own; only `commit` commits it."""
+@dataclass(frozen=True, slots=True)
+class NoSession:
+    """In place of a handler's session, where its transaction is a framework's own."""
 
-    __slots__ = ("_transaction",)
+    why: str
 
-    def __init__(self, connection: sa.Connection, schema: str) -> None:
-        super().__init__(connection, schema)
-        self._transaction = connection.begin()
+
+class UnitTransaction(Connection, Protocol):
+    """The transaction in which a transactional step is executed and its unit is committed.
+
+    Only `commit` commits it. Without that it is rolled back.
+    """
+
+    def end_handler(self) -> None:
+        """Called when the handler has returned: raise if its SQL cannot be committed."""
+        ...
 
     def was_cut(self, error: BaseException) -> bool:
         """Return True if the connection was lost, and with it the transaction.
@@ -186,6 +207,35 @@ class OwnTransaction(SqlAlchemyConnection):
         False if Postgres ended a transaction that took too long: its handler caused that, and would
         cause it again.
         """
+        ...
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True if a statement was interrupted: the connection can send no other."""
+        ...
+
+    def commit(self) -> None:
+        """Commit. Raises known errors of Postgres as this library's."""
+        ...
+
+
+class OwnTransaction(SqlAlchemyConnection):
+    """An SQLAlchemy connection in a transaction of its own, and the session of the handler."""
+
+    __slots__ = ("_transaction", "session")
+
+    def __init__(self, connection: sa.Connection, schema: str) -> None:
+        super().__init__(connection, schema)
+        self._transaction = connection.begin()
+        self.session: Session | None = None
+
+    def end_handler(self) -> None:
+        """End the savepoint that the handler's session worked in."""
+        assert self.session is not None
+        self.session.commit()
+
+    def was_cut(self, error: BaseException) -> bool:
+        """Return True if the connection was lost, unless the transaction took too long."""
         cause = error.orig if isinstance(error, DBAPIError) else error.__cause__ or error
         took_too_long = getattr(cause, "sqlstate", None) in TOOK_TOO_LONG
         return self.connection.invalidated and not took_too_long
@@ -196,7 +246,7 @@ class OwnTransaction(SqlAlchemyConnection):
         if self.connection.closed or self.connection.invalidated:
             return False
         raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
-        return raw.info.transaction_status is TransactionStatus.ACTIVE
+        return is_in_statement(raw)
 
     def abandon_if_interrupted(self) -> None:
         """Cancel a statement that was interrupted, and close the connection.
@@ -205,11 +255,7 @@ class OwnTransaction(SqlAlchemyConnection):
         """
         if not self.is_interrupted:
             return
-        raw = cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
-        try:
-            raw.cancel_safe(timeout=CANCEL_WITHIN)
-        except psycopg.Error as error:
-            logger.info("An interrupted statement could not be cancelled: %s", error)
+        cancel(cast("psycopg.Connection[Any]", self.connection.connection.driver_connection))
         self.connection.invalidate()
 
     def commit(self) -> None:
@@ -221,7 +267,20 @@ class OwnTransaction(SqlAlchemyConnection):
             raise
 
 
-def connection_of(session: object, schema: str) -> Connection:
+def is_in_statement(raw: psycopg.Connection[Any]) -> bool:
+    """Return True if a statement was sent, and its answer was not read to the end."""
+    return raw.info.transaction_status is TransactionStatus.ACTIVE
+
+
+def cancel(raw: psycopg.Connection[Any]) -> None:
+    """Cancel a statement that was interrupted; the connection is to be closed after it."""
+    try:
+        raw.cancel_safe(timeout=CANCEL_WITHIN)
+    except psycopg.Error as error:
+        logger.info("An interrupted statement could not be cancelled: %s", error)
+
+
+def connection_of(session: object, schema: str) -> SqlAlchemyConnection | JoinedConnection:
     """A `Connection` in the transaction of `session`.
 
     `session` is an SQLAlchemy Session, scoped_session or Connection, or a psycopg connection.
@@ -233,6 +292,12 @@ def connection_of(session: object, schema: str) -> Connection:
     if isinstance(session, Session):
         session = session.connection()
     if isinstance(session, sa.Connection):
+        if session.dialect.name != "postgresql":
+            raise ConfigurationError(
+                f"session= is connected to {session.dialect.name}, and the tables of durable runs"
+                " are in Postgres. Pass a session of that database, or none: the call has a"
+                " transaction of its own then."
+            )
         if getattr(session.connection.dbapi_connection, "autocommit", False):
             raise ConfigurationError(
                 "session= is an SQLAlchemy connection with isolation_level='AUTOCOMMIT': there is"

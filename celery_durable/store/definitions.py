@@ -17,29 +17,51 @@ from celery_durable.core.names import COMPENSATE, SEPARATOR
 from celery_durable.core.plan import Outline, Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
+from celery_durable.settings import Settings
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
 
+MOST_BYTES = 2**31 - 1
+"""A limit above this is none: Postgres has no value so long."""
+
 _plan = sa.cast(sql.text("plan"), JSONB)
 
 _insert = upsert(t.definition).values(
-    workflow=sql.text("workflow"), version=sql.integer("version"), plan=_plan
+    workflow=sql.text("workflow"),
+    version=sql.integer("version"),
+    plan=_plan,
+    queue=sql.text("queue"),
+    max_payload_bytes=sql.integer("max_payload_bytes"),
+)
+_stored = sa.tuple_(t.definition.c.plan, t.definition.c.queue, t.definition.c.max_payload_bytes)
+_excluded = sa.tuple_(
+    _insert.excluded.plan, _insert.excluded.queue, _insert.excluded.max_payload_bytes
 )
 
 _STORE = Statement(
     _insert.on_conflict_do_update(
         index_elements=["workflow", "version"],
-        set_={"plan": _insert.excluded.plan, "stored_at": sql.clock},
-        where=t.definition.c.plan != _insert.excluded.plan,
+        set_={
+            "plan": _insert.excluded.plan,
+            "queue": _insert.excluded.queue,
+            "max_payload_bytes": _insert.excluded.max_payload_bytes,
+            "stored_at": sql.clock,
+        },
+        where=_stored != _excluded,
     )
 )
 
 
-def store(connection: Connection, plan: Plan) -> None:
-    """Store the plan, unless the same one is stored."""
-    text = json.dumps(plan.as_data())
-    parameters = {"workflow": plan.workflow, "version": plan.version, "plan": text}
+def store(connection: Connection, plan: Plan, settings: Settings) -> None:
+    """Store the plan, with the settings that a start in SQL needs, unless all are stored."""
+    parameters = {
+        "workflow": plan.workflow,
+        "version": plan.version,
+        "plan": json.dumps(plan.as_data()),
+        "queue": settings.queue,
+        "max_payload_bytes": min(settings.max_payload_bytes, MOST_BYTES),
+    }
     connection.rows(_STORE, parameters)
 
 
@@ -55,6 +77,13 @@ _FIND = Statement(
         ),
     )
 )
+
+
+def plan(connection: Connection, workflow: str, version: int) -> Mapping[str, Any] | None:
+    """The stored plan of this version, as `Plan.as_data` made it; None if there is none."""
+    row = one(connection, _FIND, {"workflow": workflow, "version": version})
+    found: Mapping[str, Any] | None = json.loads(row["plan"]) if row else None
+    return found
 
 
 def find(connection: Connection, workflow: str, version: int | None) -> Outline | None:
@@ -190,7 +219,7 @@ def plans(connection: Connection) -> Mapping[tuple[str, int], Mapping[str, Any]]
     }
 
 
-def reconcile(connection: Connection, plan: Plan) -> frozenset[str]:
+def reconcile(connection: Connection, plan: Plan, settings: Settings) -> frozenset[str]:
     """Store the plan if every run in flight can go on with it; else return the nodes of the others.
 
     A plan may be edited under its version as long as unfinished runs find their node and all nodes
@@ -203,5 +232,5 @@ def reconcile(connection: Connection, plan: Plan) -> frozenset[str]:
         in_flight = nodes_in_flight(connection, plan.workflow, plan.version)
         left_to_others = incompatible(stored, plan, in_flight)
     if not left_to_others:
-        store(connection, plan)
+        store(connection, plan, settings)
     return left_to_others

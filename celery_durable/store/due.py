@@ -19,7 +19,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.store import sql
+from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import ADVANCE, IS_AT_ONCE, LOOK_AT
@@ -143,8 +143,8 @@ def move_into_lanes(connection: Connection, back: float, batch: int) -> int:
 class DueMessage:
     """One due row of the outbox; it is a hint if it has a `token_id`.
 
-    `single`: its token has a message of its own. `crowd` is that of its lane. `others` are rows
-    that this message stands for, too.
+    `runs` are those that it is about. `single`: its token has a message of its own. `crowd` is that
+    of its lane. `others` are rows that this message stands for, too.
     """
 
     id: int
@@ -157,6 +157,7 @@ class DueMessage:
     single: bool = False
     crowd: int = 0
     others: tuple[int, ...] = ()
+    runs: tuple[UUID, ...] = ()
 
     @property
     def queue(self) -> str | None:
@@ -195,6 +196,7 @@ _TAKE = Statement(
         sql.json_text(t.outbox.c.kwargs),
         sql.json_text(t.outbox.c.options),
         t.outbox.c.tries,
+        t.outbox.c.run_id,
         t.outbox.c.token_id,
         t.outbox.c.single,
     )
@@ -227,11 +229,12 @@ def take(
             task=row["task"],
             args=json.loads(row["args"]),
             kwargs=json.loads(row["kwargs"]),
-            options=json.loads(row["options"]),
+            options=codec.loads(row["options"]),
             tries=row["tries"],
             token_id=row["token_id"],
             single=row["single"],
             crowd=lane.crowd,
+            runs=() if row["run_id"] is None else (row["run_id"],),
         )
         for row in connection.rows(_TAKE, {**where, "batch": batch})
     ]

@@ -8,7 +8,7 @@ no worker. The sender, the worker that follows the hint or recovery applies it
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -25,17 +25,32 @@ CANCEL = "cancel"
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The command to end a run, with or without compensating what completed."""
+    """The command to end a run, with or without compensating what completed.
+
+    `timed_out`: the run took too long, and fails.
+    """
 
     compensate: bool
     reason: str | None
+    timed_out: bool = False
     id: int | None = None
     """The id of its row, once it is in the inbox."""
 
     @property
     def flags(self) -> Flags:
         """The flags that the command raises on the run's tokens."""
-        return Flags.CANCEL | (Flags.COMPENSATE if self.compensate else Flags.NONE)
+        flags = Flags.CANCEL
+        if self.compensate:
+            flags |= Flags.COMPENSATE
+        if self.timed_out:
+            flags |= Flags.RUN_TIMEOUT
+        return flags
+
+    @property
+    def payload(self) -> str:
+        """What is stored of it, as JSON text."""
+        fields = {"compensate": self.compensate, "reason": self.reason}
+        return json.dumps({**fields, "timed_out": True} if self.timed_out else fields)
 
 
 _SEND = Statement(
@@ -50,27 +65,65 @@ _SEND = Statement(
 
 def send(connection: Connection, run_id: UUID, command: Cancel) -> None:
     """Put a command into the run's inbox."""
-    payload = {"compensate": command.compensate, "reason": command.reason}
-    parameters = {"run_id": run_id, "name": CANCEL, "payload": json.dumps(payload)}
+    parameters = {"run_id": run_id, "name": CANCEL, "payload": command.payload}
     connection.rows(_SEND, parameters)
 
 
+# Those that were asked already, or go back, would only be asked the same again.
+IS_TO_BE_ASKED = sql.there_is(
+    t.token.c.run_id == t.run.c.id,
+    t.token.c.parent_id.is_(None),
+    t.token.c.rollback.is_(None),
+    t.token.c.flags.op("&")(sql.integer("flags")) != sql.integer("flags"),
+)
+"""True of a run that has not ended and of which a cancel with these flags changes anything."""
+
+_SEND_TO_MANY = Statement(
+    sa.insert(t.inbox)
+    .from_select(
+        ["run_id", "kind", "name", "payload"],
+        sa.select(t.run.c.id, sql.word("command"), sql.word(CANCEL), sql.json("payload")).where(
+            t.run.c.id == sa.any_(sql.uuids("runs")), t.run.c.finished_at.is_(None), IS_TO_BE_ASKED
+        ),
+    )
+    .returning(t.inbox.c.run_id)
+)
+
+
+def send_to_many(connection: Connection, runs: Iterable[UUID], command: Cancel) -> Sequence[UUID]:
+    """Put a command into the inboxes of those that it changes; return which.
+
+    It puts no hints: the caller applies the command at once, and if it dies, recovery does.
+    """
+    parameters = {
+        "runs": sql.array(runs),
+        "flags": int(command.flags),
+        "payload": command.payload,
+    }
+    return [row["run_id"] for row in connection.rows(_SEND_TO_MANY, parameters)]
+
+
 _cancels = (
-    t.inbox.c.run_id == sql.uuid("run_id"),
+    t.inbox.c.run_id == sa.any_(sql.uuids("runs")),
     t.inbox.c.kind == sql.word("command"),
     t.inbox.c.name == sql.word(CANCEL),
 )
 
-_READ = Statement(sa.select(t.inbox.c.id, sql.json_text(t.inbox.c.payload)).where(*_cancels))
+_READ = Statement(
+    sa.select(t.inbox.c.id, t.inbox.c.run_id, sql.json_text(t.inbox.c.payload)).where(*_cancels)
+)
 
 _ids = sql.ids("ids")
 _REMOVE = Statement(sa.delete(t.inbox).where(t.inbox.c.id == sa.any_(_ids)).returning(t.inbox.c.id))
 
 
-def cancels(connection: Connection, run_id: UUID) -> Sequence[Cancel]:
-    """The run's cancels that are not applied yet."""
-    rows = connection.rows(_READ, {"run_id": run_id})
-    return [Cancel(**json.loads(row["payload"]), id=row["id"]) for row in rows]
+def cancels(connection: Connection, runs: Iterable[UUID]) -> Mapping[UUID, Sequence[Cancel]]:
+    """The cancels that are not applied yet, of those of these runs that have any."""
+    found: dict[UUID, list[Cancel]] = {}
+    for row in connection.rows(_READ, {"runs": sql.array(runs)}):
+        command = Cancel(**json.loads(row["payload"]), id=row["id"])
+        found.setdefault(row["run_id"], []).append(command)
+    return found
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> bool:

@@ -9,22 +9,31 @@ import sqlalchemy as sa
 
 from celery_durable.core.compatibility import Passed
 from celery_durable.core.decision import JournalRecord, Outcome, Undo
-from celery_durable.core.names import compensated_by
+from celery_durable.core.names import COMPENSATE, SEPARATOR, compensated_by
 from celery_durable.core.nodes import Gathers
 from celery_durable.core.token import Token
 from celery_durable.errors import ErrorRecord
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
+from celery_durable.store.inheriting import of_origin
 from celery_durable.store.rows import error_of
 
 _after = t.journal.alias("in_hand")
+_undone = t.journal.alias("undone")
 
 _UNDO = Statement(
     sa.select(t.journal.c.unit, t.journal.c.node, t.journal.c.part, t.journal.c.position)
     .where(
         t.journal.c.run_id == sql.uuid("run_id"),
         t.journal.c.undoable,
+        # Only where compensations are tried again are there any before it.
+        sa.not_(
+            sql.there_is(
+                _undone.c.run_id == t.journal.c.run_id,
+                _undone.c.unit == t.journal.c.unit + sql.word(f"{SEPARATOR}{COMPENSATE}"),
+            )
+        ),
         t.journal.c.seq
         < sa.func.coalesce(
             sa.select(_after.c.seq)
@@ -78,17 +87,24 @@ _IS_RECORDED = Statement(
         t.journal.c.unit == sql.text("unit"),
         t.journal.c.worker == sql.uuid("worker"),
         t.journal.c.attempt == sql.integer("attempt"),
+        t.journal.c.outcome == sql.text("outcome"),
+        t.journal.c.error["type"].as_string().is_not_distinct_from(sql.text("error_type")),
     )
 )
 
 
 def is_recorded(connection: Connection, run_id: UUID, worker: UUID, entry: JournalRecord) -> bool:
-    """Return True if this worker has recorded `entry`."""
+    """Return True if this worker has recorded `entry`.
+
+    A thread that is late may have another one to say of an attempt than the worker has recorded.
+    """
     parameters = {
         "run_id": run_id,
         "unit": entry.unit,
         "worker": worker,
         "attempt": entry.attempt,
+        "outcome": entry.outcome,
+        "error_type": entry.error and entry.error.type,
     }
     return one(connection, _IS_RECORDED, parameters) is not None
 
@@ -107,7 +123,7 @@ def child_of(connection: Connection, run_id: UUID, unit: str) -> UUID | None:
 
 
 _INPUT = Statement(
-    sa.select(sql.json_text(t.journal.c.input)).where(
+    sa.select(sql.json_text(of_origin(t.journal, "input"), "input")).where(
         t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit == sql.text("unit")
     )
 )

@@ -119,6 +119,7 @@ def _if_claimable(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 
 _may_be_lost = _if_claimable(_needs_hint)
+_is_published = _if_claimable(sa.not_(_is_hinted))
 
 _ids = sa.select(t.token.c.id)
 
@@ -145,6 +146,7 @@ _judged = (
         t.token.c.id,
         sa.and_(_may_be_lost, _is_overdue).label("is_lost"),
         _may_be_lost.label("may_be_lost"),
+        _is_published.label("is_published"),
         sa.func.greatest(_since + _timeout, sql.clock + _second).label("look_at"),
     )
     .where(
@@ -176,6 +178,8 @@ _looked = (
         look_at=sa.case(
             (_judged.c.is_lost, _capped(_next_look_at)),
             (_judged.c.may_be_lost, _capped(_judged.c.look_at)),
+            # Nobody consumes its queue. Who looks at queues finds it by this (`read.fleet`).
+            (_judged.c.is_published, sql.clock + sql.number("at_most") * _second),
             else_=sa.null(),
         ),
     )

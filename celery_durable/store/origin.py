@@ -6,6 +6,7 @@ whether the token has ended, which is normal, or belongs to another database.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +46,29 @@ def find(connection: Connection) -> str | None:
     """The origin of this schema's hints; None while another transaction makes it."""
     row = one(connection, _FIND, {"schema": connection.schema})
     return row["ours"] if row else None
+
+
+_SERVER = Statement(
+    sa.select(
+        sa.func.current_database().label("database"),
+        sql.seconds(sa.func.pg_postmaster_start_time()).label("server_started_at"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The database that a connection leads to, and when its server was started."""
+
+    database: str
+    server_started_at: float
+
+
+def place_of(connection: Connection) -> Place:
+    """Return where a connection leads; that needs no right on any table."""
+    row = one(connection, _SERVER, {})
+    assert row is not None
+    return Place(row["database"], float(row["server_started_at"]))
 
 
 def described(origin: str) -> str:

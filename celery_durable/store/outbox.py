@@ -1,16 +1,21 @@
-"""Parts of statements that put hints into the outbox, or delete them.
+"""Parts of statements that put messages into the outbox, or delete them; and ordinary tasks.
 
-A hint is a message to publish at once, or at a time. `due` takes hints out of the outbox.
+A hint is a message to publish at once, or at a time; so is an ordinary task, which has no token.
+`due` takes them out of the outbox.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from celery_durable.core.message import TaskMessage
 from celery_durable.store import sql
 from celery_durable.store import tables as t
+from celery_durable.store.connection import Connection, Parameters, Statement
 
 ADVANCE = "durable.advance"
 COMPENSATE = "durable.compensate"
@@ -97,19 +102,94 @@ def insert_hints(rows: sa.Select[Any]) -> Any:
     return sa.insert(t.outbox).from_select(list(HINT_COLUMNS), rows)
 
 
+_sent: Any = (
+    sa.func.json_to_recordset(sql.json("sent"))
+    .table_valued(
+        sa.column("n", sa.Integer),
+        sa.column("task", sa.Text),
+        sa.column("args", sa.JSON),
+        sa.column("kwargs", sa.JSON),
+        sa.column("options", sa.JSON),
+        sa.column("queue", sa.Text),
+        sa.column("priority", sa.SmallInteger),
+        sa.column("delay", sa.Double),
+        name="sent",
+    )
+    .render_derived(name="sent", with_types=True)
+)
+"""The document of `tasks_parameters`: one parameter, however many tasks."""
+
+
+def tasks_sent(held: Any | None = None) -> Any:
+    """INSERT of ordinary tasks (`core.message`), in their order; if there is a row in `held`."""
+    seconds = _sent.c.delay * sa.literal_column("interval '1 second'")
+    row = {
+        "task": _sent.c.task,
+        "args": _sent.c.args,
+        "kwargs": _sent.c.kwargs,
+        "options": _sent.c.options,
+        "queue": _sent.c.queue,
+        "priority": _sent.c.priority,
+        "available_at": sql.clock + seconds,
+    }
+    source: Any = _sent
+    if held is not None:
+        row["run_id"] = held.c.run_id
+        source = sa.join(held, _sent, sa.true())
+    rows = sa.select(*row.values()).select_from(source).order_by(_sent.c.n)
+    return sa.insert(t.outbox).from_select(list(row), rows)
+
+
+def tasks_parameters(messages: Sequence[TaskMessage]) -> Parameters:
+    """The parameters of `tasks_sent`; what is JSON text already is not parsed again."""
+    rows = [
+        f'{{"n":{n},"task":{json.dumps(one.task)},"args":{one.args},"kwargs":{one.kwargs}'
+        f',"options":{one.options},"queue":{json.dumps(one.queue)},"priority":{one.priority}'
+        f',"delay":{json.dumps(one.delay)}}}'
+        for n, one in enumerate(messages)
+    ]
+    return {"sent": "[" + ",".join(rows) + "]"}
+
+
+_PUT_TASKS = Statement(tasks_sent())
+
+
+def put_tasks(connection: Connection, messages: Sequence[TaskMessage]) -> None:
+    """Put ordinary tasks into the outbox, in their order."""
+    connection.rows(_PUT_TASKS, tasks_parameters(messages))
+
+
 LOOK_AT: Any = sql.clock + sa.literal_column(f"interval '{t.LOOK_AFTER} seconds'")
 """When recovery looks whether a hint that is put now was lost."""
 
 AT_ONCE: sa.ColumnElement[Any] = sa.null()
 
 
-def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None) -> Any:
-    """INSERT of a hint for each row of `tokens`, due when the token is, or `at` a time."""
+def put_hints(tokens: Any, *, at: sa.ColumnElement[Any] | None = None, single: bool = False) -> Any:
+    """INSERT of a hint for each row of `tokens`, due when the token is, or `at` a time.
+
+    `single`: each is sent in a message of its own.
+    """
     columns = list(hint_of(tokens, t.run.c.workflow))
+    if single:
+        columns[HINT_COLUMNS.index("single")] = sa.true()
     if at is not None:
         columns[-1] = at
     source = sa.select(*columns).join_from(tokens, t.run, t.run.c.id == tokens.c.run_id)
     return insert_hints(source)
+
+
+def put_hints_of_many(tokens: Any) -> Any:
+    """`put_hints`, due at once, for any number of tokens: it looks the run of each up."""
+    workflow = (
+        sa.select(t.run.c.workflow)
+        .where(t.run.c.id == tokens.c.run_id)
+        .correlate(tokens)
+        .offset(sa.literal_column("0"))
+        .lateral("of_run")
+    )
+    columns = [*hint_of(tokens, workflow.c.workflow)[:-1], AT_ONCE]
+    return insert_hints(sa.select(*columns).join_from(tokens, workflow, sa.true()))
 
 
 def clear_timers(tokens: Any) -> Any:
@@ -122,13 +202,18 @@ def clear_hints(tokens: Any, *which: sa.ColumnElement[bool]) -> Any:
 
     Does not wait for a row that a relay has locked: it is just being published.
     """
+    # Looked up token by token, and deleted by an array: what Postgres knows of the outbox, which is
+    # nearly always empty, would have it read all of it for each token.
     unneeded = (
         sa.select(t.outbox.c.id)
-        .join_from(t.outbox, tokens, tokens.c.id == t.outbox.c.token_id)
-        .where(*which)
+        .where(t.outbox.c.token_id == tokens.c.id, *which)
+        .correlate(tokens)
+        .offset(sa.literal_column("0"))
         .with_for_update(skip_locked=True, of=t.outbox)
+        .lateral("unneeded")
     )
-    return sa.delete(t.outbox).where(t.outbox.c.id.in_(unneeded))
+    found = sa.select(unneeded.c.id).join_from(tokens, unneeded, sa.true())
+    return sa.delete(t.outbox).where(sql.any_of(t.outbox.c.id, found))
 
 
 IS_AT_ONCE = sa.or_(t.outbox.c.available_at.is_(None), t.outbox.c.tries > sa.literal_column("0"))

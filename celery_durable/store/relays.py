@@ -43,6 +43,7 @@ _SEEN = Statement(
     )
 )
 
+_FORGET = Statement(sa.delete(t.relay).where(_LONG_AGO))
 _GONE = Statement(sa.delete(t.relay).where(sa.or_(t.relay.c.id == sql.uuid("id"), _LONG_AGO)))
 
 
@@ -66,3 +67,8 @@ def seen(connection: Connection, relay: RelayFacts, outage: str | None) -> None:
 def gone(connection: Connection, relay: RelayFacts) -> None:
     """Delete the relay's row, and those of relays that have long not been seen."""
     connection.rows(_GONE, {"id": relay.id})
+
+
+def forget(connection: Connection) -> None:
+    """Delete the rows of relays that have long not been seen."""
+    connection.rows(_FORGET)

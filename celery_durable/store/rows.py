@@ -15,6 +15,7 @@ from celery_durable.core.token import (
     Flags,
     ForBranches,
     ForChild,
+    ForOperator,
     ForSignal,
     ForTimer,
     Token,
@@ -60,6 +61,11 @@ def _failure(stored: dict[str, Any]) -> FailedAttempt:
     )
 
 
+def assignees_text(assignees: tuple[str, ...] | None) -> str | None:
+    """Who may answer, as JSON text; None where the token waits for no person."""
+    return None if assignees is None else json.dumps([*assignees])
+
+
 def wait_of(row: Row) -> Wait | None:
     """What the token of this row waits for."""
     match row["wait"]:
@@ -70,7 +76,9 @@ def wait_of(row: Row) -> Wait | None:
         case "child":
             return ForChild(row["child_run_id"])
         case "branches":
-            return ForBranches(row["remaining"], row["failed"])
+            return ForBranches(row["remaining"], row["failed"], row["total"])
+        case "operator":
+            return ForOperator()
         case _:
             return None
 
@@ -88,6 +96,8 @@ def kind_of(wait: Wait | None) -> str | None:
             return "child"
         case ForBranches():
             return "branches"
+        case ForOperator():
+            return "operator"
         case _:
             assert_never(wait)
 
@@ -129,6 +139,7 @@ def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
             parent_token=row["parent_token"],
             root_run_id=row["root_run_id"],
             depth=row["depth"],
+            trace=row["trace"],
         ),
         fence=fence,
         worker=worker,
@@ -142,4 +153,5 @@ def claim_of(row: Row, fence: UUID, worker: UUID) -> Claim:
         waiting_since=row["waiting_since"],
         draining=row["draining"],
         has_commands=row["has_commands"],
+        is_first=row["first_claim"],
     )

@@ -1,9 +1,10 @@
-"""Starts runs, and reopens completed ones to compensate them."""
+"""Starts runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,13 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from celery_durable.core.child import NewRun, ReopenedRun
-from celery_durable.core.names import ROLLBACK
+from celery_durable.core.child import NewRun
 from celery_durable.core.status import Status
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
+from celery_durable.store.read.position import STATUS
 
 _recordset: Any = (
     sa.func.json_to_recordset(sql.json("runs"))
@@ -38,10 +39,14 @@ _recordset: Any = (
         sa.column("priority", sa.SmallInteger),
         sa.column("token_priority", sa.SmallInteger),
         sa.column("tags", JSONB),
+        sa.column("timeout", sa.Double),
+        sa.column("expires", sa.Double),
         sa.column("parent_token", sa.Uuid),
         sa.column("parent_run_id", sa.Uuid),
         sa.column("root_run_id", sa.Uuid),
         sa.column("depth", sa.Integer),
+        sa.column("forked_from", sa.Uuid),
+        sa.column("trace", sa.JSON),
         name="recordset",
     )
     .render_derived(name="recordset", with_types=True)
@@ -50,6 +55,9 @@ _recordset: Any = (
 _asked = sa.select(*_recordset.c).cte("asked")
 
 _is_delayed = sql.interval("delay").is_not(None)
+
+_second: Any = sa.literal_column("interval '1 second'")
+_begins_at = sql.clock + sa.func.coalesce(sql.interval("delay"), sa.literal_column("interval '0'"))
 
 _new = {
     "id": _asked.c.id,
@@ -68,6 +76,10 @@ _new = {
     "parent_run_id": _asked.c.parent_run_id,
     "root_run_id": _asked.c.root_run_id,
     "depth": sa.func.coalesce(_asked.c.depth, sa.literal_column("0")),
+    "forked_from": _asked.c.forked_from,
+    "trace": _asked.c.trace,
+    "times_out_at": _begins_at + _asked.c.timeout * _second,
+    "expires_at": sql.clock + _asked.c.expires * _second,
     "created_at": sql.clock,
     "started_at": sa.case((_is_delayed, sa.null()), else_=sql.clock),
 }
@@ -132,7 +144,7 @@ def start(connection: Connection, runs: Sequence[NewRun], delay: float) -> set[U
 
 
 def _row(run: NewRun) -> str:
-    """The run as JSON text; its input is JSON text already and is not parsed again."""
+    """The run as JSON text; its input and trace are JSON text already, and not parsed again."""
     fields: dict[str, Any] = {
         "id": str(run.id),
         "token_id": str(run.token_id),
@@ -149,6 +161,8 @@ def _row(run: NewRun) -> str:
         "token_priority": run.token_priority,
         "tags": run.tags,
     }
+    if run.timeout is not None or run.expires is not None:
+        fields |= {"timeout": run.timeout, "expires": run.expires}
     if run.parent is not None:
         fields |= {
             "parent_token": str(run.parent.token_id),
@@ -156,7 +170,10 @@ def _row(run: NewRun) -> str:
             "root_run_id": str(run.parent.root_run_id),
             "depth": run.parent.depth + 1,
         }
-    return f'{json.dumps(fields)[:-1]},"input":{run.input}}}'
+    if run.forked_from is not None:
+        fields["forked_from"] = str(run.forked_from)
+    trace = f',"trace":{run.trace}' if run.trace else ""
+    return f'{json.dumps(fields)[:-1]}{trace},"input":{run.input}}}'
 
 
 _WITH_KEY = Statement(
@@ -167,13 +184,56 @@ _WITH_KEY = Statement(
 
 
 def with_key(connection: Connection, workflow: str, key: str) -> UUID | None:
-    """The run of the workflow that has this key.
+    """The run of the workflow that has this key."""
+    row = one(connection, _WITH_KEY, {"workflow": workflow, "key": key})
+    return row["id"] if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The run that has a key. `input` is JSON text."""
+
+    id: UUID
+    status: Status
+    input: str
+
+
+_HOLDER = Statement(
+    sa.select(t.run.c.id, STATUS, sql.json_text(t.run.c.input)).where(
+        t.run.c.workflow == sql.text("workflow"), t.run.c.key == sql.text("key")
+    )
+)
+
+
+def holder_of(connection: Connection, workflow: str, key: str) -> KeyHolder | None:
+    """Return the run of the workflow that has this key.
 
     A statement of its own: the statement that met the conflict cannot see the row it conflicted
     with.
     """
-    row = one(connection, _WITH_KEY, {"workflow": workflow, "key": key})
-    return row["id"] if row else None
+    row = one(connection, _HOLDER, {"workflow": workflow, "key": key})
+    return KeyHolder(row["id"], Status(row["status"]), row["input"]) if row else None
+
+
+_FREE_KEY = Statement(
+    sa.update(t.run)
+    .where(
+        t.run.c.id == sql.uuid("run_id"),
+        t.run.c.key == sql.text("key"),
+        t.run.c.finished_at.is_not(None) == sql.boolean("has_ended"),
+    )
+    .values(key=sa.null())
+    .returning(t.run.c.id)
+)
+
+
+def free_key(connection: Connection, run_id: UUID, key: str, *, has_ended: bool) -> bool:
+    """Take the key from a run that has ended, or has not; return False if that is not so any more.
+
+    Waits for a transaction that takes it, too. The run's row stays locked.
+    """
+    parameters = {"run_id": run_id, "key": key, "has_ended": has_ended}
+    return one(connection, _FREE_KEY, parameters) is not None
 
 
 _WAIT_FOR_SCHEDULE = Statement(
@@ -230,63 +290,3 @@ _BEGIN = Statement(
 def begin(connection: Connection, run_id: UUID) -> None:
     """Mark a delayed run as running: it has been claimed for the first time."""
     connection.rows(_BEGIN, {"run_id": run_id})
-
-
-_reopened = (
-    sa.update(t.run)
-    .where(
-        t.run.c.id == sql.uuid("run_id"),
-        t.run.c.status == sa.literal_column(f"'{Status.COMPLETED}'"),
-    )
-    .values(
-        status=sa.literal_column(f"'{Status.COMPENSATING}'"),
-        finished_at=sa.null(),
-        updated_at=sql.clock,
-        parent_token=sql.uuid("parent_token"),
-    )
-    .returning(t.run.c.id, t.run.c.workflow, t.run.c.priority)
-    .cte("reopened")
-)
-
-_rollback_token = {
-    "id": sql.uuid("token_id"),
-    "run_id": _reopened.c.id,
-    "node": sql.word(ROLLBACK),
-    "unit": sql.word(ROLLBACK),
-    "rollback": sa.literal_column(f"'{Status.CANCELLED}'"),
-    "queue": sql.text("queue"),
-    "priority": _reopened.c.priority,
-    "fence": sql.uuid("fence"),
-}
-
-_reopened_token = (
-    sa.insert(t.token)
-    .from_select(list(_rollback_token), sa.select(*_rollback_token.values()).select_from(_reopened))
-    .returning(*t.token.c)
-    .cte("back")
-)
-
-_REOPEN = Statement(
-    sa.select(_reopened.c.id).add_cte(
-        insert_hints(
-            sa.select(*hint_of(_reopened_token, _reopened.c.workflow)).join_from(
-                _reopened_token, _reopened, _reopened.c.id == _reopened_token.c.run_id
-            )
-        ).cte("hinted")
-    )
-)
-
-
-def reopen(connection: Connection, run: ReopenedRun, parent_token: UUID) -> None:
-    """Reopen a completed child to compensate it: it gets a token, which is rolled back.
-
-    The caller must park its own token for the child in the same transaction.
-    """
-    parameters = {
-        "run_id": run.id,
-        "parent_token": parent_token,
-        "token_id": run.token_id,
-        "fence": run.fence,
-        "queue": run.queue,
-    }
-    connection.rows(_REOPEN, parameters)

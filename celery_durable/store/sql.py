@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
@@ -46,6 +48,16 @@ def ids(name: str) -> sa.ColumnElement[Any]:
     and would parse one of a varchar anew for each row.
     """
     return sa.cast(parameter(name, type_=sa.types.NullType()), ARRAY(sa.BigInteger))
+
+
+def uuids(name: str) -> sa.ColumnElement[Any]:
+    """A parameter that is an array of UUIDs, the text that `array` makes; see `ids`."""
+    return sa.cast(parameter(name, type_=sa.types.NullType()), ARRAY(sa.Uuid))
+
+
+def array(ids: Iterable[UUID]) -> str:
+    """Ids as the text of an array: drivers differ in how they take a list."""
+    return "{" + ",".join(map(str, ids)) + "}"
 
 
 def number(name: str) -> sa.BindParameter[Any]:
@@ -101,6 +113,11 @@ def there_is(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """
     nothing_skipped: sa.ColumnElement[Any] = sa.literal_column("0")
     return sa.exists(sa.select(sa.literal_column("1")).where(*conditions).offset(nothing_skipped))
+
+
+def any_of(column: Any, found: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    """`column IN (found)` by an index, however many rows Postgres expects."""
+    return cast("sa.ColumnElement[bool]", column == sa.any_(sa.func.array(found.scalar_subquery())))
 
 
 def has_commands(run_id: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:

@@ -5,6 +5,8 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
@@ -25,7 +27,9 @@ UNDEFINED_TABLE = "42P01"
 INVALID_SCHEMA = "3F000"
 UNDEFINED_COLUMN = "42703"
 UNIQUE_VIOLATION = "23505"
-JOURNAL_KEY = "durable_journal_pkey"
+JOURNAL_KEY = re.compile(r"durable_journal\w*_pkey")
+"""The primary key of the journal, or of a partition of it."""
+
 TOOK_TOO_LONG = ("25P03", "25P04")
 """A transaction that was idle, or open, for too long; Postgres has closed its connection."""
 
@@ -58,8 +62,8 @@ def raise_known(error: BaseException | None, schema: str) -> None:
             " Which rights it needs is in the documentation (compatibility, Postgres)."
         ) from error
     if state in (UNDEFINED_TABLE, INVALID_SCHEMA, UNDEFINED_COLUMN):
-        raise SchemaOutOfDate(schema, None, "the tables of celery_durable") from error
-    if state == UNIQUE_VIOLATION and JOURNAL_KEY in str(error):
+        raise SchemaOutOfDate(schema, "", "other tables") from error
+    if state == UNIQUE_VIOLATION and JOURNAL_KEY.search(str(error)):
         raise AlreadyRecorded from error
     is_lost = state.startswith(LOST_CONNECTION) if state else False
     if is_lost or (state is None and isinstance(error, psycopg.OperationalError)):

@@ -66,9 +66,16 @@ run = sa.Table(
     sa.Column("parent_token", sa.Uuid),
     sa.Column("parent_run_id", sa.Uuid),
     sa.Column("root_run_id", sa.Uuid),
+    # The trace of whoever has started it, as W3C Trace Context writes it: traceparent, tracestate.
+    sa.Column("trace", sa.JSON),
     # How many runs are above it.
     sa.Column("depth", sa.Integer, nullable=False, server_default="0"),
+    # The run that it goes on with the work of, and the one that goes on with its own.
     sa.Column("forked_from", sa.Uuid),
+    sa.Column("retried_as", sa.Uuid),
+    # When it fails unless it has ended, and when it is cancelled unless it has begun (`deadlines`).
+    _time("times_out_at", nullable=True),
+    _time("expires_at", nullable=True),
     _time("created_at", default=True),
     _time("started_at", nullable=True),
     _time("updated_at", default=True),
@@ -83,13 +90,40 @@ run = sa.Table(
     sa.Index(None, "workflow", "id"),
     sa.Index(None, "tags", postgresql_using="gin"),
     sa.Index(None, "parent_run_id", "id", postgresql_where=sa.text("parent_run_id IS NOT NULL")),
+    sa.Index(None, "forked_from", postgresql_where=sa.text("forked_from IS NOT NULL")),
     sa.Index(
         "durable_run_schedule_idx",
         "workflow",
         sa.text("(tags ->> 'schedule')"),
         postgresql_where=sa.text("finished_at IS NULL AND (tags ->> 'schedule') IS NOT NULL"),
     ),
+    sa.Index(
+        "durable_run_error_idx",
+        sa.text("regexp_replace(error ->> 'type', '^.*[.]', '')"),
+        "id",
+        postgresql_where=sa.text("error IS NOT NULL"),
+    ),
+    # Those that nobody has called to end yet, in the order of their deadlines.
+    sa.Index(
+        "durable_run_deadline_idx",
+        sa.text("least(times_out_at, expires_at)"),
+        postgresql_where=sa.text(
+            "finished_at IS NULL AND cancel_requested_at IS NULL AND status <> 'compensating'"
+            " AND least(times_out_at, expires_at) IS NOT NULL"
+        ),
+    ),
+    # What retention reads: tops of trees that have ended, the oldest first. A row enters it once.
+    sa.Index(
+        "durable_run_ended_idx",
+        "status",
+        "finished_at",
+        "id",
+        postgresql_where=sa.text("parent_run_id IS NULL AND finished_at IS NOT NULL"),
+    ),
 )
+
+run_deadline = sa.func.least(run.c.times_out_at, run.c.expires_at)
+"""The first of the two deadlines of a run, written as in `durable_run_deadline_idx`."""
 
 run_schedule = sa.literal_column("tags ->> 'schedule'", sa.Text)
 """The schedule that has started a run, written as in `durable_run_schedule_idx`."""
@@ -116,6 +150,9 @@ token = sa.Table(
     sa.Column("awaits", sa.Text),
     sa.Column("child_run_id", sa.Uuid),
     _time("waiting_since", nullable=True),
+    # Who may answer, by name; any operator if the list is empty. No list where the token waits for
+    # no person.
+    sa.Column("assignees", JSONB),
     # When it was claimed, moved, parked, released or reaped.
     _time("since", default=True),
     _time("wake_at", nullable=True),
@@ -136,8 +173,11 @@ token = sa.Table(
     sa.Column("single", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("fence", sa.Uuid, nullable=False),
     sa.Column("claimed_by", sa.Uuid),
-    # Whether anybody has ever claimed it; a branch that has not is dropped by fail_fast.
+    # Whether anybody has ever claimed it, and not released it with nothing done. A branch that has
+    # not begun is dropped by fail_fast, and a run that has not may expire.
     sa.Column("begun", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Whether it had not when it was claimed last.
+    sa.Column("first_claim", sa.Boolean, nullable=False, server_default=sa.false()),
     _time("deadline_at", nullable=True),
     _time("hinted_at", default=True),
     sa.Column("hints", sa.Integer, nullable=False, server_default="0"),
@@ -149,7 +189,7 @@ token = sa.Table(
     ),
     sa.CheckConstraint("attempt >= 1 AND crashes >= 0 AND hints >= 0", name="counts"),
     sa.CheckConstraint("rollback IN ('failed', 'cancelled')", name="rollback"),
-    sa.CheckConstraint("wait IN ('signal', 'timer', 'child', 'branches')", name="wait"),
+    sa.CheckConstraint("wait IN ('signal', 'timer', 'child', 'branches', 'operator')", name="wait"),
     sa.CheckConstraint(
         "coalesce(wait = 'signal', false) = (awaits IS NOT NULL)", name="signal_has_a_name"
     ),
@@ -180,7 +220,24 @@ token = sa.Table(
     ),
     sa.Index(None, "run_id", "awaits", postgresql_where=sa.text("awaits IS NOT NULL")),
     sa.Index(None, "parent_id", postgresql_where=sa.text("parent_id IS NOT NULL")),
+    # Waits for a person, the oldest first; and those for one of them.
+    sa.Index(
+        "durable_token_asking_idx",
+        "waiting_since",
+        "id",
+        postgresql_where=sa.text("assignees IS NOT NULL"),
+    ),
+    sa.Index(
+        "durable_token_assignees_idx",
+        "assignees",
+        postgresql_using="gin",
+        postgresql_where=sa.text("assignees IS NOT NULL"),
+    ),
     sa.Index(None, "claimed_by", postgresql_where=sa.text("claimed_by IS NOT NULL")),
+    # Units that are tried again; a unit that does not fail is never in it.
+    sa.Index(
+        "durable_token_failing_idx", "run_id", postgresql_where=sa.text("failures IS NOT NULL")
+    ),
     # Claims and releases change an index in any case; a step that goes straight on changes none.
     sa.Index(
         None, "look_at", postgresql_where=sa.text("claimed_by IS NULL AND look_at IS NOT NULL")
@@ -217,6 +274,8 @@ journal = sa.Table(
     sa.Column("failures", sa.JSON),
     # None where no worker has executed it: a cancel has ended what waited.
     sa.Column("worker", sa.Uuid),
+    # The run that has executed it, and has its result, where this one goes on with its work.
+    sa.Column("inherited_from", sa.Uuid),
     _time("started_at"),
     _time("finished_at", default=True),
     _one_of("outcome", Outcome, "outcome"),
@@ -231,6 +290,14 @@ journal = sa.Table(
     # The order of completion of units that can be compensated; the hot path pays for it only where
     # it is needed.
     sa.Index(None, "run_id", "seq", postgresql_where=sa.text("undoable")),
+    # Compensations that have failed; a branch may be called `compensate`, and has a position.
+    sa.Index(
+        "durable_journal_not_undone_idx",
+        "run_id",
+        postgresql_where=sa.text(
+            "outcome = 'failed' AND position IS NULL AND unit LIKE '%#compensate'"
+        ),
+    ),
 )
 
 outbox = sa.Table(
@@ -277,12 +344,73 @@ inbox = sa.Table(
     sa.Column("payload", sa.JSON),
     sa.Column("key", sa.Text),
     sa.Column("consumed_by", sa.Uuid),
+    # Why the token that has taken the signal goes on waiting: its data does not fit.
+    sa.Column("refused", sa.Text),
+    # The trace of whoever has sent it.
+    sa.Column("trace", sa.JSON),
     _time("created_at", default=True),
     sa.UniqueConstraint("run_id", "name", "key"),
     sa.CheckConstraint("kind IN ('signal', 'command')", name="kind"),
     sa.Index(None, "run_id", "kind", "name", "id", postgresql_where=sa.text("consumed_by IS NULL")),
+    sa.Index(
+        "durable_inbox_refused_idx", "run_id", postgresql_where=sa.text("refused IS NOT NULL")
+    ),
     sa.Index("durable_inbox_commands_idx", "run_id", postgresql_where=sa.text("kind = 'command'")),
 )
+
+pause = sa.Table(
+    "durable_pause",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("run_id", sa.Uuid),
+    sa.Column("workflow", sa.Text),
+    sa.Column("version", sa.Integer),
+    sa.Column("step", sa.Text),
+    sa.Column("reason", sa.Text),
+    _time("paused_at", default=True),
+    sa.CheckConstraint("num_nonnulls(run_id, workflow, step) > 0", name="is_of_something"),
+    sa.CheckConstraint("run_id IS NULL OR workflow IS NULL", name="run_has_its_workflow"),
+    sa.CheckConstraint("version IS NULL OR workflow IS NOT NULL", name="version_of_a_workflow"),
+    # Whoever pauses what is paused changes nothing.
+    sa.Index(
+        "durable_pause_what_idx",
+        sa.text("coalesce(run_id::text, '')"),
+        sa.text("coalesce(workflow, '')"),
+        sa.text("coalesce(version, 0)"),
+        sa.text("coalesce(step, '')"),
+        unique=True,
+    ),
+    sa.Index(None, "run_id"),
+)
+"""Runs, workflows, versions and steps of which no further unit begins."""
+
+action = sa.Table(
+    "durable_action",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    _time("at", default=True),
+    sa.Column("name", sa.Text, nullable=False),
+    # Who has done it, as the command line, a page or the caller's code says.
+    sa.Column("actor", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("run_id", sa.Uuid),
+    sa.Column("workflow", sa.Text),
+    sa.Column("version", sa.Integer),
+    # The unit, step or signal that it was done to.
+    sa.Column("what", sa.Text),
+    sa.Index(None, "run_id", "id", postgresql_where=sa.text("run_id IS NOT NULL")),
+    sa.Index(None, "id", postgresql_where=sa.text("run_id IS NULL")),
+)
+"""What people have done to runs, steps and workflows; written in the transaction that does it."""
+
+metric = sa.Table(
+    "durable_metric",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("labels", JSONB, primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+)
+"""What processes have counted, summed up; a row for each series (`core.metrics`)."""
 
 worker = sa.Table(
     "durable_worker",
@@ -320,6 +448,14 @@ relay = sa.Table(
 )
 """The relays; they are there for those who ask why a run stands, and for nothing else."""
 
+leftover = sa.Table(
+    "durable_leftover",
+    metadata,
+    sa.Column("run_id", sa.Uuid, primary_key=True),
+    _time("pruned_at", default=True),
+)
+"""Runs that are deleted, and of which child runs or journal rows may be left (`pruning`)."""
+
 definition = sa.Table(
     "durable_definition",
     metadata,
@@ -327,6 +463,9 @@ definition = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("plan", JSONB, nullable=False),
     _time("stored_at", default=True),
+    # What a start in SQL takes from the settings of the app that has stored the plan.
+    sa.Column("queue", sa.Text, nullable=False, server_default="durable"),
+    sa.Column("max_payload_bytes", sa.Integer, nullable=False, server_default="1048576"),
 )
 
 recovery = sa.Table(
@@ -337,11 +476,13 @@ recovery = sa.Table(
     _time("looked_at", nullable=True),
     sa.Column("paces", JSONB, nullable=False, server_default="{}"),
     _time("next_at"),
+    # When a relay may prune again.
+    _time("prune_at", nullable=True),
     sa.Column("schema_id", sa.Uuid, nullable=False, server_default=sa.func.gen_random_uuid()),
     sa.CheckConstraint("id = 1", name="only_row"),
 )
-"""The lease of the relays' scan, how far it has come, and how long hints wait in each queue: one
-row, made when needed.
+"""The leases of the relays' scan and of their pruning, how far the scan has come, and how long
+hints wait in each queue: one row, made when needed.
 
 `schema_id` tells this schema from every other.
 """

@@ -19,6 +19,7 @@ from celery_durable.store import origin, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.outbox import LOOK_AT, put_hints
+from celery_durable.store.pauses import is_paused
 from celery_durable.store.rows import claim_of, kind_of
 
 IS_DRAINING = (
@@ -33,12 +34,13 @@ QUIET = sa.select(
     ).label("value")
 ).cte("quiet")
 
-_is_called = sa.or_(t.token.c.flags != sa.literal_column("0"), t.token.c.wake_at <= sql.clock)
+_is_flagged = t.token.c.flags != sa.literal_column("0")
+_is_called = sa.or_(_is_flagged, t.token.c.wake_at <= sql.clock)
 _is_delayed = t.token.c.wake_at.is_not(None)
 
 _child = t.run.alias("child")
 
-IS_CLAIMABLE = sa.or_(
+_is_there = sa.or_(
     sa.and_(t.token.c.wait.is_(None), sa.or_(sa.not_(_is_delayed), _is_called)),
     sa.and_(t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]), _is_called),
     sa.and_(
@@ -56,9 +58,28 @@ IS_CLAIMABLE = sa.or_(
         sql.there_is(_child.c.id == t.token.c.child_run_id, _child.c.finished_at.is_not(None)),
     ),
     sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == sa.literal_column("0")),
+    sa.and_(t.token.c.wait == sql.word("operator"), _is_flagged),
 )
-"""True if a token that nobody has claimed may be claimed: it is ready and due, what it waits for is
-there, or a flag is raised.
+
+IS_NOT_HELD = sa.or_(_is_flagged, sa.not_(is_paused(t.token.c)))
+"""True if a token is not paused, or a flag is raised: that ends something, and begins nothing."""
+
+IS_CLAIMABLE = sa.and_(_is_there, IS_NOT_HELD)
+"""True if a token that nobody has claimed may be claimed: it is ready and due, or what it waits for
+is there, and it is not paused; or a flag is raised.
+"""
+
+IS_IN_TIME = sa.or_(
+    t.run.c.expires_at.is_(None),
+    t.token.c.begun,
+    t.token.c.flags != sa.literal_column("0"),
+    t.run.c.expires_at > sql.clock,
+    # What is forked, or undone, belongs to a run that has begun.
+    t.token.c.parent_id.is_not(None),
+    t.token.c.rollback.is_not(None),
+)
+"""False of the token of a run that has not begun by the time at which it expires: it is cancelled,
+and what it begins with is not executed any more (`deadlines`).
 """
 
 _deadline: Any = sql.clock + t.token.c.time_limit * sa.literal_column("interval '1 second'")
@@ -71,6 +92,7 @@ CLAIMED_BY_ME = {
     "claimed_by": sql.uuid("worker"),
     "fence": sql.uuid("new_fence"),
     "begun": sa.true(),
+    "first_claim": sa.not_(t.token.c.begun),
     "since": sql.clock,
 }
 """The values of a token that has been claimed."""
@@ -94,12 +116,14 @@ CLAIM = (
     t.token.c.waiting_since,
     t.token.c.remaining,
     t.token.c.failed,
+    t.token.c.total,
     sql.json_text(t.token.c.input, "item"),
     sql.json_text(t.token.c.snapshot),
     sql.json_text(t.token.c.answer),
     t.token.c.queue,
     t.token.c.priority.label("token_priority"),
     t.token.c.time_limit,
+    t.token.c.first_claim,
     t.run.c.workflow,
     t.run.c.version,
     t.run.c.status,
@@ -111,6 +135,7 @@ CLAIM = (
     t.run.c.parent_token,
     t.run.c.root_run_id,
     t.run.c.depth,
+    sql.json_text(t.run.c.trace),
     sql.clock.label("now"),
     sql.seconds(t.token.c.wake_at - sql.clock).label("due_in"),
     sql.seconds(sql.clock - t.token.c.hinted_at).label("waited"),
@@ -131,6 +156,7 @@ _CLAIM = Statement(
         # A claim that is sent again, because its answer was lost, finds its own fence.
         sa.or_(t.token.c.claimed_by.is_(None), t.token.c.fence == sql.uuid("new_fence")),
         IS_CLAIMABLE,
+        IS_IN_TIME,
         IS_LIVE,
         IS_QUIET,
     )
@@ -207,6 +233,7 @@ class Standing:
     fence: UUID
     wait: str | None
     is_claimed: bool
+    has_commands: bool
 
     def is_where(self, token: Token) -> bool:
         """True if the row is claimed and at the same attempt of the same unit as `token`."""
@@ -223,6 +250,7 @@ _READ = Statement(
         t.token.c.fence,
         t.token.c.wait,
         t.token.c.claimed_by.is_not(None).label("is_claimed"),
+        sql.has_commands(t.token.c.run_id).label("has_commands"),
     ).where(t.token.c.id == sql.uuid("token_id"))
 )
 
@@ -253,6 +281,7 @@ _released = (
     .values(
         {
             **RELEASED,
+            "begun": sa.and_(t.token.c.begun, sa.not_(sql.boolean("is_first"))),
             # A token that waits, or was claimed before it was due, keeps its time. A ready one must
             # not be claimed before the delay is over.
             "wake_at": sa.case(
@@ -276,12 +305,14 @@ _RELEASE = Statement(
 def release(connection: Connection, claim: Claim, delay: float) -> None:
     """Release the claim with nothing done, and put a hint that is due after `delay` seconds.
 
+    A token that nobody had claimed before has not begun.
     Does nothing if the claim is not ours any more.
     """
     parameters = {
         "token_id": claim.token.id,
         "held_fence": claim.fence,
         "worker": claim.worker,
+        "is_first": claim.is_first,
         "delay": timedelta(seconds=delay) if delay > 0 else None,
     }
     connection.rows(_RELEASE, parameters)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from celery_durable.store import sql
+from celery_durable.store import deadlines, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement, one
 from celery_durable.store.dead_workers import LIFE_SIGNS, LifeSign
@@ -33,6 +33,7 @@ _LOOK = Statement(
             .where(t.token.c.claimed_by.is_not(None))
             .order_by(t.token.c.claimed_by)
         ).label("has_claims"),
+        deadlines.HAS_OVERDUE.label("has_overdue"),
     )
 )
 
@@ -42,13 +43,15 @@ class Watched:
     """The last signs of life of all workers that have not ended, and claims that may be reaped.
 
     `orphaned`: their workers have ended or have no row. `limited`: live workers may execute them
-    for so many seconds. `has_claims` is false if no token at all is claimed.
+    for so many seconds. `has_claims` is false if no token at all is claimed. `has_overdue`: the
+    deadline of a run has passed.
     """
 
     signs: Sequence[LifeSign]
     orphaned: Sequence[Claimed]
     limited: Mapping[Claimed, float]
     has_claims: bool
+    has_overdue: bool
 
 
 def look(connection: Connection, batch: int) -> Watched:
@@ -67,6 +70,7 @@ def look(connection: Connection, batch: int) -> Watched:
         [_claimed(*each) for each in orphaned],
         {_claimed(*each): limit for *each, limit in limited},
         row["has_claims"],
+        row["has_overdue"],
     )
 
 

@@ -151,9 +151,16 @@ _SET_QUEUES = Statement(
 )
 
 
+NO_QUEUE = ""
+"""In place of the queues of a worker whose last one was cancelled. No queue is called so, and an
+empty list says that nobody knows what the process consumes.
+"""
+
+
 def set_queues(connection: Connection, node_id: UUID, queues: Sequence[str]) -> None:
     """Write which queues the processes of one Celery worker consume now."""
-    connection.rows(_SET_QUEUES, {"node_id": node_id, "queues": json.dumps(queues)})
+    written = json.dumps([*queues] or [NO_QUEUE])
+    connection.rows(_SET_QUEUES, {"node_id": node_id, "queues": written})
 
 
 _live = sa.and_(

@@ -119,6 +119,11 @@ class EmbeddedPostgres:
         return _require_started(self._process).pid
 
     @property
+    def is_running(self) -> bool:
+        """False before `start`, after `stop`, and once the server has ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def directory(self) -> Path:
         """The server's folder, with its `data` and its `postgres.log`."""
         return _require_started(self._home)

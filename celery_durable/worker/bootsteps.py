@@ -158,8 +158,11 @@ class RelayStep(bootsteps.StartStopStep):
     def info(self, obj: Any) -> Any:
         if not self.consumes:
             return {}
-        published = self.relay.published if self.relay else None
-        return {"durable_relay": {"running": self.relay is not None, "published": published}}
+        published, outage = (
+            (self.relay.published, self.relay.trouble) if self.relay else (None, None)
+        )
+        said = {"running": self.relay is not None, "published": published, "outage": outage}
+        return {"durable_relay": said}
 
 
 def relay_step(durable: Host, lifecycle: Lifecycle) -> type[RelayStep]:
@@ -188,7 +191,7 @@ def store_plans(durable: Host) -> None:
     try:
         with durable.database.autocommit() as connection:
             for workflow in durable.registry:
-                for node in definitions.reconcile(connection, workflow.plan):
+                for node in definitions.reconcile(connection, workflow.plan, durable.settings):
                     logger.warning(
                         "%r was changed at or before node %r, where runs stand; only workers with"
                         " the earlier definition continue them",

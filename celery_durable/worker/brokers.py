@@ -32,8 +32,9 @@ class Brokers:
     before each of the others was.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, logs: bool = True) -> None:
         self._app = app
+        self._logs = logs
         self._cycle: Iterator[str] | None = None
         self._url: str | None = None
         self._logged: str | None = None
@@ -53,7 +54,8 @@ class Brokers:
                 if tries >= len(connection.alt) or time.monotonic() >= until:
                     raise OperationalError(f"{connection.as_uri()}: {error}") from error
             else:
-                self._log_change(connection.as_uri(), among=len(connection.alt))
+                if self._logs:
+                    self._log_change(connection.as_uri(), among=len(connection.alt))
                 return connection
 
     def pass_over(self) -> None:

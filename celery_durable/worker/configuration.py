@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from typing import Any
 
 from kombu.exceptions import EncodeError, SerializerNotInstalled
@@ -29,11 +30,39 @@ def serializer_of(conf: Any) -> str | None:
     return next(iter([*wanted, *found]), None)
 
 
+PACKAGES = {"redis": "redis", "rediss": "redis", "sentinel": "redis"}
+"""The packages that transports need which say so in other words."""
+
+
+def refuse_missing_driver(app: Any) -> None:
+    """Raise `ConfigurationError` if the package is not installed that a broker's URL needs."""
+    for url in (app.conf.broker_read_url, app.conf.broker_write_url, app.conf.broker_url):
+        for each in url.split(";") if isinstance(url, str) else (url or ()):
+            transport = each.partition("://")[0]
+            package = PACKAGES.get(transport)
+            if package is not None and find_spec(package) is None:
+                raise ConfigurationError(
+                    f"The broker's URL begins with {transport}://, and the package {package} is not"
+                    f" installed: pip install {package}"
+                )
+
+
 def check_configuration(durable: Host, app: Any) -> None:
     """Raise `ConfigurationError` if no durable step could run; warn of options without effect."""
+    refuse_eager(app)
+    refuse_missing_driver(app)
     refuse_unreadable_messages(app.conf)
     refuse_undeclared_queues(durable, app)
     warn_of_annotations(app)
+
+
+def refuse_eager(app: Any) -> None:
+    """Raise `ConfigurationError` if runs are executed in their callers."""
+    if app.conf.task_always_eager:
+        raise ConfigurationError(
+            "task_always_eager is set: runs are executed in their callers, which is for tests."
+            " Neither a worker nor a relay takes part in that; turn it off."
+        )
 
 
 def refuse_unreadable_messages(conf: Any) -> None:

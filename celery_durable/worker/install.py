@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from celery_durable.errors import ConfigurationError
-from celery_durable.worker import tasks
+from celery_durable.worker import remote, tasks
 from celery_durable.worker.bootsteps import relay_step
 from celery_durable.worker.host import Host
 from celery_durable.worker.lifecycle import Lifecycle
 from celery_durable.worker.limits import limits_step
+from celery_durable.worker.loggers import LogSetup
 from celery_durable.worker.reconnect import ForgetLostChannel
 
 
@@ -28,11 +29,13 @@ def install(durable: Host, app: Any) -> None:
     app.steps["worker"].add(limits_step(durable))
     app.steps["consumer"].add(ForgetLostChannel)
     _add_worker_option(app)
+    remote.register()
     app.on_after_configure.connect(_route, weak=False)
     app.on_after_finalize.connect(_route, weak=False)  # routes may be set in between
     if app.configured:
         _route(app)
     lifecycle.connect()
+    LogSetup(app).connect()
 
 
 def _add_worker_option(app: Any) -> None:

@@ -16,9 +16,10 @@ from celery import Celery, signals
 from celery.exceptions import WorkerTerminate
 from celery.platforms import EX_FAILURE
 
-from celery_durable.errors import DatabaseUnavailable, DurableError
+from celery_durable.errors import ConfigurationError, DatabaseUnavailable, DurableError
 from celery_durable.store import workers
 from celery_durable.worker import process
+from celery_durable.worker.configuration import refuse_missing_driver
 from celery_durable.worker.host import Host
 from celery_durable.worker.loggers import enable_loggers
 from celery_durable.worker.queues import consumes_durable
@@ -51,12 +52,22 @@ class Lifecycle:
 
     def connect(self) -> None:
         """Connect the handlers for as long as the process lives."""
+        signals.celeryd_init.connect(self._on_init, weak=False)
         signals.celeryd_after_setup.connect(self._on_setup, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         signals.worker_process_init.connect(self._on_child_start, weak=False)
         signals.worker_shutting_down.connect(self._on_stopping, weak=False)
         signals.worker_process_shutdown.connect(self._on_child_exit, weak=False)
         signals.worker_shutdown.connect(self._on_shutdown, weak=False)
+
+    def _on_init(self, instance: Any, **_: Any) -> None:
+        """Called before a worker connects to its broker, and before it can log."""
+        if instance.app is self._app:
+            try:
+                refuse_missing_driver(self._app)
+            except ConfigurationError as error:
+                # Celery logs what else a handler raises, and goes on.
+                raise SystemExit(f"This worker cannot start: {error}") from error
 
     def _on_setup(self, instance: Any, **_: Any) -> None:
         """Called after a worker has read its options, before its pool forks."""

@@ -5,7 +5,8 @@ batch are awaited together, after all of it is published. With Redis the reply t
 confirm; kombu 5.7 pushes a batch in one round trip. Other transports get messages one by one.
 
 A failure is attributed to a row, to its queue, or to the broker, and only that one is left alone
-for a while.
+for a while. A lost connection is the broker's, unless RabbitMQ proves to be there: a row for which
+it ends each connection, between two messages that it takes, is at fault.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
+from uuid import UUID, uuid4
 
 from celery import Celery
+from celery.app.task import extract_exec_options
 from kombu.exceptions import OperationalError
 
 from celery_durable.background.relay import Published
 from celery_durable.database.connections import Database
 from celery_durable.errors import BrokerUnavailable, DatabaseUnavailable
+from celery_durable.ordinary.message import is_captured, publish
 from celery_durable.store import origin
 from celery_durable.store.due import DueMessage
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
@@ -30,6 +34,12 @@ from celery_durable.worker.confirms import Answers, Blocked, Confirms, Unconfirm
 
 REDIS = "redis"
 """https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities"""
+
+TRIES_ALONE = 3
+"""Connections that a row must cost until it is at fault, and not the broker."""
+
+NO_ROW = -1
+"""The id of a message that stands for no row."""
 
 ORIGIN_HEADER = "durable_origin"
 """The header of a hint that names the schema which has sent it."""
@@ -68,12 +78,16 @@ class KombuPublisher:
             raise
 
     def publish(self, messages: Sequence[DueMessage]) -> Published:
-        """Publish what the broker takes; raise `BrokerUnavailable` if it does not answer."""
-        together = self._publish_together(messages)
+        """Publish what the broker takes; raise `BrokerUnavailable` if it does not answer.
+
+        A row that was refused before is published alone: it may cost the others their connection.
+        """
+        together = self._publish_together([one for one in messages if not one.tries])
         published = published_of(messages, together)
         sent, refused, full = [*published.sent], dict(published.refused), dict(published.full)
         for message in messages:
-            if message.id in together.again and message.queue not in full:
+            is_alone = message.tries > 0 or message.id in together.again
+            if is_alone and message.queue not in full:
                 alone = self._publish_alone(message, sent)
                 sent += alone.sent
                 refused |= alone.refused
@@ -81,6 +95,8 @@ class KombuPublisher:
         return Published(sent, refused, full)
 
     def _publish_together(self, messages: Sequence[DueMessage]) -> Answers:
+        if not messages:
+            return Answers()
         try:
             answers = self._publish_batch(messages)
         except (BrokerUnavailable, DatabaseUnavailable):
@@ -88,7 +104,11 @@ class KombuPublisher:
         except Exception as error:
             if self._is_outage(error):
                 taken = self._confirms.take().sent if self._confirms else ()
-                raise self._unavailable(taken, error) from error
+                if not self._may_be_a_row(error):
+                    raise self._unavailable(taken, error) from error
+                self._connect_anew(taken)
+                again = [one.id for one in messages if one.id not in taken]
+                return Answers(taken, again=dict.fromkeys(again, ""))
             # The error names no row: publishing one by one finds the bad one.
             self._drop()
             return Answers(again=dict.fromkeys([message.id for message in messages], ""))
@@ -96,8 +116,13 @@ class KombuPublisher:
             self._drop()  # the next connection declares their queues anew
         return answers
 
-    def _publish_alone(self, message: DueMessage, before: Sequence[int]) -> Published:
-        """Publish a message that failed in its batch; `before` are the rows taken so far."""
+    def _publish_alone(
+        self, message: DueMessage, before: Sequence[int], tries: int = TRIES_ALONE
+    ) -> Published:
+        """Publish a message that failed in its batch; `before` are the rows taken so far.
+
+        Where it costs its connection, it is tried again on another that has just taken a message.
+        """
         try:
             answers = self._publish_batch([message])
         except BrokerUnavailable as error:
@@ -106,7 +131,13 @@ class KombuPublisher:
             raise
         except Exception as error:
             if self._is_outage(error):
-                raise self._unavailable(before, error) from error
+                if not self._may_be_a_row(error):
+                    raise self._unavailable(before, error) from error
+                self._prove_that_it_is_there(before)
+                if tries > 1:
+                    return self._publish_alone(message, before, tries - 1)
+                text = f"the broker ends the connection for it: {type(error).__name__}: {error}"
+                return Published((), {message.id: text})
             why = f"{type(error).__name__}: {error}"
             # Neither a bad row nor a bad queue may block the others.
             full = {message.queue: why} if message.queue and self._is_of_queue(error) else {}
@@ -114,6 +145,27 @@ class KombuPublisher:
             return Published((), {message.id: why}, full)
         published = published_of([message], answers)
         return Published(published.sent, {**published.refused, **answers.again}, published.full)
+
+    def _may_be_a_row(self, error: Exception) -> bool:
+        """Return True if the connection may have been lost for what was published."""
+        return self._confirms is not None and not isinstance(error, Blocked)
+
+    def _prove_that_it_is_there(self, before: Sequence[int]) -> None:
+        """Connect anew, and publish a message that no queue takes.
+
+        Raises `BrokerUnavailable` unless RabbitMQ answers both.
+        """
+        self._connect_anew(before)
+        assert self._confirms is not None
+        try:
+            self._confirms.expect(NO_ROW)
+            self._producer.publish("", routing_key=uuid4().hex, retry=False)
+            self._confirms.wait(self._connection, brokers.CONFIRM_TIMEOUT)
+        except Exception as error:
+            if self._is_outage(error):
+                raise self._unavailable(before, error) from error
+            raise
+        self._confirms.take()
 
     def _unavailable(self, taken: Sequence[int], error: Exception) -> BrokerUnavailable:
         """Leave a broker that fails, but not a blocked one: it confirms later what it has got."""
@@ -175,18 +227,24 @@ class KombuPublisher:
     def _connect_anew(self, sent: Sequence[int]) -> None:
         """Connect anew after a missing answer; raise `BrokerUnavailable` if the broker is away.
 
-        Else the queue has caused it, such as a quorum queue without its majority.
+        Else the queue has caused it, such as a quorum queue without its majority; or the row.
         """
         self._drop()
         try:
             self._ready()
-        except OperationalError as error:
-            raise BrokerUnavailable(sent, error) from error
+        except Exception as error:
+            if self._is_outage(error):
+                raise BrokerUnavailable(sent, error) from error
+            raise
 
     def _send(self, producer: Any, message: DueMessage) -> None:
-        options = dict(message.options)
-        if self._origin is not None and message.task in (ADVANCE, COMPENSATE):
-            options["headers"] = {**options.get("headers", {}), ORIGIN_HEADER: self._origin}
+        if is_captured(message):
+            publish(self._app, producer, message)
+            return
+        if message.task in (ADVANCE, COMPENSATE):
+            options = self._options_of_hint(message)
+        else:
+            options = self._options_of_task(message)
         self._app.send_task(
             message.task,
             args=message.args,
@@ -194,9 +252,29 @@ class KombuPublisher:
             producer=producer,
             retry=False,
             ignore_result=True,
-            serializer=self._serializer,
             **options,
         )
+
+    def _options_of_hint(self, message: DueMessage) -> dict[str, Any]:
+        options = {"serializer": self._serializer, **message.options}
+        if message.runs:
+            options["argsrepr"] = shown(message.runs)
+        if self._origin is not None:
+            options["headers"] = {**options.get("headers", {}), ORIGIN_HEADER: self._origin}
+        return options
+
+    def _options_of_task(self, message: DueMessage) -> dict[str, Any]:
+        """The options of a task of the user's: its row's, and then those that it is defined with.
+
+        Its result is kept where the task says so. Only its worker is told that: this process must
+        not subscribe to results for which nobody waits here.
+        """
+        task = self._app.tasks.get(message.task)
+        defined = {} if task is None else _defined_options(task)
+        options = {"serializer": self._serializer, **defined, **message.options}
+        ignored = bool(options.pop("ignore_result", False))
+        options["headers"] = {**options.get("headers", {}), "ignore_result": ignored}
+        return options
 
     def _ready(self) -> Any:
         if self._producer is None:
@@ -233,6 +311,22 @@ class KombuPublisher:
         self._producer = self._confirms = None
         if connection is not None:
             connection.release()
+
+
+def _defined_options(task: Any) -> dict[str, Any]:
+    """Return queue, priority, ... of a task. Before 5.7 Celery adds them in `apply_async` only."""
+    return {name: found for name, found in extract_exec_options(task).items() if found is not None}
+
+
+MOST_SHOWN = 16
+"""Runs that are named as the arguments of a message."""
+
+
+def shown(runs: Sequence[UUID]) -> str:
+    """Return what logs and Flower show as the arguments of a hint: its runs, not its tokens."""
+    named = ", ".join(map(str, runs[:MOST_SHOWN]))
+    more = f" and {len(runs) - MOST_SHOWN} more" if len(runs) > MOST_SHOWN else ""
+    return f"({'run' if len(runs) == 1 else 'runs'} {named}{more})"
 
 
 def origin_of(database: Database) -> str | None:

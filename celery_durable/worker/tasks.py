@@ -11,18 +11,23 @@ from uuid import UUID
 from celery import Celery, Task
 from celery.exceptions import Reject
 
+from celery_durable.background import pruning
 from celery_durable.client import SCHEDULE_TAG
+from celery_durable.engine.report import Report
 from celery_durable.engine.retrying import Retrying
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.store import workers
 from celery_durable.store.outbox import ADVANCE, COMPENSATE
 from celery_durable.worker import process
 from celery_durable.worker.configuration import serializer_of
 from celery_durable.worker.host import Host
 from celery_durable.worker.publisher import ORIGIN_HEADER
+from celery_durable.workflow import observing
 
 logger = logging.getLogger(__name__)
 
 RECOVER = "durable.recover"
+PRUNE = "durable.prune"
 START = "durable.start"
 
 STARTS_WITHIN = 600.0
@@ -87,21 +92,29 @@ def register(durable: Host, app: Celery) -> None:
     own: dict[str, Any] = {"shared": False, "on_bound": keep_own_options(), "autoretry_for": ()}
 
     @app.task(name=ADVANCE, bind=True, **own)
-    def advance(task: Task, token_id: str, *more: str) -> None:
-        """Advance a token, and each of `more`."""
+    def advance(task: Task, token_id: str, *more: str) -> Report | None:
+        """Advance a token, and each of `more`; return what was done, which is logged."""
         with process.soft_limit_held_off():
-            follow(durable, task, token_id, *more)
+            return follow(durable, task, token_id, *more)
 
     @app.task(name=COMPENSATE, bind=True, **own)
-    def compensate(task: Task, token_id: str) -> None:
+    def compensate(task: Task, token_id: str) -> Report | None:
         """Advance a token of a run in rollback: the same work, under a name that says so."""
         with process.soft_limit_held_off():
-            follow(durable, task, token_id)
+            return follow(durable, task, token_id)
 
     @app.task(name=RECOVER, **own)
     def recover() -> None:
         """Reap the claims of dead workers and send lost hints again."""
         recover_unless_away(durable)
+
+    @app.task(name=PRUNE, **own)
+    def prune(older_than: float | None = None, status: str | None = None) -> None:
+        """Delete runs that ended long ago, `older_than` in seconds; see `Durable.prune`.
+
+        Without arguments it is what relays do by themselves.
+        """
+        prune_unless_away(durable, older_than, status)
 
     own["on_bound"] = keep_own_options(ignore_result=False)
 
@@ -111,13 +124,15 @@ def register(durable: Host, app: Celery) -> None:
         input: Any = None,
         *,
         workflow: str,
+        version: int | None = None,
         key: str | None = None,
         schedule: str | None = None,
         overlap: str = "allow",
     ) -> str | None:
         """Start a run, from beat or an ordinary canvas; return its id, or None if it was skipped.
 
-        A message that is delivered twice starts one run. With a `schedule` name and
+        It is one of the highest version by default. A message that is delivered twice starts one
+        run. With a `schedule` name and
         `overlap="skip"` nothing is started while a run of that schedule is unfinished.
         """
         skips = skips_overlap(schedule, overlap)
@@ -125,9 +140,11 @@ def register(durable: Host, app: Celery) -> None:
 
         def start() -> UUID | None:
             if skips and schedule is not None:
-                return durable.start_alone(workflow, input, key=key, schedule=schedule)
+                return durable.start_alone(
+                    workflow, input, key=key, schedule=schedule, version=version
+                )
             tags = {SCHEDULE_TAG: schedule} if schedule else None
-            return durable.start(workflow, input, key=key, tags=tags).id
+            return durable.start(workflow, input, key=key, version=version, tags=tags).id
 
         try:
             started = Retrying(durable.database, STARTS_WITHIN).until_answered(start)
@@ -137,8 +154,11 @@ def register(durable: Host, app: Celery) -> None:
         return None if started is None else str(started)
 
 
-def follow(durable: Host, task: Task, *token_ids: object) -> None:
-    """Follow the hints of a message. One that names no token is dropped: it is not from us."""
+def follow(durable: Host, task: Task, *token_ids: object) -> Report | None:
+    """Follow the hints of a message, and return what it has done; None if it names no token.
+
+    What names no token is dropped: it is not from us.
+    """
     tokens = []
     for token_id in token_ids:
         try:
@@ -147,8 +167,12 @@ def follow(durable: Host, task: Task, *token_ids: object) -> None:
             logger.warning(
                 "A message %s names no token: %.100r; it is dropped", task.name, token_id
             )
-    if tokens:
-        durable.engine.advance_together(tokens, limit_of(task), sender_of(task))
+    if not tokens:
+        return None
+    report = durable.engine.advance_together(tokens, limit_of(task), sender_of(task))
+    if observing.observers:
+        observing.followed(report.followed())
+    return report
 
 
 def recover_unless_away(durable: Host) -> None:
@@ -159,6 +183,33 @@ def recover_unless_away(durable: Host) -> None:
         durable.database.outage.notice(error)
     else:
         durable.database.outage.is_over()
+
+
+def prune_unless_away(durable: Host, older_than: float | None, status: str | None) -> None:
+    """Prune; in an outage only log it, once for the process, since the task comes again.
+
+    A worker that shuts down does not wait for the end: what is left, the next message deletes.
+    """
+    ages = pruning.ages_of(durable.settings.retention, older_than, status)
+    pruned = 0
+    try:
+        for runs in pruning.Pruner(durable.database, ages).prune():
+            pruned += runs
+            if is_stopping(durable):
+                break
+    except DatabaseUnavailable as error:
+        durable.database.outage.notice(error)
+    else:
+        durable.database.outage.is_over()
+    logger.info("Pruned %d runs", pruned)
+
+
+def is_stopping(durable: Host) -> bool:
+    """Return True if this process is a worker's, and the worker shuts down."""
+    if not process.is_worker_of(durable.app):
+        return False
+    with durable.database.autocommit() as connection:
+        return workers.is_draining(connection, durable.liveness.worker_id())
 
 
 def sender_of(task: Task) -> str | None:

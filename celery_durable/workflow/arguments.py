@@ -34,6 +34,14 @@ def duration(owner: str, name: str, value: object) -> float | None:
     return seconds
 
 
+def deadline(owner: str, name: str, value: object) -> float | None:
+    """Return a duration above 0 in seconds; None for None."""
+    seconds = timeout_of(value)
+    if seconds is None and value is not None:
+        raise wrong(owner, name, TIMEOUT, value)
+    return seconds
+
+
 def count(owner: str, name: str, value: object, highest: int) -> int:
     """Return `value` if it is a whole number from 1 to `highest`."""
     number = whole_of(value, 1, highest)

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Self,
+    Unpack,
+    overload,
+)
 from uuid import UUID
 
-from celery_durable.arguments import model_fields, whole_of
+from celery_durable.arguments import whole_of
+from celery_durable.core.generics import In, Out, Returned, Value
+from celery_durable.core.keys import OnConflict, ReuseKey
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
 from celery_durable.core.nodes import ChildNode
 from celery_durable.core.plan import Plan
-from celery_durable.core.retry import RetryPolicy
-from celery_durable.errors import InvalidWorkflow, PayloadError
+from celery_durable.errors import InvalidWorkflow
 from celery_durable.process.once import once
 from celery_durable.run import Run
 from celery_durable.workflow import node_kinds
+from celery_durable.workflow.arguments import deadline
+from celery_durable.workflow.context import Context
 from celery_durable.workflow.definition import AnyWorkflow, Functions, NodeDefinition, StepDefaults
+from celery_durable.workflow.hooks import NO_HOOKS, Hooks
 from celery_durable.workflow.node_kinds import MISSING, Missing
-from celery_durable.workflow.step import Handler, Step, checked_handler
+from celery_durable.workflow.schemas import checked_model
+from celery_durable.workflow.starting import Starter, twin
+from celery_durable.workflow.step import Handler, Step, StepOptions, checked_handler
+
+OfContext = Callable[[Context[In]], Returned]
+"""A function of the context."""
+
+Branch = OfContext[In, object] | AnyWorkflow
+"""A step, a function of the context, or a workflow that runs as a child."""
 
 
-class Starter(Protocol):
-    """What a workflow needs of `Durable`: defaults for its steps, and a way to start its runs."""
-
-    @property
-    def default_retry(self) -> RetryPolicy:
-        """The retry policy of steps that name none."""
-        ...
-
-    @property
-    def default_timeout(self) -> float | None:
-        """The time limit, in seconds, of steps that name no `timeout`."""
-        ...
-
-    def start(self, *args: Any, **options: Any) -> Run:
-        """Start a run."""
-        ...
-
-    def start_many(self, *args: Any, **options: Any) -> list[Run]:
-        """Start a run for each input."""
-        ...
-
-    def run(self, *args: Any, **options: Any) -> Run:
-        """Return a handle on a run."""
-        ...
-
-
-class Workflow(AnyWorkflow):
+class Workflow(AnyWorkflow, Generic[In, Out]):
     """A named, versioned, ordered list of nodes, made by `durable.workflow(...)`.
 
     Each method that appends a node returns the workflow. It is checked and frozen when a worker
@@ -61,6 +53,9 @@ class Workflow(AnyWorkflow):
         *,
         version: int = 1,
         input: type | None = None,
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        hooks: Hooks = NO_HOOKS,
         client: Starter,
         defined_at: str = "an unknown place",
     ) -> None:
@@ -70,7 +65,11 @@ class Workflow(AnyWorkflow):
                 f"Workflow {name!r}: version= takes a whole number from 1, not {version!r}."
             )
         self.version = version
-        self.input = checked_model(name, input)
+        self.input = checked_model(f"Workflow {name!r}", "input", input)
+        self.hooks = hooks
+        owner = f"Workflow {name!r}"
+        self.timeout = deadline(owner, "timeout", timeout)
+        self.expires = deadline(owner, "expires", expires)
         self.defined_at = defined_at
         self._client = client
         self._nodes: dict[str, NodeDefinition] = {}
@@ -84,22 +83,48 @@ class Workflow(AnyWorkflow):
         """The names of the nodes, in order."""
         return tuple(self._nodes)
 
+    @overload
+    def step(self, handler: AnyWorkflow, *, name: str | None = None) -> Self: ...
+
+    @overload
     def step(
         self,
-        handler: Callable[..., Any] | Workflow,
+        handler: OfContext[In, object],
         *,
         name: str | None = None,
-        args: Handler | None = None,
-        kwargs: Handler | None = None,
-        retry: RetryPolicy | None = None,
-        compensate: Handler | None = None,
-        timeout: float | timedelta | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        transactional: bool | None = None,
-        suspends: bool | None = None,
-        **unknown: Any,
-    ) -> Workflow:
+        **options: Unpack[StepOptions],
+    ) -> Self: ...
+
+    @overload
+    def step(
+        self,
+        handler: Callable[..., object],
+        *,
+        name: str | None = None,
+        args: OfContext[In, Sequence[object]],
+        kwargs: OfContext[In, Mapping[str, object]] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Self: ...
+
+    @overload
+    def step(
+        self,
+        handler: Callable[..., object],
+        *,
+        name: str | None = None,
+        kwargs: OfContext[In, Mapping[str, object]],
+        **options: Unpack[StepOptions],
+    ) -> Self: ...
+
+    def step(
+        self,
+        handler: Callable[..., object] | AnyWorkflow,
+        *,
+        name: str | None = None,
+        args: OfContext[In, Sequence[object]] | None = None,
+        kwargs: OfContext[In, Mapping[str, object]] | None = None,
+        **options: Unpack[StepOptions],
+    ) -> Self:
         """Append a step: a decorated step, or any function of the context.
 
         `name` and the options of `durable.step` hold for this workflow only. `args` and `kwargs`
@@ -108,52 +133,47 @@ class Workflow(AnyWorkflow):
         takes no options but `name`.
         """
         self._refuse_if_frozen("step")
-        options: dict[str, Any] = {
-            "retry": retry,
-            "compensate": compensate,
-            "timeout": timeout,
-            "queue": queue,
-            "priority": priority,
-            "transactional": transactional,
-            "suspends": suspends,
-            **unknown,
-        }
         return self._add(node_kinds.step(handler, name, args, kwargs, options), "name=")
 
     def parallel(
         self,
         name: str,
-        branches: Sequence[Handler | Workflow] | Mapping[str, Handler | Workflow],
+        branches: Sequence[Branch[In]] | Mapping[str, Branch[In]],
         *,
         fail_fast: bool = False,
-    ) -> Workflow:
+        map_input: OfContext[In, object] | None = None,
+    ) -> Self:
         """Append branches that run at the same time, on several workers if there are several.
 
         In a sequence, each branch has the name of its step or workflow. The node ends when all
         branches have ended. If a branch fails for good, the node fails, and the completed branches
-        are undone; with `fail_fast`, branches that have not begun by then are dropped. The result
-        is the mapping of names to results.
+        are undone; with `fail_fast`, branches that have not begun by then are dropped. The input of
+        a branch that is a workflow is what `map_input(ctx)` returns, by default the run's; there
+        `ctx.branch` is the branch's name. The result is the mapping of names to results.
         """
         self._refuse_if_frozen("parallel")
-        return self._add(node_kinds.parallel(name, branches, fail_fast=fail_fast))
+        node = node_kinds.parallel(name, branches, fail_fast=fail_fast, map_input=map_input)
+        return self._add(node)
 
     def map(
         self,
         name: str,
         *,
-        over: Handler,
-        handler: Handler | Workflow,
+        over: OfContext[In, object],
+        handler: Branch[In],
         max_concurrency: int | None = None,
         chunk: int = 1,
         fail_fast: bool = False,
         on_error: Literal["fail", "keep"] = "fail",
-    ) -> Workflow:
+        tolerate: int | str | None = None,
+    ) -> Self:
         """Append a branch for each item of the list that `over(ctx)` returns.
 
         In `handler`, `ctx.item` is the item. At most `max_concurrency` items are open at a time;
         `chunk` items share a message. With `on_error="keep"` the node completes although items have
-        failed; their results are `{"error": {...}}`. The result is the list of results, in the
-        order of the items.
+        failed; their results are `{"error": {...}}`. With `tolerate`, a number of items or a
+        percentage of them such as "5%", rounded down, so many may fail in that way, and one more
+        fails the node. The result is the list of results, in the order of the items.
         """
         self._refuse_if_frozen("map")
         node = node_kinds.map_over(
@@ -164,17 +184,18 @@ class Workflow(AnyWorkflow):
             chunk=chunk,
             fail_fast=fail_fast,
             on_error=on_error,
+            tolerate=tolerate,
         )
         return self._add(node)
 
     def route(
         self,
         name: str,
-        selector: Handler,
-        cases: Mapping[str, Handler | Workflow],
+        selector: OfContext[In, object],
+        cases: Mapping[str, Branch[In]],
         *,
-        default: str | Handler | Workflow | Missing | None = MISSING,
-    ) -> Workflow:
+        default: str | Branch[In] | Missing | None = MISSING,
+    ) -> Self:
         """Append a choice between cases: `selector`, a function of the context, returns a name.
 
         Its answer is journaled before the case begins. If the answer names no case, `default` is
@@ -188,15 +209,15 @@ class Workflow(AnyWorkflow):
     def loop(
         self,
         name: str,
-        handler: Handler | Workflow,
+        handler: Branch[In],
         *,
         max_iterations: int,
-        until: Callable[[Any, int], Any] | None = None,
-        feedback: Callable[[Any], Any] | None = None,
-        map_input: Handler | None = None,
+        until: Callable[[Any, int], object] | None = None,
+        feedback: Callable[[Any], object] | None = None,
+        map_input: OfContext[In, object] | None = None,
         every: float | timedelta | None = None,
         on_exhausted: Literal["complete", "fail"] = "complete",
-    ) -> Workflow:
+    ) -> Self:
         """Append a handler that is repeated, each iteration a unit of its own.
 
         The loop ends when `until(result, iterations_done)` is true. After `max_iterations` it
@@ -218,7 +239,9 @@ class Workflow(AnyWorkflow):
         )
         return self._add(node)
 
-    def sleep(self, name: str, duration: float | timedelta | datetime | Handler) -> Workflow:
+    def sleep(
+        self, name: str, duration: float | timedelta | datetime | OfContext[In, object]
+    ) -> Self:
         """Append a sleep.
 
         `duration` is seconds, a timedelta, an aware datetime at which the sleep ends, or a function
@@ -234,24 +257,40 @@ class Workflow(AnyWorkflow):
         *,
         timeout: float | timedelta | None = None,
         on_timeout: Literal["fail", "continue"] = "fail",
-    ) -> Workflow:
+        schema: type | None = None,
+        assignees: Sequence[str] | OfContext[In, Collection[str]] | None = None,
+    ) -> Self:
         """Append a wait for the signal `signal`, by default `name`; it may have come before.
 
         The result is the signal's payload. After `timeout` (seconds or a timedelta) the node fails,
         or with `on_timeout="continue"` it completes, and the result is None.
+
+        `schema` is a dataclass or a pydantic model class that the payload must fit; the result is
+        an instance of it. `assignees` are the names of those who may answer on the web page, or a
+        function of the context that returns them; without one any operator may. With either, the
+        wait is on the page of approvals.
         """
         self._refuse_if_frozen("wait_for_signal")
-        return self._add(node_kinds.signal(name, signal, timeout=timeout, on_timeout=on_timeout))
+        node = node_kinds.signal(
+            name,
+            signal,
+            timeout=timeout,
+            on_timeout=on_timeout,
+            schema=schema,
+            assignees=assignees,
+        )
+        self._refuse_other_model(node)
+        return self._add(node)
 
     def child_workflow(
         self,
         name: str,
-        workflow: Workflow | str,
+        workflow: AnyWorkflow | str,
         *,
-        map_input: Handler | None = None,
+        map_input: OfContext[In, object] | None = None,
         version: int | None = None,
         compensate: Literal["cascade"] | None = None,
-    ) -> Workflow:
+    ) -> Self:
         """Append a child run of another workflow.
 
         `workflow` is a workflow or the name of one, which need not be defined in this process. The
@@ -264,6 +303,14 @@ class Workflow(AnyWorkflow):
             name, workflow, map_input=map_input, version=version, compensate=compensate
         )
         return self._add(node)
+
+    @overload
+    def returns(
+        self, function: OfContext[In, Coroutine[Any, Any, Value]]
+    ) -> Workflow[In, Value]: ...
+
+    @overload
+    def returns(self, function: OfContext[In, Value]) -> Workflow[In, Value]: ...
 
     def returns(self, function: Handler) -> Workflow:
         """Make what `function` of the context returns the run's result, instead of the nodes'."""
@@ -280,7 +327,15 @@ class Workflow(AnyWorkflow):
             raise InvalidWorkflow(f"Workflow {self.name!r} is empty; give it a .step(...).")
         defaults = StepDefaults(self._client.default_retry, self._client.default_timeout)
         nodes = tuple(node.for_plan(defaults) for node in self._nodes.values())
-        return Plan(self.name, self.version, nodes, returns=self._result_function is not None)
+        return Plan(
+            self.name,
+            self.version,
+            nodes,
+            returns=self._result_function is not None,
+            timeout=self.timeout,
+            expires=self.expires,
+            tells_of_failure=self.hooks.on_failed is not None,
+        )
 
     def step_of(self, node: str, part: str | None) -> Step:
         """Return the step of the node, or of its branch or case `part`; `KeyError` for a child."""
@@ -319,38 +374,103 @@ class Workflow(AnyWorkflow):
 
     def start(
         self,
-        input: object = None,
+        input: In | Mapping[str, object] | None = None,
         *,
         key: str | None = None,
         session: object = None,
         delay: float | timedelta | None = None,
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> Run:
+        on_conflict: OnConflict = "existing",
+        reuse_key: ReuseKey = "never",
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+    ) -> Run[Out]:
         """Start a run of this version; see `Durable.start`."""
         return self._client.start(
-            self, input, key=key, session=session, delay=delay, priority=priority, tags=tags
+            self,
+            input,
+            key=key,
+            session=session,
+            delay=delay,
+            priority=priority,
+            tags=tags,
+            on_conflict=on_conflict,
+            reuse_key=reuse_key,
+            timeout=timeout,
+            expires=expires,
         )
 
     def start_many(
         self,
-        inputs: Sequence[object],
+        inputs: Sequence[In | Mapping[str, object] | None],
         *,
         session: object = None,
         delay: float | timedelta | None = None,
         priority: int | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> list[Run]:
+    ) -> list[Run[Out]]:
         """Start a run for each input, in one transaction; see `Durable.start_many`."""
         return self._client.start_many(
             self, inputs, session=session, delay=delay, priority=priority, tags=tags
         )
 
-    def run(self, run_id: UUID | str | None = None, *, key: str | None = None) -> Run:
+    astart = twin(start)
+    astart_many = twin(start_many)
+
+    def s(
+        self,
+        input: object = None,
+        *,
+        key: str | None = None,
+        schedule: str | None = None,
+        overlap: Literal["allow", "skip"] = "allow",
+    ) -> Any:
+        """Return a signature of Celery's that starts a run of this version, for a canvas or beat.
+
+        In a chain the input is the result before it, unless `input` is said. Celery's serializer
+        has to take it. Its result is the run's id, a string; the chain does not wait for the run.
+        `key` and `schedule` are those of the task `durable.start`, whose signature it is. With a
+        `schedule` name and `overlap="skip"` nothing is started while a run of that schedule is
+        unfinished; then the result is None.
+        """
+        return self._client.start_signature(
+            self, input, key=key, schedule=schedule, overlap=overlap
+        )
+
+    def run(self, run_id: UUID | str | None = None, *, key: str | None = None) -> Run[Out]:
         """Return a handle on a run of this workflow, by its id or its key."""
         return self._client.run(run_id, workflow=self.name, key=key)
 
-    def _add(self, node: NodeDefinition, remedy: str = "another name") -> Workflow:
+    async def arun(self, run_id: UUID | str | None = None, *, key: str | None = None) -> Run[Out]:
+        """`run` for `async` code."""
+        found: Run[Out] = await self._client.arun(run_id, workflow=self.name, key=key)
+        return found
+
+    @property
+    def client(self) -> Starter:
+        """The `Durable` that it was made by."""
+        return self._client
+
+    def _refuse_other_model(self, node: NodeDefinition) -> None:
+        """Refuse a second wait for a signal with another model: who sends it cannot know which."""
+        for other in self._nodes.values():
+            both = other.awaits, node.awaits
+            if both[0] and both[1] and both[0].signal == both[1].signal and both[0] != both[1]:
+                raise InvalidWorkflow(
+                    f"Workflow {self.name!r}: {other.name!r} and {node.name!r} wait for one signal,"
+                    f" {both[0].signal!r}, with different schemas. Give both the same schema=, or"
+                    " each a signal of its own."
+                )
+
+    def model_of(self, signal: str) -> type | None:
+        """Return the model that the data of this signal must fit; None if any data does."""
+        for node in self._nodes.values():
+            if node.awaits is not None and node.awaits.signal == signal:
+                return node.awaits.model
+        return None
+
+    def _add(self, node: NodeDefinition, remedy: str = "another name") -> Self:
         if node.name in self._nodes:
             raise InvalidWorkflow(
                 f"Workflow {self.name!r} has a node {node.name!r} already; give this one {remedy}."
@@ -364,30 +484,3 @@ class Workflow(AnyWorkflow):
                 f"Workflow {self.name!r} is frozen: .{method} comes too late, a run may have"
                 " started. A changed workflow is a new version."
             )
-
-
-def checked_model(workflow: str, model: object) -> Any:
-    """Return `model` if it can check inputs: a dataclass, a pydantic model or None."""
-    if model is None:
-        return None
-    if isinstance(model, type) and (is_dataclass(model) or model_fields(model) is not None):
-        return model
-    raise InvalidWorkflow(
-        f"Workflow {workflow!r}: input= takes a dataclass or a pydantic model class, not {model!r}."
-    )
-
-
-def checked_input(workflow: Workflow, value: object) -> object:
-    """Return `value` as the workflow's input model; raise `PayloadError` if it does not fit."""
-    model: Any = workflow.input
-    if model is None or isinstance(value, model):
-        return value
-    what = f"The input of workflow {workflow.name!r} is not a {model.__name__}"
-    try:
-        if model_fields(model) is not None:
-            return model.model_validate(value)
-        if isinstance(value, Mapping):
-            return model(**value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"{what}: {error}") from error
-    raise PayloadError(f"{what} or a mapping, but {type(value).__name__}.")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 from uuid import UUID, uuid5
 
+from celery_durable.arguments import checked_deadline, checked_key, checked_signal
 from celery_durable.core.claim import Claim
+from celery_durable.core.generics import In_co, Value
+from celery_durable.core.message import TaskMessage
 from celery_durable.core.names import compensated_by
 from celery_durable.core.token import Flags
 from celery_durable.errors import ErrorRecord, RunCancelled, WorkerLost
+from celery_durable.store.connection import NoSession
 from celery_durable.store.heartbeat import Heartbeat
+from celery_durable.workflow.callbacks import Link
+from celery_durable.workflow.sending import Compose
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -74,21 +81,47 @@ BEAT_EVERY = 0.5
 """Least seconds between queries for a cancel, however often a handler asks."""
 
 
-class Context:
-    """The argument of a handler: what it can read and note in one attempt of its unit."""
+class Context(Generic[In_co]):
+    """The argument of a handler: what it can read and note in one attempt of its unit.
 
-    def __init__(self, claim: Claim, journal: Journal, session: Session | None = None) -> None:
+    `Context[Order]` has an input of the type `Order`, that of `durable.workflow(..., input=Order)`.
+    """
+
+    def __init__(
+        self, claim: Claim, journal: Journal, session: Session | NoSession | None = None
+    ) -> None:
         self._claim = claim
         self._journal = journal
         self._session = session
         self._last_beat = -BEAT_EVERY
         self._is_cancelled = False
+        self._compose: Compose | None = None
+        self._link: Link | None = None
+        self._sends: list[TaskMessage] = []
         self.results = Results(journal)
 
     @cached_property
-    def input(self) -> Any:
+    def input(self) -> In_co:
         """The run's input."""
-        return self._journal.decode(self._claim.run.input)
+        found: In_co = self._journal.decode(self._claim.run.input)
+        return found
+
+    @overload
+    def result_of(self, step: Callable[[Any], Coroutine[Any, Any, Value]]) -> Value: ...
+
+    @overload
+    def result_of(self, step: Callable[[Any], Value]) -> Value: ...
+
+    def result_of(self, step: Callable[[Any], Any]) -> Any:
+        """Return the result of a step that has completed, of the type that the step returns.
+
+        It is `results[name]`: of a decorated step or a function that is a node of the workflow
+        under its own name. Raises `KeyError` if it has not completed.
+        """
+        name = getattr(step, "name", None) or getattr(step, "__name__", None)
+        if not isinstance(name, str):
+            raise TypeError(f"result_of takes a step, not {step!r}.")
+        return self.results[name]
 
     @property
     def run_id(self) -> UUID:
@@ -142,7 +175,8 @@ class Context:
     def signal(self, name: str) -> Any:
         """Return the payload of the newest signal of this name that the run has consumed.
 
-        None if it has consumed none.
+        None if it has consumed none. A retry has consumed those that the nodes have waited for
+        which it inherits.
         """
         stored = self._journal.signal(name)
         return None if stored is None else self._journal.decode(stored)
@@ -165,7 +199,7 @@ class Context:
     def _decoded(self, text: str | None) -> Any:
         return None if text is None else self._journal.decode(text)
 
-    def heartbeat(self, details: Any = None) -> None:
+    def heartbeat(self, details: object = None) -> None:
         """Report that the unit is still at work; `details` are shown in the run's status.
 
         Raises `RunCancelled` if the run was cancelled and the unit's result would be dropped, and
@@ -235,14 +269,76 @@ class Context:
         return self._claim.run.error
 
     @property
+    def is_transactional(self) -> bool:
+        """True if the step is: what it writes in its transaction commits with it."""
+        return self._session is not None
+
+    @property
     def session(self) -> Session:
-        """In a transactional step: the SQLAlchemy session that commits with the step."""
+        """In a transactional step: the SQLAlchemy session that commits with the step.
+
+        Raises `RuntimeError` in other steps, and under Django, whose ORM is in the transaction.
+        """
+        if isinstance(self._session, NoSession):
+            raise RuntimeError(self._session.why)  # noqa: TRY004 - as below
         if self._session is None:
             raise RuntimeError(
                 f"{self.unit!r} is not transactional; only a step with transactional=True has"
                 " ctx.session."
             )
         return self._session
+
+    def send_task(self, signature: object) -> str:
+        """Send an ordinary task, such as `notify.s("ops")`, with the commit of this unit.
+
+        It is sent if and only if the unit completes, or suspends: at least once, always with the
+        id that this returns, after those that the unit has sent before. An attempt that fails sends
+        nothing. Takes what `Durable.send_task` takes, and raises what it raises; and `RuntimeError`
+        where no unit commits, as in a selector.
+        """
+        if self._compose is None:
+            raise RuntimeError(
+                f"ctx.send_task is for the handlers of steps and for compensators, which commit"
+                f" what they send; {self.unit!r} calls another function, or has ended. Send the"
+                " task from a step."
+            )
+        composed = self._compose(
+            signature, root_id=str(self.run_id), parent_id=self.idempotency_key
+        )
+        self._sends += composed.messages
+        return composed.id
+
+    def callback_url(
+        self,
+        signal: str | None = None,
+        *,
+        data: object = ...,
+        expires: float | timedelta | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Return a signed link by which a person, without a login, answers the run's next wait.
+
+        `signal` is what the run waits for next, by default this unit's name, for which it may
+        suspend. The link opens a page that asks for the answer, in a form made of the wait's
+        `schema`; with `data` it asks whether to answer that. Opening it answers nothing.
+
+        It is good until the wait is answered, by whatever way, or over; until the run ends; and
+        for `expires` seconds or a timedelta. Of all links for one wait one is used, once. A link
+        with a `key` of its own counts once by that, whichever wait takes the answer: for a run that
+        waits for several people, or whose branches share a signal.
+
+        Raises `ConfigurationError` unless `durable_web_secret` and `durable_web_url` are set, and
+        `PayloadError` for `data` that the wait does not take, or that is too long for a link.
+        """
+        if self._link is None:
+            raise RuntimeError(
+                f"ctx.callback_url is for a unit that an engine executes, and {self.unit!r} is not;"
+                " in a test, make the context with make_context."
+            )
+        name = checked_signal(self.unit if signal is None else signal)
+        seconds = checked_deadline("expires", expires)
+        given = None if data is ... else (data,)
+        return self._link(name, data=given, expires=seconds, key=checked_key(key))
 
     @cached_property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

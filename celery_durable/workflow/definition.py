@@ -13,16 +13,19 @@ from typing import Any
 from celery_durable.core.names import compensation_of, subunit_of
 from celery_durable.core.nodes import Body, ChildNode, Node
 from celery_durable.core.retry import RetryPolicy
-from celery_durable.workflow.step import Handler, Options, Step, checked_handler, user_functions
+from celery_durable.workflow.options import Options
+from celery_durable.workflow.step import Handler, Step, adopted, checked_handler, user_functions
 
 STEP_WORDS = "a step, a function of the context or a workflow"
 
 
 class AnyWorkflow:
-    """The base of `Workflow`: what a node has to know of a workflow that it runs as a child."""
+    """The base of `Workflow`: what others have to know of one, such as a node that runs it."""
 
     name: str
     version: int
+    input: Any
+    """The model of its inputs; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Functions:
     feedback: Handler | None = None
     map_input: Handler | None = None
     duration: Handler | None = None
+    assignees: Handler | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,14 @@ class StepDefaults:
 
     retry: RetryPolicy
     timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A signal that a node waits for, and the model that its data must fit; None: any data does."""
+
+    signal: str
+    model: type | None = None
 
 
 Part = Step | ChildNode
@@ -57,13 +69,14 @@ class NodeDefinition:
     """A node as a user has defined it.
 
     The keys of `parts` are the names of branches or cases; other nodes have one part, with the key
-    None. `make_node` takes their bodies, in this order.
+    None. `make_node` takes their bodies, in this order. `awaits` is the signal that it waits for.
     """
 
     name: str
     make_node: Callable[[tuple[Body, ...]], Node]
     parts: Mapping[str | None, Part]
     functions: Functions = Functions()
+    awaits: Awaited | None = None
 
     def for_plan(self, defaults: StepDefaults) -> Node:
         """Return the node for the plan."""
@@ -82,9 +95,14 @@ def _placed_callables(node: NodeDefinition) -> Iterator[tuple[str, Handler | Non
     for key, part in node.parts.items():
         name = node.name if key is None else subunit_of(node.name, key)
         if isinstance(part, Step):
-            for number, function in enumerate(user_functions(part.function)):
-                yield f"{name} (argument function {number})" if number else name, function
-            yield compensation_of(name), part.compensator
+            yield from _with_arguments(name, part.function)
+            if part.compensator is not None:
+                yield from _with_arguments(compensation_of(name), part.compensator)
+
+
+def _with_arguments(place: str, handler: Handler) -> Iterator[tuple[str, Handler | None]]:
+    for number, function in enumerate(user_functions(handler)):
+        yield f"{place} (argument function {number})" if number else place, function
 
 
 def _body(part: Part, name: str | None, defaults: StepDefaults) -> Body:
@@ -98,6 +116,9 @@ def as_part(owner: str, handler: object, name: str) -> Part:
 
     `owner` is what errors call the place of the handler.
     """
+    task = adopted(handler)
+    if task is not None:
+        return task
     if isinstance(handler, AnyWorkflow):
         return ChildNode(handler.name, handler.name, handler.version)
     if isinstance(handler, Step):

@@ -29,7 +29,13 @@ def failure_of(
     record = error_record_of(error, claim.token.unit)
     match error:
         case RetryLater():
-            return Failed(record, claim.seen_at, delay=error.delay, counts=error.counts)
+            return Failed(
+                record,
+                claim.seen_at,
+                delay=error.delay,
+                counts=error.counts,
+                is_bounded=error.is_bounded,
+            )
         case GiveUp() | PayloadError():
             return Failed(record, claim.seen_at, may_retry=False)
         case _:
@@ -78,7 +84,14 @@ def error_record_of(error: BaseException, unit: str) -> ErrorRecord:
 
 
 _PRIVATE_ERRORS = "celery_durable.store"
-_ENGINE = ("celery_durable.workflow.", "celery_durable.process.interrupts", "asyncio.")
+_ENGINE = (
+    "celery_durable.workflow.",
+    "celery_durable.ordinary.",
+    "celery_durable.process.interrupts",
+    "celery.app.",
+    "asyncio.",
+    "contextlib",
+)
 
 
 def without_engine_frames(error: BaseException) -> BaseException:

@@ -5,11 +5,15 @@ An error names the method, the node and the argument, and leaves the workflow as
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal
 
+from celery_durable.arguments import names_of, whole_of
 from celery_durable.core.names import HIGHEST_VERSION, checked_name
 from celery_durable.core.nodes import (
     Body,
@@ -21,6 +25,7 @@ from celery_durable.core.nodes import (
     RouteNode,
     SignalNode,
     SleepNode,
+    Tolerance,
 )
 from celery_durable.core.plan import MOST_ITEMS
 from celery_durable.errors import InvalidWorkflow, nearest, seconds_of
@@ -28,13 +33,15 @@ from celery_durable.workflow.arguments import choice, count, duration, flag, wro
 from celery_durable.workflow.definition import (
     STEP_WORDS,
     AnyWorkflow,
+    Awaited,
     Functions,
     NodeDefinition,
     Part,
     as_part,
     own_name,
 )
-from celery_durable.workflow.step import Handler, as_step, checked_handler
+from celery_durable.workflow.schemas import checked_model, json_schema
+from celery_durable.workflow.step import Handler, adopted, as_step, checked_handler
 
 MOST_ITERATIONS = 2**31 - 1
 """The largest `integer` of Postgres: the position of an iteration is stored as one."""
@@ -64,9 +71,10 @@ def step(
     options: Mapping[str, Any],
 ) -> NodeDefinition:
     """Define a step; a workflow in its place runs as a child."""
-    if isinstance(handler, AnyWorkflow):
+    task = adopted(handler, args, kwargs, name)
+    if task is None and isinstance(handler, AnyWorkflow):
         return _workflow_as_step(handler, name, {"args": args, "kwargs": kwargs, **options})
-    part = as_step(handler, args, kwargs, name).with_options(name, options)
+    part = (task or as_step(handler, args, kwargs, name)).with_options(name, options)
     return NodeDefinition(part.name, _the_body, {None: part})
 
 
@@ -88,15 +96,25 @@ def _the_body(bodies: tuple[Body, ...]) -> Node:
     return body
 
 
-def parallel(name: object, branches: object, *, fail_fast: object) -> NodeDefinition:
+def parallel(
+    name: object, branches: object, *, fail_fast: object, map_input: object = None
+) -> NodeDefinition:
     """Define a node of named branches."""
     name = checked_name("parallel", name)
     owner = f"parallel {name!r}"
     fails_fast = flag(owner, "fail_fast", fail_fast)
+    make_input = _optional_function(owner, "map_input", map_input)
+    parts = _named_parts(owner, "branch", _named_branches(owner, branches))
+    if make_input is not None and not any(isinstance(p, ChildNode) for p in parts.values()):
+        raise InvalidWorkflow(
+            f"{owner}: map_input= makes the input of branches that are workflows, and it has none;"
+            " leave it out."
+        )
     return NodeDefinition(
         name,
         lambda bodies: ParallelNode(name, bodies, fails_fast),
-        _named_parts(owner, "branch", _named_branches(owner, branches)),
+        parts,
+        Functions(map_input=make_input),
     )
 
 
@@ -105,7 +123,8 @@ def _named_branches(owner: str, branches: object) -> Iterable[tuple[object, obje
     if isinstance(branches, Mapping):
         return branches.items()
     if isinstance(branches, Sequence) and not isinstance(branches, str | bytes):
-        return [(_branch_name(owner, branch), branch) for branch in branches]
+        steps = [adopted(branch) or branch for branch in branches]
+        return [(_branch_name(owner, branch), branch) for branch in steps]
     raise wrong(owner, "branches", "a sequence or a mapping of steps and workflows", branches)
 
 
@@ -148,6 +167,7 @@ def map_over(
     chunk: object,
     fail_fast: object,
     on_error: object,
+    tolerate: object,
 ) -> NodeDefinition:
     """Define a node with one branch for each item."""
     name = checked_name("map", name)
@@ -169,16 +189,47 @@ def map_over(
             f"{owner}: with on_error='keep' no item fails the node, so fail_fast=True has no"
             " meaning; leave one of them out."
         )
+    tolerance = _tolerance(owner, tolerate)
+    if tolerance is not None and keeps_errors:
+        raise InvalidWorkflow(
+            f"{owner}: with on_error='keep' any number of items may fail, so tolerate= has no"
+            " meaning; leave one of them out."
+        )
+    if tolerance is not None and fails_fast:
+        raise InvalidWorkflow(
+            f"{owner}: fail_fast=True drops items at the first failure, which tolerate= lets pass;"
+            " leave one of them out."
+        )
     return NodeDefinition(
         name,
-        lambda bodies: MapNode(name, bodies[0], window, chunk_size, fails_fast, keeps_errors),
+        lambda bodies: MapNode(
+            name, bodies[0], window, chunk_size, fails_fast, keeps_errors, tolerance
+        ),
         _only_part(owner, name, handler),
         Functions(over=list_items),
     )
 
 
+PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%", re.ASCII)
+
+
+def _tolerance(owner: str, value: object) -> Tolerance | None:
+    """Return how many items may fail: `value` is a number of items, or a text such as "5%"."""
+    if value is None:
+        return None
+    items = whole_of(value, 0, MOST_ITEMS)
+    if items is not None:
+        return Tolerance(items)
+    found = PERCENTAGE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or Decimal(found[1]) > 100:  # noqa: PLR2004 - per cent
+        expected = f"a whole number of items from 0 to {MOST_ITEMS}, or a percentage such as '5%'"
+        raise wrong(owner, "tolerate", expected, value)
+    return Tolerance(percent=Decimal(found[1]))
+
+
 def _only_part(owner: str, name: str, handler: object) -> dict[str | None, Part]:
     """Return the only part of a node; a function without a name of its own has the node's."""
+    handler = adopted(handler) or handler
     return {None: as_part(f"handler of {owner}", handler, own_name(handler) or name)}
 
 
@@ -210,6 +261,7 @@ def _default_case(
         return False
     if default is None:
         return None
+    default = adopted(default) or default
     if isinstance(default, str):
         return _known_case(owner, parts, default)
     part = as_part(f"default= of {owner}", default, DEFAULT_CASE)
@@ -305,7 +357,15 @@ def _duration(owner: str, length: object) -> tuple[float | None, Handler | None]
     return seconds, None
 
 
-def signal(name: object, signal: object, *, timeout: object, on_timeout: object) -> NodeDefinition:
+def signal(
+    name: object,
+    signal: object,
+    *,
+    timeout: object,
+    on_timeout: object,
+    schema: object,
+    assignees: object,
+) -> NodeDefinition:
     """Define a wait for a signal, which by default has the node's name."""
     name = checked_name("wait_for_signal", name)
     owner = f"wait_for_signal {name!r}"
@@ -316,7 +376,30 @@ def signal(name: object, signal: object, *, timeout: object, on_timeout: object)
         raise InvalidWorkflow(
             f"{owner}: on_timeout='continue' needs a timeout=; without one the wait has no end."
         )
-    return NodeDefinition(name, lambda _: SignalNode(name, awaited, limit, continues), {})
+    model = checked_model(owner, "schema", schema)
+    finds, function = callable(assignees), assignees if callable(assignees) else None
+    names = None if function is not None else _assignees(owner, assignees)
+    if names is None and model is not None:
+        names = ()
+
+    def make_node(_: tuple[Body, ...]) -> SignalNode:
+        described = json_schema(model)
+        text = None if described is None else json.dumps(described)
+        return SignalNode(name, awaited, limit, continues, text, names, finds)
+
+    functions = Functions(assignees=function)
+    return NodeDefinition(name, make_node, {}, functions, Awaited(awaited, model))
+
+
+def _assignees(owner: str, value: object) -> tuple[str, ...] | None:
+    """Return the names of those who may answer; None for None."""
+    try:
+        return None if value is None else names_of(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidWorkflow(
+            f"{owner}: assignees= takes a sequence of names, or a function of the context that"
+            f" returns one: {error}"
+        ) from error
 
 
 def child(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 
+from celery_durable.arguments import names_of
 from celery_durable.core.claim import Claim
-from celery_durable.core.event import Chosen, Listed, SleepRequested
-from celery_durable.core.nodes import MapNode, RouteNode, SleepNode
+from celery_durable.core.event import Arrived, Chosen, Listed, SleepRequested
+from celery_durable.core.nodes import MapNode, RouteNode, SignalNode, SleepNode
 from celery_durable.core.plan import MOST_ITEM_BYTES, MOST_ITEMS
 from celery_durable.errors import LONGEST, PayloadTooLarge, UnknownRoute, number_of_seconds
 
@@ -62,6 +63,14 @@ def chosen_event(node: RouteNode, answer: object, claim: Claim, encode: Encode) 
         f"The selector of {node.name!r} answered {key!r}; the cases are {', '.join(known)}."
         " Name one of them, or give the route a default=."
     )
+
+
+def arrived_event(node: SignalNode, answer: object) -> Arrived:
+    """Return the event of a wait whose function has said who may answer."""
+    try:
+        return Arrived(names_of(answer))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"assignees= of {node.name!r} returned no names: {error}") from None
 
 
 def sleep_event(node: SleepNode, duration: object, claim: Claim) -> SleepRequested:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_durable.core.nodes import Body, ChildNode
+from celery_durable.process.once import forget
 from celery_durable.workflow.builder import Workflow
 from celery_durable.workflow.twins import refuse_unless_same
 
@@ -41,6 +42,14 @@ class Registry:
         """Return the names of all workflows, in order."""
         return tuple(sorted({name for name, _ in self._defined}))
 
+    def has_model_of(self, signal: str) -> bool:
+        """Return True if a workflow says what the data of this signal must fit."""
+        return any(
+            workflow.model_of(signal) is not None
+            for twins in self._defined.values()
+            for workflow in twins
+        )
+
     def __iter__(self) -> Iterator[Workflow]:
         """Yield every workflow, checked and frozen."""
         for name, version in tuple(self._defined):
@@ -48,6 +57,12 @@ class Registry:
             assert workflow is not None
             _ = workflow.plan  # making the plan checks and freezes
             yield workflow
+
+    def thaw(self) -> None:
+        """Have every workflow checked and frozen anew, with the defaults of that time."""
+        for twins in self._defined.values():
+            for workflow in twins:
+                forget(workflow)
 
     def queues(self) -> frozenset[str]:
         """Return the queues that steps and compensators name."""

@@ -6,15 +6,21 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, overload
 
-from celery_durable.arguments import fits, flag_of, whole_of
+from celery_durable.core.claim import Claim
+from celery_durable.core.generics import In, Returned
 from celery_durable.core.names import checked_name
 from celery_durable.core.nodes import Compensator, Routing, StepNode
-from celery_durable.core.plan import HIGHEST_PRIORITY
 from celery_durable.core.retry import COMPENSATOR_RETRY, RetryPolicy
-from celery_durable.errors import ConfigurationError, InvalidWorkflow, nearest
-from celery_durable.workflow.arguments import FLAG, TIMEOUT, timeout_of
+from celery_durable.errors import InvalidWorkflow
+from celery_durable.workflow.context import Context
+from celery_durable.workflow.options import (
+    COMPENSATOR_OPTIONS,
+    STEP_OPTIONS,
+    Options,
+    checked_options,
+)
 
 Handler = Callable[[Any], Any]
 """A function of the context, plain or `async def`."""
@@ -22,76 +28,16 @@ Handler = Callable[[Any], Any]
 H = TypeVar("H", bound=Handler)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a step's or a compensator's function is executed. `timeout` is in seconds.
+class StepOptions(TypedDict, total=False):
+    """The options of a step in a workflow, as type checkers know them."""
 
-    `retry=None` and `timeout=None` stand for the defaults, which differ for the two.
-    """
-
-    retry: RetryPolicy | None = None
-    timeout: float | None = None
-    queue: str | None = None
-    priority: int | None = None
-    transactional: bool = False
-    suspends: bool = False
-
-
-def _policy(value: object) -> RetryPolicy | None:
-    return value if isinstance(value, RetryPolicy) else None
-
-
-LONGEST_QUEUE = 255
-"""The longest name that AMQP allows, in characters."""
-
-
-def _queue(value: object) -> str | None:
-    return value if isinstance(value, str) and fits(value, LONGEST_QUEUE) else None
-
-
-def _priority(value: object) -> int | None:
-    return whole_of(value, 0, HIGHEST_PRIORITY)
-
-
-_OPTION_CHECKS: Mapping[str, tuple[Callable[[object], object], str]] = {
-    "retry": (_policy, "a RetryPolicy"),
-    "timeout": (timeout_of, TIMEOUT),
-    "queue": (_queue, "the name of a Celery queue, of 1 to 255 characters"),
-    "priority": (_priority, f"a whole number from 0 to {HIGHEST_PRIORITY}"),
-    "transactional": (flag_of, FLAG),
-    "suspends": (flag_of, FLAG),
-}
-"""For each option a function that returns the value to keep, or None for a wrong one, and the words
-of the error.
-"""
-
-
-def checked_options(
-    owner: str, options: Mapping[str, Any], known: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return those `options` that are not None, as `Options` keeps them.
-
-    Raises `ConfigurationError` for a wrong name or value. `owner` is what errors call the step.
-    """
-    chosen: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in known:
-            raise ConfigurationError(
-                f"{owner} has no option {name!r}; it takes {', '.join(known)}."
-                f"{nearest(name, known)}"
-            )
-        if value is None:
-            continue
-        check, words = _OPTION_CHECKS[name]
-        checked = check(value)
-        if checked is None:
-            raise ConfigurationError(f"{owner}: {name}= takes {words}, not {value!r}.")
-        chosen[name] = checked
-    return chosen
-
-
-STEP_OPTIONS = ("retry", "timeout", "queue", "priority", "transactional", "suspends")
-COMPENSATOR_OPTIONS = ("retry", "timeout", "queue", "transactional")
+    retry: RetryPolicy | None
+    compensate: Handler | None
+    timeout: float | timedelta | None
+    queue: str | None
+    priority: int | None
+    transactional: bool | None
+    suspends: bool | None
 
 
 def checked_handler(
@@ -103,12 +49,92 @@ def checked_handler(
     return function
 
 
+class Attempting:
+    """A handler that needs to know more of an attempt than its context, as a Celery task does."""
+
+    def __call__(self, context: Any) -> Any:
+        """Call it without the engine."""
+        raise NotImplementedError
+
+    def attempt(self, context: Any, claim: Claim, policy: RetryPolicy) -> Any:
+        """Call it in a worker; `policy` says if there is another attempt when it raises."""
+        raise NotImplementedError
+
+
+class Adopter(Protocol):
+    """Makes a step of what is no function of the context; see `adopted`."""
+
+    def __call__(
+        self, handler: object, args: Handler | None, kwargs: Handler | None, name: str | None
+    ) -> Step | None:
+        """Return None for a handler of another kind, which may be anything."""
+        ...
+
+
+_adopters: list[Adopter] = []
+
+
+def adopting(adopter: Adopter) -> Adopter:
+    """Decorator: have `adopted` ask this function, too. So Celery is known where it may be."""
+    _adopters.append(adopter)
+    return adopter
+
+
+def adopted(
+    handler: object,
+    args: Handler | None = None,
+    kwargs: Handler | None = None,
+    name: str | None = None,
+) -> Step | None:
+    """Return the step of a Celery task; None for any other handler.
+
+    A task may be a proxy, which any look at it would resolve: ask this first.
+    """
+    found = (adopter(handler, args, kwargs, name) for adopter in _adopters)
+    return next((step for step in found if step is not None), None)
+
+
 @dataclass
 class Compensation:
-    """The compensator of a step, shared by copies of the step: it may be set after the copy."""
+    """The compensator of a step, shared by copies of the step: it may be set after the copy.
+
+    `step` is the compensator where it is a step with options of its own.
+    """
 
     function: Handler | None = None
-    options: Options = field(default_factory=Options)
+    said: Options = field(default_factory=Options)
+    step: Step | None = None
+
+    @property
+    def options(self) -> Options:
+        """How it is executed."""
+        return self.said if self.step is None else self.said.over(self.step.options)
+
+    def set(self, owner: str, function: object, said: Options) -> None:
+        """Make a function, a step or a task the compensator; `owner` is what errors call it."""
+        step = adopted(function) or function
+        self.step = step if isinstance(step, Step) else None
+        self.function = self.step.function if self.step else checked_handler(owner, function)
+        self.said = said
+
+
+def made_step(
+    function: Handler | None,
+    *,
+    name: str | None = None,
+    compensate: Handler | None = None,
+    **options: Any,
+) -> Step | Callable[[Handler], Step]:
+    """Make a step of a function; without one, return the decorator that does."""
+    chosen = Options(**checked_options("step", options, STEP_OPTIONS))
+
+    def decorate(function: Handler) -> Step:
+        made = Step(function, name=name, options=chosen)
+        if compensate is not None:
+            made.compensate(compensate)
+        return made
+
+    return decorate if function is None else decorate(function)
 
 
 def name_of_function(function: Handler) -> str | None:
@@ -119,23 +145,36 @@ def name_of_function(function: Handler) -> str | None:
     return name
 
 
-class Step:
+class Step(Generic[In, Returned]):
     """A function with its options. Called with a context, it calls the function."""
 
-    def __init__(self, function: Handler, *, name: str | None = None, options: Options) -> None:
+    def __init__(
+        self,
+        function: Callable[[Context[In]], Returned],
+        *,
+        name: str | None = None,
+        options: Options,
+        inherits: Callable[[], Options] = Options,
+    ) -> None:
         self.function = function
         checked_handler("step", function)
         self.name = checked_name("step", name_of_function(function) if name is None else name)
-        self.options = options
+        self._said = options
+        self._inherits = inherits
         self._compensation = Compensation()
         functools.update_wrapper(self, function, updated=())
+
+    @property
+    def options(self) -> Options:
+        """How it is executed: as it was said, else as its function says, if that is a task."""
+        return self._said.over(self._inherits())
 
     @property
     def compensator(self) -> Handler | None:
         """The function that compensates this step."""
         return self._compensation.function
 
-    def __call__(self, context: Any) -> Any:
+    def __call__(self, context: Context[In]) -> Returned:
         """Call the function with `context`, without the engine, and return its result."""
         return self.function(context)
 
@@ -177,23 +216,23 @@ class Step:
         def decorate(function: H) -> H:
             if self.compensator is not None:
                 raise InvalidWorkflow(f"Step {self.name!r} has a compensator already.")
-            self._compensation.function = checked_handler(owner, function)
-            self._compensation.options = chosen
+            self._compensation.set(owner, function, chosen)
             return function
 
         return decorate if function is None else decorate(function)
 
-    def with_options(self, name: str | None, overrides: Mapping[str, Any]) -> Step:
+    def with_options(self, name: str | None, overrides: Mapping[str, object]) -> Step[In, Returned]:
         """Return a copy of this step with another name or other options, for one workflow."""
         name = self.name if name is None else name
         options = dict(overrides)
         compensator = options.pop("compensate", None)
         chosen = checked_options(f"step {name!r}", options, STEP_OPTIONS)
-        step = Step(self.function, name=name, options=replace(self.options, **chosen))
+        said = replace(self._said, **chosen)
+        step = Step(self.function, name=name, options=said, inherits=self._inherits)
         step._compensation = self._compensation
         if compensator is not None:
-            function = checked_handler(f"compensate= of step {name!r}", compensator)
-            step._compensation = Compensation(function)
+            step._compensation = Compensation()
+            step._compensation.set(f"compensate= of step {name!r}", compensator, Options())
         return step
 
     def node(
@@ -236,6 +275,9 @@ def as_step(
     With `args` or `kwargs`, functions of the context, the callable gets what they return instead of
     the context. So an existing Celery task or a plain function becomes a step.
     """
+    task = adopted(handler, args, kwargs, name)
+    if task is not None:
+        return task
     if args is None and kwargs is None:
         if isinstance(handler, Step):
             return handler
@@ -252,10 +294,8 @@ def as_step(
         return target(*positional, **named)
 
     call.user_functions = (target, args, kwargs)  # type: ignore[attr-defined]
-    # A Celery task is called "package.tasks.send_email"; its step is `send_email`.
-    full_name = str(getattr(handler, "name", None) or getattr(handler, "__name__", ""))
-    last_name = full_name.rsplit(".", maxsplit=1)[-1] or None
-    return Step(call, name=last_name if name is None else name, options=Options())
+    own_name = getattr(handler, "name" if isinstance(handler, Step) else "__name__", None)
+    return Step(call, name=own_name if name is None else name, options=Options())
 
 
 def user_functions(function: Handler) -> tuple[Handler | None, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from celery_durable.arguments import LONGEST_SIGNAL, SIGNAL_BYTES, fits
+from celery_durable.arguments import LONGEST_SIGNAL, SIGNAL_BYTES, fits, names_of
 from celery_durable.errors import LONGEST, number_of_seconds
 
 SUSPENDED = "suspended"
@@ -20,12 +20,14 @@ class Suspend:
     `snapshot` is kept until then. `signal` is by default the unit's name. If it does not arrive
     within `timeout` (seconds or a timedelta), the unit fails with `SignalTimeout`. In the next call
     `ctx.is_resumed` is True, `ctx.snapshot` has the snapshot and `ctx.resume_data` the signal's
-    payload. The step may suspend again.
+    payload. The step may suspend again. `assignees` are the names of those who may answer on the
+    web page; without one any operator may.
     """
 
-    snapshot: Any = None
+    snapshot: object = None
     signal: str | None = None
     timeout: float | timedelta | None = None
+    assignees: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         signal: Any = self.signal
@@ -35,6 +37,10 @@ class Suspend:
                 f" NUL, not {signal!r:.60}."
             )
         _seconds(self.timeout)
+        try:
+            names_of(self.assignees)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Suspend(assignees=...) takes names: {error}") from None
 
     @property
     def seconds(self) -> float | None:

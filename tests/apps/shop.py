@@ -3,7 +3,7 @@
 The table they write to, `ledger`, is the shop's own; the engine does not know it, so that tests can
 hold the engine's journal against it. A run's input says what shall become of its units:
 ``{"charge": "hold"}`` keeps `charge` busy until the test opens the run's gate, ``"die"`` kills the
-process, ``"fail"`` fails for good.
+process, ``"fail"`` fails for good, ``"later"`` fails and is tried again in an hour.
 """
 
 import json
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from celery import Celery
 from celery.signals import setup_logging
 
-from celery_durable import Durable, GiveUp
+from celery_durable import Durable, GiveUp, RetryLater
 from tests.addresses import conninfo
 from tests.apps import configure
 from tests.waiting import wait_until
@@ -54,6 +54,8 @@ def perform(ctx: Any) -> dict[str, str]:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "fail":
                 raise GiveUp(f"{ctx.unit} is declined")
+            case "later":
+                raise RetryLater(3600, counts=True, reason=f"{ctx.unit} is busy")
             case _:
                 pass
         note(ledger, ctx, "end")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.brokers.shop import Shop, open_shop
 from tests.cluster.rabbitmq import RabbitMQServer
-from tests.services import PostgresServer, RedisServer
+from tests.services import PostgresServer, RedisServer, unique
 from tests.transports import Broker, RabbitMQBroker, RedisBroker, pgmq_in
 
 
@@ -45,6 +45,15 @@ def broker_called(name: str, database_url: str, request: pytest.FixtureRequest) 
             return RabbitMQBroker(own.url, own)
         case _:
             return pgmq_in(database_url)
+
+
+@pytest.fixture
+def role(shop: Shop) -> Iterator[str]:
+    """A role of this test's own, which may do everything, and may be shut out."""
+    name = unique("durable_test_role")
+    shop.query(f"CREATE ROLE {name} SUPERUSER LOGIN")
+    yield name
+    shop.query(f"DROP ROLE {name}")
 
 
 @pytest.fixture

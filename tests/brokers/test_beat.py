@@ -47,15 +47,16 @@ def test_a_start_that_is_delivered_twice_starts_one_run(shop: Shop) -> None:
 
 
 @on_redis
-def test_starts_that_come_while_postgres_is_away_make_one_run_of_their_schedule(shop: Shop) -> None:
+def test_starts_that_come_while_postgres_is_away_make_one_run_of_their_schedule(
+    shop: Shop, role: str
+) -> None:
     """P2: eight messages, four at a time; none raises, and none is lost."""
-    shop.query("CREATE ROLE scheduler SUPERUSER LOGIN")
-    url = make_url(shop.database_url).set(username="scheduler")
+    url = make_url(shop.database_url).set(username=role)
     env = {"DURABLE_DATABASE_URL": url.render_as_string(hide_password=False)}
     worker = shop.worker(pool="threads", concurrency=4, env=env)
     shop.start().result(timeout=30)
-    shop.query("ALTER ROLE scheduler NOLOGIN")
-    shop.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'scheduler'")
+    shop.query(f"ALTER ROLE {role} NOLOGIN")
+    shop.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", role)
     schedule = {"workflow": "order", "schedule": "hourly", "overlap": "skip"}
     messages = [
         shop.app.send_task(
@@ -65,7 +66,7 @@ def test_starts_that_come_while_postgres_is_away_make_one_run_of_their_schedule(
     ]
     worker.wait_for_log("Postgres does not answer")
     assert runs_of(shop, "hourly") == []
-    shop.query("ALTER ROLE scheduler LOGIN")
+    shop.query(f"ALTER ROLE {role} LOGIN")
     shop.wait_until_followed(messages)
     (only,) = runs_of(shop, "hourly")
     shop.open_gate(shop.durable.run(only))

@@ -202,13 +202,17 @@ def test_workers_do_not_outlive_a_demo_that_is_killed(run: Run) -> None:
     wait_until(lambda: not demo.left_running(), message=lambda: str(demo.left_running()))
 
 
+AWAY = [
+    ({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, "127.0.0.1:1"),
+    ({"DURABLE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"}, "127.0.0.1"),
+    ({"DURABLE_DATABASE_URL": "sqlite://"}, "must be a Postgres URL"),
+]
+"""The first is for the short form; the examples have the second."""
+
+
 @pytest.mark.parametrize(
     ("variables", "told"),
-    [
-        ({"DURABLE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"}, "127.0.0.1"),
-        ({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, "127.0.0.1:1"),
-        ({"DURABLE_DATABASE_URL": "sqlite://"}, "must be a Postgres URL"),
-    ],
+    short_or_long(AWAY[:1], AWAY),
 )
 @needs_postgres
 def test_a_service_that_is_not_there_is_named(

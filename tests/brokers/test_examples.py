@@ -1,4 +1,4 @@
-"""The examples run to their end on each broker, and leave nothing behind."""
+"""The examples run to their end, and leave nothing behind. Under ``--long`` each on each broker."""
 
 import re
 import signal
@@ -13,11 +13,10 @@ from redis import Redis
 
 from tests.addresses import ROOT, conninfo
 from tests.brokers.examples import broker_of, environment_in, need_demo_extra, passable_folder
+from tests.forms import short_or_long
 from tests.waiting import wait_until
 
 ENDS_WITHIN = 120.0
-
-on_each_broker = pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def assert_nothing_is_left(environment: dict[str, str]) -> None:
             assert list(client.scan_iter("durable_example*")) == []
 
 
-@on_each_broker
+@pytest.mark.parametrize("broker", short_or_long(["redis"], ["redis", "rabbitmq"]))
 def test_the_agent_uses_its_tools_once_they_are_approved(
     environment: dict[str, str], folder: Path
 ) -> None:
@@ -77,7 +76,7 @@ def test_the_agent_uses_its_tools_once_they_are_approved(
     assert "completed: 4 turns, 1 refund, 1 letter" in output
 
 
-@on_each_broker
+@pytest.mark.parametrize("broker", short_or_long(["rabbitmq"], ["redis", "rabbitmq"]))
 def test_every_node_is_shipped_and_undone(environment: dict[str, str], folder: Path) -> None:
     output = run(["examples.every_node"], environment, folder)
     shipped, undone = output.split("to be undone")
@@ -107,13 +106,13 @@ def test_an_example_that_is_interrupted_leaves_nothing(
     assert_nothing_is_left(environment)
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"DURABLE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"},
-        {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"},
-    ],
-)
+AWAY = [
+    {"DURABLE_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/x"},
+    {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"},
+]
+
+
+@pytest.mark.parametrize("variables", short_or_long(AWAY[:1], AWAY))
 def test_a_service_that_is_not_there_is_named(
     variables: dict[str, str], database_url: str, folder: Path
 ) -> None:

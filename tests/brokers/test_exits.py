@@ -10,6 +10,7 @@ from celery_durable.store.read.views import RunSnapshot
 from tests.apps.exits import HOW
 from tests.brokers.shop import Shop, need, on_redis
 from tests.cluster import WorkerNode
+from tests.waiting import wait_until
 
 pytestmark = on_redis
 
@@ -75,10 +76,12 @@ def test_it_is_a_failure_of_a_compensator_and_of_a_selector(shop: Shop, worker: 
 
 @pytest.mark.parametrize("worker", [("prefork", 2)], indirect=True, ids=str)
 def test_a_step_that_ends_its_own_process_each_time_fails(shop: Shop, worker: WorkerNode) -> None:
+    children = len(worker.children())
     error = failed(shop.durable.start("ended", {})).error
     assert error is not None
     assert error.type == "WorkerLost"
     assert worker.is_running
+    wait_until(lambda: len(worker.children()) == children, message="the pool to be whole again")
 
 
 @pytest.mark.parametrize("worker", [("gevent", 10)], indirect=True, ids=str)

@@ -30,13 +30,11 @@ def test_a_worker_of_other_queues_runs_no_relay_and_names_those_it_lacks(shop: S
     other.wait_for_log(f"The workflows of this app need the queues {', '.join(lacking)}.")
     other.wait_for_log(f"-Q {','.join([shop.broker.queue('other'), *lacking])}")
     run = shop.start()
-    relay = shop.app.control.inspect([other.hostname()], timeout=20, limit=1).stats()
-    assert "durable_relay" not in relay[other.hostname()]
+    assert "durable_relay" not in other.ask(shop.app, "stats")
     assert shop.query("SELECT count(*) FROM durable_outbox") == [(1,)]
     serving = shop.worker(queues=f"{shop.broker.queue()},{shop.payments}")
     run.result(timeout=30)
-    relay = shop.app.control.inspect([serving.hostname()], timeout=20, limit=1).stats()
-    assert relay[serving.hostname()]["durable_relay"]["running"]
+    assert serving.ask(shop.app, "stats")["durable_relay"]["running"]
     assert "The workflows of this app need" not in serving.logs()
 
 
@@ -44,14 +42,13 @@ def test_a_worker_of_other_queues_runs_no_relay_and_names_those_it_lacks(shop: S
 def test_a_queue_that_is_added_at_run_time_is_served_and_written_down(shop: Shop) -> None:
     queue, elsewhere = shop.broker.queue(), shop.broker.queue("other")
     worker = shop.worker(concurrency=1, queues=elsewhere)
-    here = {"destination": [worker.hostname()], "reply": True, "limit": 1}
     for added in (queue, shop.payments):
-        shop.app.control.add_consumer(added, **here)
+        worker.ask(shop.app, "add_consumer", queue=added)
     shop.start().result(timeout=30)
     said = "SELECT DISTINCT queues FROM durable_worker"
     everything = [(sorted([queue, shop.payments, elsewhere]),)]
     wait_until(lambda: shop.query(said) == everything, message="what it consumes in its row")
-    shop.app.control.cancel_consumer(elsewhere, **here)
+    worker.ask(shop.app, "cancel_consumer", queue=elsewhere)
     wait_until(lambda: shop.query(said) != everything, message="what it no longer consumes")
     assert "Traceback" not in worker.logs()
 
@@ -62,8 +59,7 @@ def test_a_relay_of_its_own_serves_workers_without_one(shop: Shop) -> None:
         queues=f"{shop.broker.queue()},{shop.payments}", options=["--no-durable-relay"]
     )
     run = shop.start()
-    stats = shop.app.control.inspect([worker.hostname()], timeout=20, limit=1).stats()
-    assert not stats[worker.hostname()]["durable_relay"]["running"]
+    assert not worker.ask(shop.app, "stats")["durable_relay"]["running"]
     assert shop.query("SELECT count(*) FROM durable_outbox") == [(1,)]
     relay = shop.relay()
     run.result(timeout=30)

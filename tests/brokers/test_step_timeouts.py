@@ -77,11 +77,15 @@ def test_a_step_that_ignores_its_limit_is_killed_which_is_a_timeout_and_no_crash
         first, ignored, *_ = shop.ledger(run)
         assert [first.event, ignored.event] == ["begin", "ignored"]
         assert events(shop, run).count(("work", "begin")) == 2
-        wait_until_buried(worker, first.pid)
+        wait_until_replaced(worker, first.pid)
 
 
-def wait_until_buried(worker: WorkerNode, pid: int) -> None:
-    wait_until(lambda: pid not in worker.children(), message=f"the end of process {pid}")
+def wait_until_replaced(worker: WorkerNode, pid: int) -> None:
+    """The pool is whole again: the tests that follow look at its processes."""
+    wait_until(
+        lambda: pid not in worker.children() and len(worker.children()) == 2,
+        message=f"another process in the place of {pid}",
+    )
 
 
 @on_prefork

@@ -89,16 +89,15 @@ def test_a_lock_that_is_lost_again_and_again_is_taken_again(shop: Shop) -> None:
 
 
 def test_a_worker_that_cannot_take_its_lock_again_keeps_its_unit_while_it_renews(
-    shop: Shop,
+    shop: Shop, role: str
 ) -> None:
     """P4, P5: once it renews no more it is dead at once, as one that has its lock."""
-    shop.query("CREATE ROLE locker SUPERUSER LOGIN")
-    direct = make_url(shop.database_url).set(username="locker")
+    direct = make_url(shop.database_url).set(username=role)
     url = direct.render_as_string(hide_password=False)
     lockless, _ = two_workers(shop, "prefork", durable_direct_database_url=url)
     run, pid = held_in(shop, lockless)
-    shop.query("ALTER ROLE locker NOLOGIN")
-    shop.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'locker'")
+    shop.query(f"ALTER ROLE {role} NOLOGIN")
+    shop.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", role)
     wait_until(lambda: not lock_holders(shop, pid), message="the lock to be lost")
     assert shop.durable.recover() == 0  # after the longest grace
     assert {entry.pid for entry in shop.ledger(run, HELD)} == {pid}

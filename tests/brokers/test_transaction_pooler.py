@@ -322,3 +322,16 @@ def test_a_timeout_that_cannot_be_lifted_on_a_shared_session_is_warned_of_once(
     assert caplog.text.count("statement_timeout is '59s'") == 1
     assert "ALTER ROLE ... SET statement_timeout = 0" in caplog.text
     durable.database.close()
+
+
+@pytest.mark.parametrize("with_direct_url", [True, False], ids=["direct", "pooled"])
+def test_doctor_says_that_a_pooler_takes_the_locks_away(
+    world: World, pooler: PgBouncer, *, with_direct_url: bool
+) -> None:
+    settings = {"direct_database_url": world.url} if with_direct_url else {}
+    durable = make_durable(pooler.url(world.url), define, **settings)
+    (found,) = [one for one in durable.doctor() if one.code == "lock"]
+    assert found.severity == ("ok" if with_direct_url else "warning")
+    assert ("durable_direct_database_url" in found.fix) is not with_direct_url
+    assert found.text.startswith("Past the pooler") is with_direct_url
+    durable.database.close()

@@ -124,7 +124,7 @@ def wait_for_quiet(struck: Field, load: Load) -> bool:
 
     def is_quiet() -> bool:
         struck.attend()
-        return load.unfinished == 0 and not load.doomed and is_empty(struck)
+        return load.unfinished == 0 and not load.doomed and not load.paused and is_empty(struck)
 
     try:
         wait_until(is_quiet, timeout=CALM_WITHIN)
@@ -156,6 +156,7 @@ def gather(
         strikes=strikes,
         seen=witness.recorded,
         deaths=list(witness.deaths.values()),
+        steered=load.steered,
     )
 
 

@@ -1,4 +1,4 @@
-"""The load: runs are started, told to go on, and now and then cancelled, whatever is broken.
+"""The load: runs are started, told to go on, paused, cancelled now and then, whatever is broken.
 
 A call that Postgres did not answer is made again, with the same key: it may have been heard.
 """
@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from celery_durable import DatabaseUnavailable
+from celery_durable import DatabaseUnavailable, RunRefused
 from celery_durable.run import Run
 from tests.chaos.app import ANSWERS, VARIANTS
 from tests.chaos.field import Field, drawn
@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 UNFINISHED_AT_MOST = 400
 CANCELLED_OF_100 = 4
+STEERED_OF_100 = 15
+LONGEST_PAUSE = 1.5
+"""Turns in which an operator does something, and seconds."""
+
 TOLD_EVERY = 0.25
 """Seconds between looks for runs that wait for a signal."""
 
@@ -63,6 +67,8 @@ class Load:
         self._chance = drawn(seed, "load")
         self._sent: set[tuple[UUID, str]] = set()
         self.doomed: list[tuple[float, UUID]] = []
+        self.paused: list[tuple[float, dict[str, Any]]] = []
+        self.steered = 0
         self._no_more = threading.Event()
         self._end = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
@@ -106,6 +112,7 @@ class Load:
         began = time.monotonic()
         self.unfinished = self.see_signals_through()
         self._cancel_the_doomed()
+        self._steer()
         while time.monotonic() - began < TOLD_EVERY:
             if self._no_more.is_set() or self.unfinished >= UNFINISHED_AT_MOST:
                 self._end.wait(0.02)
@@ -148,6 +155,28 @@ class Load:
         ((status,),) = self._asked("SELECT status FROM durable_run WHERE id = %s", run_id)
         binds = status not in ("completed", "failed", "compensating")
         self.cancelled[run_id] = Cancelled(compensate, binds)
+
+    def _steer(self) -> None:
+        """Unpause what has been paused for long enough; pause something else, or try a unit now."""
+        now, durable = time.monotonic(), self._field.durable
+        for one in [one for one in self.paused if one[0] <= now or self._no_more.is_set()]:
+            self.paused.remove(one)
+            self._persistently(lambda what=one[1]: durable.unpause(**what))  # type: ignore[misc]
+        if self._no_more.is_set() or self._chance.randrange(100) >= STEERED_OF_100:
+            return
+        run_id = self._chance.choice([*self.started][-UNFINISHED_AT_MOST:])
+        what = self._chance.choice(["run", "workflow", "try now"])
+        try:
+            if what == "try now":
+                self._persistently(lambda: durable.retry_now(run_id))
+            else:
+                started = self.started[run_id]
+                named = {"run_id": run_id} if what == "run" else {"workflow": started.workflow}
+                self.paused.append((now + self._chance.uniform(0, LONGEST_PAUSE), named))
+                self._persistently(lambda: durable.pause(**named))
+        except RunRefused:
+            return  # it has ended, or nothing of it waits for a try
+        self.steered += 1
 
     def _asked(self, query: str, *parameters: Any) -> list[Any]:
         def ask() -> list[Any]:

@@ -57,6 +57,7 @@ def _runs(broker: str, evidence: Evidence) -> Table:
     table.add_row("runs started", f"{len(evidence.started):,}")
     for status, number in sorted(Counter(run.status for run in mine).items()):
         table.add_row(f"  {status}", f"{number:,}")
+    table.add_row("pauses, and units tried now", f"{evidence.steered:,}")
     table.add_row("child runs", f"{len(accounts.runs) - len(mine):,}")
     table.add_row("units recorded", f"{len(units):,}")
     table.add_row("executions of handlers", f"{len(evidence.executions):,}")

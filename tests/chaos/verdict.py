@@ -82,6 +82,8 @@ class Evidence:
     """Rows of the journal that somebody has seen, by their numbers."""
     deaths: Sequence[tuple[int, float]] = ()
     """Processes that were marked as ended, and when."""
+    steered: int = 0
+    """Pauses, and units that were tried now."""
 
 
 def breaches(evidence: Evidence) -> list[Breach]:

@@ -17,7 +17,7 @@ from pytest_celery import (
 
 from tests import apps
 from tests.addresses import ROOT
-from tests.cluster.forked import ForkedProcess
+from tests.cluster.forked import ForkedProcess, run_celery
 from tests.cluster.nodes import (
     BeatContainer,
     BeatNode,
@@ -80,7 +80,7 @@ class Cluster:
         """
         consumed = queues or self.env.get(apps.QUEUE, "durable")
         process = self._process(
-            name or f"worker{next(self._numbers)}", env, patches=pool in ("eventlet", "gevent")
+            name or f"worker{next(self._numbers)}", env, is_forked=pool != "eventlet"
         )
         node_name = f"{process.name}@{process.id[:12]}"  # as CeleryTestWorker.hostname() builds it
         process.command += [
@@ -136,16 +136,22 @@ class Cluster:
         check: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``celery -A app args...`` to its end and return its exit code, stdout and stderr."""
-        return subprocess.run(
-            [*CELERY, "-A", app, *args],
-            cwd=ROOT,
-            env=environment({**self.env, **(env or {})}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=check,
-        )
+        words, env = ["-A", app, *args], environment({**self.env, **(env or {})})
+        if sys.platform == "linux":
+            done = run_celery(words, env=env, timeout=timeout)
+        else:
+            done = subprocess.run(
+                [*CELERY, *words],
+                cwd=ROOT,
+                env=env,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        if check:
+            done.check_returncode()
+        return done
 
     @property
     def workers(self) -> CeleryWorkerCluster:
@@ -172,10 +178,9 @@ class Cluster:
             node.teardown()
 
     def _process(
-        self, name: str, env: Mapping[str, str] | None, *, patches: bool = False
+        self, name: str, env: Mapping[str, str] | None, *, is_forked: bool = True
     ) -> LocalProcess:
-        """`patches`: the process patches modules before others import them."""
-        make = LocalProcess if patches or sys.platform != "linux" else ForkedProcess
+        make = ForkedProcess if is_forked and sys.platform == "linux" else LocalProcess
         return make(CELERY, name=name, directory=self._directory, env={**self.env, **(env or {})})
 
     def _start(self, node: Node, ready: bool = True) -> Node:

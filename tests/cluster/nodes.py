@@ -124,6 +124,23 @@ class WorkerNode(LocalNode, CeleryTestWorker):
     def __init__(self, container: WorkerContainer, app: Celery | None = None) -> None:
         super().__init__(container, app)
 
+    def ask(self, app: Celery, command: str, **arguments: Any) -> Any:
+        """The worker's answer to a command of remote control.
+
+        It is asked once it answers a ping: with Redis a worker says that it is ready a moment
+        before it listens, and a command that nobody hears is gone.
+        """
+        name = self.hostname()
+        wait_until(
+            lambda: app.control.ping([name], timeout=2.0, limit=1),
+            timeout=READY_SECONDS,
+            message=lambda: f"{name} to answer a ping. Its log:\n{self.logs()}",
+        )
+        (answer,) = app.control.broadcast(
+            command, arguments, [name], reply=True, timeout=READY_SECONDS, limit=1
+        )
+        return answer[name]
+
     def get_running_processes_info(
         self, columns: list[str] | None = None, filters: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ A comment right before a block says how it is treated:
     <!-- needs: module -->        it is run where the module is installed
     <!-- file: shop.py -->        it is what the reader puts into that file
     <!-- terminal: worker -->     the command goes on; the reader gives it a terminal of its own
+    <!-- ctrl-c: worker -->       before it, what goes on in that terminal is stopped
     <!-- when: words -->          it is run once ledger.txt holds these words
 
 A Python block whose first line is a comment with a file's name, `# shop.py`, belongs into that file

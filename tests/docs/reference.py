@@ -19,6 +19,7 @@ from celery import Celery
 from sqlalchemy.dialects import postgresql
 
 from celery_durable import (
+    BulkResult,
     Context,
     Delivery,
     Durable,
@@ -26,14 +27,21 @@ from celery_durable import (
     Progress,
     RetryPolicy,
     Run,
+    RunFilter,
     Step,
     Suspend,
     Workflow,
     errors,
     settings,
+    signals,
 )
 from celery_durable.cli import durable as durable_command
 from celery_durable.core.failure import FailedAttempt
+from celery_durable.core.finding import Finding
+from celery_durable.core.fleet import Executing, QueueInfo, WorkerInfo
+from celery_durable.core.pause import Pause, Paused
+from celery_durable.core.reason import Diagnosis, Reason
+from celery_durable.core.retention import DAY, Retention
 from celery_durable.core.status import FINISHED, TRANSITIONS, Status
 from celery_durable.engine.loop import Engine
 from celery_durable.errors import ErrorRecord
@@ -41,9 +49,19 @@ from celery_durable.settings import Settings
 from celery_durable.store import tables
 from celery_durable.store.connection import SCHEMA
 from celery_durable.store.read.history import JournalEntry
-from celery_durable.store.read.position import UnitInHand
-from celery_durable.store.read.views import RunSnapshot, RunSummary
+from celery_durable.store.read.listing import RunSummary
+from celery_durable.store.read.units import UnitInHand, WorkerProcess
+from celery_durable.store.read.views import RunSnapshot
+from celery_durable.testing import (
+    CrashFinding,
+    Executed,
+    Harness,
+    Report,
+    SentTask,
+    make_context,
+)
 from celery_durable.workflow.context import Results
+from celery_durable.workflow.step import StepOptions
 from tests.addresses import ROOT
 from tests.model.token_changes import CHANGES, CLAIMED, TokenState
 from tests.mutants.catalogue import MUTANTS
@@ -62,21 +80,30 @@ REGION = re.compile(
 INTERNAL: Mapping[type, tuple[str, ...]] = {
     Durable: (
         "aoutcome",
+        "composer",
         "database",
         "default_retry",
         "default_timeout",
         "ends",
         "engine",
+        "in_caller",
+        "is_acting",
         "liveness",
+        "note",
+        "note_of_runs",
+        "note_prune",
         "notify",
         "outcome",
+        "put_tasks",
         "registry",
         "run_factory",
         "start_alone",
+        "wake",
     ),
     Workflow: ("callables", "children", "functions", "plan", "result_function", "step_of"),
     Step: ("node", "with_options"),
     RetryPolicy: ("delay_after", "retries"),
+    Harness: ("at_work", "execute", "is_at_work"),
 }
 """Public to the rest of the library, and none of its users' business."""
 
@@ -144,7 +171,32 @@ def settings_table() -> str:
 def _default_of(field: "dataclasses.Field[Any]") -> str:
     if field.default is dataclasses.MISSING:
         return "none; required"
+    if isinstance(field.default, Retention):
+        return ", ".join(
+            f"`{status}`: {seconds / DAY:.0f} days"
+            for status, seconds in field.default.ages.items()
+        )
     return "`RetryPolicy()`" if field.default == RetryPolicy() else f"`{field.default!r}`"
+
+
+def signal_table() -> str:
+    """Each signal with its arguments besides those that all have."""
+    body = ast.parse(inspect.getsource(signals)).body
+    docs = {
+        node.targets[0].id: on_one_line(following.value.value)
+        for node, following in pairwise(body)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(following, ast.Expr)
+        and isinstance(following.value, ast.Constant)
+        and isinstance(following.value.value, str)
+    }
+    rows = []
+    for name, doc in docs.items():
+        found: Any = getattr(signals, name)
+        own = sorted(found.providing_args - {"run_id", "workflow", "version"})
+        rows.append((f"`{name}`", ", ".join(f"`{one}`" for one in own), doc))
+    return table(("signal", "arguments", "when"), rows)
 
 
 def all_errors() -> list[type[errors.DurableError]]:
@@ -319,12 +371,19 @@ def _property(kind: type, name: str) -> tuple[str, str]:
     function = getattr(found, "fget", None) or getattr(found, "func", None)
     if function is None:
         return "", ""
-    return str(inspect.signature(function).return_annotation), on_one_line(found.__doc__)
+    type_ = str(inspect.signature(function).return_annotation).replace("In_co", "In")
+    return type_, on_one_line(found.__doc__)
 
 
 def _described(function: Callable[..., Any]) -> str:
-    shown = (get_overloads(function) or [function])[-1]
+    shown = max(enumerate([*get_overloads(function), function]), key=_said)[1]
     return f"### {function.__name__}\n\n{_explained(signature(shown), function)}"
+
+
+def _said(numbered: tuple[int, Callable[..., Any]]) -> tuple[int, int]:
+    """How many parameters a way to call a function names; of two with as many, the later counts."""
+    number, way = numbered
+    return len(_parameters(way)), number
 
 
 def _explained(shown: str, documented: object) -> str:
@@ -336,9 +395,7 @@ def signature(function: Callable[..., Any], name: str | None = None) -> str:
     found = inspect.signature(function)
     parts: list[str] = []
     is_keyword_only = False
-    for parameter in found.parameters.values():
-        if parameter.name == "self":
-            continue
+    for parameter in _parameters(function):
         if parameter.kind is parameter.KEYWORD_ONLY and not is_keyword_only:
             is_keyword_only = True
             parts.append("*")
@@ -353,11 +410,30 @@ def signature(function: Callable[..., Any], name: str | None = None) -> str:
     return "\n".join([f"{name}(", *(f"    {part}," for part in parts), f"){result}"])
 
 
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What it takes, but for `self`; the options of a step one by one."""
+    found: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.annotation == "Unpack[StepOptions]":
+            found += [
+                parameter.replace(
+                    name=name,
+                    kind=parameter.KEYWORD_ONLY,
+                    default=None,
+                    annotation=kind.__forward_arg__,
+                )
+                for name, kind in inspect.get_annotations(StepOptions).items()
+            ]
+        elif parameter.name != "self":
+            found.append(parameter)
+    return found
+
+
 def _result(function: Callable[..., Any], found: inspect.Signature) -> str:
     if isinstance(function, type) or found.return_annotation is found.empty:
         return ""
     # The class has a method called `list`, so it has another name for the type there.
-    return f" -> {_annotation(found.return_annotation)}".replace(" Runs", " list[Run]")
+    return f" -> {_annotation(found.return_annotation)}".replace(" Runs[Out]", " list[Run[Out]]")
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
@@ -399,21 +475,47 @@ def fields_of(kind: Any) -> Callable[[], str]:
 def command_reference() -> str:
     """Every command of `celery -A app durable`."""
     group = click.Context(durable_command, info_name="celery -A <app> durable")
-    parts = []
+    parts: list[str] = []
     for name in durable_command.list_commands(group):
         command = durable_command.get_command(group, name)
         assert command is not None
-        parts.append(_command(command, click.Context(command, info_name=name, parent=group)))
+        parts += _command(command, click.Context(command, info_name=name, parent=group), name)
     return "\n\n".join(parts)
 
 
-def _command(command: click.Command, context: click.Context) -> str:
+Records = list[tuple[str, str]]
+
+
+def _command(
+    command: click.Command, context: click.Context, name: str, known: Records | None = None
+) -> Iterator[str]:
+    """A command with its options but the `known` ones; a group with those that all in it share."""
     usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
-    help_ = inspect.cleandoc(command.help or "")
+    yield f"## {name}"
+    yield f"```text\n{usage}\n```"
+    yield inspect.cleandoc(command.help or "")
+    records = _records(command, context)
+    below: list[tuple[click.Command, click.Context, str]] = []
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            inner = click.Context(one, info_name=one.name, parent=context)
+            below.append((one, inner, f"{name} {one.name}"))
+        each = [_records(one, inner) for one, inner, _ in below]
+        records = [record for record in each[0] if all(record in others for others in each)]
+    rows = [
+        (f"`{options}`", on_one_line(text))
+        for options, text in records
+        if (options, text) not in (known or [])
+    ]
+    if rows:
+        yield table(("option", "what it does"), rows)
+    for one, inner, longer in below:
+        yield from _command(one, inner, longer, records)
+
+
+def _records(command: click.Command, context: click.Context) -> Records:
     options = [p.get_help_record(context) for p in command.params if isinstance(p, click.Option)]
-    rows = [(f"`{record[0]}`", on_one_line(record[1])) for record in options if record]
-    parts = [f"## {context.info_name}", f"```text\n{usage}\n```", help_]
-    return "\n\n".join([*parts, table(("option", "what it does"), rows)] if rows else parts)
+    return [record for record in options if record]
 
 
 def exit_codes() -> str:
@@ -480,9 +582,13 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "tasks": task_reference,
     "RetryPolicy": constructor(RetryPolicy),
     "Suspend": constructor(Suspend),
+    "RunFilter": constructor(RunFilter),
+    "signals": signal_table,
+    "Harness": constructor(Harness),
+    "make_context": lambda: _explained(signature(make_context), make_context),
     **{
         f"members of {kind.__name__}": members(kind)
-        for kind in (Durable, Workflow, Step, Run, Context)
+        for kind in (Durable, Workflow, Step, Run, Context, Harness, Report)
     },
     **{
         f"fields of {kind.__name__}": fields_of(kind)
@@ -492,10 +598,23 @@ GENERATED: Mapping[str, Callable[[], str]] = {
             Forked,
             Progress,
             UnitInHand,
+            WorkerProcess,
             JournalEntry,
             Delivery,
+            BulkResult,
             ErrorRecord,
             FailedAttempt,
+            WorkerInfo,
+            Executing,
+            QueueInfo,
+            Finding,
+            Diagnosis,
+            Reason,
+            Paused,
+            Pause,
+            Executed,
+            SentTask,
+            CrashFinding,
         )
     },
 }

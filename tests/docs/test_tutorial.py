@@ -1,16 +1,15 @@
 """The tutorial, typed as it stands: a folder, real processes, a real broker, kill -9."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.addresses import ROOT
-from tests.cluster import LocalProcess
 from tests.docs.pages import Block, blocks
 from tests.docs.playground import with_database
+from tests.docs.reader import Reader, await_ready
 from tests.forms import short_or_long
 from tests.transports import Broker
 from tests.waiting import wait_until
@@ -18,79 +17,19 @@ from tests.waiting import wait_until
 PAGE = ROOT / "docs/tutorial/first-workflow.md"
 
 
-class Reader:
-    """Somebody who follows a page in a folder, with a terminal for what goes on."""
-
-    def __init__(self, folder: Path, logs: Path, broker: Broker, database_url: str) -> None:
-        self.folder = folder
-        self._logs = logs
-        self._broker = broker
-        self._url = database_url
-        self._terminals: dict[str, LocalProcess] = {}
-        self._typed = 0
-
-    def follow(self, block: Block) -> str:
-        """Do what a block says; what it printed."""
-        code = self._mine(block.code)
-        if block.language == "python":
-            if "file" in block.directives:
-                (self.folder / block.directives["file"]).write_text(code)
-                return ""
-            return self._finish(self._type([sys.executable, "-c", code]))
-        if "when" in block.directives:
-            self._await(block.directives["when"])
-        typed = self._type(["bash", "-ec", code])
-        if "terminal" in block.directives:
-            self.close(block.directives["terminal"])
-            self._terminals[block.directives["terminal"]] = typed
-            wait_until(lambda: b" ready." in typed.logs(), message=lambda: typed.logs().decode())
-            return ""
-        return self._finish(typed)
-
-    def close(self, terminal: str) -> None:
-        if terminal in self._terminals:
-            self._terminals.pop(terminal).end()
-
-    def leave(self) -> None:
-        for terminal in list(self._terminals):
-            self.close(terminal)
-
-    def _mine(self, code: str) -> str:
-        """Their database, and a queue that no other test shares."""
-        queue = self._broker.queue()
-        named = 'app.conf.durable_database_url = "'
-        code = code.replace(named, f'app.conf.durable_queue = "{queue}"\n{named}')
-        return with_database(code, self._url).replace("-Q celery,durable", f"-Q {queue}")
-
-    def _type(self, command: list[str]) -> LocalProcess:
-        self._typed += 1
-        env = {
-            **self._broker.env(),
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "PYTHONPATH": f"{ROOT}:{self.folder}",
-        }
-        command = ["bash", "-c", 'cd "$0" && exec "$@"', str(self.folder), *command]
-        process = LocalProcess(command, name=f"typed{self._typed}", directory=self._logs, env=env)
-        process.start()
-        return process
-
-    def _finish(self, process: LocalProcess) -> str:
-        code = process.wait(60)
-        printed = process.logs().decode()
-        assert code == 0, printed
-        return printed
-
-    def _await(self, words: str) -> None:
-        ledger = self.folder / "ledger.txt"
-        wait_until(lambda: ledger.exists() and words in ledger.read_text(), message=words)
-
-
 @pytest.fixture
 def reader(broker: Broker, empty_database_url: str, tmp_path: Path) -> Iterator[Reader]:
+    def mine(code: str) -> str:
+        """Their database, and a queue that no other test shares."""
+        queue = broker.queue()
+        named = 'app.conf.durable_database_url = "'
+        code = code.replace(named, f'app.conf.durable_queue = "{queue}"\n{named}')
+        return with_database(code, empty_database_url).replace("-Q celery,durable", f"-Q {queue}")
+
     folder, logs = tmp_path / "shop", tmp_path / "logs"
     folder.mkdir()
     logs.mkdir()
-    somebody = Reader(folder, logs, broker, empty_database_url)
+    somebody = Reader(folder, logs, broker.env(), mine)
     yield somebody
     somebody.leave()
 
@@ -100,12 +39,23 @@ def reader(broker: Broker, empty_database_url: str, tmp_path: Path) -> Iterator[
 )
 def test_the_tutorial_works_when_typed_as_it_stands(reader: Reader) -> None:
     chosen = [b for b in blocks(PAGE) if b.language in ("bash", "python")]
-    printed = [reader.follow(b) for b in chosen if "no-run" not in b.directives]
+    printed = [follow(reader, b) for b in chosen if "no-run" not in b.directives]
     promised = next(b.code for b in blocks(PAGE) if b.language == "text")
     ledger = (reader.folder / "ledger.txt").read_text()
     assert without_keys(ledger) == without_keys(promised)
     assert len(set(re.findall(r"key (\S+)", ledger))) == 1
     assert printed[-1].strip() == "False lamp-1 is on its way"
+
+
+def follow(reader: Reader, block: Block) -> str:
+    """Do what a block says, when it is time for it."""
+    if "when" in block.directives:
+        ledger, words = reader.folder / "ledger.txt", block.directives["when"]
+        wait_until(lambda: ledger.exists() and words in ledger.read_text(), message=words)
+    printed = reader.follow(block)
+    if "terminal" in block.directives:
+        await_ready(reader, block.directives["terminal"])
+    return printed
 
 
 def without_keys(ledger: str) -> str:

@@ -14,9 +14,11 @@ from tests.faults.proxy import Proxy
 from tests.integration.commanding import Cli, called
 from tests.integration.driving import PATIENCE, World
 from tests.integration.relaying import Relays
+from tests.integration.sending import Sender
 from tests.integration.watching import Meter, watch
 from tests.services import PostgresServer
 from tests.timekeeping import Clock
+from tests.transports import RabbitMQBroker
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,14 @@ def relays(world: World) -> Iterator[Relays]:
     for one in relays.made:
         one.stop()
     for thread in set(threading.enumerate()) - before:
-        if thread.name not in ("durable-liveness", "durable-lock"):
+        if not thread.name.startswith(("durable-liveness", "durable-lock", "durable-async")):
             thread.join(PATIENCE)
     for one in relays.made:
         one.close()
+
+
+@pytest.fixture
+def sender(world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker) -> Iterator[Sender]:
+    """A client that sends ordinary tasks, on RabbitMQ."""
+    with closing(Sender(world, relays, rabbitmq_broker)) as sender:
+        yield sender

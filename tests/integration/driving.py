@@ -24,6 +24,8 @@ from celery_durable.core.claim import Claim
 from celery_durable.errors import ErrorRecord
 from celery_durable.run import Run
 from celery_durable.store import tokens
+from celery_durable.store.connection import PsycopgConnection
+from celery_durable.testing import messages
 from tests import waiting
 from tests.addresses import conninfo
 from tests.timekeeping import Timekeeper
@@ -51,7 +53,7 @@ BEGIN
     PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
     FOR one IN SELECT p.oid::regprocedure AS name FROM pg_proc p
-        WHERE pronamespace = 'public'::regnamespace
+        WHERE pronamespace = 'public'::regnamespace AND proname NOT LIKE 'durable!_%' ESCAPE '!'
     LOOP EXECUTE format('DROP FUNCTION %s CASCADE', one.name); END LOOP;
     FOR one IN SELECT c.oid::regclass AS name, relname, relkind FROM pg_class c
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'S')
@@ -171,13 +173,12 @@ class World:
         return int(self.one(query, run_id, run_id))
 
     def publish(self) -> list[UUID]:
-        """Take what is due out of the outbox, as a relay does; the tokens it speaks of."""
-        due = self.rows(
-            "DELETE FROM durable_outbox WHERE available_at IS NULL"
-            " OR available_at <= clock_timestamp() RETURNING id, args"
-        )
-        messages = sorted(due, key=lambda row: int(row["id"]))
-        return [UUID(token) for row in messages for token in row["args"]]
+        """Take the hints that are due out of the outbox, as a relay does; their tokens."""
+        return [*messages.take_hints(PsycopgConnection(self._connection, "public"))]
+
+    def sent(self) -> list[Row]:
+        """The ordinary tasks in the outbox, in order."""
+        return self.rows("SELECT * FROM durable_outbox WHERE token_id IS NULL ORDER BY id")
 
     def drain(self, *workers: Durable) -> int:
         """Deliver what is due, to each of the workers in turn, until nothing is; how many."""

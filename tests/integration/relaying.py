@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from kombu import Queue
+from kombu.serialization import prepare_accept_content
 
 from celery_durable import Durable
 from celery_durable.background.relay import Published, Relay
@@ -68,6 +70,30 @@ def worker_on(
     if define is not None:
         define(durable)
     return durable
+
+
+Message = dict[str, Any]
+
+READABLE = prepare_accept_content(["json", "pickle"])
+
+
+def taken_from(broker: Broker, queue: str) -> list[Message]:
+    """The messages of a queue, oldest first: their headers, arguments and properties."""
+    found: list[Message] = []
+    with broker.connection() as connection:
+        bound = Queue(queue)(connection.default_channel)
+        try:
+            bound.queue_declare(passive=True)
+        except connection.channel_errors:
+            return []  # nothing was ever published to it
+        while (message := bound.get(no_ack=True)) is not None:
+            message.accept = READABLE
+            args, kwargs, embedded = message.decode()
+            properties = {"content_type": message.content_type, **message.properties}
+            found.append(
+                {**message.headers, "args": args, "kwargs": kwargs, **embedded, **properties}
+            )
+    return found
 
 
 def is_listening(world: World) -> bool:

@@ -120,7 +120,11 @@ BAD: dict[str, tuple[Call, type[Exception], str]] = {
     "a run id of None": (lambda d: d.status(None), ConfigurationError, "None"),  # type: ignore[arg-type]
     "an unknown key": (lambda d: d.run(workflow="w", key="k"), RunError, "no run with key 'k'"),
     "a run without id or key": (lambda d: d.run(workflow="w"), ConfigurationError, "run id"),
-    "an unknown status": (lambda d: d.list(status="done"), ConfigurationError, "'done'"),
+    "an unknown status": (
+        lambda d: d.list(status="done"),  # type: ignore[arg-type]
+        ConfigurationError,
+        "'done'",
+    ),
     "a limit of 0": (lambda d: d.list(limit=0), ConfigurationError, "limit="),
     "a limit of True": (lambda d: d.list(limit=True), ConfigurationError, "limit="),
     "a limit out of range": (lambda d: d.list(limit=10**12), ConfigurationError, "limit="),
@@ -171,7 +175,7 @@ def test_a_reason_that_cannot_be_stored_is_refused(world: World, what: str) -> N
     run = durable.start("w", {})
 
     with pytest.raises(ConfigurationError, match="reason="):
-        run.cancel(reason=REASONS[what])
+        run.cancel(reason=REASONS[what])  # type: ignore[arg-type]
 
     assert world.counts()["inbox"] == 0
     durable.recover()

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, RetryPolicy, Step
 from celery_durable.core.status import Status
 from celery_durable.engine import bundle, loop, slow_units
+from celery_durable.engine.claims import Claims
 from celery_durable.errors import DatabaseUnavailable
 from celery_durable.run import Run
 from celery_durable.store import reaping
@@ -91,7 +92,7 @@ def test_what_a_bundle_records_is_what_single_messages_record(world: World) -> N
     """P1, P3: the journal of both is the same."""
 
     def define(durable: Durable) -> None:
-        first = durable.step(lambda ctx: {"n": ctx.input}, name="first")
+        first: Step = durable.step(lambda ctx: {"n": ctx.input}, name="first")
         first.compensate(lambda _ctx: None)
         workflow = durable.workflow("w").step(first)
         workflow.step(lambda _ctx: None, name="nothing")
@@ -238,7 +239,7 @@ def test_what_is_not_plain_goes_its_own_way_in_a_bundle(world: World) -> None:
         workflow.route("r", lambda _: "x", {"x": durable.step(lambda _: "x", name="x")})
         workflow.parallel("p", [durable.step(lambda _: 1, name="one"), child])
         workflow.wait_for_signal("go")
-        workflow.step(lambda ctx: ctx.session.connection() and 1, name="own", transactional=True)
+        workflow.step(lambda ctx: bool(ctx.session.connection()), name="own", transactional=True)
         workflow.step(fails, name="fails", retry=RetryPolicy(max_attempts=1))
 
     worker = world.worker(define)
@@ -673,6 +674,33 @@ def test_a_decision_is_written_while_another_unit_is_executed(
     runs = started(worker, 2)
     bundled(world, worker)
     assert statuses(world, runs) == {"completed"}
+
+
+def test_nothing_ready_waits_for_a_look_at_claims(
+    world: World, looks_again: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look may take as long as Postgres is away; the guard does nothing in that time."""
+    executed: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def handler(ctx: Any) -> None:
+        executed.append(ctx.input)
+        time.sleep(looks_again)
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(handler, name="a")
+
+    worker = world.worker(define)
+    started(worker, 2)
+    look_again = Claims.look_again
+
+    def looks(claims: Claims, own: Any) -> Any:
+        seen.append((len(executed), world.one("SELECT count(*) FROM durable_journal")))
+        return look_again(claims, own)
+
+    monkeypatch.setattr(Claims, "look_again", looks)
+    bundled(world, worker)
+    assert seen[-1] == (1, 1)
 
 
 def test_what_has_not_begun_is_given_back_while_a_unit_takes_long(

@@ -33,7 +33,7 @@ def test_a_cancel_waits_for_no_token_that_another_has_locked(world: World) -> No
         blocker.execute("SELECT 1 FROM durable_token FOR UPDATE")
         with worker.database.autocommit() as connection:
             connection.raw.execute("SET lock_timeout = '1ms'")
-            (found,) = announcing.announce(connection, run.id, Flags.CANCEL, None)
+            (found,) = announcing.announce(connection, [run.id], Flags.CANCEL, None)
             assert (found.is_raised, found.is_locked) == (False, True)
             connection.raw.execute("RESET lock_timeout")
     run.cancel()

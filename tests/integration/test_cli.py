@@ -20,11 +20,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from celery import Celery
 
 from celery_durable import Context, Durable, GiveUp, RetryPolicy, Run, Status
-from celery_durable.cli.formatting import coarse, one_line, span
+from celery_durable.view.formatting import coarse, one_line, span
 from tests.addresses import ROOT, conninfo
+from tests.cluster.forked import celery_command
 from tests.integration.commanding import ESCAPE, Answer, Cli, Terminal, assert_refused, is_plain
 from tests.integration.driving import end
 from tests.waiting import wait_until
@@ -96,10 +98,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", *arguments]
 
 
-def process(url: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command in another process, piped."""
+def process(
+    url: str, *arguments: str, celery: Sequence[str] | None = None, **options: Any
+) -> "subprocess.Popen[str]":
+    """Start a command in another process, piped; by default one that is forked."""
     return subprocess.Popen(
-        command("-A", APP, "durable", *arguments),
+        [*(celery or celery_command()), "-A", APP, "durable", *arguments],
         cwd=ROOT,
         env=environment(url),
         stdout=subprocess.PIPE,
@@ -181,17 +185,23 @@ def test_an_app_with_a_missing_module_gets_its_name(call: Cli) -> None:
     assert_refused(call(broken, "list"), 2, "no_such_module_here")
 
 
-def test_an_app_without_a_database_url_gets_the_name_of_the_setting(
-    call: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("DURABLE_DATABASE_URL", raising=False)
-    assert_refused(call(shop(), "list"), 2, "durable_database_url")
+def test_an_app_without_a_database_url_gets_the_name_of_the_setting() -> None:
+    # In a process of its own: where Django is set up, it would know the address.
+    assert_refused(finished(process("", "list")), 2, "durable_database_url")
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["migrate"], ["start", "order", "{}"]])
 def test_a_database_that_is_away_is_exit_code_4(call: Cli, arguments: list[str]) -> None:
     away = shop("postgresql://postgres@127.0.0.1:1/nowhere")
     assert_refused(call(away, *arguments), 4, "port 1", "durable_database_url")
+
+
+def test_a_database_that_does_not_exist_is_said_to(call: Cli, database_url: str) -> None:
+    url = sa.make_url(database_url).set(database="no_such_database")
+    missing = shop(url.render_as_string(hide_password=False))
+    answer = call(missing, "list")
+    assert_refused(answer, 4, 'database "no_such_database" does not exist. Create it')
+    assert "that Postgres runs there" not in answer.err
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["show", str(uuid4())], ["relay"]])
@@ -202,7 +212,8 @@ def test_a_missing_schema_is_exit_code_4_and_names_migrate(
 
 
 def test_a_broken_database_url_leaves_no_traceback_in_a_process() -> None:
-    answer = finished(process("postgresql://postgres@127.0.0.1:1/nowhere", "list"))
+    nowhere = "postgresql://postgres@127.0.0.1:1/nowhere"
+    answer = finished(process(nowhere, "list", celery=command()))
     assert_refused(answer, 4, "durable_database_url")
 
 
@@ -220,6 +231,36 @@ def test_the_entry_point_loads_no_command_before_it_is_called() -> None:
         "celery_durable.cli.json_argument",
         "celery_durable.cli.group",
     }
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"]], ids=" ".join)
+def test_without_rich_it_says_what_to_install(arguments: list[str]) -> None:
+    """A process that only starts runs does not need it."""
+    program = (
+        "import sys; sys.modules['rich'] = None; from celery.__main__ import main;"
+        f"sys.argv = ['celery', '-A', 'tests.apps.shop', 'durable', *{arguments!r}]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert 'Run: pip install "celery-durable[cli]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_starts_runs_loads_what_it_needs(database_url: str) -> None:
+    program = (
+        "import sys; from celery import Celery; from celery_durable import Durable;"
+        f"app = Celery('shop'); app.conf.durable_database_url = {database_url!r};"
+        "order = Durable(app).workflow('order').step(print); order.start({});"
+        "print(*{module.partition('.')[0] for module in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {*done.stdout.split()}
+    assert "celery_durable" in loaded
+    assert not loaded & {"alembic", "mako", "rich", "pydantic", "pytest"}
 
 
 def test_migrate_says_from_where_to_where(call: Cli, empty_database_url: str) -> None:
@@ -254,6 +295,32 @@ def test_start_prints_only_the_id_and_writes_to_stderr_that_it_is_new(
     again = cli("start", "order", "{}", "--key", "k")
     assert (again.code, again.out) == (0, answer.out)
     assert "exists already" in again.err
+
+
+def test_start_says_what_becomes_of_a_run_with_the_key(cli: Cli, durable: Durable) -> None:
+    first = cli("start", "order", "{}", "--key", "k").out.strip()
+    refused = cli("start", "order", "{}", "--key", "k", "--on-conflict", "raise")
+    assert_refused(refused, 1, first, "'k'", "running")
+    other = cli("start", "order", "{}", "--key", "k", "--on-conflict", "cancel")
+    assert (other.code, other.err) == (0, "new\n")
+    assert durable.status(first).status == "cancelled"
+    advance_all(durable)
+    again = cli("start", "order", "{}", "--key", "k", "--reuse-key", "always")
+    assert again.out.strip() not in (first, other.out.strip())
+
+
+def test_start_takes_deadlines_and_show_has_them(
+    cli: Cli, durable: Durable, database_url: str
+) -> None:
+    answer = cli("start", "order", "{}", "--timeout", "7200", "--expires", "86400")
+    run_id = answer.out.strip()
+    lines = [line.split() for line in cli("show", run_id).out.splitlines()]
+    snapshot = durable.status(run_id)
+    for name, at in (("timeout", snapshot.times_out_at), ("expires", snapshot.expires_at)):
+        assert at is not None
+        (shown,) = (words[1] for words in lines if words[:1] == [name])
+        assert shown.startswith(f"{at:%Y-%m-%d}")
+    assert "in 1h" in on_a_terminal(database_url, "-A", APP, "durable", "show", run_id)
 
 
 def test_start_without_input_passes_null(cli: Cli, durable: Durable) -> None:
@@ -293,7 +360,8 @@ def test_commands_work_under_a_locale_that_knows_only_ascii(
 ) -> None:
     for name, value in ASCII.items():
         monkeypatch.setenv(name, value)
-    started = finished(process(database_url, "start", "order", '["größe"]', "--key", "größe"))
+    words = ("start", "order", '["größe"]', "--key", "größe")
+    started = finished(process(database_url, *words, celery=command()))
     assert (started.code, started.err) == (0, "new\n")
     assert durable.run(workflow="order", key="größe").id == UUID(started.out.strip())
     named = ("--workflow", "order", "--key", "größe")
@@ -334,6 +402,10 @@ def test_an_unforeseen_error_has_its_own_exit_code(
         (["order", "{}", "--key", "a\udcff"], 2, "key="),
         (["\udcff", "{}"], 2, "workflow="),
         (["order", "{}", "--tag", "x"], 2, "name=value"),
+        (["order", "{}", "--reuse-key", "always"], 2, "key="),
+        (["order", "{}", "--timeout", "0"], 2, "--timeout"),
+        (["order", "{}", "--delay", "9", "--expires", "9"], 2, "expires=9"),
+        (["order", "{}", "--key", "k", "--on-conflict", "x"], 2, "--on-conflict"),
         (["order", "{}", "--delay", "-1"], 2, "--delay"),
         (["order", "{}", "--version", "9"], 3, "version 9"),
         (["ordr", "{}"], 3, "Did you mean 'order'"),
@@ -358,6 +430,7 @@ def test_the_exit_code_of_start_wait_follows_the_run(
     assert answer.code == code
     assert answer.out == ""
     assert ("charge said no" in answer.err) is bool(code)
+    assert ("failed at charge" if code else "completed\n") in answer.err
     assert durable.status(run_id).finished_at is not None
 
 
@@ -385,7 +458,8 @@ def test_a_piped_list_is_aligned_and_plain(cli: Cli, durable: Durable) -> None:
     short = ran(durable, {"charge": 3}, key="k")
     answer = cli("list")
     header, *rows = answer.out.splitlines()
-    assert header.split() == ["RUN", "WORKFLOW", "STATUS", "KEY", "AGE", "TOOK", "ERROR"]
+    titles = ["RUN", "WORKFLOW", "STATUS", "KEY", "AGE", "TOOK", "AT", "TAGS", "ERROR"]
+    assert header.split() == titles
     assert [row.split()[:5] for row in rows] == [
         [str(short.id), "order", "v2", "failed", "k"],
         [str(run.id), "order", "v2", "completed", "[red]"],
@@ -449,7 +523,9 @@ def test_show_has_a_rollback_and_its_errors(cli: Cli, durable: Durable) -> None:
 def test_show_has_what_a_run_waits_for(cli: Cli, durable: Durable) -> None:
     run = ran(durable, {"later": 1}, "patience")
     answer = cli("show", str(run.id))
-    assert ["later", "waiting", "attempt", "2", "in"] in [words[:5] for words in answer.fields]
+    node = ["later", "waiting", "attempt", "2", "of", "3", "in"]
+    assert node in [words[:7] for words in answer.fields]
+    assert ["input", '{"later":', "1}"] in answer.fields
     assert ["charge", "pending"] in answer.fields
     states = cli("show", str(run.id), "--json").document["states"]
     assert states == {"later": "waiting", "charge": "pending"}
@@ -510,6 +586,28 @@ def test_a_closed_pipe_ends_a_command_quietly(durable: Durable, database_url: st
 
     assert following.wait(timeout=60) == 0
     assert following.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["start", "show"])
+def test_who_waits_for_a_run_that_stands_is_told_why(
+    durable: Durable, database_url: str, command: str
+) -> None:
+    """P11: and goes on to wait."""
+    durable.pause(workflow="order", reason="stocktaking")
+    if command == "start":
+        waiting = process(database_url, "start", "order", "{}", "--wait")
+        told = waiting.stderr
+    else:
+        run = durable.start("order", {})
+        waiting = process(database_url, "show", str(run.id), "--follow")
+        told = waiting.stdout
+    assert told is not None
+    said = next(line for line in told if "stocktaking" in line)
+    assert "order is paused" in said
+    assert "unpause" in told.readline()
+    durable.unpause(workflow="order")
+    advance_all(durable)
+    assert finished(waiting).code == 0
 
 
 @pytest.mark.parametrize(

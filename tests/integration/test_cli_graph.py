@@ -9,6 +9,7 @@ from uuid import uuid4
 from celery_durable import Context, Durable
 from tests.integration.commanding import Answer, Cli, assert_refused, is_plain
 from tests.integration.driving import World
+from tests.unit.picturing import parsed, texts
 
 
 def echo(ctx: Context) -> Any:
@@ -105,3 +106,24 @@ def test_a_run_is_drawn_with_its_state(world: World, call: Cli) -> None:
     assert (document["run_id"], document["status"]) == (str(run.id), "failed")
     assert document["plan"]["version"] == 2
     assert document["marks"]["checks#fraud"]["colour"] == "compensated"
+
+
+def test_a_plan_and_a_run_are_drawn_as_an_image_that_stands_alone(world: World, call: Cli) -> None:
+    durable = world.worker(define, default_retry={"max_attempts": 1})
+    run = durable.start("w", 0)
+    world.drain(durable)
+    stranger = world.worker().app
+    plan = parsed(call(stranger, "graph", "w", "--svg").out)
+    assert {"reserve", "checks", "lines", "rail"} <= {*texts(plan)}
+    assert not any("completed" in text for text in texts(plan))
+    picture = parsed(call(stranger, "graph", str(run.id), "--svg").out)
+    assert "waits for go" in texts(picture)
+    assert "3 items" in texts(picture)
+    assert picture.attrib["role"] == "img"
+    assert texts(picture, "title")[0] == "Run of w v2, suspended"
+    assert "signoff: waiting" in texts(picture, "desc")[0]
+    right = parsed(call(stranger, "graph", "w", "--svg", "--right").out)
+    assert float(right.attrib["width"]) > float(right.attrib["height"])
+    assert float(plan.attrib["width"]) < float(plan.attrib["height"])
+    assert_refused(call(stranger, "graph", "w", "--svg", "--json"), 2, "--json")
+    assert_refused(call(stranger, "graph", "w", "--right"), 2, "--svg")

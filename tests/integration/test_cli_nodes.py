@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from celery_durable import Context, Durable, Run, Suspend
-from celery_durable.cli.run_view import RunReader, RunView
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import overview
+from celery_durable.view.run import RunReader, RunView
 from tests.forms import short_or_long
 from tests.integration.commanding import Answer, Cli, Terminal, is_plain
 from tests.integration.driving import Gate, World, spawn

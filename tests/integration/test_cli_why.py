@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+from celery_durable import Durable, RetryPolicy
 from tests.integration.commanding import Cli, assert_refused
 from tests.integration.driving import World, defining
-from tests.integration.workflows import waiting, with_a_child
+from tests.integration.workflows import fail, waiting, with_a_child
 
 
 def test_why_says_what_is_so_and_what_helps(world: World, call: Cli) -> None:
@@ -16,9 +17,27 @@ def test_why_says_what_is_so_and_what_helps(world: World, call: Cli) -> None:
     said = call(durable.app, "why", str(run.id))
     first, remedy = said.out.splitlines()
     assert first.startswith("s waits for the signal go  since ")
-    assert remedy == f"  celery -A t durable resume {run.id} go"
+    assert remedy == f"  celery -A cli_under_test durable resume {run.id} go"
     assert (said.code, said.err) == (0, "")
     assert call(durable.app, "why", "--workflow", "w", "--run-key", "k").out == said.out
+
+
+def test_a_command_that_helps_names_what_a_was_and_has_a_line_of_its_own(
+    world: World, call: Cli
+) -> None:
+    """Not the name that the app has of itself, which `-A` may not find."""
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(fail, name="a", retry=RetryPolicy(max_attempts=1))
+
+    durable = world.worker(define)
+    run = durable.start("w")
+    world.drain(durable)
+    said = call(durable.app, "why", str(run.id)).out.splitlines()
+    command = f"  celery -A cli_under_test durable retry {run.id}"
+    assert said[1:] == ["  Mend the cause, then:", command]
+    tried = call(durable.app, *command.split()[4:])
+    assert tried.code == 0
 
 
 def test_why_as_json(world: World, call: Cli) -> None:

@@ -17,6 +17,7 @@ from celery_durable.engine import loop
 from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.store.tables import lock_numbers
 from tests.addresses import conninfo
+from tests.integration.commanding import Cli, assert_refused
 from tests.integration.driving import World, defining, error_of, make_durable
 from tests.integration.relaying import Recorder, Relays, is_listening
 from tests.services import PostgresServer, unique
@@ -192,6 +193,32 @@ def test_a_right_that_is_lost_is_said_by_its_grant(world: World, role: str) -> N
     client = world.worker(schema="ours", database_url=url_of(world, role))
     with pytest.raises(ConfigurationError, match="permission denied for schema ours"):
         client.list()
+
+
+def test_a_command_names_the_grants_that_are_missing(world: World, role: str, call: Cli) -> None:
+    """P12"""
+    world.worker(schema="ours").migrate()
+    client = world.worker(schema="ours", database_url=url_of(world, role))
+    for command in ("list", "recover"):
+        assert_refused(call(client.app, command), 2, f"GRANT USAGE ON SCHEMA ours TO {role};")
+    for every in ("USAGE ON SCHEMA ours", "ALL ON ALL TABLES IN SCHEMA ours"):
+        world.rows(f"GRANT {every} TO {role}")
+    world.rows(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA ours TO {role}")
+    assert call(client.app, "list").code == 0
+
+
+@pytest.mark.parametrize("name", ["ours", "not_there"])
+def test_migrate_names_the_grant_that_is_missing(
+    world: World, role: str, call: Cli, name: str
+) -> None:
+    """P12"""
+    world.rows("CREATE SCHEMA ours")
+    world.rows(f"GRANT USAGE ON SCHEMA ours TO {role}")
+    worker = world.worker(schema=name, database_url=url_of(world, role))
+    where = "SCHEMA ours" if name == "ours" else "DATABASE durable_test"
+    with pytest.raises(ConfigurationError, match=f"GRANT CREATE ON {where}"):
+        worker.migrate()
+    assert_refused(call(worker.app, "migrate"), 2, f"GRANT CREATE ON {where}", f" TO {role};")
 
 
 def test_row_level_security_is_warned_of(

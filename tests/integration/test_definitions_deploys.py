@@ -20,7 +20,7 @@ from celery_durable.store.tokens import IS_CLAIMABLE
 from tests.integration.driving import Define, Row, World, claimed, defining, noting, worker_id
 from tests.integration.test_definitions import at
 
-MOVES = ("fence", "since", "hinted_at", "hints", "look_at", "wake_at", "begun")
+MOVES = ("fence", "since", "hinted_at", "hints", "look_at", "wake_at", "first_claim")
 """What a put-back may write into a token's row."""
 
 SOON = PASS_ON_MAXIMUM + 0.01

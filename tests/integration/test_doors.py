@@ -34,7 +34,7 @@ DOORS: dict[str, Door] = {
     "the key of run": lambda d, _, __, bad: d.run(workflow="w", key=bad),
     "the workflow of list": lambda d, _, __, bad: d.list(workflow=bad),
     "the tags of list": lambda d, _, __, bad: d.list(tags={"x": bad}),
-    "the status of list": lambda d, _, __, bad: d.list(status=bad),
+    "the status of list": lambda d, _, __, bad: d.list(status=bad),  # type: ignore[arg-type]
     "the page of list": lambda d, _, __, bad: d.list(before=bad),
     "the name of a signal": lambda d, run, s, bad: d.resume(run.id, bad, session=s),
     "the key of a signal": lambda d, run, s, bad: d.resume(run.id, "go", key=bad, session=s),

@@ -61,10 +61,30 @@ def test_an_async_start_that_is_committed_runs(
             assert len(many) == 2
             assert world.hints() == 0
             await session.commit()
+        assert await durable.arun(workflow="w", key="k") == run
 
     asyncio.run(main())
     world.drain(durable)
     assert log == ["a"] * 3
+
+
+def test_a_workflow_has_twins_too(
+    world: World, durable: Durable, driver: str, log: list[str]
+) -> None:
+    """P7"""
+    work = durable.registry.find("w")
+    assert work is not None
+
+    async def main() -> None:
+        async with session_of(world.url, driver) as session:
+            run = await work.astart({"n": 1}, session=session, key="k")
+            await work.astart_many([{}], session=session)
+            await session.commit()
+        assert await work.arun(key="k") == run
+
+    asyncio.run(main())
+    world.drain(durable)
+    assert log == ["a"] * 2
 
 
 def test_an_async_cancel_joins_the_callers_transaction(

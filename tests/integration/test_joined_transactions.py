@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from celery_durable import Durable
-from celery_durable.errors import ConfigurationError, PayloadTooLarge, SchemaOutOfDate
+from celery_durable.errors import ConfigurationError, PayloadTooLarge
 from tests.addresses import conninfo
 from tests.integration.driving import World, defining, spawn
 from tests.waiting import wait_until
@@ -127,6 +127,33 @@ def test_a_start_that_is_committed_runs(
     assert {one.status().status for one in (run, *many)} == {"completed"}
     (stored,) = world.rows("SELECT input, priority FROM durable_run WHERE id = %s", run.id)
     assert stored == {"input": {"text": "ä%s:x", "n": 1.5}, "priority": 3}
+
+
+@each_way
+def test_what_is_called_inside_of_joining_is_rolled_back_with_it(
+    world: World, durable: Durable, log: list[str], way: Any
+) -> None:
+    """P7"""
+    waiting, other = (durable.start("w", {"n": n}, delay=60) for n in range(2))
+    with way(world.url) as (session, commit, rollback):
+        with durable.joining(session):
+            run = durable.start("w", {"n": 2})
+            durable.start_many("w", [{}, {}])
+            durable.cancel(waiting.id)
+            assert durable.resume(other.id, "any").outcome == "stored"
+            assert world.one("SELECT count(*) FROM durable_run") == 2
+            rollback()
+            assert waiting.status().status == "pending"
+            again = durable.start("w", {"n": 3})
+            commit()
+        outside = durable.start("w", {"n": 4})
+        assert {one.run_id for one in durable.list()} == {
+            waiting.id,
+            other.id,
+            again.id,
+            outside.id,
+        }
+    assert run.id not in {one.run_id for one in durable.list()}
 
 
 @each_way
@@ -254,6 +281,59 @@ def test_a_transaction_on_a_database_without_the_tables_is_told_so(
 ) -> None:
     """P12"""
     engine = sa.create_engine(empty_database_url)
-    with Session(engine) as session, pytest.raises(SchemaOutOfDate, match="durable migrate"):
+    with Session(engine) as session, pytest.raises(ConfigurationError, match="durable runs are in"):
         durable.start("w", {}, session=session)
+    engine.dispose()
+
+
+def test_a_session_of_another_kind_of_database_is_refused_in_words(world: World) -> None:
+    """P12"""
+    worker = world.worker(defining([], "a"))
+    engine = sa.create_engine("sqlite://")
+    with Session(engine) as session:
+        with pytest.raises(ConfigurationError, match="connected to sqlite, and the tables"):
+            worker.start("w", session=session)
+        with (
+            worker.joining(session),
+            pytest.raises(ConfigurationError, match="connected to sqlite"),
+        ):
+            worker.send_task(worker.app.signature("tell"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["session", "psycopg"])
+def test_a_transaction_of_another_database_with_the_tables_is_refused(
+    world: World, fresh: World, kind: str
+) -> None:
+    """P7, P12: rows there would be found by nobody, or by another app."""
+    worker = world.worker(defining([], "a"))
+    engine = sa.create_engine(fresh.url)
+    raw = psycopg.connect(conninfo(fresh.url))
+    with Session(engine) as session:
+        elsewhere: object = session if kind == "session" else raw
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"database .*, and durable runs are in"):
+                worker.start("w", session=elsewhere)
+        with worker.joining(elsewhere), pytest.raises(ConfigurationError, match="durable runs are"):
+            worker.send_task(worker.app.signature("tell"))
+    raw.close()
+    engine.dispose()
+    assert fresh.counts() == dict.fromkeys(fresh.counts(), 0)
+
+
+def test_each_engine_is_looked_at_once(world: World) -> None:
+    """P11: what joining costs is paid by the first call."""
+    worker = world.worker(defining([], "a"))
+    engine = sa.create_engine(world.url)
+    seen: list[str] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        seen.append(statement)
+
+    for _ in range(2):
+        with Session(engine) as session:
+            worker.start("w", session=session)
+            session.commit()
+    assert sum("pg_postmaster_start_time" in one for one in seen) == 1
     engine.dispose()

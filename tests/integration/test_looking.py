@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +19,10 @@ from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.run import Run
 from celery_durable.store.connection import Statement
 from celery_durable.store.read import results, views
-from tests.integration.commanding import Cli
+from tests.integration.commanding import Cli, Terminal, assert_refused
 from tests.integration.driving import Gate, World, defining, noting
 from tests.integration.watching import Executed, watch
+from tests.integration.workflows import fail
 
 LARGE = 50_000
 ITEMS = 30
@@ -45,6 +49,22 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     def since() -> int:
         found, sizes[0] = sizes[0], 0
+        return found
+
+    watch(monkeypatch, count)
+    return since
+
+
+@pytest.fixture
+def read_rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Count the rows that were read from Postgres since the last call."""
+    counted = [0]
+
+    def count(executed: Executed) -> None:
+        counted[0] += len(executed.rows)
+
+    def since() -> int:
+        found, counted[0] = counted[0], 0
         return found
 
     watch(monkeypatch, count)
@@ -86,11 +106,20 @@ def test_a_status_without_results_reads_none(world: World, read: Callable[[], in
     assert read() < LARGE
     whole = run.status()
     assert read() > ITEMS * LARGE
-    assert (slim.results, slim.result, whole.sizes) == ({}, None, {})
+    assert (slim.results, slim.result, slim.input, whole.sizes) == ({}, None, None, {})
     assert slim.completed_steps == whole.completed_steps == 3
     assert list(slim.sizes) == ["first", "m", "l"]
     assert slim.sizes["m"] > ITEMS * LARGE / 2
     assert (slim.status, slim.children) == (whole.status, whole.children)
+
+
+def test_a_status_has_the_input_as_it_was(world: World) -> None:
+    worker = world.worker(defining([], "a"))
+    given = {"at": datetime(2026, 3, 1, tzinfo=UTC), "lines": (1, 2)}
+    run = worker.start("w", given)
+    assert run.status().input == given
+    world.drain(worker)
+    assert run.status().input == given
 
 
 def test_a_history_without_results_reads_none(world: World, read: Callable[[], int]) -> None:
@@ -230,6 +259,7 @@ def test_the_error_of_a_unit_between_two_attempts_is_in_its_status(world: World)
 
     (unit,) = run.status().units
     assert (unit.unit, unit.attempt, unit.is_executing, unit.worker) == ("charge", 2, False, None)
+    assert unit.max_attempts == 5
     assert unit.error is not None
     assert (unit.error.type, unit.error.message) == ("ConnectionError", "no answer 1")
     assert "in charge" in unit.error.traceback
@@ -248,10 +278,104 @@ def test_the_error_of_a_unit_between_two_attempts_is_in_its_status(world: World)
     at_work = gate.hold(worker.engine.advance, token_id)
     (unit,) = run.status().units
     assert (unit.attempt, unit.is_executing) == (3, True)
-    assert unit.worker == worker.liveness.worker_id()
+    assert unit.worker is not None
+    assert unit.worker.id == worker.liveness.worker_id()
+    assert unit.worker.pid == os.getpid()
+    assert unit.worker.hostname
+    assert str(unit.worker) == f"{unit.worker.hostname}, pid {os.getpid()}"
     assert unit.error is not None
     assert unit.error.message == "no answer 2"
     gate.finish(at_work)
+
+
+def tried(attempts: int) -> RetryPolicy:
+    return RetryPolicy(max_attempts=attempts, initial=3600, jitter=False)
+
+
+def failing_everywhere(durable: Durable) -> None:
+    """A workflow for each place in which a step fails."""
+
+    def failing(name: str, attempts: int) -> Any:
+        return durable.step(name=name, retry=tried(attempts))(fail)
+
+    durable.workflow("step").step(failing("s", 2))
+    durable.workflow("parallel").parallel("p", {"x": failing("s", 3)})
+    durable.workflow("map").map("m", over=lambda _: [1], handler=failing("s", 4))
+    durable.workflow("route").route("r", lambda _: "c", {"c": failing("s", 5)})
+    durable.workflow("loop").loop("l", failing("s", 6), max_iterations=2)
+    undone = durable.step(name="u")(lambda _: None)
+    undone.compensate(fail, retry=tried(7))
+    durable.workflow("compensation").step(undone).step(fail, retry=tried(1), name="f")
+
+
+WHERE = {
+    "step": ("s", 2),
+    "parallel": ("p#x", 3),
+    "map": ("m#0", 4),
+    "route": ("r", 5),
+    "loop": ("l#0", 6),
+    "compensation": ("u#compensate", 7),
+}
+
+
+@pytest.mark.parametrize("workflow", WHERE)
+def test_a_unit_between_two_attempts_says_of_how_many(
+    world: World, call: Cli, workflow: str
+) -> None:
+    """In a status, in a list, and where it is explained."""
+    worker = world.worker(failing_everywhere)
+    run = worker.start(workflow)
+    world.drain(worker)
+    unit, most = WHERE[workflow]
+    (found,) = [one for one in run.status().units if one.failure is not None]
+    assert (found.unit, found.attempt, found.max_attempts) == (unit, 2, most)
+    text = f"attempt 2 of {most}"
+    assert text in str(run.why())
+    assert text in call(worker.app, "why", str(run.id)).out
+    assert text in call(worker.app, "show", str(run.id)).out
+    listed = call(worker.app, "list", "--workflow", workflow).out
+    assert "ValueError: no" in listed
+    assert (text in listed) is (workflow not in ("parallel", "map"))
+    told = call(worker.app, "history", str(run.id), "--attempts").fields
+    (last,) = [words for words in told if words[:3] == [unit, "tried", "again"]]
+    assert last[3:6] == ["2", "of", str(most)]
+
+
+def test_a_plan_that_does_not_say_how_often_leaves_it_out(world: World, call: Cli) -> None:
+    """One that an earlier release has stored."""
+    worker = world.worker(failing_everywhere)
+    run = worker.start("step")
+    world.drain(worker)
+    world.rows("UPDATE durable_definition SET plan = plan - 'max_attempts'")
+    (unit,) = run.status().units
+    assert (unit.attempt, unit.max_attempts) == (2, None)
+    assert "s is tried again, attempt 2, after" in call(worker.app, "why", str(run.id)).out
+    assert "attempt 2  in " not in call(worker.app, "list").out
+    worker = world.worker(failing_everywhere)
+    worker.start("step")
+    (unit,) = run.status().units
+    assert unit.max_attempts == 2
+
+
+def test_a_status_of_many_branches_reads_few_of_them(
+    world: World, read_rows: Callable[[], int]
+) -> None:
+    """P11"""
+    worker = world.worker(
+        lambda durable: durable.workflow("w").map(
+            "m", over=lambda _: [*range(3000)], handler=durable.step(name="i")(fail)
+        )
+    )
+    run = worker.start("w")
+    worker.engine.advance(world.token_id(run))
+    world.rows("UPDATE durable_token SET claimed_by = gen_random_uuid() WHERE position < 500")
+    read_rows()
+    snapshot = run.status()
+    assert read_rows() < 150
+    assert (len(snapshot.units), snapshot.forks["m"].executing) == (100, 500)
+    assert snapshot.units[0].unit == "m"
+    worker.list()
+    assert read_rows() == 1
 
 
 def test_the_error_of_a_unit_between_two_attempts_is_shown(world: World, call: Cli) -> None:
@@ -276,3 +400,56 @@ def test_the_error_of_a_unit_between_two_attempts_is_shown(world: World, call: C
     documents = json.loads(call(worker.app, "list", "--json").out)
     assert UUID(documents[-1]["run_id"]) == runs[0].id
     assert documents[-1]["error"]["message"] == "no answer 2"
+
+
+def test_the_command_line_pages_through_a_history(
+    world: World, call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = world.worker(defining([], "a", "b", "c"))
+    run = done(world, worker)
+
+    def page(*options: str) -> list[str]:
+        answer = call(worker.app, "history", str(run.id), *options)
+        assert answer.code == 0
+        return [words[0] for words in answer.fields[1:]]
+
+    assert page("--limit", "2") == ["a", "b"]
+    assert page("--limit", "2", "--after", "b") == ["c"]
+    assert page("--after", "c") == []
+    answer = call(worker.app, "history", str(run.id), "--after", "z")
+    assert_refused(answer, 2, "none that ended in run", "'z'")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", screen := Terminal())
+        call(worker.app, "history", str(run.id), "--limit", "2", flags=["-C"])
+    assert "There may be more: --after b" in screen.getvalue()
+
+
+def test_a_unit_that_is_tried_again_is_on_the_last_page_of_a_history(
+    world: World, call: Cli
+) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(noting([], "a")).step(noting([], "b")).step(
+            fail, name="f", retry=tried(3)
+        )
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+    world.let_time_pass(3601)
+    world.drain(worker)
+
+    def units(*options: str) -> list[str]:
+        answer = call(worker.app, "history", str(run.id), *options)
+        return [words[0] for words in answer.fields[1:]]
+
+    assert units("--limit", "1") == ["a"]
+    assert units("--limit", "5", "--after", "a") == ["b", "f"]
+    assert units("--attempts") == ["a", "b", "attempt", "attempt", "f"]
+    document = call(worker.app, "history", str(run.id), "--json", "--attempts").document
+    assert [one["unit"] for one in document] == ["a", "b", "f"]
+    trying = document[-1]
+    assert (trying["outcome"], trying["attempt"], trying["max_attempts"]) == (None, 3, 3)
+    assert [one["attempt"] for one in trying["failures"]] == [1, 2]
+    assert {one["error"]["message"] for one in trying["failures"]} == {"no"}
+    plain = call(worker.app, "history", str(run.id), "--json").document
+    assert [one["unit"] for one in plain] == ["a", "b"]

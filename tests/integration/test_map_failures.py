@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from celery_durable import Durable
-from tests.integration.driving import ONCE, World, error_of, noting
+from tests.integration.driving import ONCE, Define, World, error_of, noting
 from tests.integration.forks import advance, ended, standing
 from tests.integration.workflows import failing, numbers
 
@@ -117,6 +119,75 @@ def test_what_completed_beside_kept_errors_is_undone_when_the_run_fails_later(
 
     assert log == ["lines#2#compensate", "lines#0#compensate"]
     assert error_of(run).unit == "last"
+
+
+@pytest.mark.parametrize("tolerate", [2, "50%"])
+@pytest.mark.parametrize("window", [None, 2])
+def test_as_many_items_may_fail_as_are_tolerated_and_their_places_hold_their_errors(
+    world: World, tolerate: int | str, window: int | None
+) -> None:
+    log: list[str] = []
+    worker = world.worker(tolerating(log, tolerate, window))
+    run = worker.start("w", {"items": 5, "bad": [1, 3]})
+    world.drain(worker)
+
+    def kept(n: int) -> dict[str, Any]:
+        error = {"type": "ValueError", "message": f"no {n}", "unit": f"lines#{n}"}
+        return {"error": error}
+
+    assert run.result(timeout=0) == {"lines": [0, kept(1), 2, kept(3), 4], "after": None}
+    assert log == ["after"]
+    assert ended(world, run) == "completed"
+
+
+@pytest.mark.parametrize("tolerate", [2, "50%"])
+@pytest.mark.parametrize("window", [None, 2])
+def test_one_more_item_that_fails_fails_the_node_and_what_completed_is_undone(
+    world: World, tolerate: int | str, window: int | None
+) -> None:
+    """P8"""
+    log: list[str] = []
+    worker = world.worker(tolerating(log, tolerate, window))
+    run = worker.start("w", {"items": 5, "bad": [1, 2, 3]})
+    world.drain(worker)
+
+    assert log == ["undo lines#4#compensate", "undo lines#0#compensate"]
+    assert error_of(run).unit == "lines#1"
+    assert run.status().forks == {}
+    assert ended(world, run) == "failed"
+
+
+def tolerating(log: list[str], tolerate: int | str, window: int | None) -> Define:
+    def pick(ctx: Any) -> int:
+        if ctx.item in ctx.input["bad"]:
+            raise ValueError(f"no {ctx.item}")
+        return int(ctx.item)
+
+    def define(durable: Durable) -> None:
+        step = durable.step(pick, retry=ONCE)
+        step.compensate(lambda ctx: log.append(f"undo {ctx.unit}"))
+        durable.workflow("w").map(
+            "lines",
+            over=lambda ctx: range(ctx.input["items"]),
+            handler=step,
+            tolerate=tolerate,
+            max_concurrency=window,
+        ).step(noting(log, "after"), name="after")
+
+    return define
+
+
+def test_a_child_run_that_fails_is_an_item_like_any_other(world: World) -> None:
+    def define(durable: Durable) -> None:
+        child = durable.workflow("child").step(failing(), name="a", retry=ONCE)
+        durable.workflow("w").map("lines", over=numbers, handler=child, tolerate=1)
+
+    worker = world.worker(define)
+    one, two = worker.start("w", 1), worker.start("w", 2)
+    world.drain(worker)
+    (place,) = one.result(timeout=0)["lines"]
+    assert place["error"]["type"] == "ChildFailed"
+    assert [ended(world, run) for run in (one, two)] == ["completed", "failed"]
 
 
 def test_fail_fast_drops_items_that_have_not_begun_and_those_that_wait_for_room(

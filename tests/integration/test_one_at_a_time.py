@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from celery_durable import Durable, RetryPolicy
 from celery_durable.store import tokens
 from tests.integration.driving import Gate, World, all_at_once, claimed, defining, noting
@@ -204,21 +206,27 @@ def test_stale_deliveries_start_no_second_chain_of_retries(world: World) -> None
     assert [failure.attempt for failure in entry.failures] == [1, 2]
 
 
-def test_a_unit_that_is_in_the_journal_is_never_recorded_again(world: World) -> None:
-    """P3: the journal's key refuses it, and nothing of the second commit remains."""
+@pytest.mark.parametrize("unit", ["a", "b"])
+def test_a_unit_that_is_in_the_journal_is_never_recorded_again(world: World, unit: str) -> None:
+    """P3: the journal's key refuses it, and nothing of the second commit remains.
+
+    The first step's commit is a smooth one, and the last one's is not.
+    """
     worker = world.worker(defining([], "a", "b"), inline_steps=1)
     run = worker.start("w", {})
     world.rows(
         "INSERT INTO durable_journal (run_id, unit, node, outcome, undoable, attempt, result,"
-        " worker, started_at) VALUES (%s, 'a', 'a', 'completed', false, 1, '\"first\"', %s, now())",
+        " worker, started_at) VALUES (%s, %s, %s, 'completed', false, 1, '\"first\"', %s, now())",
         run.id,
+        unit,
+        unit,
         uuid4(),
     )
 
     world.drain(worker)
 
-    (entry,) = run.history()
+    (entry,) = [entry for entry in run.history() if entry.unit == unit]
     assert entry.result == "first"
     token = world.token(run)
-    assert token["unit"] == "a"
+    assert token["unit"] == unit
     assert token["crashes"] == 0, "a lost race is no crash"

@@ -249,3 +249,20 @@ def test_what_follows_reads_the_results_of_the_branches(world: World) -> None:
     world.drain(worker)
 
     assert seen == [{"a": 1, "b": [2]}]
+
+
+def test_map_input_makes_the_input_of_a_branch_that_is_a_workflow(world: World) -> None:
+    def define(durable: Durable) -> None:
+        child = durable.workflow("child").step(lambda ctx: ctx.input, name="echo")
+        durable.workflow("w").parallel(
+            "both",
+            {"one": child, "two": child, "step": lambda ctx: ctx.input},
+            map_input=lambda ctx: f"{ctx.branch} of {ctx.input}",
+        )
+
+    worker = world.worker(define)
+    run = worker.start("w", "it")
+    world.drain(worker)
+    assert run.result(timeout=0) == {
+        "both": {"one": {"echo": "one of it"}, "two": {"echo": "two of it"}, "step": "it"}
+    }

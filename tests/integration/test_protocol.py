@@ -59,7 +59,7 @@ def test_a_cancel_that_is_announced_opens_no_item(world: World) -> None:
     cancel = inbox.Cancel(compensate=False, reason=None)
     with worker.database.transaction() as connection:
         inbox.send(connection, run.id, cancel)
-        announcing.announce(connection, run.id, cancel.flags, None)
+        announcing.announce(connection, [run.id], cancel.flags, None)
     gate.finish(at_work)
 
     assert world.one("SELECT count(*) FROM durable_token WHERE parent_id IS NOT NULL") == 0

@@ -25,15 +25,17 @@ from celery_durable.core.decision import (
     RunChange,
 )
 from celery_durable.core.nodes import Routing
-from celery_durable.core.status import Status
+from celery_durable.core.status import FINISHED, Status
 from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
 from celery_durable.store import (
+    deadlines,
     due,
     heartbeat,
     inbox,
     journal,
     lost_hints,
     reaping,
+    reopening,
     runs,
     scan_lease,
     signals,
@@ -46,7 +48,26 @@ from celery_durable.store.cancelling import announcing, branches, ending
 from celery_durable.store.commit import statement
 from celery_durable.store.commit.parameters import Routed, parameters_of, variant_of
 from celery_durable.store.connection import Statement
-from celery_durable.store.read import facts, folded, history, outcome, position, results, views
+from celery_durable.store.read import (
+    actions,
+    asking,
+    ended_units,
+    facts,
+    fleet,
+    folded,
+    gauges,
+    history,
+    listing,
+    outcome,
+    position,
+    received,
+    results,
+    spans,
+    traffic,
+    views,
+)
+from celery_durable.store.read.ended_units import UnitFilter
+from celery_durable.store.read.filters import checked_filter
 from tests.integration.driving import World
 from tests.integration.planning import filled, index_conditions, plan_of, scanned
 from tests.services import PostgresServer
@@ -114,19 +135,33 @@ COMMITS = {
 }
 
 OF_RUN = {"run_id": RUN}
-LISTED = {
-    "status": None,
-    "stored": None,
-    "workflow": None,
-    "parent": None,
-    "tags": None,
-    "limit": 100,
-    "before": None,
-}
+TOPS = {"tops": f"{{{RUN}}}"}
+
+
+def listed(**options: Any) -> tuple[Statement, Mapping[str, Any]]:
+    """The statement of a list with these filters, and its parameters."""
+    before = options.pop("before", None)
+    found = checked_filter(**options)
+    parameters = {**found.parameters(), "limit": 100, "before": before}
+    return listing.statement_for(found, before), parameters
+
+
+def of_units(**options: Any) -> tuple[Statement, Mapping[str, Any]]:
+    """The statement of a page of units, and its parameters."""
+    found = UnitFilter(**options)
+    return ended_units.statement_for(found), {
+        **found.parameters(),
+        "run_id": FORKED_RUN,
+        "limit": 50,
+    }
+
+
+HOUR = timedelta(hours=1)
+LATELY = {"hour": AT - HOUR, "day": AT - 24 * HOUR, "first_id": RUN}
 IDS = {"ids": f'["{FORKED_RUN}", "{WAITING_RUN}"]'}
 FORKED_RUNS = f'["{FORKED_RUN}"]'
 ASKED = f'["{WAITING_RUN}", "{FORKED_RUN}"]'
-SENT = {"name": "go", "payload": "1", "key": "k"}
+SENT = {"name": "go", "payload": "1", "key": "k", "trace": None}
 FREED = {
     "token_id": TOKEN,
     "old_fence": ID,
@@ -145,7 +180,13 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "read": (tokens._READ, {"token_id": TOKEN}),
     "release": (
         tokens._RELEASE,
-        {"token_id": TOKEN, "held_fence": ID, "worker": ID, "delay": timedelta(1)},
+        {
+            "token_id": TOKEN,
+            "held_fence": ID,
+            "worker": ID,
+            "is_first": True,
+            "delay": timedelta(1),
+        },
     ),
     **COMMITS,
     "beat": (heartbeat._BEAT, {"token_id": TOKEN, "held_fence": ID, "note": None}),
@@ -179,19 +220,28 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "postpone": (due._POSTPONE, {"outbox_id": 1, "last_error": "", "delay": timedelta(1)}),
     "begin": (runs._BEGIN, OF_RUN),
     "undo a child": (
-        runs._REOPEN,
-        {**OF_RUN, "parent_token": ID, "token_id": ID, "fence": ID, "queue": "durable"},
+        reopening._REOPEN_CHILD,
+        {
+            "tokens": f'[{{"id": "{ID}", "run_id": "{RUN}", "fence": "{ID}"}}]',
+            "parent_token": ID,
+            "queue": "durable",
+        },
     ),
     "is scheduled": (runs._IS_SCHEDULED, {"workflow": "w1", "schedule": "nightly"}),
     "with key": (runs._WITH_KEY, {"workflow": "w1", "key": "k1"}),
+    "holder of a key": (runs._HOLDER, {"workflow": "w1", "key": "k1"}),
+    "free a key": (runs._FREE_KEY, {**OF_RUN, "key": "k1", "has_ended": True}),
+    "time runs out": (deadlines._TIME_OUT, {"batch": 500, "reason": "x", "payload": "{}"}),
+    "expire runs": (deadlines._EXPIRE, {"batch": 500, "reason": "x", "payload": "{}"}),
+    "keep runs that have begun": (deadlines._KEEP, {"batch": 500}),
     "send a signal": (signals._SEND, {"run_id": WAITING_RUN, **SENT}),
     "send a signal to many": (signals._SEND, {"run_id": FORKED_RUN, **SENT}),
     "status for a signal": (signals._STATUS, {**OF_RUN, "name": "go"}),
     "oldest signal": (signals._OLDEST, {"run_id": WAITING_RUN, "name": "go"}),
     "last signal": (signals._CONSUMED, {"run_id": WAITING_RUN, "name": "go"}),
-    "read commands": (inbox._READ, OF_RUN),
+    "read commands": (inbox._READ, {"runs": f"{{{RUN}}}"}),
     "remove commands": (inbox._REMOVE, {"ids": "{1, 2}"}),
-    "announce": (announcing._ANNOUNCE, {**OF_RUN, "flags": 1, "reason": None}),
+    "announce": (announcing._ANNOUNCE, {**TOPS, "flags": 1, "top_flags": 1, "reason": None}),
     "end branches": (branches._END_BRANCHES, {"runs": FORKED_RUNS, "flags": 1}),
     "branches that are left": (branches._LEFT, {"runs": FORKED_RUNS, "flags": 1}),
     "lock parents": (branches._LOCK_PARENTS, {"runs": FORKED_RUNS, "counts": "[]"}),
@@ -203,7 +253,7 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     ),
     "idle runs": (ending._IDLE, {"runs": FORKED_RUNS, "branches": False, "limit": 5000}),
     "delete tokens": (ending._DELETE, {"tokens": FORKED_RUNS}),
-    "end runs": (ending._END, {**OF_RUN, "tokens": FORKED_RUNS}),
+    "end runs": (ending._END, {**TOPS, "tokens": FORKED_RUNS, "errors": "[]"}),
     "hint what is left": (ending._HINT, {"runs": FORKED_RUNS}),
     "hint a run": (inbox._HINT, OF_RUN),
     "orphans": (reaping._FIND, {"batch": 500}),
@@ -213,9 +263,31 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "free": (reaping._REAP, FREED),
     "status": (views._STATUS, {**OF_RUN, "results": True}),
     "runs, to explain them": (facts._RUNS, {"run_ids": ASKED}),
+    "what was done to a run": (actions._OF_RUN, {**OF_RUN, "limit": 100}),
+    "what was done last": (actions._OF_ALL, {"run_id": None, "limit": 100}),
     "tokens, to explain runs": (facts._TOKENS, {"run_ids": ASKED}),
     "signals, to explain runs": (facts._SIGNALS, {"run_ids": ASKED}),
+    "refused signals, to explain runs": (facts._REFUSALS, {"run_ids": ASKED}),
+    "refuse a signal": (
+        signals._REFUSE,
+        {"message": 1, "token_id": TOKEN, "held_fence": ID, "worker": ID, "why": "x"},
+    ),
+    "count signals": (signals._COUNTED, {"run_id": WAITING_RUN, "name": "go"}),
+    "workflow": (views._WORKFLOW, OF_RUN),
+    "what a token asks": (asking._ONE, {"token_id": TOKEN}),
+    "what became of a wait": (
+        asking._STANDING,
+        {"run_id": WAITING_RUN, "signal": "go", "signal_key": "#wait:0", "unit": "a"},
+    ),
     "workers, to explain runs": (facts._WORKERS, {"lock_space": "x"}),
+    "workers and what they execute": (fleet._WORKERS, {"lock_space": "x", "node_id": None}),
+    "due messages of each queue": (fleet.DUE, {"most": 1000}),
+    "messages for later": (fleet.TIMED, {"most": 1000}),
+    "tokens that are published": (fleet.PUBLISHED, {"most": 1000}),
+    "tokens that are executed": (fleet.CLAIMED, {}),
+    "runs by their stored status": (gauges.STORED, {"most": 1000}),
+    "runs that stand": (gauges.STANDING, {"most": 1000}),
+    "runs that are not undone": (gauges.NOT_COMPENSATED, {"most": 1000}),
     "sizes": (views._SIZES, {"run_id": FORKED_RUN}),
     "size of a result": (results._SIZE, IDS),
     "has ended": (history._HAS_ENDED, {**OF_RUN, "unit": "u900"}),
@@ -224,7 +296,18 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
         folded._ENTRIES,
         {"run_id": FORKED_RUN, "counted": '["m"]', "alone": "[]"},
     ),
-    "what is tried again": (folded._TRYING, {"run_id": FORKED_RUN, "limit": 100}),
+    "parts for a timeline": (
+        spans._PARTS,
+        {"run_id": FORKED_RUN, "counted": '["m"]', "limit": 200},
+    ),
+    "densities of a timeline": (
+        spans._DENSITIES,
+        {"run_id": FORKED_RUN, "counted": '["m"]', "begin": AT, "seconds": 1.5},
+    ),
+    "what is tried again": (
+        folded._TRYING,
+        {"run_id": FORKED_RUN, "limit": 100, "unit": None},
+    ),
     "ending": (views._ENDING, OF_RUN),
     "history": (
         history._JOURNAL,
@@ -239,25 +322,56 @@ HOT: dict[str, tuple[Statement, Mapping[str, Any]]] = {
     "awaited signals": (position._AWAITED, {"run_id": FORKED_RUN}),
     "progress": (position._PROGRESS, {"run_id": FORKED_RUN}),
     "units in hand": (position._UNITS, {"run_id": FORKED_RUN}),
-    "list": (views._LIST, LISTED),
-    "list, a page on": (views._LIST, {**LISTED, "before": RUN}),
-    "list of a workflow": (views._LIST, {**LISTED, "workflow": "w1"}),
-    "list of completed": (views._LIST, {**LISTED, "status": "completed", "stored": "completed"}),
-    "list of failed": (views._LIST, {**LISTED, "status": "failed", "stored": "failed"}),
-    "list of running": (views._LIST, {**LISTED, "status": "running", "stored": "running"}),
-    "list of suspended": (views._LIST, {**LISTED, "status": "suspended", "stored": "running"}),
-    "list of sleeping of a workflow": (
-        views._LIST,
-        {**LISTED, "status": "sleeping", "stored": "running", "workflow": "w1"},
+    "list": listed(),
+    "list, a page on": listed(before=RUN),
+    "list of a workflow": listed(workflow="w1"),
+    "list of completed": listed(status="completed"),
+    "list of failed": listed(status="failed"),
+    "list of running": listed(status="running"),
+    "list of suspended": listed(status="suspended"),
+    "list of sleeping of a workflow": listed(status="sleeping", workflow="w1"),
+    "list of children": listed(parent=RUN),
+    "list by tags": listed(tags={"tenant": "7"}),
+    "list of a time": listed(since=AT - HOUR, until=AT),
+    "list by key": listed(key="k1"),
+    "list by key of a workflow": listed(key="k1", workflow="w1"),
+    "list by error": listed(error="Declined"),
+    "list by error of a workflow": listed(error="Declined: no money", workflow="w1"),
+    "list of failed compensations": listed(compensation_failed=True),
+    "list of failed runs without": listed(compensation_failed=False, status="failed"),
+    "list of what has failed lately": listed(status="failed", ended_since=AT),
+    "list of what stands": listed(standing_since=AT),
+    "units": of_units(),
+    "units of a node": of_units(node="m", is_undo=False, after="m#3"),
+    "units of a node that failed": of_units(node="m", outcome=Outcome.FAILED),
+    "compensations of a node": of_units(node="m", is_undo=True),
+    "unit": (ended_units._UNIT, {**OF_RUN, "unit": "u900"}),
+    "signals of a run": (received._SIGNALS, {"run_id": WAITING_RUN, "limit": 50}),
+    "last message and action": (received._LAST, {"run_id": WAITING_RUN}),
+    "unfinished runs, counted": (traffic._UNFINISHED, {}),
+    "runs that began lately": (traffic._STARTED, LATELY),
+    "runs that ended lately": (traffic._ENDED_LATELY, LATELY),
+    "failures of a day": (traffic._FAILURES, LATELY),
+    "list by everything": listed(
+        status="failed",
+        workflow="w1",
+        parent=RUN,
+        tags={"tenant": "7"},
+        since=AT - HOUR,
+        until=AT,
+        key="k1",
+        error="Declined: no money",
+        compensation_failed=True,
+        ended_since=AT - HOUR,
+        before=RUN,
     ),
-    "list of children": (views._LIST, {**LISTED, "parent": RUN}),
-    "list by tags": (views._LIST, {**LISTED, "tags": '{"tenant": 7}'}),
 }
 
 SMALL = {
     "durable_recovery": "one row",
     "durable_worker": "a row for each process that lived within the last minutes",
     "durable_definition": "a row for each version of a workflow",
+    "durable_pause": "a row for each pause",
 }
 """Tables that a statement may scan: how many rows they have has nothing to do with runs."""
 
@@ -271,7 +385,8 @@ def test_a_hot_statement_reads_no_table_from_end_to_end(full: World, name: str) 
 
 def test_the_units_of_a_node_are_a_range_of_the_journals_key(full: World) -> None:
     """P11: a node's result costs what its own units cost, not what the run's journal holds."""
-    (condition,) = index_conditions(plan_of(full, *HOT["results of parts"]))
+    condition, of_the_origin = index_conditions(plan_of(full, *HOT["results of parts"]))
+    assert "inherited_from" in of_the_origin
     assert "unit >= 'm#'" in condition
     assert "unit < 'm$'" in condition
 
@@ -317,6 +432,13 @@ def test_recovery_looks_at_a_page_of_tokens_by_a_range_of_their_key(full: World)
     """P11: however many there are."""
     conditions = index_conditions(plan_of(full, lost_hints._HINT_AGAIN, STALLED))
     assert any("id > " in condition and "id <= " in condition for condition in conditions)
+
+
+def test_ended_runs_are_counted_by_their_index(full: World) -> None:
+    """P11: many, but no more than the bound; nothing of the rows themselves is needed."""
+    plan = plan_of(full, traffic._ENDED, {}, scans=False)
+    assert scanned(plan) == []
+    assert sorted(index_conditions(plan)) == sorted(f"(status = '{one}'::text)" for one in FINISHED)
 
 
 def test_the_probe_sees_a_scan(full: World) -> None:

@@ -216,7 +216,7 @@ def test_a_cancel_that_nobody_has_applied(world: World) -> None:
 def test_a_token_that_was_flagged_and_of_which_nobody_was_told(world: World, define: Any) -> None:
     worker, run = parked(world, define)
     with worker.database.transaction() as connection:
-        announcing.announce(connection, run.id, Flags.CANCEL, None)
+        announcing.announce(connection, [run.id], Flags.CANCEL, None)
     assert run.status().finished_at is None
 
     assert found_by_recovery(world, worker) == 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.worker import brokers
 from tests.cluster.rabbitmq import RabbitMQServer
+from tests.faults.cutting import CuttingProxy
 from tests.integration.driving import World, all_at_once, defining, spawn
-from tests.integration.relaying import Relays, drain, worker_on
+from tests.integration.relaying import Relays, drain, publishes, taken_from, worker_on
 from tests.transports import RabbitMQBroker
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -100,3 +104,88 @@ def test_a_broker_that_stops_answering_is_given_up_and_the_rows_stay(
         own_broker.go_on()
     drain(one)
     assert world.hints() == 0
+
+
+def spoil(world: World, queue: str) -> int:
+    """Give a row in the middle headers that are longer than a frame; return its id."""
+    ids = [row["id"] for row in world.rows("SELECT id FROM durable_outbox ORDER BY id")]
+    spoilt: int = ids[len(ids) // 2]
+    options = json.dumps({"queue": queue, "headers": {"x": "a" * 300_000}})
+    world.rows("UPDATE durable_outbox SET options = %s WHERE id = %s", options, spoilt)
+    return spoilt
+
+
+def test_a_row_that_costs_each_connection_is_set_aside_and_the_others_go(
+    world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
+) -> None:
+    """P2: no message is refused at the call that has such options; somebody has written the row."""
+    durable, queue = worker_on(rabbitmq_broker, world, defining([], "a")), rabbitmq_broker.queue()
+    durable.start_many("w", [{}] * 5)
+    spoilt = spoil(world, queue)
+    one = relays.of(durable)
+    drain(one)
+    (row,) = world.rows("SELECT id, tries, last_error FROM durable_outbox")
+    assert (row["id"], row["tries"]) == (spoilt, 1)
+    assert "the broker ends the connection for it" in row["last_error"]
+    published = {message["args"][0] for message in taken_from(rabbitmq_broker, queue)}
+    assert len(published) == 4
+    world.let_time_pass(3600)
+    durable.start_many("w", [{}] * 5)
+    drain(one)
+    (row,) = world.rows("SELECT tries FROM durable_outbox")
+    assert row["tries"] == 2
+    assert rabbitmq_broker.size(queue) == 5, "it is alone now, and costs the others nothing"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_broker_that_goes_away_while_it_publishes_blames_no_row(
+    world: World, relays: Relays, own_broker: RabbitMQBroker
+) -> None:
+    """P2"""
+    durable = worker_on(own_broker, world, defining([], "a"))
+    durable.app.conf.broker_connection_timeout = 0.5
+    one = relays.of(durable)
+    durable.start_many("w", [{}] * 5)
+    one._publisher.connect()
+    own_broker.stop()
+    with pytest.raises(BrokerUnavailable):
+        spawn(drain, one).result(30)
+    assert world.rows("SELECT tries FROM durable_outbox") == [{"tries": 0}] * 5
+    own_broker.start()
+    wait_until(lambda: publishes(one), message="the relay to find the broker again")
+    drain(one)
+    assert world.hints() == 0
+
+
+@pytest.mark.parametrize("lost", ["what is published", "the row"])
+def test_a_way_to_the_broker_that_breaks_at_every_message_blames_no_row(
+    lost: str, world: World, relays: Relays, rabbitmq_broker: RabbitMQBroker
+) -> None:
+    """P2: connections can be made; and each is lost as soon as something is published.
+
+    In the second case only messages of rows are cut, and then the broker is gone.
+    """
+    address = urlsplit(rabbitmq_broker.url)
+    durable = worker_on(rabbitmq_broker, world, defining([], "a"))
+    door = threading.Event()
+
+    def is_cut(data: bytes) -> bool:
+        if lost == "the row":
+            is_of_row = rabbitmq_broker.queue().encode() in data and BASIC_PUBLISH in data
+            if is_of_row:
+                door.set()
+            return is_of_row or door.is_set()
+        return BASIC_PUBLISH in data
+
+    with closing(CuttingProxy(str(address.hostname), address.port or 5672, is_cut)) as proxy:
+        url = address._replace(netloc=f"{address.username}:{address.password}@{proxy.place}")
+        durable.app.conf.broker_url = urlunsplit(url)
+        durable.start_many("w", [{}] * 3)
+        with pytest.raises(BrokerUnavailable):
+            drain(relays.of(durable))
+        assert proxy.cuts >= 2
+    assert world.rows("SELECT tries FROM durable_outbox") == [{"tries": 0}] * 3
+
+
+BASIC_PUBLISH = b"\x00\x3c\x00\x28"
+"""Class and method of AMQP's basic.publish."""

@@ -35,7 +35,11 @@ COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, replace(column_default, :schema, ''),
     is_identity
 FROM information_schema.columns WHERE table_schema = :name AND table_name NOT LIKE '%version'
-ORDER BY 1, 2
+    AND table_name NOT IN (SELECT viewname FROM pg_views) ORDER BY 1, 2
+"""
+FUNCTIONS = """
+SELECT proname, replace(prosrc, :schema, '') FROM pg_proc
+WHERE pronamespace = cast(:name AS regnamespace)
 """
 SEQUENCES = """
 SELECT sequencename, data_type::text, start_value, max_value, cycle FROM pg_sequences
@@ -115,7 +119,8 @@ def test_a_downgrade_leaves_nothing_of_ours(engine: sa.Engine) -> None:
         command.downgrade(config, "base")
     left = sa.inspect(engine)
     assert left.get_table_names() == [schema.VERSION_TABLE]
-    assert left.get_sequence_names() == []
+    assert left.get_sequence_names() == left.get_view_names() == []
+    assert described(engine, FUNCTIONS, "public") == []
 
     schema.migrate(engine, "public")
     schema.check(engine, "public")

@@ -140,6 +140,7 @@ def test_our_transactions_are_read_committed(world: World, role: Role) -> None:
     with worker.database.transaction() as connection:
         assert connection.raw.execute(asked).fetchone() == ("read committed",)
     with worker.database.session() as (session, _):
+        assert isinstance(session, Session)
         assert session.scalar(sa.text(asked)) == "read committed"
 
 

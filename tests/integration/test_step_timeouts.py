@@ -24,11 +24,18 @@ class Late:
     """A step with a time limit, in the hands of a worker that has not come back from it."""
 
     def __init__(
-        self, world: World, *, attempts: int = 3, kind: str = "step", **settings: Any
+        self,
+        world: World,
+        *,
+        attempts: int = 3,
+        kind: str = "step",
+        raises: bool = False,
+        **settings: Any,
     ) -> None:
         self.world = world
         self.kind = kind
         self.attempts = attempts
+        self.raises = raises
         self.tries: list[int] = []
         self.log: list[str] = []
         self.gate = Gate()
@@ -57,6 +64,8 @@ class Late:
         self.tries.append(ctx.attempt)
         if len(self.tries) == 1:
             self.gate()
+            if self.raises:
+                raise ValueError("too late")
             return "too late"
         return "in time"
 
@@ -176,6 +185,22 @@ def test_the_commit_of_the_late_worker_is_refused(world: World, moved_on: bool) 
     world.drain(scene.other)
     assert scene.run.result(timeout=0)["slow"] == "in time"
     assert ended(world, scene.run) == "completed"
+
+
+@pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
+def test_what_a_late_thread_does_is_dropped_also_where_its_own_worker_has_recorded_the_timeout(
+    world: World, caplog: pytest.LogCaptureFixture, raises: bool
+) -> None:
+    scene = Late(world, attempts=1, raises=raises)
+    world.rows(PASS_DEADLINE)
+    world.reap(scene.slow)
+    world.drain(scene.slow)
+    assert ended(world, scene.run) == "failed"
+    before = scene.run.history()
+    scene.let_go()
+    assert f"Result of slow of run {scene.run.id} dropped" in caplog.text
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert scene.run.history() == before
 
 
 def test_a_worker_that_dies_past_the_deadline_has_timed_out(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from celery_durable import Durable, RetryPolicy, Run, RunNotFound
 from celery_durable.background.presence import Presence
 from celery_durable.background.relay import Published
-from celery_durable.core.why import Code, Reason
+from celery_durable.core.reason import Code, Reason
 from celery_durable.errors import BrokerUnavailable
 from celery_durable.store.due import DueMessage
 from tests.integration.driving import Gate, World, defining, spawn
@@ -31,6 +31,12 @@ def reason(run: Run) -> Reason:
 
 def code(run: Run) -> Code:
     return reason(run).code
+
+
+def let_stand(world: World) -> None:
+    """All runs have stood as they do for a minute."""
+    world.let_time_pass(60)
+    world.let_looks_come(60)
 
 
 def is_there(worker: Durable) -> None:
@@ -86,7 +92,7 @@ def test_a_unit_between_two_tries(world: World) -> None:
     world.drain(worker)
     found = reason(run)
     assert (found.code, found.until) == (Code.RETRYING, run.status().wake_at)
-    assert "a is tried again, attempt 2, after" in found.text
+    assert "a is tried again, attempt 2 of 3, after" in found.text
 
 
 def test_a_child_is_explained_too(world: World) -> None:
@@ -157,7 +163,8 @@ def test_a_lock_that_somebody_holds(world: World) -> None:
         wait_until(lambda: world.waiting_for_locks() == 1, message="the worker to wait")
         found = run.why().reasons[0]
         assert found.code is Code.LOCKED
-        assert found.help == f"SELECT pg_terminate_backend({holder.info.backend_pid})"
+        pid = holder.info.backend_pid
+        assert found.help.splitlines()[-1] == f"SELECT pg_terminate_backend({pid})"
         assert "idle in transaction" in found.text
         assert Code.LOCKED not in [one.code for one in other.why().reasons]
         holder.execute("ROLLBACK")
@@ -169,7 +176,7 @@ def test_no_relay_runs(world: World, relays: Relays) -> None:
     worker = world.worker(defining([], "a"))
     run = worker.start("w")
     assert code(run) is Code.ON_ITS_WAY
-    world.let_time_pass(60)
+    let_stand(world)
     assert (code(run), reason(run).help) == (Code.NO_RELAY, "celery -A <app> worker -Q durable")
     relays.run(worker, Recorder())
     wait_until(lambda: code(run) is not Code.NO_RELAY, message="the relay to be seen")
@@ -265,7 +272,7 @@ def test_workers_that_take_nothing(world: World) -> None:
     run = worker.start("w")
     world.lose_hints()
     assert code(run) is Code.ON_ITS_WAY
-    world.let_time_pass(60)
+    let_stand(world)
     found = reason(run)
     assert (found.code, found.help.endswith("durable recover")) == (Code.DEAF, True)
 
@@ -275,14 +282,14 @@ def test_a_run_waits_for_the_first_that_is_not_as_it_must_be(world: World, relay
     gate = Gate()
     client = world.worker(defining([], "a", gate=gate))
     run = client.start("w")
-    world.let_time_pass(60)
+    let_stand(world)
     assert code(run) is Code.NO_RELAY
     broker = Recorder()
     relays.run(client, broker)
     wait_until(broker.tokens, message="the message to be published")
     wait_until(lambda: code(run) is Code.NO_CONSUMER, message="the row to be gone")
     worker = registered(world, defining([], "a", gate=gate))
-    world.let_time_pass(60)
+    let_stand(world)
     assert code(run) is Code.DEAF
     held = gate.hold(worker.engine.advance, broker.tokens()[0])
     assert code(run) is Code.EXECUTING
@@ -296,3 +303,31 @@ def test_what_is_said_is_of_one_moment(world: World) -> None:
     found = run.why()
     assert found.run_id == run.id
     assert abs(found.at - run.status().created_at) < timedelta(minutes=1)
+
+
+def test_a_pause_of_the_run_of_its_workflow_and_of_its_step(world: World) -> None:
+    worker = world.worker(defining([], "a"))
+    run, other = worker.start("w"), worker.start("w")
+    run.pause(reason="incident")
+    worker.pause(workflow="w")
+    worker.pause(step="a")
+    worker.pause(other.id)
+    found = run.why().reasons
+    assert [(one.code, one.text) for one in found] == [
+        (Code.PAUSED, "The run is paused: incident"),
+        (Code.PAUSED, "Workflow w is paused"),
+        (Code.PAUSED, "Step a is paused"),
+    ]
+    assert found[0].since is not None
+
+
+def test_tries_that_are_used_up(world: World) -> None:
+    def define(durable: Durable) -> None:
+        policy = RetryPolicy(max_attempts=1, on_exhausted="pause")
+        durable.workflow("w").step(fail, name="a", retry=policy)
+
+    worker = world.worker(define)
+    run = worker.start("w")
+    world.drain(worker)
+    assert code(run) is Code.EXHAUSTED
+    assert reason(run).text.startswith("a has used up its tries, attempt 1 of 1, after ")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -193,3 +195,31 @@ def loggers(package: str) -> list[logging.Logger]:
     return [
         one for name, one in found if name.startswith(package) and isinstance(one, logging.Logger)
     ]
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "sentinel://a;sentinel://b", "rediss://h"])
+def test_a_broker_whose_package_is_missing_is_refused_with_its_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """P12: kombu ends with an AttributeError."""
+    durable = consuming(world, "durable")
+    check_configuration(durable, durable.app)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    check_configuration(durable, durable.app)
+    durable.app.conf.broker_url = url
+    with pytest.raises(ConfigurationError, match="pip install redis"):
+        check_configuration(durable, durable.app)
+
+
+def test_a_worker_whose_broker_needs_a_missing_package_exits_in_one_line() -> None:
+    program = (
+        "import sys; sys.modules['redis'] = None; from celery import Celery;"
+        "from celery_durable import Durable; app = Celery('t', broker='redis://localhost:1');"
+        "durable = Durable(app); app.worker_main(['worker', '-Q', 'durable', '-P', 'solo'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().endswith("the package redis is not installed: pip install redis")

@@ -280,11 +280,20 @@ def next_time(world: World) -> str | None:
     tables = world.tables
     times = [row["wake_at"] for row in tables.token] + [row["deadline_at"] for row in tables.token]
     times += [row["available_at"] for row in tables.outbox]
+    times += [at for run in tables.run for at in deadlines_of(run)]
     return min((t for t in times if t is not None and not tables.is_due(t)), default=None)
+
+
+def deadlines_of(run: Record) -> tuple[str | None, ...]:
+    """The deadlines of a run that nobody has called to end."""
+    is_over = run["finished_at"] or run["cancel_requested_at"] or run["status"] == "compensating"
+    return () if is_over else (run["times_out_at"], run["expires_at"])
 
 
 def to_reap(world: World) -> bool:
     """Whether a reaper has something to do."""
+    if any(world.tables.is_due(at) for run in world.tables.run for at in deadlines_of(run)):
+        return True
     ended = {r["id"] for r in world.tables.worker if r["ended_at"] is not None}
     return any(
         r["ended_at"] is None and world.tables.is_due(r["expires_at"]) for r in world.tables.worker

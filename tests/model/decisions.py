@@ -146,7 +146,7 @@ def _check_fork(token: Token, decision: Decision, then: Fork) -> None:
     _check_moved(token, then.token)
     count = len(then.branches)
     assert token.parent is None, "a branch forked"
-    assert then.token.wait == ForBranches(count)
+    assert then.token.wait == ForBranches(count, total=count)
     assert 1 <= then.window <= count
     assert then.chunk >= 1
     assert [branch.position for branch in then.branches] == list(range(count))

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+from celery_durable.core.status import Status
 from tests.model.bench import Bench, next_time, to_reap
-from tests.model.hands import Script
-from tests.model.laws import Broken, check_end, check_reasons, check_step, holds
+from tests.model.hands import Call, Script
+from tests.model.laws import (
+    Broken,
+    check_end,
+    check_reasons,
+    check_step,
+    holds,
+    status_changes,
+)
 from tests.model.stage import Record
 from tests.model.world import Limits, Seat, World
 
@@ -42,6 +50,7 @@ class Coverage:
     seconds: float = 0.0
     is_whole: bool = True
     statuses: set[tuple[str, ...]] = field(default_factory=set)
+    changes: set[tuple[Status, Status]] = field(default_factory=set)
 
     def add(self, other: Coverage) -> None:
         """Sum up."""
@@ -219,7 +228,7 @@ class Explorer:
         def move() -> World:
             after, calls = self.bench.go_on(world, seat, loses_answer=loses_answer)
             now = next(s for s in after.seats if s.name == seat.name)
-            check_step(world, after, calls if after.is_live(now.worker) else (), self._plans)
+            self._check(world, after, calls if after.is_live(now.worker) else ())
             return after
 
         return move
@@ -229,7 +238,7 @@ class Explorer:
     ) -> Callable[[], World]:
         def move() -> World:
             after = self.bench.deliver(world, seat, hint, again=again)
-            check_step(world, after, (), self._plans)
+            self._check(world, after)
             return after
 
         return move
@@ -239,10 +248,14 @@ class Explorer:
     ) -> Callable[[], World]:
         def move() -> World:
             after = do(world, *arguments)
-            check_step(world, after, (), self._plans)
+            self._check(world, after)
             return after
 
         return move
+
+    def _check(self, before: World, after: World, calls: Iterable[Call] = ()) -> None:
+        check_step(before, after, calls, self._plans)
+        self.coverage.changes.update(status_changes(before, after))
 
     def _end(self, world: World) -> None:
         settled = self.settle(world)

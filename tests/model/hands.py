@@ -19,6 +19,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from celery_durable.database.connections import Database
 from celery_durable.engine.bundle import Bundle
 from celery_durable.errors import DatabaseUnavailable
+from celery_durable.process.tally import Tally
 from celery_durable.store import workers
 from celery_durable.store.connection import Connection, Parameters, Row, Statement
 from celery_durable.store.workers import WorkerFacts
@@ -106,6 +107,11 @@ class Hand(greenlet):
         lost = self.loses_answer and self._is_live
         self._reply(_raise_lost if lost else tuple)
 
+    def roll_back(self) -> None:
+        """ROLLBACK: the code itself has given the transaction up."""
+        if self._is_live:
+            self.stage.undo()
+
     def _reply(self, ask: Callable[[], Sequence[Row]]) -> Sequence[Row]:
         if self._is_live:
             self._new.append(self._now(ask))
@@ -169,11 +175,19 @@ class HandConnection:
         return rows
 
 
+class NoTally(Tally):
+    """Counts nothing: counts would say how often a script was played, and are written or not."""
+
+    def add(self, name: str, *labels: str, by: float = 1) -> None:
+        """Count nothing."""
+
+
 class ModelDatabase(Database):
     """The database as the engine sees it, on the one session of the stage."""
 
     def __init__(self, url: str, stage: Stage) -> None:
         super().__init__(url, schema=SCHEMA)
+        self.tally = NoTally()
         self._stage = stage
 
     @contextmanager
@@ -185,7 +199,12 @@ class ModelDatabase(Database):
         at_work = hand()
         if at_work is not None:
             at_work.stop()
-        yield HandConnection(self._stage, together=True)
+        try:
+            yield HandConnection(self._stage, together=True)
+        except Exception:
+            if at_work is not None:
+                at_work.roll_back()
+            raise
         if at_work is not None:
             at_work.end_transaction()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery_durable.core.admit import RELEASE_FIRST
 from celery_durable.core.nodes import MapNode
 from celery_durable.core.plan import Plan
-from celery_durable.core.status import FINISHED, TRANSITIONS, Status
+from celery_durable.core.reason import Code, Diagnosis
+from celery_durable.core.status import FINISHED, Status
 from celery_durable.core.token import Flags
-from celery_durable.core.why import Code, Diagnosis
-from tests.model.hands import Call
+from tests.model.hands import Call, Script
+from tests.model.seen import seen_status
 from tests.model.stage import Record
 from tests.model.world import World
 
@@ -40,6 +41,7 @@ def check_step(before: World, after: World, calls: Iterable[Call], plans: Plans)
     calls = tuple(calls)
     _nothing_recorded_is_executed(after, calls)
     _nothing_begins_after_a_cancel(before, calls)
+    _nothing_begins_under_a_pause(before, calls)
     _one_at_a_time(after)
     _hands_hold_their_claims(after)
 
@@ -76,14 +78,21 @@ def check_reasons(world: World, found: Iterable[Diagnosis]) -> None:
         holds(not all(are_hinted) or not codes & IN_QUEUE, "P11: what is not in it", codes)
 
 
-def _statuses(before: World, after: World) -> None:
-    was = {run["id"]: run["status"] for run in before.tables.run}
+def status_changes(before: World, after: World) -> Iterator[tuple[Status, Status]]:
+    """The statuses of runs that are others now, as users see them."""
+    was = {run["id"]: seen_status(before.tables, run) for run in before.tables.run}
     for run in after.tables.run:
-        old, new = was.get(run["id"]), run["status"]
-        if old is not None and old != new:
-            legal = Status(new) in TRANSITIONS[Status(old)]
-            holds(legal, "a status changes as the table of transitions has it", old, new)
-        holds((run["finished_at"] is not None) == (Status(new) in FINISHED), "P1: ended is ended")
+        old, new = was.get(run["id"]), seen_status(after.tables, run)
+        if old is not None and old is not new:
+            yield old, new
+
+
+def _statuses(before: World, after: World) -> None:
+    for old, new in status_changes(before, after):
+        holds(old.can_become(new), "a status changes as the table of transitions has it", old, new)
+    for run in after.tables.run:
+        is_over = Status(run["status"]) in FINISHED
+        holds((run["finished_at"] is not None) == is_over, "P1: ended is ended")
 
 
 def _journal_only_grows(before: World, after: World) -> None:
@@ -108,13 +117,23 @@ def _nothing_begins_after_a_cancel(before: World, calls: Iterable[Call]) -> None
     """
     asked = {m["run_id"] for m in before.tables.inbox if m["kind"] == "command"}
     asked |= {run["id"] for run in before.tables.run if run["cancel_requested_at"] is not None}
-    # A delayed run is marked as begun between the claim and its first unit.
-    asked -= {run["id"] for run in before.tables.run if run["status"] == Status.PENDING}
     for call in calls:
         is_forward = not call.unit.endswith(UNDO)
         holds(
             call.run_id not in asked or not is_forward, "P3: a cancel lets nothing begin", call.unit
         )
+
+
+def _nothing_begins_under_a_pause(before: World, calls: Iterable[Call]) -> None:
+    """A unit begins with the transaction that looked at its claim: `before` is what that saw.
+
+    A compensation reads what it undoes in another, after it has begun.
+    """
+    paused = {row["run_id"] for row in before.tables.pause}
+    for call in calls:
+        is_forward = not call.unit.endswith(UNDO)
+        is_paused = call.run_id in paused and is_forward
+        holds(not is_paused, "a pause lets nothing begin", call.unit)
 
 
 def _one_at_a_time(after: World) -> None:
@@ -162,6 +181,7 @@ class Facts:
     def check(self) -> None:
         """P1, P2, P8, P9 in this state."""
         self._signals()
+        self._deadlines()
         self._undone_in_reverse()
         if self.run["finished_at"] is not None:
             # A command that came too late goes when somebody wants to apply it.
@@ -187,6 +207,15 @@ class Facts:
             str(e["result"]) for e in self.journal if str(e["result"]).startswith("signal")
         )
         self.holds(all(n == 1 for n in payloads.values()), "P9: consumed once", payloads)
+
+    def _deadlines(self) -> None:
+        reason, error = self.run["cancel_reason"], self.run["error"] or {}
+        if reason == "expired":
+            at_work = [c for seat in self.world.seats for c in seat.executing]
+            begun = [*self.journal, *(c for c in at_work if c.run_id == self.run["id"])]
+            self.holds(not begun, "P3: what has expired has not begun, and never does", begun)
+        if error.get("type") == "RunTimeout":
+            self.holds(reason == "timed out", "a run that nobody has called to end has time")
 
     def _undone_in_reverse(self) -> None:
         undone = [u.removesuffix(UNDO) for u in self.units if u.endswith(UNDO)]
@@ -235,6 +264,9 @@ class Facts:
         is_asked = any(m["kind"] == "command" for m in self.world.tables.inbox)
         if holder is not None or is_asked or self.world.is_damaged or self._is_told(token):
             return
+        # A reaper ends a run that has not begun in time; nobody else may claim it.
+        if not token["begun"] and self.world.tables.is_due(self.run["expires_at"]):
+            return
         match wait:
             case "signal" if token["wake_at"] is None:
                 waits_on = all(m["name"] != token["awaits"] for m in self._unconsumed())
@@ -242,9 +274,18 @@ class Facts:
                 waits_on = token["child_run_id"] in {r["id"] for r in self.world.unfinished()}
             case "branches":
                 waits_on = token["remaining"] > 0
+            case "operator":
+                waits_on = token["flags"] == 0
             case _:
                 waits_on = False
+        waits_on = waits_on or (token["flags"] == 0 and self._is_paused())
         self.holds(waits_on, "P2: something moves every token", token["unit"], wait)
+
+    def _is_paused(self) -> bool:
+        """It is paused, or somebody is about to put the hint that follows the end of the pause."""
+        acts = (act.does for act in self.world.acts if isinstance(act, Script))
+        rows = self.world.tables.pause
+        return "unpause" in acts or any(row["run_id"] == self.run["id"] for row in rows)
 
     def _unconsumed(self) -> list[Record]:
         return [m for m in self.inbox if m["kind"] == "signal" and not m["consumed_by"]]

@@ -5,9 +5,9 @@ is one transaction of Postgres, each transaction of a worker a part of it, and g
 schedule is ROLLBACK TO SAVEPOINT. What two statements do to each other while both run is not
 explored here; the race tests of tests/integration do that.
 
-`clock_timestamp()` is a function of the model's own, found before the one of pg_catalog. So
-nothing becomes due but by a move of the explorer, and a state is the same however long it took to
-get there.
+`clock_timestamp()` and `now()` are functions of the model's own, found before those of pg_catalog.
+So nothing becomes due but by a move of the explorer, and a state is the same however long it took
+to get there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import ExecStatus
 
-from celery_durable.core.why import Diagnosis
+from celery_durable.core.reason import Diagnosis
 from celery_durable.store.connection import Parameters, PsycopgConnection, Row, Statement
 from celery_durable.store.read import facts
 from tests.addresses import conninfo
@@ -36,6 +36,8 @@ NOON = "2040-01-01T12:00:00+00:00"
 _CLOCK = """
 CREATE SCHEMA IF NOT EXISTS model;
 CREATE OR REPLACE FUNCTION model.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+    AS $$ SELECT current_setting('model.now')::timestamptz $$;
+CREATE OR REPLACE FUNCTION model.now() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$ SELECT current_setting('model.now')::timestamptz $$;
 SET search_path = model, pg_catalog, public;
 DO $do$
@@ -53,7 +55,7 @@ BEGIN
 END $do$;
 """
 
-TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker")
+TABLES = ("run", "token", "item", "journal", "outbox", "inbox", "worker", "pause")
 
 _READ = "SELECT json_build_object('now', model.clock_timestamp(), {})::text".format(
     ", ".join(f"'{t}', (SELECT json_agg(x) FROM public.durable_{t} x)" for t in TABLES)
@@ -74,6 +76,7 @@ class Tables:
     outbox: Sequence[Record]
     inbox: Sequence[Record]
     worker: Sequence[Record]
+    pause: Sequence[Record]
 
     def is_due(self, at: str | None) -> bool:
         """Whether the time of a row has come."""

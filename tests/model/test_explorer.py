@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from celery_durable.core.status import TRANSITIONS, Status
+from tests.integration.test_lifecycle import WITHOUT_A_CLAIM
 from tests.model.bench import Bench, Scenario, modelled
 from tests.model.explorer import Coverage, Explorer
 from tests.model.scenarios import SCENARIOS
@@ -51,3 +53,26 @@ def test_every_schedule_keeps_the_promises(
     explored.append(coverage)
     if not is_longer:
         assert coverage.statuses == scenario.ends, "how the runs can end"
+
+
+SHOWN_BY = (
+    "linear: a unit whose workers die as often as is allowed",
+    "run timeout: before a delayed run begins",
+    "cancel: before a delayed run begins",
+    "cancel: in the caller's transaction",
+    "sleep: cancelled",
+    "child: it completes",
+    "child: cascade",
+    "pause: a run that goes straight on",
+)
+"""Scenarios, small ones, in which between them runs change in every way that takes a claim."""
+
+
+def test_runs_change_in_every_way_that_the_table_has(model_database_url: str, stage: Stage) -> None:
+    """And in no other, which every scenario holds them to."""
+    seen: set[tuple[str, str]] = set()
+    for scenario in SCENARIOS:
+        if scenario.name in SHOWN_BY:
+            seen |= explore(model_database_url, stage, scenario, scenario.limits).changes
+    allowed = {(before, after) for before in Status for after in TRANSITIONS[before]}
+    assert seen | WITHOUT_A_CLAIM == allowed

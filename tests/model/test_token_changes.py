@@ -52,7 +52,15 @@ from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
 from celery_durable.core.rollback import compensate
 from celery_durable.core.status import Status
-from celery_durable.core.token import Flags, ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.core.token import (
+    Flags,
+    ForBranches,
+    ForChild,
+    ForOperator,
+    ForSignal,
+    ForTimer,
+    Token,
+)
 from celery_durable.core.units import unit_of
 from celery_durable.errors import ErrorRecord
 from tests.model.token_changes import CHANGES, TokenState, change_of
@@ -70,6 +78,7 @@ def step(name: str) -> StepNode:
 
 NODES: tuple[Node, ...] = (
     step("step"),
+    StepNode("patient", RetryPolicy(max_attempts=1, on_exhausted="pause")),
     ChildNode("child", "other", cascade=True),
     ParallelNode("parallel", (step("a"), ChildNode("b", "other")), fail_fast=True),
     MapNode("map", step("item")),
@@ -84,7 +93,7 @@ UNDOS = (None, Undo("step", "step"), Undo("child", "child"))
 
 def events(token: Token) -> Iterator[Event]:
     """What can happen to a token where it is."""
-    if token.flags and not isinstance(token.wait, ForChild | ForBranches):
+    if token.flags & Flags.CANCEL and not isinstance(token.wait, ForChild | ForBranches):
         yield Flagged()
     match token.wait:
         case ForSignal():
@@ -96,6 +105,9 @@ def events(token: Token) -> Iterator[Event]:
                 yield ChildEnded(CHILD, status, ERROR, NOW)
         case ForBranches():
             yield from (Joined(None, NOW), Joined(ERROR, NOW))
+        case ForOperator():
+            if Flags.SKIP in token.flags:
+                yield Succeeded("1", NOW, by_hand=True)
         case None:
             yield from _executed(token)
 
@@ -176,7 +188,8 @@ def decisions() -> tuple[Decision, ...]:
     seen, left = {first, undone}, [first, undone]
     while left:
         at = left.pop()
-        for flags in FLAGS:
+        skipped = (Flags.SKIP,) if isinstance(at.wait, ForOperator) else ()
+        for flags in (*FLAGS, *skipped):
             token = replace(at, flags=flags)
             for event in events(token):
                 for undo in UNDOS:

@@ -11,7 +11,14 @@ from enum import StrEnum
 from typing import assert_never
 
 from celery_durable.core.decision import Decision, End, Leave
-from celery_durable.core.token import ForBranches, ForChild, ForSignal, ForTimer, Token
+from celery_durable.core.token import (
+    ForBranches,
+    ForChild,
+    ForOperator,
+    ForSignal,
+    ForTimer,
+    Token,
+)
 
 
 class TokenState(StrEnum):
@@ -23,6 +30,7 @@ class TokenState(StrEnum):
     TIMER = "timer"
     CHILD = "child"
     BRANCHES = "branches"
+    OPERATOR = "operator"
     GONE = "gone"
     """The branch has left through its parent's gate, or the run has ended."""
 
@@ -37,6 +45,7 @@ CHANGES: Mapping[TokenState, frozenset[TokenState]] = {
     TokenState.TIMER: frozenset({TokenState.READY, TokenState.GONE}),
     TokenState.CHILD: frozenset({TokenState.READY, TokenState.GONE}),
     TokenState.BRANCHES: frozenset({TokenState.READY, TokenState.GONE}),
+    TokenState.OPERATOR: frozenset({TokenState.READY, TokenState.GONE}),
     TokenState.GONE: frozenset(),
 }
 """From each place, those that one decision may bring the token to."""
@@ -55,6 +64,8 @@ def state_of(token: Token) -> TokenState:
             return TokenState.CHILD
         case ForBranches():
             return TokenState.BRANCHES
+        case ForOperator():
+            return TokenState.OPERATOR
         case _:
             assert_never(token.wait)
 

@@ -173,11 +173,13 @@ class World:
                 for row in sorted(t.inbox, key=_id)
             ),
             tuple(sorted(self._worker_key(row, seats) for row in t.worker)),
+            tuple(sorted(self.name(row["run_id"]) or "" for row in t.pause)),
         )
 
     def _run_key(self, row: Record) -> object:
         asked = (row["cancel_reason"], row["cancel_requested_at"] is not None)
-        return (self.name(row["id"]), row["status"], asked, bool(row["error"]))
+        until = tuple(self.tables.seconds_until(row[at]) for at in ("times_out_at", "expires_at"))
+        return (self.name(row["id"]), row["status"], asked, until, _type_of(row["error"]))
 
     def _token_key(self, row: Record, seats: Mapping[str, int]) -> object:
         plain = tuple(json.dumps(row[column]) for column in _PLAIN)
@@ -221,8 +223,12 @@ _NUMBERED = frozenset({"id", "seq"})
 _PASSING = frozenset({"hinted_at", "waited", "now", "created_at"})
 _PLAIN = (
     "node", "unit", "attempt", "crashes", "flags", "rollback", "part", "position", "wait", "awaits",
-    "remaining", "failed", "total", "opened", "input", "snapshot", "answer",
+    "remaining", "failed", "total", "opened", "input", "snapshot", "answer", "begun",
 )  # fmt: skip
+
+
+def _type_of(error: Any) -> str | None:
+    return None if error is None else str(error["type"])
 
 
 def _seq(row: Record) -> int:

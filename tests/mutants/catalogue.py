@@ -1,20 +1,38 @@
 """The mutants of this library, grouped by promise."""
 
+from tests.mutants.approving import APPROVING
+from tests.mutants.at_home import AT_HOME
 from tests.mutants.brokers import BROKERS
+from tests.mutants.bulk import BULK
 from tests.mutants.bundles import BUNDLES
 from tests.mutants.claims import CLAIMS
 from tests.mutants.deploys import DEPLOYS
+from tests.mutants.examining import EXAMINING
+from tests.mutants.kit import TEST_KIT
+from tests.mutants.laptop import LAPTOP
 from tests.mutants.lives import LIVES
+from tests.mutants.measuring import MEASURING
 from tests.mutants.mutant import Mutant
 from tests.mutants.nodes import NODES
+from tests.mutants.observed import OBSERVED
+from tests.mutants.options import OPTIONS
 from tests.mutants.order import ORDERS
 from tests.mutants.outages import OUTAGES
 from tests.mutants.protocol import PROTOCOL
+from tests.mutants.pruning import PRUNED
+from tests.mutants.reading import READING
 from tests.mutants.recovering import RECOVERING
+from tests.mutants.sending import SENDING
 from tests.mutants.sessions import SESSIONS
+from tests.mutants.sql import SQL
+from tests.mutants.steering import STEERING
+from tests.mutants.tasked import TASKED
+from tests.mutants.telling import TELLING
 from tests.mutants.unstuck import UNSTUCK
 from tests.mutants.values import VALUES
 from tests.mutants.waiting import WAITING
+from tests.mutants.watching import WATCHING
+from tests.mutants.web import WEB
 from tests.mutants.wiring import WIRING
 
 ENGINE = "celery_durable.engine.loop"
@@ -132,8 +150,8 @@ LOSS = (
         promise="P2",
         takes_out="looking whether the token is due",
         at=f"{TOKENS}:_is_called",
-        old='!= sa.literal_column("0"), t.token.c.wake_at <= sql.clock)',
-        new='!= sa.literal_column("0"), sa.true())',
+        old="sa.or_(_is_flagged, t.token.c.wake_at <= sql.clock)",
+        new="sa.or_(_is_flagged, sa.true())",
         tests=(
             f"{LOST}::test_a_delayed_start_is_not_early",
             f"{LOST}::test_a_retry_waits_for_its_backoff",
@@ -447,12 +465,12 @@ TRANSACTIONS = (
         at="celery_durable.engine.transactional:Transactional._commit",
         old="""
 committed = self._committer.write(
-    connection, attempt, execution.event, in_transaction=True
+    connection, attempt, execution, in_transaction=True
 )
 """,
         new="""
 committed = self._retrying.ask(
-    lambda other: self._committer.write(other, attempt, execution.event)
+    lambda other: self._committer.write(other, attempt, execution)
 )
 """,
         tests=(
@@ -472,9 +490,9 @@ committed = self._retrying.ask(
         name="the-callers-transaction",
         promise="P7",
         takes_out="joining the transaction that was handed over",
-        at=f"{CLIENT}:Client._writing",
-        old="if session is not None:\n    yield connection_of",
-        new="if False:\n    yield connection_of",
+        at="celery_durable.connected:Connected._writing",
+        old="if session is not None:",
+        new="if False:",
         tests=(
             f"{JOINED}::test_a_start_that_is_rolled_back_leaves_nothing[orm_session]",
             f"{JOINED}::test_a_cancel_joins_too[False-psycopg_connection]",
@@ -484,17 +502,17 @@ committed = self._retrying.ask(
         name="the-run-that-has-the-key",
         promise="P12",
         takes_out="reading the first run in a second statement",
-        at=f"{CLIENT}:Client.start",
-        old="existing = runs.with_key(connection, outline.workflow, key)\nif existing is None:",
-        new="existing = None\nif existing is None:",
+        at="celery_durable.engine.keys:start_with_key",
+        old="holder = runs.holder_of(connection, new.workflow, new.key)",
+        new="holder: KeyHolder | None = None",
         tests=(f"{BAD}::test_a_second_start_with_a_key_returns_the_first_run",),
     ),
     Mutant(
         name="one-run-of-a-schedule-at-a-time",
         promise="P3",
         takes_out="waiting for others that start a run of the same schedule",
-        at=f"{CLIENT}:Client.start_alone",
-        old="runs.wait_for_schedule(connection, outline.workflow, schedule)",
+        at=f"{CLIENT}:Client._start_alone",
+        old="runs.wait_for_schedule(connection, new.workflow, schedule)",
         new="",
         tests=(f"{START_TASK}::test_eight_messages_at_once_start_one_run_of_a_schedule",),
     ),
@@ -657,13 +675,31 @@ MUTANTS: tuple[Mutant, ...] = (
     *NODES,
     *DEPLOYS,
     *RECOVERING,
+    *PRUNED,
     *OUTAGES,
     *LIVES,
     *UNSTUCK,
     *VALUES,
+    *OPTIONS,
+    *TASKED,
     *PROTOCOL,
+    *READING,
+    *MEASURING,
+    *WATCHING,
     *BUNDLES,
     *WIRING,
     *SESSIONS,
+    *TELLING,
+    *SENDING,
     *WAITING,
+    *STEERING,
+    *BULK,
+    *EXAMINING,
+    *TEST_KIT,
+    *AT_HOME,
+    *APPROVING,
+    *LAPTOP,
+    *OBSERVED,
+    *SQL,
+    *WEB,
 )

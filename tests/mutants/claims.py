@@ -63,7 +63,7 @@ CLAIMING = (
         name="consumed-signals-wake-nobody",
         promise="P9",
         takes_out="telling a signal that waits from one that was consumed",
-        at=f"{TOKENS}:IS_CLAIMABLE",
+        at=f"{TOKENS}:_is_there",
         old="t.inbox.c.consumed_by.is_(None),",
         new="",
         tests=(f"{MECHANISMS}::test_a_signal_that_was_consumed_lets_nobody_go_on",),
@@ -72,7 +72,7 @@ CLAIMING = (
         name="signals-wake-their-own-run",
         promise="P9",
         takes_out="telling the signals of one run from those of another",
-        at=f"{TOKENS}:IS_CLAIMABLE",
+        at=f"{TOKENS}:_is_there",
         old="t.inbox.c.run_id == t.token.c.run_id,",
         new="",
         tests=(f"{MECHANISMS}::test_a_signal_lets_no_other_run_go_on",),
@@ -214,7 +214,27 @@ sa.insert(t.journal).from_select(
     ),
 )
 """,
-        tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again",),
+        tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again[b]",),
+    ),
+    Mutant(
+        name="a-conflict-aborts-a-smooth-commit",
+        promise="P3",
+        takes_out="aborting a smooth commit whose unit stands in the journal",
+        at=f"{COMMITS}:_recorded",
+        old="list(row), sa.select(*row.values()).select_from(held)",
+        new="""
+list(row),
+sa.select(*row.values())
+.select_from(held)
+.where(
+    sa.not_(
+        sql.there_is(
+            t.journal.c.run_id == held.c.run_id, t.journal.c.unit == sql.text("held_unit")
+        )
+    )
+)
+""",
+        tests=(f"{ONE}::test_a_unit_that_is_in_the_journal_is_never_recorded_again[a]",),
     ),
     Mutant(
         name="a-gate-is-read-as-it-was-written",

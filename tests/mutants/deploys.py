@@ -91,7 +91,7 @@ DEPLOYS = (
         promise="P10",
         takes_out="ending a cancelled run that nobody can execute",
         at=f"{KNOWLEDGE}:Compatibility.workflow_for",
-        old="if only_ends(claim.token):",
+        old="if claim.token.only_ends:",
         new="if False:",
         tests=((f"{DEPLOYED}::test_a_cancel_ends_a_run_whose_last_worker_died_executing_it"),),
     ),
@@ -99,7 +99,7 @@ DEPLOYS = (
         name="undoing-needs-code",
         promise="P8",
         takes_out="waiting for a worker that can undo what a cancel shall undo",
-        at="celery_durable.core.compatibility:only_ends",
+        at="celery_durable.core.token:Token.only_ends",
         old="asked == Flags.CANCEL",
         new="bool(asked)",
         tests=(

@@ -79,7 +79,7 @@ WORKING = (
         promise="P4",
         takes_out="ending a process that a step forked where the step ends",
         at="celery_durable.workflow.forks:ending_others",
-        old="if os.getpid() != pid:",
+        old="if _generation != generation:",
         new="if False:",
         tests=(
             "tests/brokers/test_exits.py::test_a_process_that_a_step_forked_ends_where_the_step_does",

@@ -105,7 +105,7 @@ def functions_in(root: str) -> dict[tuple[str, str], list[FunctionType]]:
     found: dict[tuple[str, str], list[FunctionType]] = {}
     gc.unfreeze()
     for each in gc.get_objects():
-        if isinstance(each, FunctionType) and each.__code__.co_filename.startswith(root):
+        if type(each) is FunctionType and each.__code__.co_filename.startswith(root):
             place = each.__code__.co_filename, each.__code__.co_qualname
             found.setdefault(place, []).append(each)
     return found

@@ -25,6 +25,8 @@ OUTCOME = "tests/integration/test_unknown_outcome.py"
 
 EACH_STATEMENT = f"{CUT}::test_a_run_cut_at_any_statement_ends_like_an_undisturbed_one"
 
+ON_RABBITMQ = "tests/integration/test_relay_rabbitmq.py"
+
 OUTAGES: tuple[Mutant, ...] = (
     Mutant(
         name="asked-again-until-answered",
@@ -292,7 +294,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="giving-up-is-a-warning",
         promise="P12",
         takes_out="telling what a handler has decided from what went wrong",
-        at="celery_durable.engine.commit:log_failure",
+        at="celery_durable.engine.failure_log:fate_of",
         old="isinstance(exception, GiveUp) and token.rollback is None",
         new="False",
         tests=(f"{LOGGED}::test_a_handler_that_gives_up_is_a_warning_in_one_line",),
@@ -301,7 +303,7 @@ OUTAGES: tuple[Mutant, ...] = (
         name="an-undo-given-up-is-an-error",
         promise="P12",
         takes_out="raising an alarm of what is left undone",
-        at="celery_durable.engine.commit:log_failure",
+        at="celery_durable.engine.failure_log:fate_of",
         old="isinstance(exception, GiveUp) and token.rollback is None",
         new="isinstance(exception, GiveUp)",
         tests=(f"{LOGGED}::test_a_compensator_that_gives_up_is_an_error",),
@@ -315,6 +317,28 @@ OUTAGES: tuple[Mutant, ...] = (
         new="if False:",
         tests=(
             "tests/integration/test_unknown_outcome.py::test_a_final_failure_whose_answer_was_lost_is_logged",
+        ),
+    ),
+    Mutant(
+        name="a-row-that-costs-connections-is-at-fault",
+        promise="P2",
+        takes_out="setting a row aside for which the broker ends each connection",
+        at="celery_durable.worker.publisher:KombuPublisher._may_be_a_row",
+        old="return self._confirms is not None and not isinstance(error, Blocked)",
+        new="return False",
+        tests=(
+            f"{ON_RABBITMQ}::test_a_row_that_costs_each_connection_is_set_aside_and_the_others_go",
+        ),
+    ),
+    Mutant(
+        name="an-outage-blames-no-row",
+        promise="P2",
+        takes_out="the message that a broker must take before a row is at fault",
+        at="celery_durable.worker.publisher:KombuPublisher._publish_alone",
+        old="self._prove_that_it_is_there(before)",
+        new="self._connect_anew(before)",
+        tests=(
+            f"{ON_RABBITMQ}::test_a_way_to_the_broker_that_breaks_at_every_message_blames_no_row",
         ),
     ),
 )

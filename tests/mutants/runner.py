@@ -65,7 +65,7 @@ class Project:
     """``parts`` of ``root`` (files, folders) are copied; ``packages`` must come from the copy."""
 
     root: Path
-    parts: tuple[str, ...] = ("celery_durable", "tests", "pyproject.toml")
+    parts: tuple[str, ...] = ("celery_durable", "tests", "examples", "pyproject.toml")
     packages: tuple[str, ...] = ("celery_durable", "tests")
     preloaded: tuple[str, ...] = PRELOADED
     env: Mapping[str, str] = field(default_factory=dict)

@@ -75,8 +75,8 @@ UNSTUCK = (
         name="loops-that-kill",
         promise="P5",
         takes_out="counting the crashes of a loop's own functions",
-        at="celery_durable.engine.waits:Waits._child_ended",
-        old="if claim.token.crashes >= self._max_crashes:",
+        at="celery_durable.engine.waits:Waits._iterated",
+        old="if is_loop and token.crashes >= self._max_crashes:",
         new="if False:",
         tests=(
             f"{COUNTED}::test_a_loop_whose_own_function_kills_its_workers_fails_and_its_children_are_undone",

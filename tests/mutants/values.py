@@ -64,7 +64,7 @@ VALUES = (
         name="large-inputs-in-parts",
         promise="P12",
         takes_out="counting the bytes of the inputs that one statement writes",
-        at=f"{CLIENT}:_in_batches",
+        at="celery_durable.engine.children:in_batches",
         old="(at - first == BATCH or size > BATCH_BYTES)",
         new="at - first == BATCH",
         tests=(f"{DOORS}::test_many_large_inputs_are_written_in_parts",),

@@ -32,7 +32,7 @@ WAITING = (
         name="ends-are-told",
         promise="P2",
         takes_out="telling of the end of a run",
-        at="celery_durable.engine.commit:Committer.continue_with",
+        at="celery_durable.engine.commit:Committer._tell",
         old="self._ended([claim.run.id])",
         new="pass",
         tests=(
@@ -45,7 +45,7 @@ WAITING = (
         promise="P2",
         takes_out="telling of runs that a cancel has ended",
         at="celery_durable.background.cancelling:_Cancel._finish",
-        old="tell(self.database, [one.token.run_id for one in idle])",
+        old="tell(self.database, [run.id for run in ended])",
         new="pass",
         tests=(f"{TOLD}::test_a_cancel_wakes_whoever_waits",),
     ),

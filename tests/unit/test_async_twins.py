@@ -8,19 +8,34 @@ from typing import Any
 
 import pytest
 
-from celery_durable import ConfigurationError, Durable, Run
+from celery_durable import ConfigurationError, Durable, Run, Workflow
 
 TWINS = (
     "astart",
     "astart_many",
+    "arun",
     "astatus",
     "alist",
     "ahistory",
     "acancel",
     "aresume",
     "arecover",
+    "aworkers",
+    "aqueues",
+    "adoctor",
     "amigrate",
 )
+
+
+OF_WORKFLOWS = ("astart", "astart_many", "arun")
+
+
+@pytest.mark.parametrize("name", OF_WORKFLOWS)
+def test_a_twin_of_a_workflow_has_the_signature_of_its_method(name: str) -> None:
+    twin, method = getattr(Workflow, name), getattr(Workflow, name[1:])
+    assert inspect.iscoroutinefunction(twin)
+    assert inspect.signature(twin) == inspect.signature(method)
+    assert (twin.__name__, twin.__qualname__) == (name, f"Workflow.{name}")
 
 
 @pytest.mark.parametrize("name", TWINS)

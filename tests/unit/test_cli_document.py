@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from hypothesis import given
 
-from celery_durable.cli.document import as_json
+from celery_durable.view.document import as_json
 from tests.unit.shapes import Address, Color, Customer, Extensible, Level, Point, Shade
 from tests.unit.storable import values
 

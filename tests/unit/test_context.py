@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_durable import Durable, Step
 from celery_durable.core.names import compensation_of
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
@@ -85,6 +86,27 @@ def test_a_result_that_is_not_there_is_explained() -> None:
         Results(FixedJournal(RESULTS))["ship"]
     with pytest.raises(KeyError, match="completed: none"):
         Results(FixedJournal())["ship"]
+
+
+def reserve(_: Context) -> dict[str, int]:
+    return {"id": 0}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [reserve, Durable().step(reserve), Durable().step(lambda _: None, name="reserve")],
+    ids=["function", "step", "named step"],
+)
+def test_the_result_of_a_step_is_that_of_its_node(step: Step) -> None:
+    assert context(at("charge"), FixedJournal(RESULTS)).result_of(step) == {"id": 7}
+
+
+def test_the_result_of_what_is_no_step_is_explained() -> None:
+    given = context(at("charge"), FixedJournal(RESULTS))
+    with pytest.raises(KeyError, match="'release' has not completed"):
+        given.result_of(Durable().step(name="release")(reserve))
+    with pytest.raises(TypeError, match="takes a step, not 'reserve'"):
+        given.result_of("reserve")  # type: ignore[call-overload]
 
 
 def test_results_cannot_be_changed() -> None:

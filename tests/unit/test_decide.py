@@ -127,6 +127,13 @@ def test_retry_later_says_the_delay_itself() -> None:
     assert (decision.then.token.attempt, decision.then.delay) == (2, 99.0)
 
 
+def test_a_failure_with_a_limit_of_its_own_is_tried_again_past_the_last_attempt() -> None:
+    event = Failed(DECLINED, NOW, delay=99.0, is_bounded=False)
+    decision = decide(ABC, at("a", attempt=3), event, NOW)
+    assert isinstance(decision.then, Move)
+    assert (decision.then.token.attempt, decision.then.delay) == (4, 99.0)
+
+
 def test_retry_later_that_counts_ends_with_the_last_attempt() -> None:
     decision = decide(ABC, at("a", attempt=3), failed(delay=99.0, counts=True), NOW)
     assert decision.run == RunChange(Status.FAILED, DECLINED)

@@ -1,6 +1,7 @@
 """`decide` where a token forks, where its branches leave, and where it goes on."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -17,7 +18,7 @@ from celery_durable.core.decision import (
     Undo,
 )
 from celery_durable.core.event import Arrived, Event, Joined, Listed
-from celery_durable.core.nodes import Gathers, Routing
+from celery_durable.core.nodes import Gathers, Routing, Tolerance
 from celery_durable.core.plan import Plan
 from celery_durable.core.status import Status
 from celery_durable.core.token import ForBranches, Token
@@ -58,7 +59,7 @@ def test_a_parallel_node_forks_one_branch_for_each_name_where_it_runs() -> None:
     assert decide(PARALLEL, at("checks"), Arrived(), NOW) == Decision(
         at("checks"),
         Fork(
-            at("checks", wait=ForBranches(2)),
+            at("checks", wait=ForBranches(2, total=2)),
             (
                 Branch("checks#fraud", 0, place("fraud"), part="fraud"),
                 Branch("checks#stock", 1, Routing(), part="stock"),
@@ -73,7 +74,7 @@ def test_a_map_forks_one_branch_for_each_item_in_order() -> None:
     assert decision == Decision(
         at("lines"),
         Fork(
-            at("lines", wait=ForBranches(2)),
+            at("lines", wait=ForBranches(2, total=2)),
             (
                 Branch("lines#0", 0, place("pick"), input='"a"'),
                 Branch("lines#1", 1, place("pick"), input="null"),
@@ -92,7 +93,8 @@ def test_the_window_is_as_wide_as_asked_for_and_never_wider_than_the_list(
     windowed = around(replace(LINES, max_concurrency=concurrency))
     then = decide(windowed, at("lines"), listed(items), NOW).then
     assert isinstance(then, Fork)
-    assert (then.window, len(then.branches), then.token.wait) == (window, items, ForBranches(items))
+    forked = ForBranches(items, total=items)
+    assert (then.window, len(then.branches), then.token.wait) == (window, items, forked)
 
 
 def test_a_chunk_shares_a_message_and_is_opened_together() -> None:
@@ -243,6 +245,24 @@ def test_when_a_branch_has_failed_the_completed_branches_of_the_node_are_undone_
 def test_when_a_branch_has_failed_and_nothing_can_be_undone_the_run_fails_with_its_error() -> None:
     decision = decide(MAP, MAPPED, Joined(DECLINED, BEGAN), NOW)
     assert decision == Decision(MAPPED, End(), (), RunChange(Status.FAILED, DECLINED))
+
+
+@pytest.mark.parametrize(("failed", "completes"), [(1, True), (2, True), (3, False)])
+def test_as_many_items_may_fail_as_are_tolerated(failed: int, completes: bool) -> None:
+    some = around(replace(LINES, tolerance=Tolerance(percent=Decimal(20))))
+    joined = at("lines", wait=ForBranches(0, failed, 10))
+    decision = decide(some, joined, Joined(DECLINED, BEGAN), NOW)
+    if completes:
+        (record,) = decision.records
+        assert (record.outcome, record.gathers) == (Outcome.COMPLETED, Gathers.ITEMS)
+        assert isinstance(decision.then, Move)
+    else:
+        assert decision == Decision(joined, End(), (), RunChange(Status.FAILED, DECLINED))
+
+
+def test_an_item_that_fails_is_counted_where_some_are_tolerated() -> None:
+    some = around(replace(LINES, tolerance=Tolerance(5)))
+    assert decide(some, item(), failed(may_retry=False), NOW).then == Leave(failed=True)
 
 
 def test_an_item_is_undone_where_its_compensator_runs_and_knows_its_place() -> None:

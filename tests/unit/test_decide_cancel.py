@@ -1,8 +1,11 @@
 """`decide` under a cancel: no further unit begins; what was in hand counts with `compensate`."""
 
+from dataclasses import replace
+
 import pytest
 
 from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome, RunChange
+from celery_durable.core.failure import run_timed_out
 from celery_durable.core.names import RETURNS
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags, Token
@@ -38,6 +41,37 @@ def cancelled(unit: str, **changes: object) -> Token:
 
 def cancelled_with_undo(unit: str, **changes: object) -> Token:
     return at(unit, flags=Flags.CANCEL | Flags.COMPENSATE, **changes)
+
+
+def timed_out(unit: str, **changes: object) -> Token:
+    flags = Flags.CANCEL | Flags.COMPENSATE | Flags.RUN_TIMEOUT
+    return at(unit, flags=flags, **changes)
+
+
+def test_a_run_that_took_too_long_fails_with_that_and_names_where_it_stood() -> None:
+    token = timed_out("b")
+    error = run_timed_out("b")
+    assert (error.type, error.unit) == ("RunTimeout", "b")
+    ended = decide(PLAN, token, flagged(), NOW)
+    assert ended == Decision(token, End(), (), RunChange(Status.FAILED, error))
+    undone = decide(PLAN, token, flagged("a"), NOW)
+    assert undone.then == Move(undoing("a", Status.FAILED), undo_place("a"))
+    assert undone.run == RunChange(Status.COMPENSATING, error)
+
+
+def test_a_unit_that_was_executed_counts_when_the_run_took_too_long() -> None:
+    decision = decide(PLAN, timed_out("c"), succeeded("5", undo="a"), NOW)
+    assert decision.then == Move(undoing("c", Status.FAILED), undo_place("c"))
+    assert decision.run == RunChange(Status.COMPENSATING, run_timed_out("c"))
+    assert [(r.unit, r.outcome) for r in decision.records] == [("c", Outcome.COMPLETED)]
+
+
+def test_a_run_that_is_compensating_does_not_time_out() -> None:
+    token = undoing("a", Status.CANCELLED)
+    flags = Flags.CANCEL | Flags.COMPENSATE | Flags.RUN_TIMEOUT
+    flagged_token = replace(token, flags=flags)
+    decision = decide(PLAN, flagged_token, succeeded(), NOW)
+    assert decision.run == RunChange(Status.CANCELLED)
 
 
 def test_a_cancelled_unit_is_not_executed_and_the_run_ends() -> None:

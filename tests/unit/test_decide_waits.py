@@ -123,7 +123,7 @@ def test_a_step_that_suspends_is_parked_with_what_it_keeps_and_nothing_is_record
     token = at("b", attempt=2, crashes=1, failures=(attempt(1),))
     parked = at("b", attempt=2, failures=(attempt(1),), wait=ForSignal("b"), snapshot='{"step":1}')
     decision = decide(STEP, token, ASKS, NOW)
-    assert decision == Decision(token, Park(parked, place("b"), timeout=None))
+    assert decision == Decision(token, Park(parked, place("b"), timeout=None, assignees=()))
     assert decision.keeps
 
 
@@ -152,7 +152,7 @@ def test_a_resumed_step_that_fails_is_tried_again_with_the_answer_and_what_it_ke
 def test_a_step_may_suspend_again_and_the_old_answer_is_gone() -> None:
     then = decide(STEP, RESUMED, Suspended('{"step":2}', BEGAN), NOW).then
     again = at("b", wait=ForSignal("b"), snapshot='{"step":2}')
-    assert then == Park(again, place("b"), timeout=None)
+    assert then == Park(again, place("b"), timeout=None, assignees=())
 
 
 def test_what_a_suspended_step_kept_does_not_go_on_to_the_next() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from celery_durable.core.nodes import (
     SignalNode,
     SleepNode,
     StepNode,
+    Tolerance,
 )
 from celery_durable.core.plan import Plan
 from celery_durable.core.retry import RetryPolicy
@@ -77,6 +79,8 @@ def test_a_map_is_a_frame_with_its_window() -> None:
     )
     assert lines[at + 1 : at + 4] == ['n0item["pick"]', "end", "n0 --> n1"]
     assert any("all at a time" in line for line in drawn(MapNode("lines", step("pick"))))
+    few = MapNode("lines", step("pick"), tolerance=Tolerance(percent=Decimal(5)))
+    assert any("all at a time, 5% may fail" in line for line in drawn(few))
 
 
 def test_cases_lead_on_under_their_keys() -> None:

@@ -1,6 +1,7 @@
 """Plans: position is a name, and which edited plan a run in flight can go on with (P10)."""
 
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from celery_durable.core.names import RETURNS
 from celery_durable.core.nodes import (
     Body,
     ChildNode,
+    Compensator,
     LoopNode,
     MapNode,
     Node,
@@ -20,8 +22,10 @@ from celery_durable.core.nodes import (
     SignalNode,
     SleepNode,
     StepNode,
+    Tolerance,
 )
 from celery_durable.core.plan import Outline, Plan
+from celery_durable.core.retry import UNLIMITED, RetryPolicy
 from tests.unit.values import RETRY, node, place, plan, undoable
 
 CHILD = ChildNode("goods", "stock", version=2)
@@ -93,12 +97,47 @@ def test_what_is_stored_of_a_plan_is_json_without_callables() -> None:
     ]
 
 
+def test_how_often_units_are_tried_is_stored_by_their_names() -> None:
+    def tried(name: str, attempts: int, undo: int | None = None) -> StepNode:
+        undoing = None if undo is None else Compensator(RetryPolicy(max_attempts=undo))
+        return StepNode(name, RetryPolicy(max_attempts=attempts), compensator=undoing)
+
+    nodes = (
+        tried("a", 2, undo=3),
+        tried("without a limit", UNLIMITED),
+        ParallelNode("p", (tried("x", 4), ChildNode("y", "other"))),
+        MapNode("m", tried("i", 5, undo=6)),
+        RouteNode("r", (tried("c", 7),)),
+        LoopNode("l", tried("b", 8), max_iterations=2),
+        SignalNode("s", "go"),
+        ChildNode("k", "other"),
+    )
+    assert Plan("order", 1, nodes).as_data()["max_attempts"] == {
+        "a": 2,
+        "a#compensate": 3,
+        "p#x": 4,
+        "m#*": 5,
+        "m#*#compensate": 6,
+        "r#c": 7,
+        "l#*": 8,
+    }
+
+
 def test_an_outline_is_what_starting_a_run_needs_of_a_stored_plan() -> None:
     stored = json.loads(json.dumps(ABC.as_data()))
     steps = (("a", "step"), ("b", "step"), ("c", "step"))
-    assert Outline.of(stored) == Outline("order", 1, steps, place("a"), "a")
+    assert Outline.of(stored) == Outline("order", 1, steps, place("a"), "a", "a")
     assert Outline.of(stored).names == ("a", "b", "c")
     assert Outline.of(stored).first_position is None
+
+
+def test_an_outline_may_begin_at_a_later_node_or_at_the_result() -> None:
+    stored = ABC.as_data()
+    later = Outline.of(stored, "b")
+    assert (later.first_node, later.first_unit, later.first) == ("b", "b", place("b"))
+    result = Outline.of(stored, RETURNS)
+    assert (result.first_node, result.first_unit) == (RETURNS, RETURNS)
+    assert (result.first, result.first_position) == (Routing(), None)
 
 
 def test_a_default_placement_is_stored_as_such() -> None:
@@ -124,6 +163,32 @@ def test_a_unit_s_body_is_its_branch_s_its_case_s_or_the_only_one() -> None:
         assert one.body(None) == bodies[0]
     for kind in ("sleep", "signal"):
         assert KINDS[kind][0].body(None) is None
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "total", "may_fail", "stored"),
+    [
+        (Tolerance(0), 10, 0, 0),
+        (Tolerance(3), 2, 3, 3),
+        (Tolerance(percent=Decimal(5)), 100, 5, "5%"),
+        (Tolerance(percent=Decimal(5)), 99, 4, "5%"),
+        (Tolerance(percent=Decimal(29)), 100, 29, "29%"),
+        (Tolerance(percent=Decimal("0.1")), 100_000, 100, "0.1%"),
+        (Tolerance(percent=Decimal(100)), 7, 7, "100%"),
+    ],
+)
+def test_a_percentage_of_the_items_is_rounded_down(
+    tolerance: Tolerance, total: int, may_fail: int, stored: object
+) -> None:
+    assert tolerance.of(total) == may_fail
+    one = MapNode("x", node("pick"), tolerance=tolerance)
+    assert one.tolerates(may_fail, total)
+    assert not one.tolerates(may_fail + 1, total)
+    assert one.as_data()["tolerate"] == stored
+
+
+def test_no_other_node_tolerates_a_branch_that_has_failed() -> None:
+    assert not [kind for kind, (one, _) in KINDS.items() if one.tolerates(1, 100)]
 
 
 @pytest.mark.parametrize(("kind", "unit"), [("route", "x#route"), ("loop", "x#0")])

@@ -5,6 +5,8 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
+
 import celery_durable
 
 PACKAGE = Path(celery_durable.__file__).parent
@@ -19,6 +21,17 @@ def test_dir_shows_the_public_names_and_the_version() -> None:
     assert shown == sorted(celery_durable.__all__)
     assert "__version__" in dir(celery_durable)
     assert re.fullmatch(r"\d+\.\d+\.\d+", celery_durable.__version__)
+
+
+def test_a_module_of_ours_that_cannot_be_imported_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An AttributeError in it would read as `cannot import name 'Durable'`."""
+    (tmp_path / "broken.py").write_text("import math\n\nmath.no_such_function\n")
+    monkeypatch.setattr(celery_durable, "__path__", [*celery_durable.__path__, str(tmp_path)])
+    monkeypatch.setitem(celery_durable._HOME, "Durable", "broken")
+    with pytest.raises(ImportError, match="no_such_function"):
+        from celery_durable import Durable  # noqa: F401, PLC0415
 
 
 def test_docstrings_do_not_number_what_they_promise() -> None:

@@ -10,9 +10,10 @@ import pytest
 from celery import Celery
 
 from celery_durable import Durable
+from celery_durable.core.retention import DAY, FOR_EVER, Retention
 from celery_durable.core.retry import STEP_RETRY, RetryPolicy
 from celery_durable.errors import ConfigurationError
-from celery_durable.settings import Settings, default_retry, read_settings, step_timeout
+from celery_durable.settings import Settings, default_retry, log_format, read_settings, step_timeout
 
 URL = "postgresql+psycopg://user@host/shop"
 
@@ -36,6 +37,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "database_url": URL,
         "direct_database_url": None,
         "schema": "public",
+        "django_alias": "default",
         "queue": "durable",
         "relay_batch": 200,
         "poll_interval": 0.5,
@@ -49,6 +51,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "default_retry": dataclasses.asdict(STEP_RETRY),
         "step_timeout": None,
         "allowed_types": (),
+        "log_format": None,
+        "retention": {"completed": 30 * DAY, "failed": 90 * DAY, "cancelled": 90 * DAY},
+        "web_token": None,
+        "web_secret": None,
+        "web_url": None,
+        "web_read_only": False,
+        "web_metrics_token": None,
+        "web_metrics_open": False,
+        "web_hosts": (),
     }
 
 
@@ -70,9 +81,25 @@ def test_settings_are_taken_as_they_are_set() -> None:
         "default_retry": RetryPolicy(max_attempts=9),
         "step_timeout": 90.0,
         "allowed_types": ("shop.orders:Order", "shop.models."),
+        "log_format": "%(message)s",
+        "retention": Retention(completed=1.0),
+        "web_token": "opens what it should",
+        "web_secret": "signs what it should",
+        "web_url": "https://shop.example.com/durable",
+        "web_read_only": True,
+        "web_metrics_token": "reads what is measured",
+        "web_metrics_open": True,
+        "web_hosts": ("durable.example.com", "*"),
     }
-    assert given.keys() == {field.name for field in dataclasses.fields(Settings)}
+    assert given.keys() == {field.name for field in dataclasses.fields(Settings)} - {"django_alias"}
     assert read_named(given) == Settings(**given)
+
+
+def test_the_alias_is_taken_where_django_is_and_refused_elsewhere() -> None:
+    conf = {"durable_django_alias": "runs"}
+    assert read_settings(conf, {}, has_framework=True) == Settings("", django_alias="runs")
+    with pytest.raises(ConfigurationError, match="INSTALLED_APPS"):
+        read(database_url=URL, django_alias="runs")
 
 
 def test_a_duration_may_be_a_timedelta() -> None:
@@ -142,7 +169,8 @@ def test_no_error_tells_a_password(name: str, value: object) -> None:
 
 def test_settings_show_no_password() -> None:
     url = f"postgresql://shop:{SECRET}@host/shop"
-    settings = read(database_url=url, direct_database_url=url)
+    long = SECRET * 3
+    settings = read(database_url=url, direct_database_url=url, web_token=long, web_secret=long)
     assert SECRET in settings.database_url
     assert SECRET not in repr(settings)
 
@@ -260,16 +288,21 @@ def test_a_setting_is_found_as_celery_finds_it(
     assert Durable(app_with(namespace, **found)).settings == Settings(URL, queue="engine")
 
 
-STRING = "a string"
+STRING = "a string that is not empty"
 SECONDS = "a number of seconds above 0"
 COUNT = "a whole number above 0"
 CLASSES = 'a list of "module:Class" and "package."'
 POLICY = "a RetryPolicy, or a mapping of its arguments"
+SECRET_TEXT = "a string of 16 characters or more"
+WEB_ADDRESS = "an address such as https://shop.example.com/durable"
+HOSTS = "a list of host names, without scheme and port"
+AGES = "a mapping of finished statuses to durations, or None"
 
 WRONG: dict[str, tuple[str, list[object]]] = {
     "database_url": (STRING, [7, b"postgresql://x/y", ["a"]]),
     "direct_database_url": (STRING, [7, True]),
     "schema": (STRING, [7, b"public"]),
+    "django_alias": (STRING, [7, ""]),
     "queue": (STRING, [7, {"name": "durable"}]),
     "poll_interval": (SECONDS, [0, -1, "1", True, float("nan"), timedelta(0), [1]]),
     "inline_seconds": (SECONDS, [0, "10"]),
@@ -283,6 +316,18 @@ WRONG: dict[str, tuple[str, list[object]]] = {
     "default_retry": (POLICY, [3, "exponential", ("max_attempts", 3)]),
     "step_timeout": (SECONDS, [0, -1, "30", True, float("inf"), timedelta(0)]),
     "allowed_types": (CLASSES, ["shop.models.", ["shop"], [7], ["shop:"], [":Order"], ["."]]),
+    "log_format": (STRING, [7, b"%(message)s"]),
+    "retention": (AGES, [30, timedelta(days=30), "completed", ["completed"], False]),
+    "web_token": (SECRET_TEXT, [7, "too short", b"opens what it should"]),
+    "web_secret": (SECRET_TEXT, [7, "too short", True]),
+    "web_url": (
+        WEB_ADDRESS,
+        [7, "shop.example.com", "https://", "ftp://a", "https://a?b", "https://a b"],
+    ),
+    "web_read_only": ("True or False", [1, "yes"]),
+    "web_metrics_token": (SECRET_TEXT, [7, "too short", True]),
+    "web_metrics_open": ("True or False", [1, "yes"]),
+    "web_hosts": (HOSTS, ["example.com", ["http://example.com"], ["example.com:80"], [7]]),
 }
 
 
@@ -298,7 +343,8 @@ def test_a_wrong_type_is_refused_with_name_and_value(
     name: str, expected: str, value: object
 ) -> None:
     # What was meant as a URL may hold a password.
-    shown = type(value).__name__ if name.endswith("_url") else repr(value)
+    is_secret = name.endswith("_url") or expected == SECRET_TEXT
+    shown = type(value).__name__ if is_secret else repr(value)
     told = re.escape(f"durable_{name} takes {expected}, not {shown}.")
     with pytest.raises(ConfigurationError, match=f"^{told}$"):
         read_named({"database_url": URL, name: value})
@@ -331,3 +377,73 @@ def test_the_step_timeout_can_be_read_without_a_database() -> None:
     assert step_timeout({"durable_step_timeout": timedelta(minutes=1)}) == 60.0
     with pytest.raises(ConfigurationError, match="durable_step_timeout takes"):
         step_timeout({"durable_step_timeout": 0})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ("message", "no line can be formatted"),
+        ("{message}", "no line can be formatted"),
+        ("%(durable_attempt)d %(message)s", "no line can be formatted"),
+        ("%(durable_rnu)s %(message)s", "'durable_rnu'. Did you mean 'durable_run'?"),
+    ],
+)
+def test_a_log_format_that_would_spoil_every_line_is_refused(chosen: str, why: str) -> None:
+    for reading in (
+        lambda: read(database_url=URL, log_format=chosen),
+        lambda: log_format({"durable_log_format": chosen}),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(why)):
+            reading()
+
+
+def test_a_log_format_may_have_fields_of_the_users_own_filters() -> None:
+    chosen = "%(asctime)s %(tenant)s %(task_name)s %(process)d %(durable_run)s %(message)s"
+    assert log_format({"durable_log_format": chosen}) == chosen
+    assert log_format({}) is None
+
+
+def test_a_partial_mapping_overrides_only_the_statuses_that_it_names() -> None:
+    given = {"completed": timedelta(days=7), "failed": None}
+    kept = read(database_url=URL, retention=given).retention
+    assert kept == Retention(7 * DAY, None, 90 * DAY)
+    assert {*kept.ages} == {"completed", "cancelled"}
+
+
+@pytest.mark.parametrize("prefix", ["durable", "CELERY_DURABLE"])
+def test_retention_none_keeps_everything_and_is_not_the_same_as_not_set(prefix: str) -> None:
+    def kept(**found: object) -> Retention:
+        in_its_case = str.upper if prefix.isupper() else str.lower
+        spelled = {f"{prefix}_{in_its_case(name)}": value for name, value in found.items()}
+        app = app_with("CELERY" if prefix.isupper() else None, **spelled)
+        return Durable(app).settings.retention
+
+    assert kept(database_url=URL) == Retention()
+    assert kept(database_url=URL, retention=None) == FOR_EVER
+    assert not FOR_EVER.ages
+
+
+@pytest.mark.parametrize(
+    ("status", "nearest"),
+    [
+        ("complete", " Did you mean 'completed'?"),
+        ("canceled", " Did you mean 'cancelled'?"),
+        ("running", ""),
+        (7, ""),
+    ],
+)
+def test_retention_of_an_unknown_status_is_refused_with_the_nearest_one(
+    status: object, nearest: str
+) -> None:
+    told = re.escape(
+        f"durable_retention: no run ends as {status!r}; it takes completed, failed, cancelled."
+        f"{nearest}"
+    )
+    with pytest.raises(ConfigurationError, match=f"^{told}$"):
+        read(database_url=URL, retention={status: 30.0})
+
+
+@pytest.mark.parametrize("age", [0, -1, "30d", True, timedelta(0), float("nan")])
+def test_a_retention_that_is_no_duration_is_refused_by_its_status(age: object) -> None:
+    with pytest.raises(ConfigurationError, match="durable_retention: 'failed' takes a number of"):
+        read(database_url=URL, retention={"failed": age})

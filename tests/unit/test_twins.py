@@ -46,7 +46,13 @@ def as_compensator(workflow: Workflow, function: Any) -> None:
 
 def as_task(workflow: Workflow, function: Any) -> None:
     app = Celery("t", set_as_current=False)
-    workflow.step(app.task(name="t.a", shared=False)(function), name="a", args=one)
+    workflow.step(app.task(name="t.a", shared=False)(function), name="a", args=one)  # type: ignore[arg-type]
+
+
+def as_compensating_task(workflow: Workflow, function: Any) -> None:
+    app = Celery("t", set_as_current=False)
+    task = app.task(name="t.a", shared=False)(function)
+    workflow.step(one, name="a", compensate=Durable().step_of(task, args=one))  # type: ignore[arg-type]
 
 
 def named(function: Any) -> Any:
@@ -57,6 +63,7 @@ PLACES: dict[str, Add] = {
     "a": lambda workflow, f: workflow.step(f, name="a"),
     "a#compensate": as_compensator,
     "a of a task": as_task,
+    "a#compensate of a task": as_compensating_task,
     "a (argument function 1)": lambda workflow, f: workflow.step(str, name="a", args=f),
     "a (argument function 2)": lambda workflow, f: workflow.step(str, name="a", kwargs=f),
     "a#b": lambda workflow, f: workflow.parallel("a", {"b": f, "c": one}),

@@ -237,7 +237,8 @@ def test_args_call_a_celery_task_and_its_step_has_the_last_part_of_its_name(
 
 
 def test_args_call_a_decorated_step_s_function(durable: Durable) -> None:
-    step = as_step(durable.step(name="mail")(send_email), lambda ctx: (ctx.input,))
+    mail = durable.step(name="mail")(send_email)  # type: ignore[arg-type]
+    step = as_step(mail, lambda ctx: (ctx.input,))
     assert step(context("ada")) == "ada: "
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from celery_durable.core.nodes import (
     SignalNode,
     SleepNode,
     StepNode,
+    Tolerance,
 )
 from celery_durable.core.retry import COMPENSATOR_RETRY, STEP_RETRY
 from celery_durable.errors import InvalidWorkflow
@@ -184,9 +186,13 @@ def test_a_map_has_its_handler_and_the_function_of_its_items(order: Workflow) ->
 def test_the_options_of_a_map_are_in_its_plan(order: Workflow) -> None:
     order.map("a", over=choose, handler=price, max_concurrency=10, chunk=10, fail_fast=True)
     order.map("b", over=choose, handler=price, chunk=20, on_error="keep")
+    order.map("c", over=choose, handler=price, tolerate=3)
+    order.map("d", over=choose, handler=price, tolerate="2.5 %")
     assert order.plan.nodes == (
         MapNode("a", plain("price"), max_concurrency=10, chunk=10, fail_fast=True),
         MapNode("b", plain("price"), chunk=20, keeps_errors=True),
+        MapNode("c", plain("price"), tolerance=Tolerance(3)),
+        MapNode("d", plain("price"), tolerance=Tolerance(percent=Decimal("2.5"))),
     )
 
 
@@ -413,4 +419,4 @@ def test_a_step_may_be_given_a_compensator_in_one_workflow_only(durable: Durable
     assert here.step_of("reserve", None).compensator is release
     assert there.step_of("reserve", None).compensator is None
     with pytest.raises(InvalidWorkflow, match=r"compensate= of step .again."):
-        there.step(step, name="again", compensate="release")  # type: ignore[arg-type]
+        there.step(step, name="again", compensate="release")  # type: ignore[call-overload]

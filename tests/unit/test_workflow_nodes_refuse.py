@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ nameless.__name__ = "<lambda>"
 
 STEP = "a step, a function of the context or a workflow"
 FUNCTION = "a function of the context"
+TOLERANCE = "a whole number of items from 0 to 100000, or a percentage such as '5%'"
 DURATION = "seconds or a timedelta, not negative and at most 100 years"
 LENGTH = (
     "seconds or a timedelta (not negative, at most 100 years), an aware datetime, or a function of"
@@ -51,6 +53,10 @@ Misuses = Mapping[str, tuple[Misuse, str]]
 
 def map_lines(order: Any, **options: Any) -> Any:
     return order.map("lines", **{"over": fraud, "handler": price, **options})
+
+
+def tolerating(value: object, order: Any, _: Any) -> Any:
+    return map_lines(order, tolerate=value)
 
 
 def poll(order: Any, **options: Any) -> Any:
@@ -83,6 +89,13 @@ PARALLEL: Misuses = {
         (
             "parallel 'checks': branches= takes a sequence or a mapping of steps and workflows,"
             " not 'fraud'."
+        ),
+    ),
+    "an input for branches that are steps": (
+        lambda o, _: o.parallel("checks", [fraud], map_input=str),
+        (
+            "parallel 'checks': map_input= makes the input of branches that are workflows, and it"
+            " has none; leave it out."
         ),
     ),
     "branches that are one step": (
@@ -185,6 +198,31 @@ MAP: Misuses = {
     "an on_error that is no word": (
         lambda o, _: map_lines(o, on_error=None),
         "map 'lines': on_error= takes 'fail' or 'keep', not None.",
+    ),
+    "a tolerance of less than none": (
+        lambda o, _: map_lines(o, tolerate=-1),
+        f"map 'lines': tolerate= takes {TOLERANCE}, not -1.",
+    ),
+    **{
+        f"a tolerance of {value!r}": (
+            partial(tolerating, value),
+            f"map 'lines': tolerate= takes {TOLERANCE}, not {value!r}.",
+        )
+        for value in (True, 0.05, "5", "101%", "-5%", "%", "five%", "\u0661%")
+    },
+    "keeping errors and tolerating some": (
+        lambda o, _: map_lines(o, on_error="keep", tolerate=1),
+        (
+            "map 'lines': with on_error='keep' any number of items may fail, so tolerate= has no"
+            " meaning; leave one of them out."
+        ),
+    ),
+    "tolerating failures and failing fast": (
+        lambda o, _: map_lines(o, fail_fast=True, tolerate="5%"),
+        (
+            "map 'lines': fail_fast=True drops items at the first failure, which tolerate= lets"
+            " pass; leave one of them out."
+        ),
     ),
     "keeping errors and failing fast": (
         lambda o, _: map_lines(o, on_error="keep", fail_fast=True),

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from celery_durable import RetryPolicy
 from celery_durable.errors import ConfigurationError, InvalidWorkflow, PayloadError
-from celery_durable.workflow.builder import Workflow, checked_input
+from celery_durable.workflow.builder import Workflow
+from celery_durable.workflow.inputs import checked_input
 
 
 def reserve(ctx: Any) -> None:

@@ -1,4 +1,7 @@
-"""Alembic's entry point: migrates over the connection that `schema.migrate` hands over."""
+"""Alembic's entry point: migrates over the connection that `schema.migrate` hands over.
+
+Without a connection it writes the SQL down.
+"""
 
 from alembic import context
 
@@ -6,8 +9,10 @@ from celery_durable.database.schema import VERSION_TABLE
 from celery_durable.store.tables import metadata
 
 attributes = context.config.attributes
+connection = attributes.get("connection")
 context.configure(
-    connection=attributes["connection"],
+    connection=connection,
+    dialect_name=None if connection else "postgresql",
     target_metadata=metadata,
     version_table=VERSION_TABLE,
     version_table_schema=attributes["schema"],

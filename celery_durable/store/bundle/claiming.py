@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -16,11 +17,14 @@ from celery_durable.store import tables as t
 from celery_durable.store.bundle.given import IS_HELD, ctid, given, held_row, id_list, locked
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.outbox import AT_ONCE, HINTED_BY, put_hints
+from celery_durable.store.pauses import is_paused
 from celery_durable.store.rows import claim_of
 from celery_durable.store.tokens import (
     CLAIM,
     CLAIMED_BY_ME,
+    IS_CLAIMABLE,
     IS_DRAINING,
+    IS_IN_TIME,
     IS_LIVE,
     IS_QUIET,
     RELEASED,
@@ -38,6 +42,7 @@ _may_be_bundled = sa.and_(
     _row.crashes == sa.literal_column("0"),
     _row.time_limit.is_(None),
     sa.not_(_row.single),
+    sa.not_(is_paused(_row)),
 )
 
 # A claim that is sent again, because its answer was lost, finds its own fence.
@@ -51,7 +56,7 @@ def _claiming(*, waits: bool) -> Statement:
     return Statement(
         sa.update(t.token)
         .values(CLAIMED_BY_ME)
-        .where(is_free, t.run.c.id == t.token.c.run_id, IS_LIVE, IS_QUIET)
+        .where(is_free, t.run.c.id == t.token.c.run_id, IS_IN_TIME, IS_LIVE, IS_QUIET)
         .returning(*CLAIM)
     )
 
@@ -82,15 +87,18 @@ def claim(
 _unclaimed = (
     sa.select(t.token)
     .join_from(_listed, t.token, t.token.c.id == _listed.c.id)
-    .where(t.token.c.claimed_by.is_(None))
+    .where(t.token.c.claimed_by.is_(None), sa.case((IS_CLAIMABLE, sa.true()), else_=sa.false()))
     .cte("unclaimed")
 )
 
-_HINT = Statement(put_hints(_unclaimed, at=AT_ONCE))
+_HINT = Statement(put_hints(_unclaimed, at=AT_ONCE, single=True))
 
 
 def hint(connection: Connection, token_ids: Sequence[UUID]) -> None:
-    """Put a hint for each of the tokens that nobody has claimed; it locks none of them."""
+    """Put a hint for each of the tokens that may be claimed, in a message of its own.
+
+    It locks none of them.
+    """
     connection.rows(_HINT, {"given": id_list(token_ids)})
 
 
@@ -102,6 +110,7 @@ class Look:
     flags: Flags
     draining: bool
     has_commands: bool
+    is_paused: bool = False
 
 
 _LOOK = Statement(
@@ -111,6 +120,7 @@ _LOOK = Statement(
         sql.clock.label("now"),
         IS_DRAINING.label("draining"),
         sql.has_commands(held_row.c.run_id).label("has_commands"),
+        is_paused(held_row.c).label("is_paused"),
     )
     .join_from(_listed, held_row, held_row.c.id == _listed.c.id)
     .where(*IS_HELD, IS_LIVE)
@@ -126,17 +136,29 @@ def look(
     """
     parameters = {"given": id_list(token_ids), "worker": worker, "held_fence": fence}
     return {
-        row["id"]: Look(row["now"], Flags(row["flags"]), bool(row["draining"]), row["has_commands"])
+        row["id"]: Look(
+            row["now"],
+            Flags(row["flags"]),
+            bool(row["draining"]),
+            row["has_commands"],
+            row["is_paused"],
+        )
         for row in connection.rows(_LOOK, parameters)
     }
 
 
-_held = locked(_listed, *IS_HELD)
+_held = locked(given("id", "is_first"), *IS_HELD)
 
 _released = (
     sa.update(t.token)
     .where(ctid == _held.c.ctid)
-    .values({**RELEASED, "single": sql.boolean("single")})
+    .values(
+        {
+            **RELEASED,
+            "single": sql.boolean("single"),
+            "begun": sa.and_(t.token.c.begun, sa.not_(_held.c.is_first)),
+        }
+    )
     .returning(*HINTED_BY)
     .cte("released")
 )
@@ -146,17 +168,16 @@ _RELEASE_TOGETHER = Statement(
 )
 
 
-def release(
-    connection: Connection, token_ids: Sequence[UUID], worker: UUID, fence: UUID, *, single: bool
-) -> set[UUID]:
+def release(connection: Connection, claims: Sequence[Claim], *, single: bool) -> set[UUID]:
     """Release claims with nothing done, and put a hint for each token; return which were released.
 
     `single`: each token gets a message of its own. Leaves out a token that is locked.
     """
+    listed = [{"id": str(claim.token.id), "is_first": claim.is_first} for claim in claims]
     parameters = {
-        "given": id_list(token_ids),
-        "worker": worker,
-        "held_fence": fence,
+        "given": json.dumps(listed),
+        "worker": claims[0].worker,
+        "held_fence": claims[0].fence,
         "single": single,
     }
     return {row["id"] for row in connection.rows(_RELEASE_TOGETHER, parameters)}

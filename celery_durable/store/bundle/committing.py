@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.decision import Decision, End, JournalRecord, Leave, Move, Outcome
+from celery_durable.core.pause import Pause
 from celery_durable.core.status import Status
 from celery_durable.core.token import Token
 from celery_durable.core.values import value
@@ -40,6 +41,7 @@ from celery_durable.store.commit.parameters import Routed, is_plain, is_untouche
 from celery_durable.store.commit.statement import signals_deleted
 from celery_durable.store.connection import Connection, Statement
 from celery_durable.store.outbox import HINTED_BY, hint_of, insert_hints
+from celery_durable.store.pauses import IS_ANYTHING_PAUSED
 from celery_durable.store.tokens import IS_DRAINING, RELEASED
 
 
@@ -68,7 +70,7 @@ def may_be_bundled(claim: Claim, decision: Decision) -> bool:
     then, records, run = decision.then, decision.records, decision.run
     if not _is_plain_token(decision.token) or not all(map(_is_plain_record, records)):
         return False
-    if decision.starts is not None or decision.consumes is not None:
+    if (decision.starts, decision.consumes, decision.sends) != (None, None, ()):
         return False
     match then:
         case Move():
@@ -95,11 +97,17 @@ def _is_plain_record(record: JournalRecord) -> bool:
 
 @value(frozen=True, slots=True)
 class Written:
-    """A decision that is written: when, whether the worker stops, whether a command has come."""
+    """A decision that is written: when, whether the worker stops, whether a command has come.
+
+    `pauses` are those that may hold the next unit, where anything is paused; whoever goes straight
+    on reads them after the commit.
+    """
 
     at: datetime
     draining: bool
     has_commands: bool
+    is_anything_paused: bool = False
+    pauses: tuple[Pause, ...] = ()
 
 
 _ANSWER = (
@@ -166,7 +174,9 @@ def _moving(*, releases: bool) -> Statement:
         hint = sa.select(*hint_of(moved, moved.c.workflow)).select_from(moved)
         parts.append(insert_hints(hint).cte("hinted"))
     has_commands = sql.has_commands(moved.c.run_id).label("has_commands")
-    return Statement(sa.select(moved.c.id, *_ANSWER, has_commands).add_cte(*parts))
+    # Who releases a token does not go on with it.
+    asked = () if releases else (IS_ANYTHING_PAUSED.label("is_anything_paused"),)
+    return Statement(sa.select(moved.c.id, *_ANSWER, has_commands, *asked).add_cte(*parts))
 
 
 def _ending() -> Statement:
@@ -247,7 +257,13 @@ def commit(connection: Connection, plain: Sequence[Plain]) -> Answer:
             statement = _END
     rows = connection.rows(statement, parameters)
     written = {
-        row["id"]: Written(row["now"], bool(row["draining"]), row["has_commands"]) for row in rows
+        row["id"]: Written(
+            row["now"],
+            bool(row["draining"]),
+            row["has_commands"],
+            row.get("is_anything_paused", False),
+        )
+        for row in rows
     }
     return Answer(written, releases or any(row.get("puts_hint") for row in rows))
 

@@ -38,6 +38,8 @@ _TYPES: Mapping[str, Any] = {
     "priority": sa.SmallInteger,
     "time_limit": sa.Double,
     "single": sa.Boolean,
+    # Of one that is released: whether nobody had claimed it before.
+    "is_first": sa.Boolean,
     # What the run's result is.
     "run_result": sa.JSON,
 }

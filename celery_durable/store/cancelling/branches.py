@@ -14,10 +14,12 @@ from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.cancelling.selecting import (
+    COMPENSATE,
     FLAGS,
     IS_FLAGGED,
     IS_OF_RUNS,
     NONE,
+    SKIP,
     listing,
 )
 from celery_durable.store.connection import Connection, Statement
@@ -27,7 +29,7 @@ from celery_durable.store.outbox import LOOK_AT, clear_hints
 # that is claimed gets the flags. This must agree with `core.rollback`: a branch that is cancelled
 # while it waits or is ready leaves, and nothing is recorded.
 _locked = (
-    sa.select(t.token.c.id, t.token.c.claimed_by, t.token.c.wait)
+    sa.select(t.token.c.id, t.token.c.claimed_by, t.token.c.wait, t.token.c.flags)
     .where(IS_OF_RUNS, t.token.c.parent_id.is_not(None))
     .order_by(t.token.c.id)
     .with_for_update(skip_locked=True)
@@ -36,6 +38,8 @@ _locked = (
 _idle = sa.select(_locked.c.id).where(
     _locked.c.claimed_by.is_(None),
     sa.or_(_locked.c.wait.is_(None), _locked.c.wait != sql.word("child")),
+    # What was recorded by hand counts, where what counts is undone.
+    sa.or_(_locked.c.flags.op("&")(SKIP) == NONE, FLAGS.op("&")(COMPENSATE) == NONE),
 )
 _ended = (
     sa.delete(t.token)

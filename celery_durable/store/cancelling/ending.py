@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,17 +20,18 @@ from celery_durable.store import sql
 from celery_durable.store import tables as t
 from celery_durable.store.cancelling.branches import count_down
 from celery_durable.store.cancelling.selecting import (
+    COMPENSATE,
     GOES_FORWARD,
     IS_FIRST,
     IS_OF_RUNS,
     NONE,
+    SKIP,
     WAITS_FOR_CHILD,
-    any_of,
     child,
     listing,
 )
 from celery_durable.store.connection import Connection, Row, Statement
-from celery_durable.store.outbox import AT_ONCE, IS_AT_ONCE, clear_hints, put_hints, replace_hints
+from celery_durable.store.outbox import IS_AT_ONCE, clear_hints, put_hints_of_many, replace_hints
 from celery_durable.store.rows import error_of, error_text, failures_of, failures_text, wait_of
 
 
@@ -48,17 +49,29 @@ class Idle:
 
 
 _cancel: Any = sa.literal_column(str(int(Flags.CANCEL)))
-_compensate: Any = sa.literal_column(str(int(Flags.COMPENSATE)))
 
 # Compensating calls users' code, which only a worker does.
 _has_to_compensate = sa.and_(
-    t.token.c.flags.op("&")(_compensate) != NONE,
+    t.token.c.flags.op("&")(COMPENSATE) != NONE,
     sa.or_(
+        # It was recorded by hand, and that counts.
+        t.token.c.flags.op("&")(SKIP) != NONE,
         sa.and_(WAITS_FOR_CHILD, child.c.status == sql.word(Status.COMPLETED)),
         sa.and_(
             IS_FIRST,
             sql.there_is(t.journal.c.run_id == t.token.c.run_id, t.journal.c.undoable),
         ),
+    ),
+)
+
+# What is sent when a run fails is in the code.
+_has_to_tell = sa.and_(
+    t.token.c.flags.op("&")(sa.literal_column(str(int(Flags.RUN_TIMEOUT)))) != NONE,
+    sql.there_is(
+        t.run.c.id == t.token.c.run_id,
+        t.definition.c.workflow == t.run.c.workflow,
+        t.definition.c.version == t.run.c.version,
+        t.definition.c.plan["tells_of_failure"].as_boolean(),
     ),
 )
 
@@ -79,6 +92,7 @@ _IDLE = Statement(
         t.token.c.child_run_id,
         t.token.c.remaining,
         t.token.c.failed,
+        t.token.c.total,
         t.token.c.waiting_since,
         child.c.status.label("child_status"),
         sql.json_text(child.c.error, "child_error"),
@@ -94,11 +108,12 @@ _IDLE = Statement(
         t.token.c.flags.op("&")(_cancel) != NONE,
         sa.or_(
             t.token.c.wait.is_(None),
-            t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]),
+            t.token.c.wait.in_([sql.word("signal"), sql.word("timer"), sql.word("operator")]),
             sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == NONE),
             sa.and_(WAITS_FOR_CHILD, child.c.finished_at.is_not(None)),
         ),
         sa.not_(sa.func.coalesce(_has_to_compensate, sa.false())),
+        sa.not_(sa.func.coalesce(_has_to_tell, sa.false())),
     )
     .limit(sql.integer("limit"))
     .with_for_update(skip_locked=True, of=t.token)
@@ -211,33 +226,52 @@ def leave(connection: Connection, runs: Sequence[UUID], branches: Sequence[Token
     count_down(connection, runs, ended)
 
 
+_failed: Any = (
+    sa.func.json_to_recordset(sql.json("errors"))
+    .table_valued(sa.column("run_id", sa.Uuid), sa.column("error", sa.JSON), name="failed")
+    .render_derived(name="failed", with_types=True)
+)
+_error = sa.select(_failed.c.error).where(_failed.c.run_id == t.run.c.id).scalar_subquery()
 _finished = (
     sa.update(t.run)
-    .where(any_of(t.run.c.id, sa.select(_gone.c.run_id)))
-    .values(status=sql.word(Status.CANCELLED), updated_at=sql.clock, finished_at=sql.clock)
-    .returning(t.run.c.id, t.run.c.parent_run_id, t.run.c.parent_token)
+    .where(sql.any_of(t.run.c.id, sa.select(_gone.c.run_id)))
+    .values(
+        status=sa.case(
+            (_error.is_not(None), sql.word(Status.FAILED)), else_=sql.word(Status.CANCELLED)
+        ),
+        error=sa.func.coalesce(_error, t.run.c.error),
+        updated_at=sql.clock,
+        finished_at=sql.clock,
+    )
+    .returning(
+        *(t.run.c.id, t.run.c.workflow, t.run.c.version, t.run.c.parent_run_id),
+        t.run.c.parent_token,
+    )
     .cte("finished")
 )
 _emptied = (
     sa.delete(t.inbox)
     .where(
-        any_of(t.inbox.c.run_id, sa.select(_gone.c.run_id)), t.inbox.c.kind == sql.word("signal")
+        sql.any_of(t.inbox.c.run_id, sa.select(_gone.c.run_id)),
+        t.inbox.c.kind == sql.word("signal"),
     )
     .cte("emptied")
 )
-# A parent within the tree is ended by the cancel itself.
+# A parent within a tree is ended by the cancel itself.
 _parents = (
     sa.select(t.token)
     .join_from(t.token, _finished, _finished.c.parent_token == t.token.c.id)
     .where(
         WAITS_FOR_CHILD,
         t.token.c.child_run_id == _finished.c.id,
-        _finished.c.id == sql.uuid("run_id"),
+        _finished.c.id == sa.any_(sql.uuids("tops")),
     )
     .cte("parents")
 )
 _END = Statement(
-    sa.select(_finished.c.id, _finished.c.parent_run_id).add_cte(
+    sa.select(
+        _finished.c.id, _finished.c.workflow, _finished.c.version, _finished.c.parent_run_id
+    ).add_cte(
         _emptied,
         clear_hints(_gone).cte("cleared"),
         *replace_hints(_parents, "told"),
@@ -245,14 +279,39 @@ _END = Statement(
 )
 
 
-def end(connection: Connection, top: UUID, tokens: Sequence[Token]) -> set[UUID]:
-    """End the runs of these locked first tokens; if `top` is one, put a hint for its parent.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that has ended; `parent` is the run that has started it."""
 
-    Returns the runs that have started those that ended.
+    id: UUID
+    workflow: str
+    version: int
+    parent: UUID | None
+
+
+def end(
+    connection: Connection,
+    tops: Iterable[UUID],
+    tokens: Sequence[Token],
+    errors: Mapping[UUID, ErrorRecord],
+) -> Sequence[Ended]:
+    """End the runs of these locked first tokens; put hints for the parents of the `tops` of them.
+
+    The runs in `errors` have failed, the others are cancelled.
     """
-    parameters = {"tokens": listing(token.id for token in tokens), "run_id": top}
-    rows = connection.rows(_END, parameters)
-    return {row["parent_run_id"] for row in rows if row["parent_run_id"] is not None}
+    failed = [
+        {"run_id": str(run_id), "error": _parsed(error_text(error))}
+        for run_id, error in errors.items()
+    ]
+    parameters = {
+        "tokens": listing(token.id for token in tokens),
+        "tops": sql.array(tops),
+        "errors": json.dumps(failed),
+    }
+    return [
+        Ended(row["id"], row["workflow"], row["version"], row["parent_run_id"])
+        for row in connection.rows(_END, parameters)
+    ]
 
 
 _has_hint = sql.there_is(
@@ -268,7 +327,7 @@ _without_hint = (
         GOES_FORWARD,
         sa.or_(
             t.token.c.wait.is_(None),
-            t.token.c.wait.in_([sql.word("signal"), sql.word("timer")]),
+            t.token.c.wait.in_([sql.word("signal"), sql.word("timer"), sql.word("operator")]),
             sa.and_(t.token.c.wait == sql.word("branches"), t.token.c.remaining == NONE),
             sa.and_(
                 WAITS_FOR_CHILD,
@@ -280,7 +339,7 @@ _without_hint = (
     )
     .cte("to_be_told")
 )
-_HINT = Statement(put_hints(_without_hint, at=AT_ONCE))
+_HINT = Statement(put_hints_of_many(_without_hint))
 
 
 def put_hints_for(connection: Connection, runs: Sequence[UUID]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from celery_durable.core.token import Flags
 from celery_durable.store import sql
 from celery_durable.store import tables as t
 
@@ -22,13 +23,11 @@ IS_FIRST = t.token.c.parent_id.is_(None)
 GOES_FORWARD = t.token.c.rollback.is_(None)
 WAITS_FOR_CHILD = t.token.c.wait == sql.word("child")
 
+SKIP: Any = sa.literal_column(str(int(Flags.SKIP)))
+COMPENSATE: Any = sa.literal_column(str(int(Flags.COMPENSATE)))
+
 child = t.run.alias("child")
 """The run that a token waits for, or one below a run."""
-
-
-def any_of(column: Any, found: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    """`column IN (found)` by an index, however many rows Postgres expects."""
-    return cast("sa.ColumnElement[bool]", column == sa.any_(sa.func.array(found.scalar_subquery())))
 
 
 _listed = sa.func.json_array_elements_text(sql.json("runs")).table_valued("value")

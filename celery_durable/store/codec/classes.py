@@ -24,9 +24,10 @@ HOME: Mapping[str, str] = {
     "Progress": "store.read.position",
     "RetryPolicy": "core.retry",
     "RunSnapshot": "store.read.views",
-    "RunSummary": "store.read.views",
+    "RunSummary": "store.read.listing",
     "Status": "core.status",
-    "UnitInHand": "store.read.position",
+    "UnitInHand": "store.read.units",
+    "WorkerProcess": "store.read.units",
 }
 """Where the library's own values live now. They are stored by their public names, so that they are
 read again wherever their classes move.

@@ -8,6 +8,7 @@ others are:
     status, finishes, run_*               the run's row
     message                               the inbox row of the signal that is consumed
     workflow, parent_token                for the text and the target of hints
+    sent                                  the tasks that are sent with the commit
 
 `fork` has the parameters of its own parts. A variant uses the parameters of its parts; the drivers
 ignore the rest.
@@ -36,7 +37,8 @@ from celery_durable.core.token import Flags, ForChild, ForSignal, Token
 from celery_durable.core.values import value
 from celery_durable.store.commit import fork
 from celery_durable.store.connection import Parameters
-from celery_durable.store.rows import error_text, failures_text, kind_of
+from celery_durable.store.outbox import tasks_parameters
+from celery_durable.store.rows import assignees_text, error_text, failures_text, kind_of
 
 
 @value(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Variant:
     clears: bool
     hints_parent: bool
     stops: bool
+    sends: bool
 
 
 def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Variant:
@@ -87,6 +90,7 @@ def variant_of(claim: Claim, decision: Decision, routed: Routed | None) -> Varia
         clears=may_have_a_timer(decision.token),
         hints_parent=isinstance(then, End) and claim.run.parent_token is not None,
         stops=isinstance(then, Leave) and then.stops,
+        sends=bool(decision.sends),
     )
 
 
@@ -157,6 +161,8 @@ def parameters_of(claim: Claim, decision: Decision, routed: Routed | None) -> Pa
         parameters |= _record_parameters(record, n)
     if decision.run is not None:
         parameters |= _run_parameters(decision.run)
+    if decision.sends:
+        parameters |= tasks_parameters(decision.sends)
     if routed is not None:
         parameters |= {
             "queue": routed.queue,
@@ -175,7 +181,8 @@ def _then_parameters(decision: Decision) -> dict[str, Any]:
             plain = is_plain(decision.token) and is_plain(then.token)
             return parameters if plain else parameters | _rare_parameters(then.token)
         case Park():
-            return _token_parameters(then.token, then.timeout) | _rare_parameters(then.token)
+            parameters = _token_parameters(then.token, then.timeout) | _rare_parameters(then.token)
+            return parameters | {"assignees": assignees_text(then.assignees)}
         case Fork():
             moved = _token_parameters(then.token, None) | _rare_parameters(then.token)
             return moved | fork.fork_parameters(then)
@@ -208,6 +215,7 @@ def _rare_parameters(token: Token) -> dict[str, Any]:
         "wait": kind_of(wait),
         "awaits": wait.name if isinstance(wait, ForSignal) else None,
         "child_run_id": wait.run_id if isinstance(wait, ForChild) else None,
+        "assignees": None,
         "input": token.input,
         "snapshot": token.snapshot,
         "answer": token.answer,

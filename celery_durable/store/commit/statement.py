@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from celery_durable.core.child import NewRun, ReopenedRun
 from celery_durable.core.claim import Claim
@@ -21,11 +22,12 @@ from celery_durable.core.decision import (
     End,
     Fork,
     Leave,
+    Move,
     Outcome,
 )
 from celery_durable.core.token import Flags
 from celery_durable.core.values import value
-from celery_durable.store import runs, sql
+from celery_durable.store import inbox, reopening, runs, sql
 from celery_durable.store import tables as t
 from celery_durable.store.commit import fork
 from celery_durable.store.commit.parameters import Routed, Variant, parameters_of, variant_of
@@ -36,7 +38,9 @@ from celery_durable.store.outbox import (
     hint_of,
     insert_hints,
     put_hints,
+    tasks_sent,
 )
+from celery_durable.store.pauses import IS_ANYTHING_PAUSED
 from celery_durable.store.sqlstates import AlreadyRecorded
 from celery_durable.store.tokens import IS_DRAINING, RELEASED, Standing, read
 
@@ -48,6 +52,7 @@ class Written:
     at: datetime
     draining: bool
     has_commands: bool
+    is_anything_paused: bool = False
     puts_hint: bool = True
 
 
@@ -107,7 +112,11 @@ def commit(
     if row is not None:
         _start(connection, decision)
         return Written(
-            row["now"], bool(row["draining"]), row["has_commands"], row.get("puts_hint", True)
+            row["now"],
+            bool(row["draining"]),
+            row["has_commands"],
+            row.get("is_anything_paused", False),
+            row.get("puts_hint", True),
         )
     return _why_not(claim, decision, read(connection, decision.token.id))
 
@@ -118,7 +127,10 @@ def _start(connection: Connection, decision: Decision) -> None:
             if not runs.start(connection, [new], 0.0):
                 raise ChildRefused
         case ReopenedRun() as child:
-            runs.reopen(connection, child, decision.token.id)
+            reopening.set_aside_failed_compensations(connection, [child.id])
+            if not reopening.reopen_child(connection, child, decision.token.id):
+                # It is undone already: nobody else tells the parent.
+                inbox.put_hint(connection, decision.token.run_id)
         case None:
             pass
 
@@ -170,20 +182,35 @@ def _commit(variant: Variant) -> Statement:
         parts.append(insert_hints(hint).cte("hinted"))
     if variant.then is Fork:
         parts += fork.fork_parts(held)
-    answers = [
-        sql.clock.label("now"),
-        IS_DRAINING.label("draining"),
-        sql.has_commands(held.c.run_id).label("has_commands"),
-    ]
+    answers = _answers(held, variant)
     if variant.then is Leave:
         leaving, puts_hint = fork.leave_parts(held, stops=variant.stops)
         parts += leaving
         answers.append(puts_hint.label("puts_hint"))
     if variant.then is End:
         parts.append(signals_deleted(held).cte("emptied"))
+    parts += _told(held, variant)
+    return Statement(sa.select(*answers).select_from(held).add_cte(*parts))
+
+
+def _told(held: Any, variant: Variant) -> list[Any]:
+    """The messages with which the end of a run is told to others."""
+    parts = [tasks_sent(held).cte("tasks_put")] if variant.sends else []
     if variant.hints_parent:
         parts.append(_parent_hinted(held).cte("told"))
-    return Statement(sa.select(*answers).select_from(held).add_cte(*parts))
+    return parts
+
+
+def _answers(held: Any, variant: Variant) -> list[sa.Label[Any]]:
+    """What the worker has to know, whatever it does next; and to go straight on."""
+    answers = [
+        sql.clock.label("now"),
+        IS_DRAINING.label("draining"),
+        sql.has_commands(held.c.run_id).label("has_commands"),
+    ]
+    goes_straight_on = variant.then is Move and not variant.releases
+    paused = IS_ANYTHING_PAUSED.label("is_anything_paused")
+    return [*answers, paused] if goes_straight_on else answers
 
 
 def _held(variant: Variant, held_if: tuple[Any, ...]) -> Any:
@@ -230,6 +257,7 @@ _RARE = {
     "awaits": sql.text("awaits"),
     "child_run_id": sql.uuid("child_run_id"),
     "waiting_since": sa.case((sql.text("wait").is_not(None), sql.clock)),
+    "assignees": sa.cast(sql.text("assignees"), JSONB),
     "input": sql.json("input"),
     "snapshot": sql.json("snapshot"),
     "answer": sql.json("answer"),

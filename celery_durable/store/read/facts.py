@@ -5,28 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID, REGCLASS
 
+from celery_durable.core.reason import Diagnosis
+from celery_durable.core.situation import Consumer, Facts, Hint, Locker, SeenRelay, Standing
 from celery_durable.core.status import FINISHED, Status
 from celery_durable.core.token import ForChild
-from celery_durable.core.why import (
-    Consumer,
-    Diagnosis,
-    Facts,
-    Hint,
-    Locker,
-    SeenRelay,
-    Standing,
-    explain,
-)
-from celery_durable.store import sql
+from celery_durable.core.why import explain
+from celery_durable.store import pauses, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
+from celery_durable.store.read.actions import actor_of
 from celery_durable.store.read.position import STATUS
+from celery_durable.store.read.units import max_attempts
 from celery_durable.store.rows import error_of, token_of
 from celery_durable.store.workers import SERVER_START, lock_space
 
@@ -34,6 +30,7 @@ MOST_TOKENS = 100
 """Most tokens of one run that are looked at; those that are executed come first."""
 
 MOST_SIGNALS = 20
+"""Most names of signals of one run that are looked at."""
 
 MOST_CHILDREN, MOST_LEVELS = 5, 5
 """Most children of a run that are explained too, and most levels of them."""
@@ -64,11 +61,13 @@ _RUNS = Statement(
         t.run.c.version,
         STATUS,
         t.run.c.finished_at,
+        t.run.c.retried_as,
         sql.json_text(t.run.c.error),
         sa.func.coalesce(t.run.c.cancel_requested_at, _cancel.c.created_at).label("cancelled_at"),
         sa.func.coalesce(
             t.run.c.cancel_reason, _cancel.c.payload.op("->>")(sql.word("reason"))
         ).label("cancel_reason"),
+        actor_of("cancel", t.run.c.id).label("cancelled_by"),
         sql.clock.label("now"),
     )
     .select_from(_asked)
@@ -83,8 +82,8 @@ _standing = (
             for name in (
                 *("id", "run_id", "node", "unit", "attempt", "crashes", "flags", "rollback"),
                 *("parent_id", "part", "position", "wait", "awaits", "child_run_id", "remaining"),
-                *("failed", "waiting_since", "since", "wake_at", "queue", "begun", "claimed_by"),
-                *("deadline_at", "hinted_at"),
+                *("failed", "total", "waiting_since", "since", "wake_at", "queue", "begun"),
+                *("claimed_by", "deadline_at", "hinted_at"),
             )
         ),
         sql.json_text(t.token.c.failures),
@@ -113,19 +112,54 @@ _hint_of_standing = (
 )  # fmt: skip
 
 _TOKENS = Statement(
-    sa.select(*_standing.c, *_hint_of_standing.c)
+    sa.select(*_standing.c, *_hint_of_standing.c, max_attempts(_standing).label("max_attempts"))
     .select_from(_asked)
     .join(_standing, sa.true())
     .join(_hint_of_standing, sa.true(), isouter=True)
 )
 
-_SIGNALS = Statement(
-    sa.select(t.inbox.c.run_id, t.inbox.c.name)
-    .select_from(_asked)
-    .join(t.inbox, t.inbox.c.run_id == _asked_id)
-    .where(t.inbox.c.kind == sql.word("signal"), t.inbox.c.consumed_by.is_(None))
-    .group_by(t.inbox.c.run_id, t.inbox.c.name)
+# A lateral, like the tokens: joined, Postgres may read the inbox of all runs.
+_signals = (
+    sa.select(t.inbox.c.name, sa.func.min(t.inbox.c.created_at).label("came_at"))
+    .where(
+        t.inbox.c.run_id == _asked_id,
+        t.inbox.c.kind == sql.word("signal"),
+        t.inbox.c.consumed_by.is_(None),
+    )
+    .group_by(t.inbox.c.name)
     .limit(sa.literal_column(str(MOST_SIGNALS)))
+    .lateral("signals")
+)
+
+_SIGNALS = Statement(
+    sa.select(_asked_id.label("run_id"), *_signals.c).select_from(_asked).join(_signals, sa.true())
+)
+
+_later = t.inbox.alias("later")
+_refusals = (
+    sa.select(t.inbox.c.name, t.inbox.c.refused)
+    .where(
+        t.inbox.c.run_id == _asked_id,
+        t.inbox.c.refused.is_not(None),
+        # The last one of its name that a token has taken.
+        sa.not_(
+            sa.exists().where(
+                _later.c.run_id == t.inbox.c.run_id,
+                _later.c.name == t.inbox.c.name,
+                _later.c.kind == sql.word("signal"),
+                _later.c.id > t.inbox.c.id,
+                _later.c.consumed_by.is_not(None),
+            )
+        ),
+    )
+    .limit(sa.literal_column(str(MOST_SIGNALS)))
+    .lateral("refusals")
+)
+
+_REFUSALS = Statement(
+    sa.select(_asked_id.label("run_id"), *_refusals.c)
+    .select_from(_asked)
+    .join(_refusals, sa.true())
 )
 
 _locks: Any = sa.table(
@@ -147,10 +181,20 @@ _is_locked = sa.exists().where(
     _locks.c.objsubid == sa.literal_column("2"),
     _locks.c.granted,
 )
-_is_dead = sa.and_(
+IS_DEAD = sa.and_(
     t.worker.c.lock_number.is_not(None),
     t.worker.c.server_started_at == SERVER_START,
     sa.not_(_is_locked),
+)
+"""True if the worker's lock is free; needs the parameter `lock_space`."""
+
+BUSY = sa.select(sa.func.count()).where(t.token.c.claimed_by == t.worker.c.id).scalar_subquery()
+"""How many tokens the worker has claimed."""
+
+_took_at = (
+    sa.select(sa.func.max(t.token.c.since))
+    .where(t.token.c.claimed_by == t.worker.c.id)
+    .scalar_subquery()
 )
 
 _WORKERS = Statement(
@@ -159,11 +203,9 @@ _WORKERS = Statement(
         t.worker.c.draining,
         sa.cast(t.worker.c.queues, sa.Text).label("queues"),
         sa.cast(t.worker.c.knows, sa.Text).label("knows"),
-        _is_dead.label("is_dead"),
-        sa.select(sa.func.count())
-        .where(t.token.c.claimed_by == t.worker.c.id)
-        .scalar_subquery()
-        .label("busy"),
+        IS_DEAD.label("is_dead"),
+        BUSY.label("busy"),
+        _took_at.label("took_at"),
     ).where(t.worker.c.ended_at.is_(None))
 )
 
@@ -218,7 +260,7 @@ _LOCKERS = Statement(
 
 def diagnoses(connection: Connection, run_ids: Sequence[UUID]) -> Sequence[Diagnosis]:
     """Explain each of the runs, in this order; those that do not exist are left out."""
-    workers, relays = _workers(connection), _relays(connection)
+    workers, relays = _workers(connection), relays_seen(connection)
     found = {
         facts.run_id: explain(_with_children(connection, facts, MOST_LEVELS))
         for facts in _facts(connection, run_ids, workers, relays)
@@ -228,7 +270,7 @@ def diagnoses(connection: Connection, run_ids: Sequence[UUID]) -> Sequence[Diagn
 
 def diagnosis(connection: Connection, run_id: UUID) -> Diagnosis | None:
     """Explain the run, and look for locks of others on its rows; None if there is no such run."""
-    workers, relays = _workers(connection), _relays(connection)
+    workers, relays = _workers(connection), relays_seen(connection)
     for facts in _facts(connection, [run_id], workers, relays):
         parameters = {"run_id": run_id, "schema": connection.schema}
         lockers = [Locker(**row) for row in connection.rows(_LOCKERS, parameters)]
@@ -246,9 +288,13 @@ def _facts(
     tokens: dict[UUID, list[Standing]] = {}
     for row in connection.rows(_TOKENS, asked):
         tokens.setdefault(row["run_id"], []).append(_standing_of(row))
-    signals: dict[UUID, list[str]] = {}
+    paused = pauses.of_runs(connection, run_ids)
+    signals: dict[UUID, dict[str, datetime]] = {}
     for row in connection.rows(_SIGNALS, asked):
-        signals.setdefault(row["run_id"], []).append(row["name"])
+        signals.setdefault(row["run_id"], {})[row["name"]] = row["came_at"]
+    refusals: dict[UUID, dict[str, str]] = {}
+    for row in connection.rows(_REFUSALS, asked):
+        refusals.setdefault(row["run_id"], {})[row["name"]] = row["refused"]
     return [
         Facts(
             at=row["now"],
@@ -259,11 +305,15 @@ def _facts(
             tokens=tokens.get(row["id"], ()),
             workers=workers,
             relays=relays,
-            signals=sorted(signals.get(row["id"], ())),
+            signals=signals.get(row["id"], {}),
+            refusals=refusals.get(row["id"], {}),
+            pauses=[one for one in paused if one.pause.run_id in (None, row["id"])],
             finished_at=row["finished_at"],
+            retried_as=row["retried_as"],
             error=_error_line(row["error"]),
             cancel_requested_at=row["cancelled_at"],
             cancel_reason=row["cancel_reason"],
+            cancelled_by=row["cancelled_by"],
         )
         for row in connection.rows(_RUNS, asked)
     ]
@@ -295,7 +345,8 @@ def _workers(connection: Connection) -> Sequence[Consumer]:
     ]
 
 
-def _relays(connection: Connection) -> Sequence[SeenRelay]:
+def relays_seen(connection: Connection) -> Sequence[SeenRelay]:
+    """The relays that have said that they are there, also those that are gone."""
     return [SeenRelay(**row) for row in connection.rows(_RELAYS)]
 
 
@@ -315,6 +366,7 @@ def _standing_of(row: Row) -> Standing:
         hint=hint,
         progress=_said(row["progress"]),
         deadline_at=row["deadline_at"],
+        max_attempts=row["max_attempts"],
     )
 
 

@@ -23,6 +23,7 @@ from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.read.history import ENTRY, JournalEntry, entry_of
 from celery_durable.store.read.overview import IS_MINE, IS_OF_COUNTED, IS_OWN, IS_UNDO
+from celery_durable.store.read.units import max_attempts
 from celery_durable.store.rows import error_of, failures_of
 
 
@@ -147,6 +148,7 @@ class Trying:
     worker: UUID | None
     since: datetime
     wake_at: datetime | None
+    max_attempts: int | None
 
 
 _TRYING = Statement(
@@ -156,15 +158,22 @@ _TRYING = Statement(
         sql.json_text(t.token.c.failures),
         t.token.c.claimed_by.label("worker"),
         t.token.c.since,
-        sa.case((t.token.c.wake_at > sql.clock, t.token.c.wake_at)).label("wake_at"),
+        sql.ahead(t.token.c.wake_at).label("wake_at"),
+        max_attempts(t.token).label("max_attempts"),
     )
-    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.failures.is_not(None))
+    .where(
+        t.token.c.run_id == sql.uuid("run_id"),
+        t.token.c.failures.is_not(None),
+        sa.or_(sql.text("unit").is_(None), t.token.c.unit == sql.text("unit")),
+    )
     .order_by(t.token.c.position, t.token.c.unit)
     .limit(sql.integer("limit"))
 )
 
 
-def trying(connection: Connection, run_id: UUID, limit: int) -> Sequence[Trying]:
-    """The units of the run that have failed and may yet complete."""
-    rows = connection.rows(_TRYING, {"run_id": run_id, "limit": limit})
+def trying(
+    connection: Connection, run_id: UUID, limit: int, *, unit: str | None = None
+) -> Sequence[Trying]:
+    """The units of the run that have failed and may yet complete: all, or the one that is named."""
+    rows = connection.rows(_TRYING, {"run_id": run_id, "limit": limit, "unit": unit})
     return [Trying(**{**row, "failures": failures_of(row["failures"])}) for row in rows]

@@ -16,6 +16,7 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
+from celery_durable.store.inheriting import of_origin
 from celery_durable.store.rows import error_of, failures_of
 
 
@@ -58,7 +59,7 @@ ENTRY = (
     t.journal.c.worker,
     t.journal.c.started_at,
     t.journal.c.finished_at,
-    sa.func.pg_column_size(t.journal.c.result).label("size"),
+    sa.func.pg_column_size(of_origin(t.journal, "result")).label("size"),
 )
 """The columns of a `JournalEntry`, without its result."""
 
@@ -84,7 +85,7 @@ _page = (
 _JOURNAL = Statement(
     sa.select(
         *ENTRY,
-        sql.json_text(sa.case((sql.boolean("results"), t.journal.c.result)), "result"),
+        sql.json_text(sa.case((sql.boolean("results"), of_origin(t.journal, "result"))), "result"),
     )
     .where(t.journal.c.run_id == sql.uuid("run_id"), t.journal.c.unit.in_(_page))
     .order_by(t.journal.c.seq)

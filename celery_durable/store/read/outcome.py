@@ -16,9 +16,9 @@ from celery_durable.errors import ErrorRecord
 from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Statement
+from celery_durable.store.read.listing import error_of_run
 from celery_durable.store.read.position import STATUS
-from celery_durable.store.read.results import Tree, entries_of
-from celery_durable.store.read.views import error_of_run
+from celery_durable.store.read.results import Tree, children_of, entries_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,10 @@ def outcome(connection: Connection, run_id: UUID) -> RunOutcome | None:
     result = None
     if status is Status.COMPLETED and made is None:
         entries = [row for row in rows if row["unit"] is not None]
-        result = Tree(connection, entries).results(run_id)
+        tree = Tree(connection, entries)
+        if not tree.made.keys() >= {*children_of(entries)}:
+            return None  # pruned, with its children, between the two statements
+        result = tree.results(run_id)
     elif status is Status.COMPLETED:
         result = codec.loads(made)
     error = error_of_run(rows[0]["why"], status, rows[0]["cancel_reason"])

@@ -19,6 +19,7 @@ from celery_durable.core.nodes import Gathers
 from celery_durable.store import codec, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement, one
+from celery_durable.store.inheriting import of_origin
 from celery_durable.store.rows import error_of
 
 _columns = (
@@ -28,7 +29,7 @@ _columns = (
     t.journal.c.part,
     t.journal.c.position,
     t.journal.c.outcome,
-    sql.json_text(t.journal.c.result),
+    sql.json_text(of_origin(t.journal, "result"), "result"),
     t.journal.c.gathers,
     t.journal.c.child_run_id,
     sql.json_text(t.journal.c.error),
@@ -157,7 +158,7 @@ _TREE = Statement(
 
 _made = sa.select(sa.func.pg_column_size(t.run.c.result)).where(t.run.c.id == _below.c.id)
 _gathered = (
-    sa.select(sa.func.sum(sa.func.pg_column_size(t.journal.c.result)))
+    sa.select(sa.func.sum(sa.func.pg_column_size(of_origin(t.journal, "result"))))
     .join_from(t.journal, _node, _is_of_a_completed_node)
     .where(_below.c.is_gathered, t.journal.c.run_id == _below.c.id, _counts)
 )

@@ -35,6 +35,36 @@ WITH locked AS (
         AND held.crashes = 0
         AND held.time_limit IS NULL
         AND NOT held.single
+        AND NOT CASE
+          WHEN (
+            SELECT
+              EXISTS(
+                SELECT
+                  1
+                FROM durable_pause
+              ) AS anon_1
+          )
+          THEN EXISTS(
+            SELECT
+              *
+            FROM durable_run AS paused_run, durable_pause
+            WHERE
+              paused_run.id = held.run_id
+              AND (
+                durable_pause.run_id IS NULL OR durable_pause.run_id = held.run_id
+              )
+              AND (
+                durable_pause.workflow IS NULL OR durable_pause.workflow = paused_run.workflow
+              )
+              AND (
+                durable_pause.version IS NULL OR durable_pause.version = paused_run.version
+              )
+              AND (
+                durable_pause.step IS NULL OR durable_pause.step = held.node OR durable_pause.step = held.part
+              )
+          )
+          ELSE FALSE
+        END
       )
     FOR UPDATE SKIP LOCKED
   ) AS row
@@ -47,11 +77,20 @@ UPDATE durable_token SET
   since = clock_timestamp(),
   fence = :new_fence::uuid,
   claimed_by = :worker::uuid,
-  begun = TRUE
+  begun = TRUE,
+  first_claim = NOT durable_token.begun
 FROM locked, durable_run, quiet
 WHERE
   durable_token.ctid = locked.ctid
   AND durable_run.id = durable_token.run_id
+  AND (
+    durable_run.expires_at IS NULL
+    OR durable_token.begun
+    OR durable_token.flags <> 0
+    OR durable_run.expires_at > clock_timestamp()
+    OR durable_token.parent_id IS NOT NULL
+    OR durable_token.rollback IS NOT NULL
+  )
   AND (
     EXISTS(
       SELECT
@@ -69,14 +108,16 @@ RETURNING
   durable_token.parent_id, durable_token.part, durable_token.position,
   durable_token.wait, durable_token.awaits, durable_token.child_run_id,
   durable_token.waiting_since, durable_token.remaining,
-  durable_token.failed, durable_token.input::text AS item,
+  durable_token.failed, durable_token.total, durable_token.input::text AS item,
   durable_token.snapshot::text AS snapshot, durable_token.answer::text AS answer,
   durable_token.queue, durable_token.priority AS token_priority,
-  durable_token.time_limit, durable_run.workflow, durable_run.version,
-  durable_run.status, durable_run.key, durable_run.priority,
-  durable_run.tags, durable_run.input::text AS input,
-  durable_run.error::text AS error, durable_run.parent_token,
-  durable_run.root_run_id, durable_run.depth, clock_timestamp() AS now,
+  durable_token.time_limit, durable_token.first_claim,
+  durable_run.workflow, durable_run.version, durable_run.status,
+  durable_run.key, durable_run.priority, durable_run.tags,
+  durable_run.input::text AS input, durable_run.error::text AS error,
+  durable_run.parent_token, durable_run.root_run_id,
+  durable_run.depth, durable_run.trace::text AS trace,
+  clock_timestamp() AS now,
   EXTRACT(EPOCH FROM durable_token.wake_at - clock_timestamp()) AS due_in,
   EXTRACT(EPOCH FROM clock_timestamp() - durable_token.hinted_at) AS waited,
   (

@@ -4,14 +4,17 @@
 WITH locked AS (
   SELECT
     in_order.id AS id,
+    in_order.is_first AS is_first,
     row.ctid AS ctid
   FROM (
     SELECT
-      given.id AS id
+      given.id AS id,
+      given.is_first AS is_first
     FROM (
       SELECT
-        document.id AS id
-      FROM json_to_recordset(:given::varchar::json) AS document(id UUID)
+        document.id AS id,
+        document.is_first AS is_first
+      FROM json_to_recordset(:given::varchar::json) AS document(id UUID, is_first BOOLEAN)
       WHERE
         document.id BETWEEN '00000000-0000-0000-0000-000000000000'::uuid AND 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
     ) AS given
@@ -32,6 +35,7 @@ WITH locked AS (
     since = clock_timestamp(),
     single = :single,
     claimed_by = NULL,
+    begun = (durable_token.begun AND NOT locked.is_first),
     deadline_at = NULL,
     hinted_at = clock_timestamp(),
     hints = 0,

@@ -20,7 +20,37 @@ SELECT
       durable_inbox.run_id = held.run_id
       AND durable_inbox.kind = 'command'
       AND durable_inbox.consumed_by IS NULL
-  ) AS has_commands
+  ) AS has_commands,
+  CASE
+    WHEN (
+      SELECT
+        EXISTS(
+          SELECT
+            1
+          FROM durable_pause
+        ) AS anon_1
+    )
+    THEN EXISTS(
+      SELECT
+        *
+      FROM durable_run AS paused_run, durable_pause
+      WHERE
+        paused_run.id = held.run_id
+        AND (
+          durable_pause.run_id IS NULL OR durable_pause.run_id = held.run_id
+        )
+        AND (
+          durable_pause.workflow IS NULL OR durable_pause.workflow = paused_run.workflow
+        )
+        AND (
+          durable_pause.version IS NULL OR durable_pause.version = paused_run.version
+        )
+        AND (
+          durable_pause.step IS NULL OR durable_pause.step = held.node OR durable_pause.step = held.part
+        )
+    )
+    ELSE FALSE
+  END AS is_paused
 FROM (
   SELECT
     document.id AS id

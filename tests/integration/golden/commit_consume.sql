@@ -24,6 +24,7 @@ WITH signal AS (
     awaits = :awaits::varchar,
     child_run_id = :child_run_id::uuid,
     waiting_since = CASE WHEN (:wait::varchar IS NOT NULL) THEN clock_timestamp() END,
+    assignees = :assignees::varchar::jsonb,
     since = clock_timestamp(),
     wake_at = (clock_timestamp() + :delay::interval),
     remaining = NULL,
@@ -91,6 +92,7 @@ WITH signal AS (
     durable_token.awaits AS awaits,
     durable_token.child_run_id AS child_run_id,
     durable_token.waiting_since AS waiting_since,
+    durable_token.assignees AS assignees,
     durable_token.since AS since,
     durable_token.wake_at AS wake_at,
     durable_token.remaining AS remaining,
@@ -108,6 +110,7 @@ WITH signal AS (
     durable_token.fence AS fence,
     durable_token.claimed_by AS claimed_by,
     durable_token.begun AS begun,
+    durable_token.first_claim AS first_claim,
     durable_token.deadline_at AS deadline_at,
     durable_token.hinted_at AS hinted_at,
     durable_token.hints AS hints,
@@ -174,15 +177,23 @@ WITH signal AS (
 ), cleared AS (
   DELETE FROM durable_outbox
   WHERE
-    durable_outbox.id IN (
-      SELECT
-        durable_outbox.id
-      FROM durable_outbox
-      JOIN held
-        ON held.id = durable_outbox.token_id
-      WHERE
-        durable_outbox.available_at > clock_timestamp()
-      FOR UPDATE OF durable_outbox SKIP LOCKED
+    durable_outbox.id = ANY(
+      array((
+        SELECT
+          unneeded.id
+        FROM held
+        JOIN LATERAL (
+          SELECT
+            durable_outbox.id AS id
+          FROM durable_outbox
+          WHERE
+            durable_outbox.token_id = held.id AND durable_outbox.available_at > clock_timestamp()
+          LIMIT ALL
+          OFFSET 0
+          FOR UPDATE OF durable_outbox SKIP LOCKED
+        ) AS unneeded
+          ON TRUE
+      ))
     )
 )
 SELECT
@@ -202,5 +213,13 @@ SELECT
       durable_inbox.run_id = held.run_id
       AND durable_inbox.kind = 'command'
       AND durable_inbox.consumed_by IS NULL
-  ) AS has_commands
+  ) AS has_commands,
+  (
+    SELECT
+      EXISTS(
+        SELECT
+          1
+        FROM durable_pause
+      ) AS anon_14
+  ) AS is_anything_paused
 FROM held

@@ -33,13 +33,14 @@ WITH held AS (
     durable_token.flags, durable_token.rollback, durable_token.failures,
     durable_token.parent_id, durable_token.part, durable_token.position,
     durable_token.wait, durable_token.awaits, durable_token.child_run_id,
-    durable_token.waiting_since, durable_token.since,
-    durable_token.wake_at, durable_token.remaining, durable_token.failed,
-    durable_token.total, durable_token.opened, durable_token.input,
-    durable_token.snapshot, durable_token.answer, durable_token.progress,
-    durable_token.queue, durable_token.priority, durable_token.time_limit,
-    durable_token.single, durable_token.fence, durable_token.claimed_by,
-    durable_token.begun, durable_token.deadline_at, durable_token.hinted_at,
+    durable_token.waiting_since, durable_token.assignees,
+    durable_token.since, durable_token.wake_at, durable_token.remaining,
+    durable_token.failed, durable_token.total, durable_token.opened,
+    durable_token.input, durable_token.snapshot, durable_token.answer,
+    durable_token.progress, durable_token.queue, durable_token.priority,
+    durable_token.time_limit, durable_token.single, durable_token.fence,
+    durable_token.claimed_by, durable_token.begun, durable_token.first_claim,
+    durable_token.deadline_at, durable_token.hinted_at,
     durable_token.hints, durable_token.look_at
 ), recorded AS (
   INSERT INTO durable_journal (

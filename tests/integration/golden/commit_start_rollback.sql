@@ -68,5 +68,13 @@ SELECT
       durable_inbox.run_id = held.run_id
       AND durable_inbox.kind = 'command'
       AND durable_inbox.consumed_by IS NULL
-  ) AS has_commands
+  ) AS has_commands,
+  (
+    SELECT
+      EXISTS(
+        SELECT
+          1
+        FROM durable_pause
+      ) AS anon_11
+  ) AS is_anything_paused
 FROM held

@@ -101,4 +101,18 @@ SELECT
     ORDER BY
       durable_token.claimed_by
     LIMIT 1
-  ) IS NOT NULL AS has_claims
+  ) IS NOT NULL AS has_claims,
+  (
+    SELECT
+      durable_run.id
+    FROM durable_run
+    WHERE
+      durable_run.finished_at IS NULL
+      AND durable_run.cancel_requested_at IS NULL
+      AND durable_run.status <> 'compensating'
+      AND least(durable_run.times_out_at, durable_run.expires_at) IS NOT NULL
+      AND CURRENT_TIMESTAMP >= least(durable_run.times_out_at, durable_run.expires_at)
+    ORDER BY
+      least(durable_run.times_out_at, durable_run.expires_at)
+    LIMIT 1
+  ) IS NOT NULL AS has_overdue

@@ -12,6 +12,7 @@ SELECT
   durable_outbox.kwargs::text AS kwargs,
   durable_outbox.options::text AS options,
   durable_outbox.tries,
+  durable_outbox.run_id,
   durable_outbox.token_id,
   durable_outbox.single
 FROM durable_outbox

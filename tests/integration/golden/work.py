@@ -127,6 +127,16 @@ def waits(workflow: Any, _: Durable) -> None:
     workflow.wait_for_signal("go", timeout=3600).step(do_nothing, name="a")
 
 
+def has_a_hook(world: World) -> None:
+    def define(durable: Durable) -> None:
+        done = durable.app.signature("tell", kwargs={"channel": "ops"})
+        durable.workflow("w", on_completed=done).step(do_nothing, name="a")
+
+    worker = world.worker(define)
+    worker.start("w")
+    world.drain(worker)
+
+
 def forks(workflow: Any, _: Durable) -> None:
     workflow.map("each", over=lambda ctx: ctx.input, handler=do_nothing, max_concurrency=2)
 
@@ -275,6 +285,11 @@ GOLDEN = {
         statement.commit,
         run_of(two_steps),
         nth=1,
+    ),
+    "commit_last_step_with_hook": Golden(
+        "The last step of a run has ended, the run with it, and a task is sent that says so.",
+        statement.commit,
+        has_a_hook,
     ),
     "commit_retry_later": Golden(
         "A step has failed; the claim is released, and a hint is put for its next attempt.",

@@ -77,6 +77,24 @@ def map_keep(durable: Durable) -> None:
     )
 
 
+def tolerating(durable: Durable, tolerate: int) -> None:
+    durable.workflow("w").map(
+        "m",
+        over=lambda _ctx: [2, 1, 2],
+        handler=step(durable, "item", undo=True, gives=second_item_fails),
+        max_concurrency=2,
+        tolerate=tolerate,
+    )
+
+
+def map_tolerates_two(durable: Durable) -> None:
+    tolerating(durable, 2)
+
+
+def map_tolerates_one(durable: Durable) -> None:
+    tolerating(durable, 1)
+
+
 def route(durable: Durable) -> None:
     cases = {"one": step(durable, "one", undo=True), "two": step(durable, "two")}
     durable.workflow("w").route("r", lambda _ctx: "one", cases).step(step(durable, "b", fails=9))
@@ -178,6 +196,20 @@ FORKS = (
         map_keep,
         limits=Limits(crashes=1),
         ends=ends("completed"),
+    ),
+    Scenario(
+        "map: as many items fail as are tolerated",
+        map_tolerates_two,
+        limits=Limits(crashes=1),
+        longer=Limits(crashes=1, duplicates=1),
+        ends=ends("completed"),
+    ),
+    Scenario(
+        "map: one more item fails than is tolerated",
+        map_tolerates_one,
+        limits=Limits(crashes=1),
+        longer=Limits(crashes=1, duplicates=1),
+        ends=ends("failed"),
     ),
     Scenario(
         "route: a crash between decision and case, then back",

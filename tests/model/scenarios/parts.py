@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from celery_durable import Durable, RetryPolicy
+from celery_durable import Durable, RetryPolicy, RunRefused
 from celery_durable.core.status import FINISHED
 from celery_durable.store import inbox
 from celery_durable.store.read import views
@@ -85,6 +85,40 @@ def joined_cancel(*, compensate: bool = False) -> Act:
                 inbox.put_hint(connection, run_id)
 
     return Act("joined cancel", do)
+
+
+def pause() -> Act:
+    """A pause of the first run, unless it has ended."""
+    return Act("pause", lambda bench: _unless_refused(lambda: bench.client.pause(bench.runs[0])))
+
+
+def unpause(*, after: str) -> Act:
+    return Act("unpause", lambda bench: bench.client.unpause(bench.runs[0]), after)
+
+
+def skip(unit: str) -> Act:
+    """A unit of the first run is recorded by hand, if it can be."""
+
+    def do(bench: Bench) -> object:
+        return _unless_refused(lambda: bench.client.skip(bench.runs[0], unit, "by hand"))
+
+    return Act("skip", do)
+
+
+def try_now(number: int) -> Act:
+    """Whatever waits for its next try is tried now."""
+
+    def do(bench: Bench) -> object:
+        return _unless_refused(lambda: bench.client.retry_now(bench.runs[0]))
+
+    return Act(f"try now {number}", do)
+
+
+def _unless_refused(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except RunRefused:
+        return None
 
 
 def ends(*statuses: str) -> frozenset[tuple[str, ...]]:

@@ -20,6 +20,7 @@ def handler(ctx: Context) -> None:
     assert_type(ctx.session, Session)
     assert_type(ctx.logger, logging.LoggerAdapter[logging.Logger])
     assert_type(iter(ctx.results), Iterator[str])
+    assert_type(ctx.send_task(object()), str)
     if ctx.error is not None:
         assert_type(ctx.error.type, str)
         assert_type(ctx.error.message, str)

@@ -1,6 +1,7 @@
 """Every kind of node, as users write them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
@@ -48,9 +49,24 @@ class Policy:
         return ctx.unit
 
 
+@dataclass
+class Approval:
+    ok: bool
+
+
+def managers(ctx: Context) -> set[str]:
+    return {ctx.workflow}
+
+
+@durable.step
+def mail(ctx: Context) -> str:
+    assert_type(ctx.callback_url("asked", expires=timedelta(days=7)), str)
+    return ctx.callback_url("asked", data={"ok": True}, key="ann")
+
+
 stock = durable.workflow("stock").step(plain)
 
-assert_type(fraud, Step)
+assert_type(fraud, Step[Any, dict[str, bool]])
 undo: Callable[[Context], None] = unfraud
 
 branches: list[Step] = [fraud, price]
@@ -67,6 +83,8 @@ order = (
     .parallel("dict", cases)
     .map("lines", over=lambda ctx: ctx.input["lines"], handler=price, max_concurrency=10, chunk=5)
     .map("kept", over=plain, handler=stock, on_error="keep")
+    .map("tolerant", over=plain, handler=stock, tolerate=3)
+    .map("few", over=plain, handler=stock, tolerate="5%")
     .route("rail", rail, {"wire": fraud, "card": stock})
     .route("some", Policy(), cases, default="wire")
     .route("none", rail, cases, default=None)
@@ -88,6 +106,8 @@ order = (
     .sleep("moment", datetime(2030, 1, 1, tzinfo=UTC))
     .sleep("function", until_when)
     .wait_for_signal("signoff")
+    .wait_for_signal("asked", schema=Approval, assignees=["ann", "bob"])
+    .wait_for_signal("found", schema=Approval, assignees=managers)
     .wait_for_signal("again", "founder-signoff", timeout=timedelta(days=3), on_timeout="continue")
     .child_workflow("fulfil", "fulfilment", map_input=lambda ctx: {"sku": ctx.input["sku"]})
     .child_workflow("old", "fulfilment", version=2)

@@ -26,8 +26,20 @@ def start(durable: Durable, order: Workflow, run_id: UUID) -> None:
     assert_type(durable.run(workflow="order", key="order-42"), Run)
     assert_type(order.start({"sku": "A1"}, key="order-42", delay=1.5), Run)
     assert_type(order.start_many([{"sku": "A1"}], session=object()), list[Run])
+    assert_type(order.start(key="k", on_conflict="cancel", reuse_key="after_failure"), Run)
+    durable.start(order, key="k", reuse_key="sometimes")  # type: ignore[arg-type]
+    assert_type(durable.start(order, timeout=60, expires=timedelta(hours=1)), Run)
+    assert_type(order.start(timeout=timedelta(hours=1), expires=60.5), Run)
     assert_type(order.run(key="order-42"), Run)
     assert_type(order.run(str(run_id)), Run)
+
+
+async def send(durable: Durable, signature: Any, session: object) -> None:
+    assert_type(durable.send_task(signature, session=session), str)
+    assert_type(await durable.asend_task(signature), str)
+    with durable.joining(session):
+        durable.start("order")
+    durable.send_task(signature, countdown=3)  # type: ignore[call-arg]
 
 
 def look(durable: Durable, run: Run) -> None:
@@ -65,6 +77,7 @@ def read(snapshot: RunSnapshot, entry: JournalEntry, summary: RunSummary) -> Non
     assert_type(snapshot.current, tuple[str, ...])
     assert_type(snapshot.results, Mapping[str, Any])
     assert_type(snapshot.wake_at, datetime | None)
+    assert_type(snapshot.times_out_at, datetime | None)
     assert_type(snapshot.children, tuple[RunSummary, ...])
     assert_type(summary.finished_at, datetime | None)
     assert_type(entry.attempt, int)

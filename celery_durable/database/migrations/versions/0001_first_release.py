@@ -36,6 +36,52 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_table(
+        "durable_pause",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("workflow", sa.Text(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("step", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column(
+            "paused_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.CheckConstraint(
+            "num_nonnulls(run_id, workflow, step) > 0", name=op.f("durable_pause_is_of_something")
+        ),
+        sa.CheckConstraint(
+            "run_id IS NULL OR workflow IS NULL", name=op.f("durable_pause_run_has_its_workflow")
+        ),
+        sa.CheckConstraint(
+            "version IS NULL OR workflow IS NOT NULL",
+            name=op.f("durable_pause_version_of_a_workflow"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("durable_pause_pkey")),
+        schema="durable",
+    )
+    op.create_index(
+        "durable_pause_what_idx",
+        "durable_pause",
+        [
+            sa.text("coalesce(run_id::text, '')"),
+            sa.text("coalesce(workflow, '')"),
+            sa.text("coalesce(version, 0)"),
+            sa.text("coalesce(step, '')"),
+        ],
+        unique=True,
+        schema="durable",
+    )
+    op.create_index(
+        op.f("durable_pause_run_id_idx"),
+        "durable_pause",
+        ["run_id"],
+        unique=False,
+        schema="durable",
+    )
+    op.create_table(
         "durable_inbox",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
@@ -99,6 +145,7 @@ def upgrade() -> None:
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("failures", sa.JSON(), nullable=True),
         sa.Column("worker", sa.Uuid(), nullable=True),
+        sa.Column("inherited_from", sa.Uuid(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
             "finished_at",
@@ -136,12 +183,34 @@ def upgrade() -> None:
         schema="durable",
     )
     op.create_index(
+        "durable_journal_not_undone_idx",
+        "durable_journal",
+        ["run_id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text(
+            "outcome = 'failed' AND position IS NULL AND unit LIKE '%#compensate'"
+        ),
+    )
+    op.create_index(
         op.f("durable_journal_run_id_seq_idx"),
         "durable_journal",
         ["run_id", "seq"],
         unique=False,
         schema="durable",
         postgresql_where=sa.text("undoable"),
+    )
+    op.create_table(
+        "durable_leftover",
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "pruned_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("durable_leftover_pkey")),
+        schema="durable",
     )
     op.create_table(
         "durable_outbox",
@@ -198,6 +267,7 @@ def upgrade() -> None:
             "paces", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
         ),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("prune_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "schema_id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False
         ),
@@ -248,6 +318,9 @@ def upgrade() -> None:
         sa.Column("root_run_id", sa.Uuid(), nullable=True),
         sa.Column("depth", sa.Integer(), server_default="0", nullable=False),
         sa.Column("forked_from", sa.Uuid(), nullable=True),
+        sa.Column("retried_as", sa.Uuid(), nullable=True),
+        sa.Column("times_out_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
@@ -276,6 +349,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("durable_run_pkey")),
         sa.UniqueConstraint("workflow", "key", name=op.f("durable_run_workflow_key_key")),
         schema="durable",
+    )
+    op.create_index(
+        "durable_run_ended_idx",
+        "durable_run",
+        ["status", "finished_at", "id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("parent_run_id IS NULL AND finished_at IS NOT NULL"),
+    )
+    op.create_index(
+        op.f("durable_run_forked_from_idx"),
+        "durable_run",
+        ["forked_from"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("forked_from IS NOT NULL"),
+    )
+    op.create_index(
+        "durable_run_error_idx",
+        "durable_run",
+        [sa.literal_column("regexp_replace(error ->> 'type', '^.*[.]', '')"), "id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("error IS NOT NULL"),
+    )
+    op.create_index(
+        "durable_run_deadline_idx",
+        "durable_run",
+        [sa.literal_column("least(times_out_at, expires_at)")],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text(
+            "finished_at IS NULL AND cancel_requested_at IS NULL AND status <> 'compensating'"
+            " AND least(times_out_at, expires_at) IS NOT NULL"
+        ),
     )
     op.create_index(
         op.f("durable_run_parent_run_id_id_idx"),
@@ -355,6 +463,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.Uuid(), nullable=False),
         sa.Column("claimed_by", sa.Uuid(), nullable=True),
         sa.Column("begun", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("first_claim", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "hinted_at",
@@ -386,7 +495,8 @@ def upgrade() -> None:
             "rollback IN ('failed', 'cancelled')", name=op.f("durable_token_rollback")
         ),
         sa.CheckConstraint(
-            "wait IN ('signal', 'timer', 'child', 'branches')", name=op.f("durable_token_wait")
+            "wait IN ('signal', 'timer', 'child', 'branches', 'operator')",
+            name=op.f("durable_token_wait"),
         ),
         sa.CheckConstraint(
             "wake_at IS NOT NULL OR wait IS DISTINCT FROM 'timer'",
@@ -413,6 +523,14 @@ def upgrade() -> None:
         unique=False,
         schema="durable",
         postgresql_where=sa.text("claimed_by IS NOT NULL"),
+    )
+    op.create_index(
+        "durable_token_failing_idx",
+        "durable_token",
+        ["run_id"],
+        unique=False,
+        schema="durable",
+        postgresql_where=sa.text("failures IS NOT NULL"),
     )
     op.create_index(
         "durable_token_first_idx",
@@ -515,7 +633,9 @@ def downgrade() -> None:
         "durable_inbox",
         "durable_item",
         "durable_journal",
+        "durable_leftover",
         "durable_outbox",
+        "durable_pause",
         "durable_recovery",
         "durable_relay",
         "durable_run",

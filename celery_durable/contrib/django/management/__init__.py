@@ -1,0 +1,6 @@
+"""What `manage.py` finds.
+
+Django finds a command by the name of its module.
+
+    commands  its commands
+"""

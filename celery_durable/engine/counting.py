@@ -1,0 +1,56 @@
+"""Counts what units and runs have come to, for `core.metrics`.
+
+Executions are counted as they end, all else when it is committed, where signals are sent, too.
+"""
+
+from __future__ import annotations
+
+from celery_durable.core import metrics
+from celery_durable.core.claim import Claim
+from celery_durable.core.decision import Decision, End, Move, Outcome
+from celery_durable.core.event import Event, Failed, Succeeded, Suspended
+from celery_durable.core.names import compensation_of, subunit_of
+from celery_durable.process.tally import Tally
+
+
+def label_of(node: str, part: str | None, *, is_undone: bool) -> str:
+    """Return how a unit is called in metrics: as in the journal, but all items of a node alike."""
+    unit = node if part is None else subunit_of(node, part)
+    return compensation_of(unit) if is_undone else unit
+
+
+def executed(tally: Tally, claim: Claim, event: Event, seconds: float) -> None:
+    """Count an execution of a unit, and the run if a worker begins with it."""
+    run, token = claim.run, claim.token
+    is_undone = token.rollback is not None
+    if claim.is_first and token.parent is None and not is_undone:
+        tally.add(metrics.RUNS_STARTED.name, run.workflow)
+    match event:
+        case Succeeded():
+            outcome = "completed"
+        case Failed():
+            outcome = "failed"
+        case Suspended():
+            outcome = "suspended"
+        case _:  # nothing of the user's has been executed, or next to nothing
+            return
+    labels = (run.workflow, label_of(token.node, token.part, is_undone=is_undone), outcome)
+    tally.add(metrics.SECONDS_IN_BUCKET, *labels, metrics.bucket_of(seconds))
+    tally.add(metrics.SECONDS_IN_ALL, *labels, by=seconds)
+
+
+def committed(tally: Tally, claim: Claim, decision: Decision, event: Event | None = None) -> None:
+    """Count what a committed decision has come to."""
+    workflow, token, then = claim.run.workflow, decision.token, decision.then
+    is_undone = token.rollback is not None
+    for record in decision.records:
+        if record.outcome is Outcome.FAILED:
+            failures = metrics.COMPENSATION_FAILURES if is_undone else metrics.UNIT_FAILURES
+            unit = label_of(record.node, record.part, is_undone=is_undone)
+            tally.add(failures.name, workflow, unit)
+    if isinstance(then, End):
+        assert decision.run is not None
+        tally.add(metrics.RUNS_ENDED.name, workflow, str(decision.run.status))
+    elif isinstance(event, Failed) and isinstance(then, Move) and then.token.unit == token.unit:
+        unit = label_of(token.node, token.part, is_undone=is_undone)
+        tally.add(metrics.UNIT_RETRIES.name, workflow, unit)

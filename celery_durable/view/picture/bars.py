@@ -1,0 +1,121 @@
+"""What a timeline is made of, and what its rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from uuid import UUID
+
+from celery_durable.core.names import COMPENSATE, choice_of, compensation_of
+from celery_durable.store.read.folded import Trying
+from celery_durable.store.read.history import JournalEntry
+from celery_durable.store.read.spans import Density
+from celery_durable.store.read.units import UnitInHand
+from celery_durable.view.nodes import NodeState, NodeView
+
+
+class Look(StrEnum):
+    """What a unit did in a segment of its row."""
+
+    RAN = "ran"
+    WAITED = "waited"
+    """For a signal or a time."""
+    CHILD = "ran-below"
+    """A child run did."""
+    GAP = "gap"
+    """Nothing: the next attempt was not due, or no worker was free."""
+    SPAN = "span"
+    """Its parts did, in rows of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a row. `end` is None for what goes on."""
+
+    begin: datetime
+    end: datetime | None
+    look: Look
+    state: NodeState
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BarRow:
+    """A unit, or the parts of a node that are folded into a `density`.
+
+    `depth` is 1 for a part of the node above it. `fold` is the node whose parts a link lists, or
+    folds where `is_open`. `run` is the child run that it is. `is_inherited`: an earlier run, which
+    this one goes on with the work of, has executed it.
+    """
+
+    label: str
+    state: NodeState
+    segments: tuple[Segment, ...] = ()
+    depth: int = 0
+    note: str = ""
+    run: UUID | None = None
+    density: Density | None = None
+    is_undo: bool = False
+    is_inherited: bool = False
+    fold: str | None = None
+    is_open: bool = False
+
+    @property
+    def begin(self) -> datetime | None:
+        """When its first segment begins, or the first of the units that are folded in it."""
+        found = None if self.density is None else self.density.began_at
+        return min((segment.begin for segment in self.segments), default=found)
+
+    @property
+    def whole(self) -> str:
+        """The row in words."""
+        said = [self.state.value, self.note, *(segment.text for segment in self.segments)]
+        return f"{self.label}: {', '.join(dict.fromkeys(part for part in said if part))}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a timeline is made of.
+
+    `entries` are the journal's but for the parts of the nodes in `densities`, which are counted;
+    `units` are those that the run stands at, but for parts of these nodes. `created_at` is when
+    the run was: what ended before that is another run's.
+    """
+
+    now: datetime
+    created_at: datetime
+    nodes: Mapping[str, NodeView]
+    entries: Sequence[JournalEntry]
+    units: Sequence[UnitInHand] = ()
+    trying: Mapping[str, Trying] = field(default_factory=dict)
+    densities: Mapping[tuple[str, bool], Density] = field(default_factory=dict)
+    opened: AbstractSet[str] = frozenset()
+
+    @cached_property
+    def entry_of(self) -> Mapping[str, JournalEntry]:
+        """The entries by unit."""
+        return {entry.unit: entry for entry in self.entries}
+
+    @cached_property
+    def unit_of(self) -> Mapping[str, UnitInHand]:
+        """The current units by unit."""
+        return {unit.unit: unit for unit in self.units}
+
+    @cached_property
+    def parts_of(self) -> Mapping[str, Sequence[JournalEntry | UnitInHand]]:
+        """The branches, items and iterations by node, without compensations."""
+        found: dict[str, list[JournalEntry | UnitInHand]] = {}
+        both: list[JournalEntry | UnitInHand] = [*self.entries, *self.units]
+        for one in both:
+            if one.unit not in (one.node, choice_of(one.node)) and not is_undo(one):
+                found.setdefault(one.node, []).append(one)
+        return found
+
+
+def is_undo(one: JournalEntry | UnitInHand) -> bool:
+    """Return True if it is a compensation; a branch may be called so, and has its name."""
+    return one.unit.endswith(compensation_of("")) and one.branch != COMPENSATE

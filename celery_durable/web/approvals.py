@@ -1,0 +1,162 @@
+"""The waits for a person: a list of all of them, and a form that answers one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from celery_durable.store import codec
+from celery_durable.store.read import asking
+from celery_durable.store.read.asking import Asked, AskedWait
+from celery_durable.view.document import as_json
+from celery_durable.view.formatting import shortened
+from celery_durable.web.answering import Closed, Question, answer, question
+from celery_durable.web.render import durable, form, render, viewer
+from celery_durable.workflow.callbacks import Callback
+
+PAGE = 50
+"""Waits on one page."""
+
+LONGEST_SHOWN = 20_000
+"""Characters of a snapshot or an input that are shown."""
+
+
+def approvals(request: Request) -> Response:
+    """Show the waits for a person, the oldest first; `mine` shows those that name the viewer."""
+    is_mine = request.query_params.get("mine") == "1"
+    after = _position(request.query_params.get("after"))
+    with durable(request).database.read_only() as connection:
+        found = asking.waits(
+            connection,
+            name=viewer(request).name if is_mine else None,
+            after=after,
+            limit=PAGE + 1,
+        )
+    more = _text(found[PAGE - 1]) if len(found) > PAGE else None
+    return render(
+        request,
+        "approvals.html",
+        waits=found[:PAGE],
+        is_mine=is_mine,
+        is_later=after is not None,
+        more=more,
+    )
+
+
+def _text(wait: AskedWait) -> str:
+    return f"{wait.since.isoformat()}_{wait.token_id}"
+
+
+def _position(text: str | None) -> tuple[datetime, UUID] | None:
+    """The last wait of the page before, as the link to the next page has it."""
+    if text is None:
+        return None
+    since, _, token = text.partition("_")
+    try:
+        found = datetime.fromisoformat(since), UUID(token)
+    except ValueError:
+        raise HTTPException(400, "This is no place in the list; begin at its first page.") from None
+    if found[0].tzinfo is None:
+        raise HTTPException(400, "This is no place in the list; begin at its first page.")
+    return found
+
+
+def approval(request: Request) -> Response:
+    """Show what a token waits for, with a form for those who may answer; a POST answers it."""
+    found = _asked(request)
+    if found is None:
+        return _over(request)
+    callback = Callback(
+        run_id=found.wait.run_id,
+        signal=found.wait.signal,
+        unit=found.wait.unit,
+        wait=_number(request, found.consumed),
+    )
+    if request.method != "POST":
+        return _shown(request, found, question(durable(request), callback))
+    who = viewer(request).name
+    if not found.wait.may_answer(who):
+        raise HTTPException(403, f"{who} may not answer this: {_names(found.wait)} may.")
+    return _shown(request, found, answer(durable(request), callback, form(request), who))
+
+
+def _asked(request: Request) -> Asked | None:
+    with durable(request).database.read_only() as connection:
+        return asking.asked(connection, request.path_params["token_id"])
+
+
+def _number(request: Request, consumed: int) -> int:
+    """The number of the wait that the form was shown for; a later one of the token is another."""
+    said = str(form(request).get("wait") or "") if request.method == "POST" else ""
+    return int(said) if said.isdecimal() and said.isascii() and len(said) < 10 else consumed  # noqa: PLR2004
+
+
+def _names(wait: AskedWait) -> str:
+    *others, last = wait.assignees
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _over(request: Request) -> Response:
+    """Say that the token does not wait any more; to a form, what became of what it answers."""
+    over = Closed("This wait is over: it was answered, or the run went on without an answer.")
+    run_id = None
+    if request.method == "POST":
+        over, run_id = _became(request) or (over, None)
+    return render(
+        request, "answered.html", status_code=200 if over.is_answered else 410, over=over,
+        run_id=run_id,
+    )  # fmt: skip
+
+
+def _became(request: Request) -> tuple[Closed, UUID] | None:
+    """What became of the wait that the form was shown for; None if that is not to be told."""
+    said = form(request)
+    try:
+        run_id, wait = UUID(str(said.get("run"))), int(str(said.get("wait")))
+    except ValueError:
+        return None
+    callback = Callback(run_id, str(said.get("signal")), str(said.get("unit")), wait)
+    found = question(durable(request), callback)
+    return (found, run_id) if isinstance(found, Closed) else None
+
+
+def _shown(request: Request, found: Asked, answered: Question | Closed) -> Response:
+    if isinstance(answered, Closed):
+        status = 200 if answered.is_answered else 410
+        return render(
+            request,
+            "answered.html",
+            status_code=status,
+            over=answered,
+            run_id=found.wait.run_id,
+        )
+    who = viewer(request)
+    return render(
+        request,
+        "approval.html",
+        status_code=400 if answered.errors else 200,
+        wait=found.wait,
+        asked=answered,
+        may_answer=who.is_operator and found.wait.may_answer(who.name),
+        names=_names(found.wait) if found.wait.assignees else "",
+        snapshot=_readable(found.snapshot),
+        input=_readable(found.input),
+    )
+
+
+def _readable(text: str | None) -> str | None:
+    """A stored value as JSON for people; None if there is none."""
+    value = codec.loads(text)
+    return None if value is None else shortened(as_json(value), LONGEST_SHOWN)
+
+
+routes: Sequence[BaseRoute] = [
+    Route("/approvals", approvals, name="approvals"),
+    Route("/approvals/{token_id:uuid}", approval, methods=["GET", "POST"], name="approval"),
+]

@@ -1,0 +1,106 @@
+"""The page `Runs`: a list with its filters in the address, and the search for one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from celery_durable.arguments import checked_run_id
+from celery_durable.core.status import Status
+from celery_durable.errors import ConfigurationError
+from celery_durable.store import definitions
+from celery_durable.store.read import views
+from celery_durable.view.run_list import RunList, read_runs
+from celery_durable.web.filters import PRESETS, Filters
+from celery_durable.web.render import durable, render, url
+from celery_durable.web.topics import Look, Subject, digest
+
+PAGE = 50
+"""Runs of a page."""
+
+
+def runs(request: Request) -> Response:
+    """Show the runs of which every filter is true, the newest first."""
+    filters, error, look = Filters.of(request.query_params), None, None
+    try:
+        look = subject(request).look()
+    except ConfigurationError as wrong:
+        error = str(wrong)
+    with durable(request).database.autocommit() as connection:
+        names = sorted(set(definitions.names(connection)))
+    values = _values(request, look.value if look else RunList(datetime.now(UTC), ()))
+    return render(
+        request,
+        "runs.html",
+        status_code=400 if error else 200,
+        error=error,
+        presets=PRESETS,
+        statuses=list(Status),
+        workflows=names,
+        live=f"{url(request, 'live_runs')}?{_query(request, filters, look)}" if look else None,
+        **values,
+    )
+
+
+def _query(request: Request, filters: Filters, look: Look) -> str:
+    return filters.query(before=request.query_params.get("before"), seen=digest(look.mark))
+
+
+def subject(request: Request) -> Subject:
+    """The list as it is followed. `look` raises `ConfigurationError` for a wrong filter."""
+    it = durable(request)
+    filters, before = Filters.of(request.query_params), request.query_params.get("before")
+
+    def look() -> Look:
+        last = checked_run_id(before) if before else None
+        found = read_runs(it, filters.found(datetime.now(UTC)), limit=PAGE, before=last)
+        return Look((found.runs, found.reasons, found.older), found)
+
+    key = ("runs", filters.query(before=before))
+    return Subject(key, look, "runs_parts.html", lambda found: _values(request, found))
+
+
+def _values(request: Request, found: RunList) -> dict[str, Any]:
+    filters, before = Filters.of(request.query_params), request.query_params.get("before")
+    return {"found": found, "filters": filters, "before": before}
+
+
+def search(request: Request) -> Response:
+    """Find a run by its id or its key: go to the run, or to the runs that have the key."""
+    said = request.query_params.get("q", "").strip()
+    if not said:
+        return RedirectResponse(url(request, "runs"), status_code=303)
+    try:
+        run_id: UUID | None = UUID(said)
+    except ValueError:
+        run_id = None
+    it = durable(request)
+    if run_id is not None:
+        with it.database.autocommit() as connection:
+            if views.exists(connection, run_id):
+                return RedirectResponse(url(request, "run", run_id=run_id), status_code=303)
+    return _with_key(request, said)
+
+
+def _with_key(request: Request, key: str) -> Response:
+    with_key = url(request, "runs", query={"key": key})
+    try:
+        found = durable(request).list(key=key, limit=2)
+    except ConfigurationError:
+        return RedirectResponse(with_key, status_code=303)
+    if len(found) == 1:
+        there = url(request, "run", run_id=found[0].run_id)
+        return RedirectResponse(there, status_code=303)
+    return RedirectResponse(with_key, status_code=303)
+
+
+routes: Sequence[BaseRoute] = [
+    Route("/runs", runs, name="runs"),
+    Route("/search", search, name="search"),
+]

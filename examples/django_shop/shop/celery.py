@@ -1,0 +1,11 @@
+import os
+
+from celery import Celery
+
+from celery_durable import Durable
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+durable = Durable(app)

@@ -1,0 +1,105 @@
+"""The pictures of a run in a browser: by keyboard, without script, for everybody to see."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from celery_durable import Durable
+from celery_durable.run import Run
+from celery_durable.web import Viewer, create_app
+from tests.browser.conftest import Open, Serve, Violations
+from tests.integration.driving import World, noting
+
+
+def define(durable: Durable) -> None:
+    child = durable.workflow("customs").step(noting([], "declare")).wait_for_signal("stamp")
+    durable.workflow("w").step(noting([], "first")).parallel(
+        "checks", {f"check {n}": noting([], f"c{n}") for n in range(12)}
+    ).map("lines", over=lambda _: list(range(60)), handler=noting([], "pick")).child_workflow(
+        "border", child
+    )
+
+
+@pytest.fixture
+def durable(world: World) -> Durable:
+    return world.worker(define)
+
+
+@pytest.fixture
+def run(world: World, durable: Durable) -> Run:
+    """A run that waits for its child, which waits for a stamp."""
+    started = durable.start("w")
+    world.drain(durable)
+    return started
+
+
+@pytest.fixture
+def address(durable: Durable, run: Run, serve: Serve) -> str:
+    return f"{serve(create_app(durable, login=lambda _: Viewer('ann')))}/runs/{run.id}"
+
+
+def focused(page: Page) -> str:
+    found: str = page.evaluate("document.activeElement.getAttribute('aria-label') || ''")
+    return found
+
+
+def tab_to(page: Page, label: str) -> None:
+    """Press Tab until what is called so has the focus."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if focused(page) == label:
+            return
+    raise AssertionError(f"no {label!r} is reached by keyboard")
+
+
+def test_a_child_opens_in_its_place_by_keyboard(address: str, browse: Open) -> None:
+    page = browse(address)
+    requests: list[str] = []
+    page.on("framenavigated", lambda frame: requests.append(frame.url))
+    graph = page.locator("#graph-picture")
+    expect(graph.get_by_text("declare")).to_have_count(0)
+    tab_to(page, "Open the graph of border")
+    page.keyboard.press("Enter")
+    expect(graph.get_by_text("declare", exact=True)).to_be_visible()
+    assert focused(page) == "Close the graph of border"
+    assert "open=" in page.url
+    page.keyboard.press("Enter")
+    expect(graph.get_by_text("declare", exact=True)).to_have_count(0)
+    assert focused(page) == "Open the graph of border"
+    assert {url.partition("?")[0] for url in requests} <= {address}
+
+
+def test_the_card_of_a_child_leads_to_its_run(address: str, browse: Open, run: Run) -> None:
+    page = browse(address)
+    (child,) = run.status().children
+    page.locator("#graph-picture").get_by_role("link", name="border: waiting").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/runs/{child.run_id}")
+
+
+def test_folds_are_links_where_there_is_no_script(address: str, browse: Open) -> None:
+    page = browse(address, java_script_enabled=False)
+    page.get_by_role("link", name="Open all branches of checks").click()
+    expect(page.locator("#graph-picture").get_by_text("check 11", exact=True)).to_be_visible()
+    page.get_by_role("link", name="List the units of lines").click()
+    expect(page.locator("#timeline-picture").get_by_text("#59", exact=True)).to_be_visible()
+    expect(page.locator("#graph-picture").get_by_text("check 11", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_nothing_is_wrong_with_the_pictures(
+    address: str, browse: Open, violations: Violations, color_scheme: str
+) -> None:
+    page = browse(address)
+    page.get_by_role("link", name="Open the graph of border").click()
+    expect(page.get_by_role("link", name="Close the graph of border")).to_be_visible()
+    assert violations(page, color_scheme=color_scheme) == []
+
+
+def test_a_narrow_screen_scrolls_the_picture_and_not_the_page(address: str, browse: Open) -> None:
+    page = browse(address, viewport={"width": 360, "height": 720})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    scrolls = "e => e.scrollWidth > e.clientWidth"
+    assert page.locator("#graph-picture").evaluate(scrolls)
+    assert page.locator("#timeline-picture").evaluate(scrolls)
