@@ -45,7 +45,7 @@ class Reason:
     `until`. `help` is what moves the run on; empty where nothing has to be done. A command in it
     has a line of its own, the last, and `<app>` stands for what Celery's -A takes. `unit` is the
     unit that it is about. `inner` are the reasons of the child, or of the branches, that it waits
-    for.
+    for; `run_id` is the run that stands by it, for those of a child the child.
     """
 
     code: Code
@@ -55,6 +55,7 @@ class Reason:
     help: str = ""
     unit: str | None = None
     inner: tuple[Reason, ...] = ()
+    run_id: UUID | None = None
 
     def __str__(self) -> str:
         times = [f"since {self.since:%Y-%m-%d %H:%M:%S}Z"] if self.since else []

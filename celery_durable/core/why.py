@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
+from uuid import UUID
 
 from celery_durable.core.admit import RELEASE_MAXIMUM
 from celery_durable.core.compatibility import KNOWS_ALL, offer_of, version_key
@@ -40,7 +41,15 @@ PUT_BACK_FOR = timedelta(seconds=RELEASE_MAXIMUM)
 
 def explain(facts: Facts) -> Diagnosis:
     """Explain why the run stands; there is at least one reason."""
-    return Diagnosis(facts.run_id, facts.status, facts.at, tuple(_reasons(facts)))
+    reasons = tuple(_of_run(facts.run_id, reason) for reason in _reasons(facts))
+    return Diagnosis(facts.run_id, facts.status, facts.at, reasons)
+
+
+def _of_run(run_id: UUID, reason: Reason) -> Reason:
+    """Return the reason, and those of its branches, as this run's; those of a child say theirs."""
+    if reason.code is not Code.CHILD:
+        reason = replace(reason, inner=tuple(_of_run(run_id, one) for one in reason.inner))
+    return replace(reason, run_id=run_id)
 
 
 def _reasons(facts: Facts) -> Iterator[Reason]:

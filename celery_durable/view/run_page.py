@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,7 @@ from celery_durable.core.status import FINISHED
 from celery_durable.durable import Durable
 from celery_durable.errors import RunNotFound
 from celery_durable.store.connection import Connection
-from celery_durable.store.read import facts, folded, overview, received
+from celery_durable.store.read import asking, facts, folded, overview, received
 from celery_durable.store.read.folded import Line, Trying
 from celery_durable.store.read.overview import Glimpse
 from celery_durable.store.read.received import Last, Received
@@ -24,13 +24,19 @@ MOST_LINES = 200
 MOST_TRYING = 50
 """Units between two tries that the page lists."""
 
+MOST_ASKING = 100
+"""Waits for a person that the page leads to."""
+
 MOST_SIGNALS = 50
 """Signals that the page lists, the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """A run as its page shows it, at one moment. `lines` are the first of `line_count`."""
+    """A run as its page shows it, at one moment. `lines` are the first of `line_count`.
+
+    `asking` are the tokens that wait for a person, by their units.
+    """
 
     view: RunView
     why: Diagnosis
@@ -38,6 +44,7 @@ class RunPage:
     line_count: int
     trying: Sequence[Trying]
     signals: Sequence[Received]
+    asking: Mapping[str, UUID]
 
     @property
     def at(self) -> datetime:
@@ -96,4 +103,5 @@ def _page(connection: Connection, glimpse: Glimpse, why: Diagnosis) -> RunPage:
         line_count=len(lines),
         trying=folded.trying(connection, run_id, MOST_TRYING),
         signals=received.signals(connection, run_id, MOST_SIGNALS),
+        asking=asking.tokens(connection, run_id, MOST_ASKING) if view.snapshot.awaiting else {},
     )

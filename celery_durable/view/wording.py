@@ -54,21 +54,25 @@ IN_ORDER = frozenset({Code.ENDED, Code.EXECUTING, Code.ON_ITS_WAY, Code.SLEEPING
 WAITS = frozenset({Code.SIGNAL, Code.CHILD, Code.BRANCHES, Code.RETRYING, Code.CANCELLING})
 """Reasons that are as the workflow has it, and may take long."""
 
-ON_THE_PAGE: Mapping[Code, str] = {
-    Code.ENDED: "Retry it",
-    Code.SIGNAL: "Answer it",
-    Code.RETRYING: "Try it now, or skip it",
-    Code.EXHAUSTED: "Try it again, or skip it",
-    Code.PAUSED: "Unpause it",
+ON_THE_PAGE: Mapping[Code, tuple[str, str]] = {
+    Code.ENDED: ("Retry it", "retry"),
+    Code.SIGNAL: ("Answer it", "resume"),
+    Code.RETRYING: ("Try it now", "retry_now"),
+    Code.EXHAUSTED: ("Try it again", "retry_now"),
+    Code.PAUSED: ("Unpause it", "unpause"),
 }
-"""What the page of a run can do about a reason."""
+"""What the page of a run can do about a reason: in words, and by which action."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What helps: in words, by what the page itself does, or by a command; each may be empty."""
+    """What helps: in words, by what the page itself does, or by a command; each may be empty.
+
+    `action` is the name of what the page does, `title` what it is called.
+    """
 
     text: str = ""
+    title: str = ""
     action: str = ""
     command: str = ""
 
@@ -81,7 +85,7 @@ def remedy_of(reason: Reason, app: str) -> Remedy:
     is_command = last.startswith(("celery ", "SELECT "))
     text = " ".join(lines if is_command else [*lines, last]).rstrip(":")
     command = last.replace("<app>", app) if is_command else ""
-    return Remedy(text, ON_THE_PAGE.get(reason.code, ""), command)
+    return Remedy(text, *ON_THE_PAGE.get(reason.code, ("", "")), command)
 
 
 def tone(reason: Reason) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from celery_durable.core.reason import Reason
 from celery_durable.view.run_page import PageReader, RunPage
 from celery_durable.web import downloads
 from celery_durable.web.actions import offered
@@ -45,14 +47,32 @@ def _key(run_id: UUID) -> tuple[str, UUID]:
 
 def _values(request: Request, page: RunPage) -> dict[str, Any]:
     it, snapshot = durable(request), page.view.snapshot
+    offers = offered(it, page.view)
     return {
         "page": page,
         "view": page.view,
         "snapshot": snapshot,
-        "offers": offered(it, page.view),
+        "offers": offers,
+        "way_of": partial(_way, request, page, {offer.name for offer in offers}),
         "acts": it.actions(snapshot.run_id),
         "app_name": it.app.main or "<app>",
     }
+
+
+def _way(
+    request: Request, page: RunPage, offers: Collection[str], reason: Reason, action: str
+) -> str:
+    """Where the form is that does this about a reason; empty if it does not fit."""
+    run_id, units = page.view.snapshot.run_id, page.view.snapshot.units
+    if action and reason.run_id != run_id:
+        return url(request, "run", run_id=reason.run_id)
+    if (token_id := page.asking.get(reason.unit or "")) is not None:
+        return url(request, "approval", token_id=token_id)
+    if action in offers:
+        signal = next((one.signal for one in units if one.unit == reason.unit), None)
+        said = {"retry_now": {"unit": reason.unit}, "resume": {"signal": signal}}.get(action)
+        return url(request, "run_action", run_id=run_id, name=action, query=said)
+    return url(request, "pauses") if action == "unpause" else ""
 
 
 routes: Sequence[BaseRoute] = [

@@ -10,7 +10,6 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Open, Violations
 from tests.dev.projects import dev, project, wait_until_up
 from tests.dev.running import PATIENCE, Running
-from tests.waiting import wait_until
 
 pytest.importorskip("pgmq", reason="the pgmq extra is not installed")
 
@@ -81,28 +80,15 @@ def start_order(page: Page, price: str = "7") -> None:
     page.get_by_role("button", name="Start").click()
 
 
-def see_status(page: Page, status: str) -> None:
-    """Look at the page of the run until it has the status."""
-
-    def is_there() -> bool:
-        page.reload()
-        return page.locator(f"main .pill.{status}").count() > 0
-
-    wait_until(is_there, timeout=PATIENCE, message=lambda: page.inner_text("main"))
-
-
 def test_a_run_is_started_by_its_form_approved_and_ends(page: Page) -> None:
     start_order(page)
-    run = page.url
-    see_status(page, "suspended")
-    page.get_by_role("link", name="Approvals").click()
-    page.get_by_role("link", name="signoff").first.click()
+    page.get_by_role("link", name="Answer it").click()
     page.get_by_label("Approved").check()
     page.get_by_label("Note").fill("by hand")
     page.get_by_role("button", name="Answer").click()
     expect(page.get_by_text("this is answered")).to_be_visible()
-    page.goto(run)
-    see_status(page, "completed")
+    page.locator("main").get_by_role("link", name="The run").click()
+    expect(page.locator("main .pill.completed").first).to_be_visible(timeout=1000 * PATIENCE)
 
 
 def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_stays(page: Page) -> None:

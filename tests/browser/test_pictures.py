@@ -70,6 +70,29 @@ def test_a_child_opens_in_its_place_by_keyboard(address: str, browse: Open) -> N
     assert {url.partition("?")[0] for url in requests} <= {address}
 
 
+def test_pictures_move_on_without_a_reload(
+    world: World, durable: Durable, run: Run, address: str, browse: Open
+) -> None:
+    """What was opened in them stays open, and moves on, too."""
+    page = browse(address)
+    expect(page.locator("#live")).to_have_text("live")
+    page.evaluate("document.documentElement.dataset.same = 'yes'")
+    graph, timeline = page.locator("#graph-picture"), page.locator("#timeline-picture")
+    graph.get_by_role("link", name="Open the graph of border").click()
+    stamp = graph.get_by_role("listitem").filter(has_text="stamp")
+    expect(stamp).to_contain_text("waiting")
+    expect(graph.get_by_role("link", name="border: waiting")).to_be_visible()
+    expect(timeline).to_contain_text("so far")
+    (child,) = run.status().children
+    durable.resume(child.run_id, "stamp")
+    world.drain(durable)
+    expect(stamp).to_contain_text("completed")
+    expect(graph.get_by_role("link", name="border: completed")).to_be_visible()
+    expect(timeline).not_to_contain_text("so far")
+    expect(page.locator("#live")).to_have_text("")
+    assert page.evaluate("document.documentElement.dataset.same === 'yes'")
+
+
 def test_the_card_of_a_child_leads_to_its_run(address: str, browse: Open, run: Run) -> None:
     page = browse(address)
     (child,) = run.status().children

@@ -84,7 +84,7 @@ def test_a_run_that_has_ended() -> None:
     )
     remedy = f"Mend the cause, then:\ncelery -A <app> durable retry {RUN}"
     text = "The run has ended, failed: Declined: no money"
-    assert reason(ended) == Reason(Code.ENDED, text, LONG_AGO, help=remedy)
+    assert reason(ended) == Reason(Code.ENDED, text, LONG_AGO, help=remedy, run_id=RUN)
     assert reason(replace(ended, status=Status.COMPLETED)).help == ""
     again = replace(ended, retried_as=CHILD)
     assert reason(again).text.endswith(f"; it was tried again as run {CHILD}")
@@ -109,10 +109,11 @@ def test_a_sleep() -> None:
 
 
 def test_a_child_brings_its_own_reasons() -> None:
-    why = Reason(Code.SLEEPING, "it sleeps")
+    why = Reason(Code.SLEEPING, "it sleeps", run_id=CHILD)
     child = Diagnosis(CHILD, Status.SLEEPING, NOW, (why,))
     facts = replace(standing(wait=ForChild(CHILD)), children={CHILD: child})
     assert (reason(facts).code, reason(facts).inner) == (Code.CHILD, (why,))
+    assert reason(facts).run_id == RUN
 
 
 def test_branches_with_the_same_reason_are_one() -> None:

@@ -76,7 +76,7 @@ def test_only_what_fits_how_the_run_stands_is_offered(
     run = begun(world, durable, workflow)
     assert names(durable, run) == OFFERED[workflow]
     page = ann.see(f"/runs/{run.id}")
-    linked = re.findall(rf'href="/runs/{run.id}/actions/(\w+)"', page)
+    linked = re.findall(rf'id="action-(\w+)".* href="/runs/{run.id}/actions/\1"', page)
     assert linked == OFFERED[workflow]
 
 

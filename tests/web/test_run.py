@@ -37,6 +37,7 @@ def odd_ones_fail(ctx: Any) -> int:
 def define(durable: Durable) -> None:
     durable.workflow("works").step(noting([], "a", {"receipt": NASTY}), name="a")
     durable.workflow("waits").wait_for_signal("signoff", "go").wait_for_signal("more", "more")
+    durable.workflow("asks").wait_for_signal("signoff", "ok", assignees=["ann"])
     durable.workflow("fails").step(declining, name="d", retry=ONCE)
     durable.workflow("tries").step(declining, name="d", retry=RetryPolicy(3, initial=3600))
     durable.workflow("lucky").step(third_time_lucky, name="l", retry=RetryPolicy(3, initial=0))
@@ -62,7 +63,46 @@ def test_why_is_on_top_with_what_helps(world: World, durable: Durable, visit: Vi
     world.drain(durable)
     why = page_of(visit, durable, run).by_id("why")
     assert "signoff waits for the signal go" in why.text
-    assert why.link("Answer it") == "#actions"
+    assert why.link("Answer it") == f"/runs/{run.id}/actions/resume?signal=go"
+    form = read(visit(durable).see(why.link("Answer it")))
+    assert form.by_id("signal").attributes["value"] == "go"
+
+
+def test_a_wait_for_a_person_leads_to_its_form(
+    world: World, durable: Durable, visit: Visit
+) -> None:
+    run = durable.start("asks")
+    world.drain(durable)
+    page = page_of(visit, durable, run)
+    form = f"/approvals/{world.token_id(run)}"
+    assert page.by_id("why").link("Answer it") == form
+    assert page.by_id("current").link("ok") == form
+
+
+@pytest.mark.parametrize(
+    ("workflow", "helps"),
+    [
+        ("fails", ("Retry it", "/actions/retry")),
+        ("tries", ("Try it now", "/actions/retry_now?unit=d")),
+    ],
+)
+def test_what_helps_leads_to_its_form(
+    world: World, durable: Durable, visit: Visit, workflow: str, helps: tuple[str, str]
+) -> None:
+    (title, way), run = helps, durable.start(workflow)
+    world.drain(durable)
+    assert page_of(visit, durable, run).by_id("why").link(title) == f"/runs/{run.id}{way}"
+
+
+def test_a_pause_leads_to_where_it_is_ended(world: World, durable: Durable, visit: Visit) -> None:
+    """That of a run to a form; that of all runs of a workflow to the list of pauses."""
+    run, other = durable.start("waits"), durable.start("works")
+    run.pause()
+    durable.pause(workflow="works")
+    world.drain(durable)
+    why = page_of(visit, durable, run).by_id("why")
+    assert why.link("Unpause it") == f"/runs/{run.id}/actions/unpause"
+    assert page_of(visit, durable, other).by_id("why").link("Unpause it") == "/pauses"
 
 
 def test_who_only_reads_is_told_the_command(world: World, durable: Durable, visit: Visit) -> None:
@@ -95,7 +135,9 @@ def test_the_reasons_of_a_child_are_told_below(
     (child,) = durable.list(workflow="child")
     assert f"/runs/{child.run_id}" == page.by_id("children").link("child")
     assert page.by_id("children").link("All of them") == f"/runs?parent={run.id}"
+    assert page.by_id("why").link("Answer it") == f"/runs/{child.run_id}"
     there = page_of(visit, durable, durable.run(child.run_id))
+    assert there.by_id("why").link("Answer it").startswith(f"/runs/{child.run_id}/actions/resume")
     assert there.by_id("facts").link(str(run.id)) == f"/runs/{run.id}"
 
 

@@ -115,6 +115,20 @@ def waits(
     return [_wait_of(row) for row in connection.rows(statement, parameters)]
 
 
+_TOKENS = Statement(
+    sa.select(t.token.c.unit, t.token.c.id)
+    .where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.assignees.is_not(None))
+    .order_by(*_position)
+    .limit(sql.integer("limit"))
+)
+
+
+def tokens(connection: Connection, run_id: UUID, limit: int) -> Mapping[str, UUID]:
+    """The tokens of a run that wait for a person, by their units, the oldest first."""
+    rows = connection.rows(_TOKENS, {"run_id": run_id, "limit": limit})
+    return {row["unit"]: row["id"] for row in rows}
+
+
 _taken = (
     sa.select(sa.func.count())
     .where(
