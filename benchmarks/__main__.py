@@ -77,7 +77,7 @@ def main(
     """Measure celery_durable beside its peers, plain Celery and the floor.
 
     Parts, all by default: linear, latency, fanout, start, idle and counts, against others; few,
-    slow, growth, waiting, outbox, prune and trees, of our own. The last table holds what was
+    slow, growth, waiting, outbox, prune, trees and page, of our own. The last table holds what was
     measured against the targets. Trust the ratios of one run; rates differ by machine.
     """
     # As after Ctrl-C: databases, virtual hosts and servers are gone afterwards.

@@ -15,6 +15,7 @@ from benchmarks import (
     latency,
     linear,
     outbox,
+    page,
     prune,
     slow,
     start,
@@ -49,4 +50,5 @@ PARTS: Mapping[str, Part] = {
     "outbox": Part(outbox.measure, 0.5),
     "prune": Part(prune.measure, 1.5),
     "trees": Part(trees.measure, 0.2),
+    "page": Part(page.measure, 0.8),
 }

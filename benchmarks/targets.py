@@ -59,6 +59,8 @@ TARGETS = (
     Target("growth: snapshot", "steps/s while a session holds its snapshot", AT_LEAST, 0.95),
     Target("growth: steps", "cost of a step after 10,000, of one after 10", AT_MOST, 1.05),
     Target("prune: steps", "steps/s while a relay prunes old runs", AT_LEAST, 0.95),
+    Target("page: overview", "the first overview, of 100,000 runs", AT_MOST, 500, " ms"),
+    Target("page: a run of 10,000 units", "the first page of a large run", AT_MOST, 500, " ms"),
     Target("idle: statements", "statements/s of an idle worker", AT_MOST, 5, ""),
     Target("idle: processor", "idle worker beside many waiting runs, of a core", AT_MOST, 1, " %"),
 )

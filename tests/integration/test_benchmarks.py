@@ -97,6 +97,13 @@ def test_small_runs_beside_slow_ones_are_measured(
     assert len(beside[0]["rounds"][0]["small"]) == 4
 
 
+def test_a_page_of_the_web_page_is_measured(postgres: PostgresServer, tmp_path: Path) -> None:
+    (section,) = document(postgres, "page", "overview", tmp_path)["sections"]
+    (overview,) = section["record"]
+    assert overview["first"] > 0
+    assert overview["kilobytes"] > 1
+
+
 @pytest.fixture
 def database(postgres: PostgresServer) -> Iterator[str]:
     """The URL of a database with the library's tables."""
