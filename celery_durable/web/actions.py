@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from celery_durable.core.status import FINISHED, Status
 from celery_durable.durable import Durable
 from celery_durable.errors import ConfigurationError, PayloadError, RunError, SchemaOutOfDate
-from celery_durable.store.read.units import UnitInHand
-from celery_durable.store.read.views import RunSnapshot
+from celery_durable.view.fitting import fitting
 from celery_durable.view.run import RunView, read_run
 from celery_durable.web.deeds import DEEDS, Deed, Fields
 from celery_durable.web.render import durable, form, render, url, viewer
@@ -41,43 +39,8 @@ class Offer:
 
 def offered(durable: Durable, view: RunView) -> Sequence[Offer]:
     """The actions that fit how the run stands, in the order in which they are offered."""
-    run = view.snapshot
-    paused = [one.pause.step or "" for one in durable.pauses() if one.pause.run_id == run.run_id]
-    fitting = dict(_fitting(run, paused))
-    return [Offer(name, deed, fitting[name]) for name, deed in DEEDS.items() if name in fitting]
-
-
-def _fitting(
-    run: RunSnapshot, paused: Sequence[str]
-) -> Iterator[tuple[str, Mapping[str, Sequence[str]]]]:
-    if run.status in FINISHED:
-        yield from _of_ended(run)
-        return
-    if between := [unit.unit for unit in run.units if _is_between_tries(unit)]:
-        yield "retry_now", {"unit": between}
-        yield "skip", {"unit": between}
-    if paused:
-        yield "unpause", {"step": paused}
-    if "" not in paused:
-        yield "pause", {"step": run.steps}
-    if run.status is Status.COMPENSATING:
-        return
-    yield "resume", {"signal": run.awaiting}
-    yield "cancel", {}
-
-
-def _of_ended(run: RunSnapshot) -> Iterator[tuple[str, Mapping[str, Sequence[str]]]]:
-    if run.retried_as is not None:
-        return
-    if run.parent_run_id is None:
-        yield "retry", {"from_step": run.steps}
-    if run.compensation_errors and run.status is Status.FAILED:
-        yield "retry_compensation", {}
-
-
-def _is_between_tries(unit: UnitInHand) -> bool:
-    waits_for_try = unit.failure is not None and unit.waits_for is None and not unit.is_executing
-    return waits_for_try or unit.waits_for == "operator"
+    found = fitting(view.snapshot, durable.pauses())
+    return [Offer(name, deed, found[name]) for name, deed in DEEDS.items() if name in found]
 
 
 def act_on_run(request: Request) -> Response:

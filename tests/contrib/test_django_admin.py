@@ -131,12 +131,34 @@ def test_only_what_fits_a_run_is_offered(world: DjangoWorld, shops: Durable, ope
     run.resume("paid", {"payment": 1})
     world.drain(shops)
     assert run.status().status == "completed"
-    assert offered() == set()
+    assert offered() == {"retry"}
     run = shops.start("fulfil", {"order": order.pk})
     run.cancel()
     assert offered() == {"retry"}
     run.retry()
     assert offered() == set()
+
+
+def test_an_action_is_about_the_step_that_is_chosen(
+    world: DjangoWorld, shops: Durable, operator: Any
+) -> None:
+    from orders.models import Order  # noqa: PLC0415
+
+    run = shops.start("fulfil", {"order": Order.objects.create(item="lamp").pk})
+    world.drain(shops)
+    page = f"{RUNS}{run.id}/change/"
+    first, *_ = run.status().steps
+    shops.pause(run.id, step=first)
+    text = operator.get(page).content.decode()
+    assert f'<option value="{first}">{first}</option>' in text
+    operator.post(page, {"action": "unpause", "step": first})
+    assert not shops.pauses()
+    run.cancel()
+    world.drain(shops)
+    operator.post(page, {"action": "retry", "from_step": first})
+    again = run.status().retried_as
+    assert again is not None
+    assert shops.status(again).results == {}
 
 
 def test_chosen_runs_are_cancelled_and_retried(

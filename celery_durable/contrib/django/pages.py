@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.errors import ConfigurationError
+from celery_durable.view.fitting import fitting
 
 ACTIONS = {
     "cancel": "Cancel",
@@ -19,18 +19,6 @@ ACTIONS = {
     "resume": "Send a signal",
 }
 """What can be done to a run, and what its button says."""
-
-OFFERED: Mapping[Status, tuple[str, ...]] = {
-    Status.COMPLETED: (),
-    Status.FAILED: ("retry",),
-    Status.CANCELLED: ("retry",),
-    Status.COMPENSATING: (),
-    Status.PAUSED: ("cancel", "unpause"),
-}
-"""What the page of a run offers, besides a signal that it waits for. Of other statuses: `MOVING`.
-"""
-
-MOVING = ("cancel", "pause")
 
 LONGEST_SHOWN = 10_000
 """Most characters of one value on a page."""
@@ -45,11 +33,11 @@ def act(durable: Durable, run_id: UUID, name: str, form: Mapping[str, Any]) -> N
         case "cancel":
             durable.cancel(run_id, compensate=bool(form.get("compensate")))
         case "retry":
-            durable.retry(run_id)
+            durable.retry(run_id, from_step=form.get("from_step") or None)
         case "pause":
             durable.pause(run_id)
         case "unpause":
-            durable.unpause(run_id)
+            durable.unpause(run_id, step=form.get("step") or None)
         case "resume":
             data = form.get("data") or "null"
             durable.resume(run_id, form.get("signal", ""), json.loads(data))
@@ -71,7 +59,7 @@ def facts_of(durable: Durable, run_id: UUID) -> dict[str, Any]:
         ],
         "why": str(why),
         "acts": durable.actions(run_id),
-        "offered": () if status.retried_as else OFFERED.get(Status(status.status), MOVING),
+        "offered": fitting(status, durable.pauses()),
     }
 
 
