@@ -9,6 +9,7 @@ Nothing here knows a terminal, HTML or a web server.
     overview    what goes through, what fails, what waits, and whether anything is behind
     nodes       the state of each node of a run
     wording     reasons, and what helps, in the words of a page
+    fitting     which actions fit how a run stands
     workflows   the workflows of a project, their versions and how many runs each has
     formatting  durations, times, counts and errors as text
     moments     times as people type them

@@ -460,7 +460,7 @@ FAMILIES = (
         name="a-status-is-one-state",
         promise="P12",
         takes_out="reading a status in one snapshot of the database",
-        at="celery_durable.client:Client.status",
+        at="celery_durable.reading:Reading.status",
         old="self._reading()",
         new="self._reading(together=False)",
         tests=(f"{TESTS}/test_looking.py::test_a_status_is_one_state_of_its_run",),

@@ -10,10 +10,10 @@ import celery_durable
 
 ROOT = Path(celery_durable.__file__).parent
 AT_THE_ROOT = {
-    *("__init__", "arguments", "connected", "steering", "client", "durable"),
+    *("__init__", "arguments", "connected", "reading", "steering", "client", "durable"),
     *("errors", "models", "run", "settings", "signals"),
 }
-"""What users hold, and nothing else; `client` is a `steering`, and that is `connected`."""
+"""What users hold, and nothing else; `client` is `reading` and `steering`, and these are `connected`."""
 
 WITHOUT_A_LIST = {
     "contrib/django/migrations",
