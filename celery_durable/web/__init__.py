@@ -13,7 +13,8 @@ Links are made by `render.url`, so that the whole can be mounted under a prefix.
     patience    makes wrong tokens slow
     protection  headers, the Host of a request, the body and the origin of a POST
     render      templates, and what all of them may use
-    forms       a JSON schema becomes the fields of a form, and what is typed a value
+    fields      a JSON schema becomes the fields of a form
+    forms       what the fields show of a value, and the value of what is typed
     answering   answers waits: what is asked, and whether it still is
     callbacks   signed links that answer a wait without a login; applications of their own
     deeds       what an operator may do to a run

@@ -16,7 +16,8 @@ from celery_durable.errors import PayloadError
 from celery_durable.store import codec
 from celery_durable.store.read import asking
 from celery_durable.store.read.asking import Standing
-from celery_durable.web.forms import Field, beside, fields_of, texts_of, value_of
+from celery_durable.web.fields import Field, fields_of
+from celery_durable.web.forms import beside, texts_of, value_of
 from celery_durable.workflow.callbacks import Callback
 
 DONE, ALREADY = "Thank you: this is answered.", "This was answered already."

@@ -22,7 +22,8 @@ from celery_durable.store.read import overview
 from celery_durable.view.picture.chart import Shown
 from celery_durable.view.picture.graph import Links, graph
 from celery_durable.view.workflows import VersionView, WorkflowView, read_workflows
-from celery_durable.web.forms import Field, beside, fields_of, texts_of, value_of
+from celery_durable.web.fields import Field, fields_of
+from celery_durable.web.forms import beside, texts_of, value_of
 from celery_durable.web.pictures import OPEN, Folds
 from celery_durable.web.render import durable, form, render, url, viewer
 from celery_durable.workflow.schemas import json_schema

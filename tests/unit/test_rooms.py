@@ -13,7 +13,7 @@ AT_THE_ROOT = {
     *("__init__", "arguments", "connected", "reading", "steering", "client", "durable"),
     *("errors", "models", "run", "settings", "signals"),
 }
-"""What users hold, and nothing else; `client` is `reading` and `steering`, which are `connected`."""
+"""What users hold, and nothing else: a `client` is `reading` and `steering`, each `connected`."""
 
 WITHOUT_A_LIST = {
     "contrib/django/migrations",

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel, field_validator
 
 from celery_durable.errors import PayloadError
-from celery_durable.web.forms import beside, fields_of, texts_of, value_of
+from celery_durable.web.fields import fields_of
+from celery_durable.web.forms import beside, texts_of, value_of
 from celery_durable.workflow.schemas import fitted, json_schema
 
 
