@@ -259,7 +259,8 @@ def _below(schema: Schema, root: Schema, depth: int = 0) -> Iterator[Schema]:
 def _item_of(schema: Schema, root: Schema) -> Kind | None:
     """The kind of each line of a list; None if its items are no scalars that fit on a line."""
     item = _resolved(schema.get("items"), root)
-    if item.get("type") not in ("string", "integer", "number") or "enum" in item:
+    is_scalar = item.get("type") in ("string", "integer", "number")
+    if not is_scalar or "enum" in item or "const" in item:
         return None
     kind: Kind = _kind_of(item, root, "", MOST_NESTED)[0]
     return kind

@@ -273,6 +273,12 @@ def test_what_contains_itself_is_typed_as_json() -> None:
     assert fitted(Tree, filled.value, "it") == Tree(name="a", left=Tree(name="b"))
 
 
+@pytest.mark.parametrize("item", [Literal["a"], Literal["a", "b"]])
+def test_a_list_of_given_values_is_typed_as_json(item: Any) -> None:
+    (only,) = fields_of(json_schema(RootModel[list[item]]))
+    assert value_of((only,), {"data": '["a"]'}).value == ["a"]
+
+
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1).filter(
     lambda text: text.strip() != ""
 )
