@@ -1,6 +1,7 @@
 """Counts what units and runs have come to, for `core.metrics`.
 
-Executions are counted as they end, all else when it is committed, where signals are sent, too.
+Runs are counted as a worker begins with them, executions as they end, all else when it is
+committed, where signals are sent, too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ def label_of(node: str, part: str | None, *, is_undone: bool) -> str:
     return compensation_of(unit) if is_undone else unit
 
 
+def begun(tally: Tally, claim: Claim) -> None:
+    """Count the run if a worker begins with it by this claim, whatever its first node is."""
+    token = claim.token
+    if claim.is_first and token.parent is None and token.rollback is None:
+        tally.add(metrics.RUNS_STARTED.name, claim.run.workflow)
+
+
 def executed(tally: Tally, claim: Claim, event: Event, seconds: float) -> None:
-    """Count an execution of a unit, and the run if a worker begins with it."""
+    """Count an execution of a unit."""
     run, token = claim.run, claim.token
-    is_undone = token.rollback is not None
-    if claim.is_first and token.parent is None and not is_undone:
-        tally.add(metrics.RUNS_STARTED.name, run.workflow)
     match event:
         case Succeeded():
             outcome = "completed"
@@ -34,7 +39,8 @@ def executed(tally: Tally, claim: Claim, event: Event, seconds: float) -> None:
             outcome = "suspended"
         case _:  # nothing of the user's has been executed, or next to nothing
             return
-    labels = (run.workflow, label_of(token.node, token.part, is_undone=is_undone), outcome)
+    unit = label_of(token.node, token.part, is_undone=token.rollback is not None)
+    labels = (run.workflow, unit, outcome)
     tally.add(metrics.SECONDS_IN_BUCKET, *labels, metrics.bucket_of(seconds))
     tally.add(metrics.SECONDS_IN_ALL, *labels, by=seconds)
 

@@ -48,6 +48,7 @@ from celery_durable.engine.transactional import Transactional
 from celery_durable.engine.waits import Waits
 from celery_durable.errors import DatabaseUnavailable, TooDeep
 from celery_durable.process import interrupts
+from celery_durable.process.tally import Tally
 from celery_durable.settings import Settings
 from celery_durable.store import codec, journal, workers
 from celery_durable.workflow.around import Around
@@ -218,6 +219,10 @@ class Engine:
             self._announcer.send()
         return True
 
+    @property
+    def _tally(self) -> Tally:
+        return self._retrying.database.tally
+
     @contextmanager
     def _kept_from_audit(self, token_ids: Sequence[UUID]) -> Iterator[None]:
         """Keep the audit away from tokens; where Postgres stays away, leave the claims to it."""
@@ -282,6 +287,7 @@ class Engine:
         begun = self._claims.begun(current)
         if begun is not current:
             return begun
+        counting.begun(self._tally, current)
         attempt = Attempt(workflow, current, message)
         match admission:
             case Check():
@@ -361,6 +367,7 @@ class Engine:
             if self._compatibility.is_fit_for_all(workflow, claim.token.node):
                 places[place] = workflow
         interrupts.begin(None)
+        counting.begun(self._tally, claim)
         return self._called(Attempt(workflow, claim, message))
 
     def _workflow_if_plain(self, claim: Claim, message: Message) -> Workflow | None:
@@ -385,7 +392,7 @@ class Engine:
                 ended(execution.event, execution.exception)
         seconds = time.monotonic() - attempt.began
         self._slow_units.note(claim.run, claim.token, seconds)
-        counting.executed(self._retrying.database.tally, claim, execution.event, seconds)
+        counting.executed(self._tally, claim, execution.event, seconds)
         return attempt.with_input(execution.input), execution
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from celery_durable import Durable, RetryPolicy, errors
+from celery_durable import Durable, RetryPolicy, Workflow, errors
 from celery_durable.background.counting import write_counts
 from celery_durable.background.recovery import recover
 from celery_durable.background.relay import Published
@@ -61,6 +61,17 @@ def in_all(found: Measured, name: str) -> dict[tuple[str, ...], float]:
     return {labels: value for labels, value in found.get(name, {}).items() if value}
 
 
+FIRST: Mapping[str, Callable[[Durable, Workflow], object]] = {
+    "step": lambda _, w: w.step(noting([], "a")),
+    "parallel": lambda _, w: w.parallel("p", {"a": noting([], "a"), "b": noting([], "b")}),
+    "map": lambda _, w: w.map("m", over=lambda _: [1, 2], handler=noting([], "i")),
+    "an empty map": lambda _, w: w.map("m", over=lambda _: [], handler=noting([], "i")),
+    "sleep": lambda _, w: w.sleep("s", 0.001),
+    "wait": lambda _, w: w.wait_for_signal("s"),
+    "child": lambda d, w: w.child_workflow("c", d.workflow("kid").step(noting([], "a"))),
+}
+
+
 def test_a_run_and_its_units_are_counted(world: World) -> None:
     worker = world.worker(defining([], "a", "b"))
     worker.start_many("w", [{}] * 3)
@@ -92,6 +103,27 @@ def test_a_transactional_step_is_counted(world: World) -> None:
     found = written(worker)
     assert in_all(found, "durable_runs_started_total") == {("w",): 1}
     assert in_all(found, "durable_unit_seconds_count") == {("w", "a", "completed"): 1}
+
+
+@pytest.mark.parametrize("bundle", [False, True])
+@pytest.mark.parametrize("first", sorted(FIRST))
+def test_a_run_is_counted_whatever_it_begins_with(world: World, first: str, bundle: bool) -> None:
+    worker = world.worker(lambda durable: FIRST[first](durable, durable.workflow("w")))
+    worker.start_many("w", [{}] * 2)
+    if bundle:
+        worker.engine.advance_together(world.publish())
+    world.drain(worker)
+    assert in_all(written(worker), "durable_runs_started_total")["w",] == 2
+
+
+def test_a_delayed_run_is_counted_once(world: World) -> None:
+    worker = world.worker(defining([], "a"))
+    worker.start("w", delay=60)
+    world.drain(worker)
+    assert in_all(written(worker), "durable_runs_started_total") == {}
+    world.let_time_pass(120)
+    world.drain(worker)
+    assert in_all(written(worker), "durable_runs_started_total") == {("w",): 1}
 
 
 def test_attempts_that_fail_and_units_that_do(world: World) -> None:
