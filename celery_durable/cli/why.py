@@ -20,7 +20,9 @@ from celery_durable.cli.application import (
 from celery_durable.cli.output import Form, Output
 from celery_durable.core.reason import Diagnosis, Reason
 from celery_durable.view.formatting import coarse, one_line, span, utc
-from celery_durable.view.wording import IN_ORDER, WAITS
+from celery_durable.view.wording import tone
+
+COLOURS = {"good": "green", "warn": "yellow", "bad": "red"}
 
 
 @click.command()
@@ -40,20 +42,22 @@ def why(ctx: click.Context, /, *, as_json: bool, **name: Any) -> None:
 
 def lines(output: Output, found: Diagnosis, app: str) -> list[Text]:
     """The reasons as lines, each with its remedy below it; `app` is what -A takes."""
-    return [*_lines(output, found.reasons, found.at, app, 0)]
+    return [*_lines(output, found.reasons, found, app, 0)]
 
 
 def _lines(
-    output: Output, reasons: Sequence[Reason], now: datetime, app: str, level: int
+    output: Output, reasons: Sequence[Reason], found: Diagnosis, app: str, level: int
 ) -> Iterator[Text]:
     indent = "  " * level
     for reason in reasons:
-        text = Text(indent).append(one_line(reason.text), _style(reason))
-        yield text.append(_times(output, reason, now), "dim")
+        is_own = reason.run_id == found.run_id
+        look = COLOURS[tone(reason, found.status if is_own else None)]
+        text = Text(indent).append(one_line(reason.text), look)
+        yield text.append(_times(output, reason, found.at), "dim")
         for remedy in reason.help.splitlines():
             line = typed(click.get_current_context(silent=True), one_line(remedy))
             yield Text(f"{indent}  ").append(line.replace("<app>", app), "bold")
-        yield from _lines(output, reason.inner, now, app, level + 1)
+        yield from _lines(output, reason.inner, found, app, level + 1)
 
 
 def _times(output: Output, reason: Reason, now: datetime) -> str:
@@ -69,9 +73,3 @@ def _times(output: Output, reason: Reason, now: datetime) -> str:
     elif reason.until is not None:
         parts.append(f"until {utc(reason.until)}")
     return f"  {', '.join(parts)}" if parts else ""
-
-
-def _style(reason: Reason) -> str:
-    if reason.code in IN_ORDER:
-        return "green"
-    return "yellow" if reason.code in WAITS else "red"

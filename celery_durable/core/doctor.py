@@ -33,6 +33,7 @@ CHECKS: Sequence[Check] = (
     population.versions,
     population.sharing,
     population.runs,
+    population.compensations,
     surroundings.beat,
 )
 """In the order in which one mends things: what comes first may be the cause of what follows."""

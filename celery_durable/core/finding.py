@@ -120,13 +120,17 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Who is there at `at`, and what waits. `unfinished` are runs by `workflow@version`."""
+    """Who is there at `at`, and what waits. `unfinished` are runs by `workflow@version`.
+
+    `not_undone` is how many runs have a compensation that has failed for good.
+    """
 
     at: datetime
     workers: Sequence[WorkerInfo] = ()
     relays: Sequence[SeenRelay] = ()
     queues: Sequence[QueueInfo] = ()
     unfinished: Mapping[str, int] = field(default_factory=dict[str, int])
+    not_undone: int = 0
 
     @property
     def live(self) -> Sequence[WorkerInfo]:

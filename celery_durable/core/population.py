@@ -134,6 +134,19 @@ def queues(facts: Examination) -> Iterator[Finding]:
         yield ok("queues", f"Each queue has a consumer: {', '.join(sorted(consumed))}")
 
 
+def compensations(facts: Examination) -> Iterator[Finding]:
+    """What was to be undone is undone."""
+    if not isinstance(facts.fleet, Fleet):
+        return
+    if left := facts.fleet.not_undone:
+        which = "a compensation has" if left == 1 else "compensations have"
+        text = f"In {_plural(left, 'run')} {which} failed for good: what was done is not all undone"
+        fix = "celery -A <app> durable list --compensation-failed; each says what helps"
+        yield warning("compensations", text, fix)
+    else:
+        yield ok("compensations", "No compensation has failed for good")
+
+
 def _held(queue: QueueInfo) -> str:
     counts = {
         "to publish": queue.due,

@@ -14,6 +14,7 @@ class Code(StrEnum):
     """What keeps a run, or a unit of it, from going on."""
 
     ENDED = "ended"
+    NOT_UNDONE = "not_undone"
     SIGNAL = "signal"
     SLEEPING = "sleeping"
     CHILD = "child"

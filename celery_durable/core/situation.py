@@ -113,7 +113,8 @@ class Facts:
     """What there is to know of a run and its surroundings at one moment, `at`.
 
     `signals`: when the first signal of each name came, of those that are not consumed. `refusals`:
-    why the last signal of a name was refused, where none has been taken since.
+    why the last signal of a name was refused, where none has been taken since. `not_undone`: the
+    compensations that have failed for good.
     """
 
     at: datetime
@@ -132,6 +133,7 @@ class Facts:
     finished_at: datetime | None = None
     retried_as: UUID | None = None
     error: str | None = None
+    not_undone: Sequence[str] = ()
     cancel_requested_at: datetime | None = None
     cancel_reason: str | None = None
     cancelled_by: str | None = None

@@ -55,13 +55,14 @@ def _of_run(run_id: UUID, reason: Reason) -> Reason:
 def _reasons(facts: Facts) -> Iterator[Reason]:
     if facts.status in FINISHED:
         cause = facts.cancel_reason if facts.status is Status.CANCELLED else facts.error
-        why = f": {cause}" if cause else ""
+        why = f": {cause.rstrip('.')}" if cause else ""
         again = f"; it was tried again as run {facts.retried_as}" if facts.retried_as else ""
         by = _by(facts.cancelled_by) if facts.status is Status.CANCELLED else ""
         text = f"The run has ended, {facts.status.value}{by}{why}{again}"
         may_retry = facts.status is Status.FAILED and not facts.retried_as
         remedy = f"Mend the cause, then:\n{command('retry', facts)}" if may_retry else ""
         yield Reason(Code.ENDED, text, facts.finished_at, help=remedy)
+        yield from _not_undone(facts)
         return
     if facts.cancel_requested_at is not None:
         why = f" ({facts.cancel_reason})" if facts.cancel_reason else ""
@@ -81,6 +82,16 @@ def _reasons(facts: Facts) -> Iterator[Reason]:
         reason = _reason(facts, one)
         if reason.code is not Code.PAUSED:
             yield replace(reason, inner=branches) if reason.code is Code.BRANCHES else reason
+
+
+def _not_undone(facts: Facts) -> Iterator[Reason]:
+    """What has been left as it was, since its compensation has failed for good."""
+    if not facts.not_undone or facts.retried_as:
+        return
+    units = ", ".join(facts.not_undone)
+    remedy = f"Mend the cause, then:\n{command('retry-compensation', facts)}"
+    text = f"What it has done is not all undone: {units} failed for good"
+    yield Reason(Code.NOT_UNDONE, text, facts.finished_at, help=remedy)
 
 
 def _holds(facts: Facts, paused: Paused) -> bool:
@@ -117,7 +128,7 @@ def _grouped(facts: Facts, branches: Sequence[Standing]) -> Iterator[Reason]:
     reasons = [reason for reason in reasons if reason.code is not Code.PAUSED]
     for _, alike in groupby(reasons, key=lambda reason: reason.code):
         first, *others = alike
-        more = f", and {len(others)} more" if others else ""
+        more = f" (and {len(others)} more like it)" if others else ""
         yield replace(first, text=f"{first.text}{more}")
 
 

@@ -17,10 +17,10 @@ from celery_durable.core.situation import SeenRelay
 from celery_durable.core.status import Status
 from celery_durable.durable import Durable
 from celery_durable.store import pauses
-from celery_durable.store.read import facts, fleet, traffic
+from celery_durable.store.read import facts, fleet, gauges, traffic
 from celery_durable.store.read.traffic import Failures, Lately, Unfinished
 
-CHECKS = (population.relays, population.queues, population.outbox)
+CHECKS = (population.relays, population.queues, population.outbox, population.compensations)
 """The checks of `doctor` that say whether anything is behind, and ask nobody but Postgres."""
 
 
@@ -65,6 +65,7 @@ class Overview:
     queues: Sequence[QueueInfo]
     relays: Sequence[SeenRelay]
     pauses: Sequence[Paused]
+    not_undone: int
 
     @property
     def mark(self) -> object:
@@ -91,7 +92,7 @@ class Overview:
     def behind(self) -> Sequence[Finding]:
         """What keeps runs from going on as they should; empty if nothing is behind."""
         total = sum(one.runs for one in self.unfinished.standing)
-        found = Fleet(self.at, self.workers, self.relays, self.queues, {"": total})
+        found = Fleet(self.at, self.workers, self.relays, self.queues, {"": total}, self.not_undone)
         judged = (finding for check in CHECKS for finding in check(Examination(fleet=found)))
         late = (finding for finding in judged if finding.severity is not Severity.OK)
         return [*late, *_waiting(self.queues, self.at)]
@@ -127,4 +128,5 @@ def read_overview(durable: Durable) -> Overview:
             queues=fleet.queues(connection, workers),
             relays=facts.relays_seen(connection),
             pauses=pauses.listed(connection),
+            not_undone=gauges.not_compensated(connection),
         )

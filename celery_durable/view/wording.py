@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery_durable.core.reason import Code, Reason
+from celery_durable.core.status import Status
 from celery_durable.store.read.standstill import READY
 
 STANDS_AT: Mapping[str, str] = {
@@ -24,6 +25,7 @@ STANDS_AT: Mapping[str, str] = {
 
 IN_SHORT: Mapping[Code, str] = {
     Code.ENDED: "ended",
+    Code.NOT_UNDONE: "not all undone",
     Code.SIGNAL: "waits for a signal",
     Code.SLEEPING: "sleeps",
     Code.CHILD: "waits for a child",
@@ -56,6 +58,7 @@ WAITS = frozenset({Code.SIGNAL, Code.CHILD, Code.BRANCHES, Code.RETRYING, Code.C
 
 ON_THE_PAGE: Mapping[Code, tuple[str, str]] = {
     Code.ENDED: ("Retry it", "retry"),
+    Code.NOT_UNDONE: ("Compensate again", "retry_compensation"),
     Code.SIGNAL: ("Answer it", "resume"),
     Code.RETRYING: ("Try it now", "retry_now"),
     Code.EXHAUSTED: ("Try it again", "retry_now"),
@@ -88,8 +91,13 @@ def remedy_of(reason: Reason, app: str) -> Remedy:
     return Remedy(text, *ON_THE_PAGE.get(reason.code, ("", "")), command)
 
 
-def tone(reason: Reason) -> str:
-    """How a reason looks: `good`, `warn` or `bad`."""
+_ENDS: Mapping[Status | None, str] = {Status.FAILED: "bad", Status.CANCELLED: "warn"}
+
+
+def tone(reason: Reason, status: Status | None = None) -> str:
+    """How a reason looks: `good`, `warn` or `bad`; `status` is the run's, where it is known."""
+    if reason.code is Code.ENDED:
+        return _ENDS.get(status, "good")
     if reason.code in IN_ORDER:
         return "good"
     return "warn" if reason.code in WAITS else "bad"

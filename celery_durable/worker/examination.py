@@ -23,7 +23,7 @@ from celery_durable.database import schema, self_test
 from celery_durable.errors import ConfigurationError, DurableError, SchemaOutOfDate
 from celery_durable.store import sql
 from celery_durable.store.connection import Connection, Statement, one
-from celery_durable.store.read import facts, fleet, standstill, vitals
+from celery_durable.store.read import facts, fleet, gauges, standstill, vitals
 from celery_durable.worker.brokers import Brokers
 from celery_durable.worker.configuration import refuse_unreadable_messages, serializer_of
 from celery_durable.worker.host import Host
@@ -206,6 +206,7 @@ def _fleet(connection: Connection) -> Fleet:
         relays=facts.relays_seen(connection),
         queues=fleet.queues(connection, present),
         unfinished=standstill.unfinished(connection),
+        not_undone=gauges.not_compensated(connection),
     )
 
 

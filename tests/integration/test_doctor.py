@@ -75,7 +75,7 @@ def test_where_all_is_well_nothing_is_found(world: World, served: Durable) -> No
     served.start("w")
     assert found(served) == {}
     codes = [one.code for one in served.doctor()]
-    assert len(set(codes)) == len(codes) == 20
+    assert len(set(codes)) == len(codes) == 21
 
 
 def test_nothing_is_changed(world: World, served: Durable) -> None:

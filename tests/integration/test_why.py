@@ -118,7 +118,7 @@ def test_branches_are_told_by_their_reasons(world: World) -> None:
     found = reason(run)
     assert (found.code, found.text) == (Code.BRANCHES, "m waits for 5 of its branches")
     assert [inner.code for inner in found.inner] == [Code.ON_ITS_WAY]
-    assert found.inner[0].text.endswith("and 4 more")
+    assert found.inner[0].text.endswith("(and 4 more like it)")
 
 
 def test_a_unit_that_is_executed(world: World) -> None:

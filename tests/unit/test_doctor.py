@@ -114,7 +114,7 @@ def test_where_all_is_well_each_thing_is_said_to_be() -> None:
     assert [finding.code for finding in said] == [
         *("settings", "broker", "accept_content", "database", "server", "schema", "lock", "clock"),
         *("connections", "autovacuum", "dead_rows", "xmin", "relays", "workers", "queues"),
-        *("outbox", "versions", "sharing", "runs", "beat"),
+        *("outbox", "versions", "sharing", "runs", "compensations", "beat"),
     ]
     assert not any(finding.text.endswith(".") or "\n" in finding.text for finding in said)
 

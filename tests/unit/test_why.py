@@ -132,7 +132,7 @@ def test_branches_with_the_same_reason_are_one() -> None:
     assert (found.code, found.text) == (Code.BRANCHES, "charge waits for 3 of its branches")
     assert [inner.text for inner in found.inner] == [
         "m#1 waits for the signal go",
-        "m#0 sleeps, and 1 more",
+        "m#0 sleeps (and 1 more like it)",
     ]
 
 

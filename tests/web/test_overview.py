@@ -55,6 +55,30 @@ def test_runs_are_counted_by_status_and_each_count_leads_to_them(
     assert there.by_id("list").text.count("waits for a signal") == 2
 
 
+def test_what_could_not_be_undone_is_said_until_somebody_tries_again(
+    world: World, visit: Visit
+) -> None:
+    def define(durable: Durable) -> None:
+        undone = durable.step(name="u")(noting([], "u"))
+        undone.compensate(declining, retry=ONCE)
+        durable.workflow("stays").step(undone).step(declining, name="d", retry=ONCE)
+
+    durable = world.worker(define)
+    worker_id(durable)
+    a_relay_lives(world)
+    first, second = durable.start_many("stays", [None] * 2)
+    world.drain(durable)
+    behind = read(visit(durable).see("/")).by_id("behind")
+    assert "In 2 runs compensations have failed for good" in behind.text
+    there = read(visit(durable).see(behind.link("Which runs")))
+    assert str(first.id) in there.by_id("list").text
+    (finding,) = (one for one in durable.doctor() if one.code == "compensations")
+    assert finding.severity == "warning"
+    first.retry(from_step="d")
+    second.retry_compensation()
+    assert "Nothing is behind" in read(visit(durable).see("/")).by_id("behind").text
+
+
 def test_failures_are_grouped_and_lead_to_their_runs(
     world: World, durable: Durable, visit: Visit
 ) -> None:

@@ -201,6 +201,11 @@ def test_an_error_has_its_traceback_behind_a_fold(
     error = page.by_id("error")
     assert error.text.startswith("Error of d ValueError : no money")
     assert "u#compensate has failed" in error.text
+    why = page.by_id("why")
+    assert why.text.startswith("How it ended")
+    assert "not all undone: u#compensate failed for good" in why.text
+    assert why.link("Compensate again") == f"/runs/{run.id}/actions/retry_compensation"
+    assert 'class="why good"' not in visit(durable).see(f"/runs/{run.id}")
     (first, second) = error.all("details")
     assert "declining" in first.text
     assert "open" not in first.attributes

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import OID, REGCLASS
+from sqlalchemy.dialects.postgresql import ARRAY, OID, REGCLASS
 
 from celery_durable.core.reason import Diagnosis
 from celery_durable.core.situation import Consumer, Facts, Hint, Locker, SeenRelay, Standing
@@ -21,6 +21,7 @@ from celery_durable.store import pauses, sql
 from celery_durable.store import tables as t
 from celery_durable.store.connection import Connection, Row, Statement
 from celery_durable.store.read.actions import actor_of
+from celery_durable.store.read.filters import COMPENSATION_FAILED
 from celery_durable.store.read.position import STATUS
 from celery_durable.store.read.units import max_attempts
 from celery_durable.store.rows import error_of, token_of
@@ -28,6 +29,9 @@ from celery_durable.store.workers import SERVER_START, lock_space
 
 MOST_TOKENS = 100
 """Most tokens of one run that are looked at; those that are executed come first."""
+
+MOST_NOT_UNDONE = 5
+"""Compensations that have failed for good, by name."""
 
 MOST_SIGNALS = 20
 """Most names of signals of one run that are looked at."""
@@ -54,6 +58,17 @@ _cancel = (
     .lateral("cancel")
 )
 
+_failed_undo = (
+    sa.select(t.journal.c.unit)
+    .where(t.journal.c.run_id == t.run.c.id, *COMPENSATION_FAILED)
+    .order_by(t.journal.c.unit)
+    .limit(sa.literal_column(str(MOST_NOT_UNDONE)))
+)
+_not_undone = sa.case(
+    (t.run.c.finished_at.is_not(None), sa.func.array(_failed_undo.scalar_subquery())),
+    else_=sa.cast(sa.literal_column("'{}'"), ARRAY(sa.Text)),
+)
+
 _RUNS = Statement(
     sa.select(
         t.run.c.id,
@@ -63,6 +78,7 @@ _RUNS = Statement(
         t.run.c.finished_at,
         t.run.c.retried_as,
         sql.json_text(t.run.c.error),
+        _not_undone.label("not_undone"),
         sa.func.coalesce(t.run.c.cancel_requested_at, _cancel.c.created_at).label("cancelled_at"),
         sa.func.coalesce(
             t.run.c.cancel_reason, _cancel.c.payload.op("->>")(sql.word("reason"))
@@ -311,6 +327,7 @@ def _facts(
             finished_at=row["finished_at"],
             retried_as=row["retried_as"],
             error=_error_line(row["error"]),
+            not_undone=row["not_undone"],
             cancel_requested_at=row["cancelled_at"],
             cancel_reason=row["cancel_reason"],
             cancelled_by=row["cancelled_by"],

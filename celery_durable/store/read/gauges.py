@@ -88,7 +88,8 @@ STANDING = Statement(
 
 _not_compensated = (
     sa.select(t.journal.c.run_id)
-    .where(*COMPENSATION_FAILED)
+    .join_from(t.journal, t.run, t.run.c.id == t.journal.c.run_id)
+    .where(*COMPENSATION_FAILED, t.run.c.retried_as.is_(None))
     .order_by(t.journal.c.run_id)
     .limit(_most)
     .subquery("not_compensated")
@@ -105,16 +106,21 @@ def families(connection: Connection) -> Sequence[Family]:
     found = fleet.waiting(connection, MOST_MESSAGES)
     at = connection.rows(fleet.NOW)[0]["now"]
     queues = fleet.queues(connection, present, found)
-    not_compensated = one(connection, NOT_COMPENSATED, {"most": MOST_RUNS})
-    assert not_compensated is not None
     return [
         Family(metrics.UNFINISHED, _samples(unfinished(connection))),
-        Family(metrics.NOT_COMPENSATED, [Sample((), not_compensated["runs"])]),
+        Family(metrics.NOT_COMPENSATED, [Sample((), not_compensated(connection))]),
         *_of_ages(found, [queue.queue for queue in queues], at),
         *_of_queues(queues),
         Family(metrics.WORKERS, _samples(_by_state(present))),
         Family(metrics.RELAYS, _samples(_of_relays(connection, at))),
     ]
+
+
+def not_compensated(connection: Connection) -> int:
+    """How many runs have a compensation that failed for good, and were not tried again."""
+    row = one(connection, NOT_COMPENSATED, {"most": MOST_RUNS})
+    assert row is not None
+    return int(row["runs"])
 
 
 def unfinished(connection: Connection) -> Mapping[str, int]:
