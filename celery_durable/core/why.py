@@ -210,6 +210,8 @@ def _executing(facts: Facts, one: Standing) -> Reason | None:
         text, remedy = f"{gone}, and no other is there", start_worker(facts, one.queue)
         return Reason(Code.WORKER_LOST, text, one.since, help=remedy)
     again = f", {_attempt(one)}" if token.failures else ""
+    if token.crashes:
+        again += f"; before, its worker died {_times(token.crashes)}"
     said = f"; it last said: {one.progress}" if one.progress else ""
     where = f"{worker.hostname}, pid {worker.pid}"
     text = f"{token.unit} is being executed on {where}{again}{said}"

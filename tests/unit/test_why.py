@@ -165,6 +165,8 @@ def test_what_is_executed_says_where_and_what_it_said_last() -> None:
     found = reason(standing(executed))
     assert (found.code, found.since, found.until) == (Code.EXECUTING, LONG_AGO, LATER)
     assert found.text == ("charge is being executed on w1@host, pid 77; it last said: 40%, page 3")
+    suspect = replace(executed, token=replace(executed.token, crashes=2))
+    assert "pid 77; before, its worker died 2 times; it last" in reason(standing(suspect)).text
 
 
 @pytest.mark.parametrize(

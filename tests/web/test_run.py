@@ -152,11 +152,13 @@ def test_where_a_run_stands(world: World, durable: Durable, visit: Visit) -> Non
     worker = world.worker(lambda durable: durable.workflow("w").step(working, name="copy"))
     run = worker.start("w")
     held = gate.hold(worker.engine.advance, world.token_id(run))
+    world.rows("UPDATE durable_token SET crashes = 1")
     current = page_of(visit, worker, run).by_id("current")
+    assert run.status().units[0].crashes == 1
     gate.finish(held)
     assert "copy ▶ executing on" in current.text
     assert ", pid " in current.text
-    assert "attempt 1" in current.text
+    assert "attempt 1 of 3 its worker died once" in current.text
     assert f"40% page 3 {NASTY}" in current.text
     assert not page_of(visit, worker, run).has("current")
 

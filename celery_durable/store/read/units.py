@@ -39,6 +39,7 @@ class UnitInHand:
     which. `waiting_since` is since when it waits, `wake_at` until when: at the latest for a signal,
     at the earliest for an attempt. `failure` is its last failed attempt. `max_attempts` is how many
     attempts it has; None where the stored plan does not say. `branch` is as in a journal entry.
+    `crashes` is how many workers have died while they executed it.
     """
 
     unit: str
@@ -55,6 +56,7 @@ class UnitInHand:
     worker: WorkerProcess | None = None
     failure: FailedAttempt | None = None
     max_attempts: int | None = None
+    crashes: int = 0
 
     @property
     def error(self) -> ErrorRecord | None:
@@ -118,6 +120,7 @@ def unit_columns(token: Any, failure: Any) -> tuple[sa.ColumnElement[Any], ...]:
         t.worker.c.pid,
         sql.json_text(failure, "failure"),
         max_attempts(token).label("max_attempts"),
+        token.c.crashes,
     )
 
 
@@ -141,4 +144,5 @@ def unit_of(row: Row) -> UnitInHand:
         worker=worker,
         failure=failure_of(row["failure"]),
         max_attempts=row["max_attempts"],
+        crashes=row["crashes"],
     )
