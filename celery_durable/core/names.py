@@ -71,3 +71,16 @@ def subunit_of(node: str, part: str | int) -> str:
 def choice_of(node: str) -> str:
     """The unit that chooses the case of the route `node`."""
     return subunit_of(node, ROUTE)
+
+
+def shared_name(
+    unit: str, node: str, part: str | None, position: int | None, *, is_undone: bool
+) -> str:
+    """What units of one kind are called together: items and iterations as their node.
+
+    A branch is `checks#fraud`, a case `rail#card`, the compensation of any item `lines#compensate`.
+    """
+    if part is None and position is None:
+        return unit
+    shared = node if part is None else subunit_of(node, part)
+    return compensation_of(shared) if is_undone else shared

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from celery_durable.core import metrics
 from celery_durable.core.claim import Claim
-from celery_durable.core.decision import Decision, End, Move, Outcome
+from celery_durable.core.decision import Decision, End, JournalRecord, Move, Outcome
 from celery_durable.core.event import Event, Failed, Succeeded, Suspended
-from celery_durable.core.names import compensation_of, subunit_of
+from celery_durable.core.names import shared_name
+from celery_durable.core.token import Token
 from celery_durable.process.tally import Tally
 
 
-def label_of(node: str, part: str | None, *, is_undone: bool) -> str:
-    """Return how a unit is called in metrics: as in the journal, but all items of a node alike."""
-    unit = node if part is None else subunit_of(node, part)
-    return compensation_of(unit) if is_undone else unit
+def label_of(of: Token | JournalRecord, *, is_undone: bool) -> str:
+    """Return how a unit is called in metrics: all items of a node alike."""
+    return shared_name(of.unit, of.node, of.part, of.position, is_undone=is_undone)
 
 
 def begun(tally: Tally, claim: Claim) -> None:
@@ -28,7 +28,7 @@ def begun(tally: Tally, claim: Claim) -> None:
 
 
 def executed(tally: Tally, claim: Claim, event: Event, seconds: float) -> None:
-    """Count an execution of a unit."""
+    """Count an execution of a step; functions between steps are not asked about."""
     run, token = claim.run, claim.token
     match event:
         case Succeeded():
@@ -39,7 +39,7 @@ def executed(tally: Tally, claim: Claim, event: Event, seconds: float) -> None:
             outcome = "suspended"
         case _:  # nothing of the user's has been executed, or next to nothing
             return
-    unit = label_of(token.node, token.part, is_undone=token.rollback is not None)
+    unit = label_of(token, is_undone=token.rollback is not None)
     labels = (run.workflow, unit, outcome)
     tally.add(metrics.SECONDS_IN_BUCKET, *labels, metrics.bucket_of(seconds))
     tally.add(metrics.SECONDS_IN_ALL, *labels, by=seconds)
@@ -52,11 +52,11 @@ def committed(tally: Tally, claim: Claim, decision: Decision, event: Event | Non
     for record in decision.records:
         if record.outcome is Outcome.FAILED:
             failures = metrics.COMPENSATION_FAILURES if is_undone else metrics.UNIT_FAILURES
-            unit = label_of(record.node, record.part, is_undone=is_undone)
+            unit = label_of(record, is_undone=is_undone)
             tally.add(failures.name, workflow, unit)
     if isinstance(then, End):
         assert decision.run is not None
         tally.add(metrics.RUNS_ENDED.name, workflow, str(decision.run.status))
     elif isinstance(event, Failed) and isinstance(then, Move) and then.token.unit == token.unit:
-        unit = label_of(token.node, token.part, is_undone=is_undone)
+        unit = label_of(token, is_undone=is_undone)
         tally.add(metrics.UNIT_RETRIES.name, workflow, unit)

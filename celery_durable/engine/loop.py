@@ -24,9 +24,10 @@ from celery_durable.core.admit import Check, Conclude, Execute, Facts, Release, 
 from celery_durable.core.child import Child, ReopenedRun
 from celery_durable.core.claim import Claim
 from celery_durable.core.names import compensated_by
-from celery_durable.core.nodes import ChildNode
+from celery_durable.core.nodes import ChildNode, StepNode
 from celery_durable.core.status import Status
 from celery_durable.core.token import Flags
+from celery_durable.core.units import unit_of
 from celery_durable.database.connections import Database
 from celery_durable.database.notify import Notifier
 from celery_durable.engine import counting
@@ -392,7 +393,8 @@ class Engine:
                 ended(execution.event, execution.exception)
         seconds = time.monotonic() - attempt.began
         self._slow_units.note(claim.run, claim.token, seconds)
-        counting.executed(self._tally, claim, execution.event, seconds)
+        if isinstance(unit_of(attempt.workflow.plan, claim.token).body, StepNode):
+            counting.executed(self._tally, claim, execution.event, seconds)
         return attempt.with_input(execution.input), execution
 
     def _abandon(self, claim: Claim, error: BaseException, lasted: float) -> None:

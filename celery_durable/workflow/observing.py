@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from uuid import UUID
 
 from celery_durable.core.claim import Claim
 from celery_durable.core.event import Event, Signalled
+from celery_durable.core.names import shared_name
 from celery_durable.errors import ErrorRecord
 
 T = TypeVar("T")
@@ -128,8 +128,10 @@ def headers_of(trace: str | None) -> Mapping[str, str]:
 
 
 def kind_of(claim: Claim) -> str:
-    """Return the unit's name without numbers: items and iterations of a node share one."""
-    return re.sub(r"#\d+", "", claim.token.unit)
+    """Return what the unit is called with others of its kind: items of a node share one name."""
+    token = claim.token
+    is_undone = token.rollback is not None
+    return shared_name(token.unit, token.node, token.part, token.position, is_undone=is_undone)
 
 
 @contextmanager

@@ -185,6 +185,46 @@ def test_items_and_branches_are_counted_under_their_nodes(world: World) -> None:
     }
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_functions_between_steps_are_no_attempts(world: World, fails: bool) -> None:
+    """One that fails is a failure of its unit all the same."""
+
+    def over(_: object) -> list[int]:
+        if fails:
+            raise ValueError("no list")
+        return [1, 2]
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").map("m", over=over, handler=noting([], "x"))
+        durable.workflow("v").route(
+            "r", fail if fails else lambda _: "card", {"card": noting([], "y")}
+        )
+
+    worker = world.worker(define)
+    worker.start("w")
+    worker.start("v")
+    world.drain(worker)
+    found = written(worker)
+    ended = {} if fails else {("w", "m", "completed"): 2, ("v", "r#card", "completed"): 1}
+    assert in_all(found, "durable_unit_seconds_count") == ended
+    failures = {("w", "m"): 1, ("v", "r#route"): 1} if fails else {}
+    assert in_all(found, "durable_unit_failures_total") == failures
+
+
+def test_branches_with_numbers_for_names_are_not_one(world: World) -> None:
+    def define(durable: Durable) -> None:
+        branches = {"1": noting([], "x"), "3ds": noting([], "y")}
+        durable.workflow("w").parallel("p", branches)
+
+    worker = world.worker(define)
+    worker.start("w")
+    world.drain(worker)
+    assert in_all(written(worker), "durable_unit_seconds_count") == {
+        ("w", "p#1", "completed"): 1,
+        ("w", "p#3ds", "completed"): 1,
+    }
+
+
 def test_a_child_run_is_counted_by_its_own_name(world: World) -> None:
     def define(durable: Durable) -> None:
         child = durable.workflow("kid").step(noting([], "a"))
