@@ -113,7 +113,7 @@ class UnknownWorkflow(ConfigurationError):
 
 
 class SchemaOutOfDate(ConfigurationError):
-    """The tables are missing, or not of this release.
+    """The tables are missing, or of an older or a newer release.
 
     `found` is their revision, None if there are none, and empty if nobody has looked.
     """
@@ -125,9 +125,11 @@ class SchemaOutOfDate(ConfigurationError):
         state = f"is at revision {found}" if found else "does not exist"
         if found == "":
             state = "is missing, or older than this release"
+        what_helps = "Run: celery -A <your app> durable migrate"
+        if found and found > expected:  # they are numbered, with as many digits
+            what_helps = "A newer release made it; install that one."
         super().__init__(
-            f"The durable schema in {schema!r} {state}; this release needs {expected}."
-            " Run: celery -A <your app> durable migrate"
+            f"The durable schema in {schema!r} {state}; this release needs {expected}. {what_helps}"
         )
 
 

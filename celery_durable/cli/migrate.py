@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import click
-from alembic.util import CommandError
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from celery_durable.cli.application import durable_of, json_option
-from celery_durable.cli.exit_codes import CliError, ExitCode
 from celery_durable.cli.output import Output
 from celery_durable.database import schema
 from celery_durable.durable import Durable
@@ -26,14 +24,7 @@ def migrate(ctx: click.Context, /, *, as_json: bool) -> None:
     durable = durable_of(ctx)
     output = Output.of(ctx, as_json=as_json)
     before, name = _revision(durable), durable.settings.schema
-    try:
-        durable.migrate()
-    except CommandError as error:
-        raise CliError(
-            f"The schema {name!r} is at revision {before}, which this release does not know."
-            " A newer release made it; install that one.",
-            ExitCode.UNAVAILABLE,
-        ) from error
+    durable.migrate()
     after = _revision(durable)
     if before == after:
         text = Text(f"Schema {name!r} is at revision {after} already.")

@@ -38,10 +38,12 @@ HEAD = "0003"
 def migrate(engine: sa.Engine, schema: str, revision: str = "head") -> None:
     """Bring the tables to this release, in one transaction; does nothing if they are current.
 
-    Tables that are at `revision`, or past it, stay as they are.
+    Tables that are at `revision`, or past it, stay as they are. Raises `SchemaOutOfDate` for those
+    of a newer release.
     """
     # Only migrating needs Alembic; importing it at the top would cost every worker and client.
     from alembic import command  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = _config()
     try:
@@ -56,6 +58,10 @@ def migrate(engine: sa.Engine, schema: str, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             config.attributes["schema"] = schema
             command.upgrade(config, revision)
+    except CommandError as error:
+        with engine.connect() as connection:
+            found = current(connection, schema)
+        raise SchemaOutOfDate(schema, found, HEAD) from error
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == INSUFFICIENT_PRIVILEGE:
             with engine.connect() as connection:

@@ -34,10 +34,18 @@ def has_database(durable: Durable, environment: Mapping[str, str] = os.environ) 
     return durable.framework is not None or bool(named)
 
 
+def address_of(durable: Durable) -> str:
+    """Say which database the app has: `shop on localhost:5432`. Raises `DatabaseUnavailable`."""
+    with durable.database.engine.connect() as connection:
+        there: Any = connection.connection.driver_connection
+        return f"{there.info.dbname} on {there.info.host}:{there.info.port}"
+
+
 def broker_trouble(app: Celery) -> str | None:
     """Say why the app has no broker that works; None if it has.
 
-    Celery takes RabbitMQ on this computer for an app that names none: here that is none.
+    Celery takes RabbitMQ on this computer for an app that names none: here that is none. Raises
+    `ConfigurationError` for a transport that there is not.
     """
     conf = app.conf
     if not (conf.broker_url or conf.broker_read_url or conf.broker_write_url):
@@ -46,6 +54,9 @@ def broker_trouble(app: Celery) -> str | None:
         Brokers(app, logs=False).connect().release()
     except OperationalError as error:
         return f"the configured one does not answer, {error}"
+    except (KeyError, ImportError) as error:
+        why = error.args[0] if error.args else error
+        raise ConfigurationError(f"The broker of the app cannot be used: {why}.") from error
     return None
 
 

@@ -16,6 +16,7 @@ from typing import IO
 
 from celery_durable.errors import ConfigurationError
 from celery_durable.testing.binaries import is_open_to_everybody
+from celery_durable.testing.embedded import is_fit_for_sockets
 
 FOLDER = ".durable"
 
@@ -86,15 +87,16 @@ class Home:
 
     @property
     def postgres(self) -> Path:
-        """The folder of the embedded Postgres.
+        """The folder of the embedded Postgres: elsewhere if its sockets cannot be in this one.
 
         For root, under whom PostgreSQL does not run, one that its user can reach: not in /root.
         """
         inside = self.path / "postgres"
-        if os.geteuid() != 0 or is_open_to_everybody(inside):
+        is_reachable = os.geteuid() != 0 or is_open_to_everybody(inside)
+        if is_reachable and is_fit_for_sockets(inside):
             return inside
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return _of_root(Path("/var/tmp") / f"celery-durable-dev-{name}")  # noqa: S108 - see there
+        return _our_own(Path("/var/tmp") / f"celery-durable-dev-{name}")  # noqa: S108 - see there
 
     @property
     def schedule(self) -> Path:
@@ -104,18 +106,20 @@ class Home:
     def token(self) -> str:
         """The token of the page, which stays the same so that open tabs and bookmarks do."""
         path = self.path / "token"
-        if not path.exists():
-            with open(path, "w", encoding="ascii", opener=_private) as file:
+        if not path.exists() or not path.stat().st_size:
+            made = self.path / "token.new"  # a token that is half written is none
+            with open(made, "w", encoding="ascii", opener=_private) as file:
                 file.write(secrets.token_urlsafe(24))
+            made.rename(path)
         return path.read_text(encoding="ascii")
 
 
-def _of_root(folder: Path) -> Path:
+def _our_own(folder: Path) -> Path:
     """The folder, unless somebody else has made it: everybody may write beside it."""
-    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != 0):
+    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != os.geteuid()):
         raise ConfigurationError(
-            f"{folder} is not root's, and the embedded Postgres was to be kept there. Remove it, or"
-            " set DURABLE_DATABASE_URL to use a server of your own."
+            f"{folder} is somebody else's, and the embedded Postgres was to be kept there. Remove"
+            " it, or set DURABLE_DATABASE_URL to use a server of your own."
         )
     return folder
 

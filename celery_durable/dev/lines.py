@@ -28,13 +28,20 @@ LOG_FORMAT = "%(levelname)s %(message)s"
 class Lines:
     """Writes to standard output: coloured on a terminal, plain in a pipe.
 
-    When nobody reads any more it writes nothing, and calls `on_gone`.
+    When nobody reads any more it writes nothing, and calls what `when_gone` was given.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._levels: dict[str, str] = {}
-        self.on_gone: Callable[[], None] = lambda: None
+        self._on_gone: Callable[[], None] = lambda: None
+        self._is_gone = False
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """Have this called when nobody reads any more; at once if that is so already."""
+        self._on_gone = call
+        if self._is_gone:
+            call()
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line of our own."""
@@ -72,4 +79,5 @@ class Lines:
                 self._console.file.flush()
         except OSError:
             discard(self._console.file.fileno())
-            self.on_gone()
+            self._is_gone = True
+            self._on_gone()

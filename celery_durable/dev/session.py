@@ -18,6 +18,7 @@ from celery_durable.dev import postgres, watching
 from celery_durable.dev.addresses import (
     DATABASE_URL,
     LOOPBACK,
+    address_of,
     broker_trouble,
     has_database,
     listen,
@@ -88,6 +89,14 @@ def _services(durable: Durable, home: Home, lines: Lines) -> Iterator[Services]:
     """Run an embedded Postgres for what the app lacks: a database, a broker that answers."""
     needs_database = not has_database(durable)
     trouble = broker_trouble(durable.app)
+    if not needs_database:
+        lines.say(
+            f"database: the app's own, {address_of(durable)}; what is unfinished there is executed"
+            " here, with this code",
+            "yellow" if trouble is not None else "",
+        )
+    if trouble is None:
+        lines.say(f"broker: the app's own, {durable.app.connection_for_write().as_uri()}")
     if not needs_database and trouble is None:
         yield Services()
         return

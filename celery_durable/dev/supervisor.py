@@ -22,6 +22,9 @@ after it: it is draining, so that the reaper counts no crash.
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
+LOADS_WITHIN = 10.0
+"""Seconds after which it is said that changed files are still being loaded."""
+
 STEADY_SECONDS = 60.0
 """A part that has lived so long is not one that fails again and again."""
 
@@ -85,7 +88,7 @@ class Supervisor:
     async def run(self, *others: Callable[[], Awaitable[None]]) -> None:
         """Run until the end is asked for; `others` run meanwhile, and are cancelled then."""
         self.ending.listen()
-        self._lines.on_gone = self.ending.asked.set
+        self._lines.when_gone(self.ending.asked.set)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._keep(kept)) for kept in self._kept]
             tasks += [group.create_task(_run(other)) for other in others]
@@ -102,19 +105,47 @@ class Supervisor:
     async def follow(
         self, changes: AsyncIterator[Sequence[Path]], is_usable: Callable[[], Awaitable[bool]]
     ) -> None:
-        """Start everything anew when files have changed and `is_usable` says that they load."""
-        async for changed in changes:
-            names = ", ".join(str(path) for path in changed[:3])
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""  # noqa: PLR2004
-            if await is_usable():
-                self._lines.say(f"{names}{more} changed: starting anew")
-                self.start_anew()
-            else:
-                self._lines.say(
-                    f"{names}{more} changed and cannot be loaded: everything goes on as it was"
-                    " until the next change",
-                    "yellow",
-                )
+        """Start everything anew when files have changed and `is_usable` says that they load.
+
+        A change ends the look at the ones before it, which may hang: then it is about all of them.
+        """
+        looking = asyncio.ensure_future(asyncio.sleep(0))
+        seen: set[Path] = set()
+        try:
+            async for changed in changes:
+                if looking.done():
+                    looking.result()
+                    seen.clear()
+                looking.cancel()
+                await asyncio.wait([looking])
+                seen.update(changed)
+                looking = asyncio.ensure_future(self._look_at(sorted(seen), is_usable))
+        finally:
+            looking.cancel()
+
+    async def _look_at(
+        self, changed: Sequence[Path], is_usable: Callable[[], Awaitable[bool]]
+    ) -> None:
+        names = ", ".join(str(path) for path in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""  # noqa: PLR2004
+        what, goes_on = f"{names}{more} changed", "everything goes on as it was"
+        slow = asyncio.get_running_loop().call_later(
+            LOADS_WITHIN,
+            self._lines.say,
+            f"{what}, and is being loaded for {LOADS_WITHIN:g} s already: {goes_on} meanwhile",
+            "yellow",
+        )
+        try:
+            loads = await is_usable()
+        finally:
+            slow.cancel()
+        if loads:
+            self._lines.say(f"{what}: starting anew")
+            self.start_anew()
+        else:
+            self._lines.say(
+                f"{what} and cannot be loaded: {goes_on} until the next change", "yellow"
+            )
 
     async def _keep(self, kept: Kept) -> None:
         while True:

@@ -203,7 +203,7 @@ class EmbeddedPostgres:
             self._home.mkdir(parents=True)
             self._let_server_pass(self._home)
         self._binaries = self._reachable_binaries()
-        home_fits = _is_fit_for_sockets(self._home)
+        home_fits = is_fit_for_sockets(self._home)
         self._sockets = (self._home if home_fits else self._temporary_directory()) / "socket"
         self._make_server_folder(self._sockets)
 
@@ -346,7 +346,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, mode=0o600)
 
 
-def _is_fit_for_sockets(home: Path) -> bool:
+def is_fit_for_sockets(home: Path) -> bool:
     """True if a socket in `home` has a path short enough for the system and plain enough for pgmq.
 
     pgmq builds connection strings without quoting.

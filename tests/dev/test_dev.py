@@ -147,6 +147,15 @@ def test_a_syntax_error_shows_and_waits_for_the_next_change(
     stands_at(start(durable), "signoff")
 
 
+def test_an_import_that_hangs_waits_for_the_next_change(started: Running) -> None:
+    good = shop_of(started).read_text()
+    shop_of(started).write_text("import time\ntime.sleep(100_000)\n")
+    started.wait_for(r"shop\.py changed, and is being loaded for 10 s already", again=True)
+    shop_of(started).write_text(good)
+    started.wait_for(r"shop\.py changed: starting anew$", again=True)
+    wait_until_up(started, again=True)
+
+
 @pytest.mark.parametrize("name", ["worker", "beat", "page"])
 def test_a_killed_part_is_started_again(started: Running, durable: Durable, name: str) -> None:
     url = started.wait_for(URL)[1]

@@ -6,15 +6,20 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+from celery_durable.dev.home import Home
+from tests.addresses import conninfo
 from tests.contrib.projects import SHOP as DJANGO_SHOP
 from tests.contrib.projects import variables_of
-from tests.dev.projects import SHOP, dev, project, wait_until_up
+from tests.dev.projects import DEV, SHOP, dev, environment, project, wait_until_up
 from tests.dev.running import PATIENCE, Running
 from tests.integration.driving import make_durable
 from tests.transports import RedisBroker
@@ -50,6 +55,8 @@ def test_a_database_and_a_broker_that_answer_are_used(
         with dev(folder, own=urls) as started:
             wait_until_up(started)
             a_run_ends(empty_database_url, queue=redis_broker.queue())
+            started.wait_for(r"database: the app's own, durable_test\w+ on \S+; ")
+            started.wait_for(r"broker: the app's own, redis://\S+$")
             assert "embedded" not in started.text
             assert not embedded_servers(started)
 
@@ -67,8 +74,54 @@ def test_a_broker_that_does_not_answer_is_replaced_with_a_word(empty_database_ur
             why = r"since the configured one does not answer, amqp://guest:\*\*@127\.0\.0\.1:1"
             started.wait_for(rf"broker: an embedded Postgres in \.durable, {why}")
             a_run_ends(empty_database_url)
-            assert "database:" not in started.text
+            started.wait_for(r"database: the app's own, .*; what is unfinished there is")
             assert "secret" not in started.text
+
+
+def test_a_broker_that_nobody_knows_is_refused() -> None:
+    said = refused({"CELERY_BROKER_URL": "kafkaesque://x"})
+    assert "No such transport: kafkaesque" in said
+
+
+def test_a_database_of_a_newer_release_is_refused(database_url: str) -> None:
+    with psycopg.connect(conninfo(database_url)) as connection:
+        connection.execute("UPDATE durable_alembic_version SET version_num = '9999'")
+    assert "A newer release made it" in refused({"DURABLE_DATABASE_URL": database_url})
+
+
+def refused(own: Mapping[str, str]) -> str:
+    """What is said to a `durable dev` that cannot begin."""
+    with project() as folder:
+        ended = subprocess.run(
+            DEV,
+            cwd=folder,
+            env={**environment(), **own},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    assert ended.returncode in (2, 4), ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_a_folder_where_no_socket_can_be_keeps_its_data_elsewhere(tmp_path: Path) -> None:
+    """At the same place each time: what was printed for other terminals stays true."""
+    for name in ("two words", "plain"):
+        (tmp_path / name).mkdir()
+    names = [Home.of(tmp_path / name).postgres for name in ("two words", "two words", "plain")]
+    assert names[0] == names[1]
+    assert names[0].parent == Path("/var/tmp")
+    assert names[2].parent in (tmp_path / "plain" / ".durable", Path("/var/tmp"))
+
+
+def test_a_token_that_was_half_written_is_none(tmp_path: Path) -> None:
+    home = Home.of(tmp_path)
+    (home.path / "token").touch()
+    token = home.token()
+    assert len(token) > 16
+    assert Home.of(tmp_path).token() == token
 
 
 def test_a_database_that_does_not_answer_is_not_replaced() -> None:
@@ -102,7 +155,7 @@ def test_a_django_project_has_its_own_database(empty_database_url: str) -> None:
         own = {**variables_of(empty_database_url), "CELERY_BROKER_URL": NO_BROKER}
         with dev(folder, command=command, own=own) as started:
             wait_until_up(started)
-            assert "database:" not in started.text
+            started.wait_for(r"database: the app's own, ")
             durable = make_durable(empty_database_url)
             run = durable.start("fulfil", {"order": 1})
             wait_until(lambda: run.status().current, timeout=PATIENCE)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
+from celery_durable.dev.lines import Lines
 from celery_durable.dev.supervisor import LONGEST_PAUSE, STEADY_SECONDS, Pauses
 from tests.addresses import ROOT
 from tests.dev.running import Running, running
@@ -138,6 +140,15 @@ def test_when_nobody_reads_any_more_everything_ends(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(60) == 0
     wait_until(partial(is_gone, int((tmp_path / "pid").read_text())))
+
+
+def test_who_asks_after_nobody_reads_any_more_is_told_at_once() -> None:
+    told: list[bool] = []
+    with Path("/dev/full").open("w") as full:
+        lines = Lines(Console(file=full))
+        lines.say("a line")
+        lines.when_gone(lambda: told.append(True))
+        assert told == [True]
 
 
 def test_output_is_shown_whatever_it_is(start: Start, tmp_path: Path) -> None:
