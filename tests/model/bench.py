@@ -79,6 +79,8 @@ class Scenario:
     expects: Callable[[Bench, World], None] | None = None
     longer: Limits | None = None
     """The limits of the longer form."""
+    is_large: bool = False
+    """It has so many schedules that only the long form walks them."""
     ends: frozenset[tuple[str, ...]] = frozenset()
     """How the runs end, over all schedules: the statuses in order."""
 

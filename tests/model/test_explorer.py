@@ -9,6 +9,7 @@ import time
 import pytest
 
 from celery_durable.core.status import TRANSITIONS, Status
+from tests.forms import of_the_long_form
 from tests.integration.test_lifecycle import WITHOUT_A_CLAIM
 from tests.model.bench import Bench, Scenario, modelled
 from tests.model.explorer import Coverage, Explorer
@@ -38,7 +39,13 @@ def explore(
     return coverage
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(one, marks=[of_the_long_form()] if one.is_large else [], id=one.name)
+        for one in SCENARIOS
+    ],
+)
 def test_every_schedule_keeps_the_promises(
     model_database_url: str,
     stage: Stage,

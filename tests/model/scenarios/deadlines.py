@@ -100,6 +100,7 @@ DEADLINES = (
         longer=Limits(crashes=1),
         seats=1,
         expects=TIMED_OUT,
+        is_large=True,
         ends=ends("completed", "cancelled", "failed"),
     ),
     Scenario(
@@ -186,6 +187,7 @@ DEADLINES = (
         acts=(cancel(),),
         seats=1,
         expects=TIMED_OUT,
+        is_large=True,
         ends=ends("completed", "cancelled", "failed"),
     ),
 )

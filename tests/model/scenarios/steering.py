@@ -81,6 +81,7 @@ STEERING = (
         acts=(*PAUSED, cancel(compensate=True)),
         begins_parked=True,
         seats=1,
+        is_large=True,
         ends=ends("cancelled"),
     ),
     Scenario(

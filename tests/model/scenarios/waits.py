@@ -147,6 +147,7 @@ WAITS = (
         acts=(resume(1), resume(2, after="resume 1")),
         longer=Limits(crashes=1),
         begins_parked=True,
+        is_large=True,
         ends=ends("completed"),
     ),
     Scenario(
