@@ -25,6 +25,7 @@ from celery_durable.view.picture.axis import MOST_TICKS, Axis
 from celery_durable.view.picture.bars import BarRow, Look, Told
 from celery_durable.view.picture.rows import NOT_EXECUTED, rows_of
 from celery_durable.view.picture.timeline import Timeline, TimelineLinks, timeline
+from celery_durable.view.run_page import growth_at
 from tests.unit.picturing import NOW, SVG, parsed, texts, unit
 
 BEGIN = NOW - timedelta(seconds=100)
@@ -212,6 +213,16 @@ def test_a_page_counts_on_what_goes_on_and_an_image_does_not() -> None:
     ]
     assert {"10.0s so far", "goes on in 4.00s"} <= {*texts(drawn)}
     assert not list(parsed(timeline(shown)).iter(f"{SVG}tspan"))
+
+
+def test_a_timeline_is_drawn_again_more_seldom_the_older_it_is() -> None:
+    def drawn(begin: float, end: float) -> int:
+        return growth_at(timedelta(seconds=end)) - growth_at(timedelta(seconds=begin))
+
+    assert [growth_at(timedelta(seconds=second)) for second in range(7)] == [0, 0, 1, 1, 2, 2, 3]
+    assert drawn(39, 41) == 1
+    assert all(drawn(age, 2 * age) in (13, 14) for age in (60, 3600, 86_400))
+    assert growth_at(timedelta(seconds=-1)) == 0
 
 
 def test_names_and_notes_have_the_room_that_they_need() -> None:
