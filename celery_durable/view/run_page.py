@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import log
 from uuid import UUID
@@ -70,6 +70,10 @@ class Mark:
     reasons: tuple[Reason, ...]
     growth: int
 
+    def is_alike_but_for_age(self, other: Mark) -> bool:
+        """True if what is read of the run is the same, though its timeline may have grown."""
+        return replace(self, growth=other.growth) == other
+
 
 def growth_at(age: timedelta) -> int:
     """How often a timeline that is so long has grown by a `SHARE` of it, or by `LEAST` seconds."""
@@ -98,9 +102,9 @@ class PageReader:
             last = received.last(connection, self._run_id)
             growth = 0 if glimpse.status in FINISHED else growth_at(why.at - glimpse.created_at)
             mark = Mark(glimpse, last, why.reasons, growth)
-            if self._page is None or mark != self.mark:
+            if self._page is None or self.mark is None or not mark.is_alike_but_for_age(self.mark):
                 self._page = _page(connection, glimpse, why)
-                self.mark = mark
+            self.mark = mark
         return self._page
 
     @property

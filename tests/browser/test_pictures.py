@@ -173,3 +173,24 @@ def test_a_narrow_screen_scrolls_the_picture_and_not_the_page(address: str, brow
     scrolls = "e => e.scrollWidth > e.clientWidth"
     assert page.locator("#graph-picture").evaluate(scrolls)
     assert page.locator("#timeline-picture").evaluate(scrolls)
+
+
+def test_a_narrow_screen_shows_the_bars_of_a_timeline_and_a_low_header(
+    world: World, serve: Serve, browse: Open
+) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(noting([], "a"), name="a_step_with_a_name_that_is_very_long")
+
+    durable = world.worker(define)
+    run = durable.start("w")
+    world.drain(durable)
+    base = serve(create_app(durable, login=lambda _: Viewer("ann")))
+    page = browse(f"{base}/runs/{run.id}", viewport={"width": 360, "height": 720})
+    box = page.locator("#timeline-picture").bounding_box()
+    axis = page.locator("#timeline-picture .tick").first.bounding_box()
+    header = page.locator("header.top").bounding_box()
+    assert box is not None
+    assert axis is not None
+    assert header is not None
+    assert axis["x"] < box["x"] + box["width"] * 0.6
+    assert header["height"] < 100

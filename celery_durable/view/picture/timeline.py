@@ -21,7 +21,7 @@ MOST_ROWS = 200
 AXIS, BETWEEN, EDGE = 620.0, 16.0, 14.0
 """Widths: of the axis, what is between labels and axis, and the border around all."""
 
-WIDEST_LABEL, WIDEST_NOTE = 200.0, 320.0
+WIDEST_LABEL, WIDEST_NOTE = 240.0, 320.0
 """Widths of texts: the columns of the labels and of the notes are as wide as these need."""
 
 BUTTON = 26.0
