@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate
 from uuid import UUID
 
 from celery_durable.core.names import COMPENSATE, choice_of, compensation_of
@@ -103,14 +105,25 @@ class Told:
     status: Status = Status.RUNNING
 
     @cached_property
-    def in_turn(self) -> Sequence[JournalEntry]:
-        """The entries but for parts of a fork: of these each began when others had ended."""
+    def _in_turn(self) -> Sequence[JournalEntry]:
+        """The entries as they began, but for parts of a fork: of these each follows another."""
         forks = {name for name, view in self.nodes.items() if view.is_fork}
-        return [
+        found = (
             one
             for one in self.entries
             if one.node not in forks or one.unit == one.node or is_undo(one)
-        ]
+        )
+        return sorted(found, key=lambda entry: entry.started_at)
+
+    @cached_property
+    def _ends(self) -> Sequence[datetime]:
+        """Up to each of these, when the last of them ended."""
+        return [*accumulate((entry.finished_at for entry in self._in_turn), max)]
+
+    def ready_at(self, begin: datetime) -> datetime:
+        """When all had ended that had begun before, or the run was created."""
+        before = bisect_left(self._in_turn, begin, key=lambda entry: entry.started_at)
+        return max(self.created_at, self._ends[before - 1]) if before else self.created_at
 
     @cached_property
     def entry_of(self) -> Mapping[str, JournalEntry]:

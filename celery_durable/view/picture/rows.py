@@ -74,9 +74,7 @@ def _queued(told: Told, row: BarRow) -> BarRow:
     That is when the units before it ended, or the run was created. Of units that one worker
     executes at a stretch, the next may begin before the one before it is recorded.
     """
-    begin = row.segments[0].begin
-    ends = (one.finished_at for one in told.in_turn if one.started_at < begin)
-    return _since(row, max((told.created_at, *ends)))
+    return _since(row, told.ready_at(row.segments[0].begin))
 
 
 def _queued_parts(own: BarRow | None, parts: Sequence[BarRow]) -> Iterator[BarRow]:
