@@ -33,6 +33,7 @@ SYMBOLS = {
     NodeState.PENDING: ("·", "dim"),
     NodeState.CURRENT: ("▶", "cyan"),
     NodeState.WAITING: ("◔", "yellow"),
+    NodeState.PAUSED: ("‖", "yellow"),
     NodeState.COMPLETED: ("✓", "green"),
     NodeState.FAILED: ("✗", "bold red"),
     NodeState.CANCELLED: ("■", "yellow"),

@@ -35,6 +35,7 @@ COLOURS: Mapping[NodeState, Colour] = {
     NodeState.PENDING: Colour.PENDING,
     NodeState.CURRENT: Colour.RUNNING,
     NodeState.WAITING: Colour.WAITING,
+    NodeState.PAUSED: Colour.WAITING,
     NodeState.COMPLETED: Colour.COMPLETED,
     NodeState.FAILED: Colour.FAILED,
     NodeState.CANCELLED: Colour.CANCELLED,

@@ -34,6 +34,8 @@ class NodeState(StrEnum):
     CURRENT = "current"
     WAITING = "waiting"
     """Current, and nothing moves: it waits for a signal, a child, a time, or its next attempt."""
+    PAUSED = "paused"
+    """Current, and goes on when somebody says so: it is held, or has used up its attempts."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -43,7 +45,7 @@ class NodeState(StrEnum):
     NOT_REACHED = "not reached"
 
 
-ACTIVE = frozenset({NodeState.CURRENT, NodeState.WAITING, NodeState.COMPENSATING})
+ACTIVE = frozenset({NodeState.CURRENT, NodeState.WAITING, NodeState.PAUSED, NodeState.COMPENSATING})
 """The states of the nodes that a run stands at."""
 
 NOT_BEGUN = frozenset({NodeState.PENDING, NodeState.NOT_REACHED})
@@ -60,9 +62,10 @@ class NodeView:
     """One node, or a branch of one.
 
     `attempt` is the current one, of at most `max_attempts`, or the last; `took` is how long that
-    attempt was executed, or the whole node; `error` is why it failed, or what its last attempt
-    failed with. `units` are its units that the run stands at; `parts` the branches of a parallel
-    node. `child_run_id` is the run that it is, if it is one.
+    attempt was executed, or the whole node, where that is known; `error` is why it failed, or what
+    its last attempt failed with. `units` are its units that the run stands at; `parts` the branches
+    of a parallel node. `window` is how many items of a map are open at once. `child_run_id` is the
+    run that it is, if it is one.
     """
 
     name: str
@@ -75,6 +78,7 @@ class NodeView:
     kind: str = "step"
     branch: str | None = None
     limit: int | None = None
+    window: int | None = None
     forked: Forked | None = None
     tally: Tally | None = None
     parts: tuple[NodeView, ...] = ()
@@ -86,6 +90,20 @@ class NodeView:
     def is_fork(self) -> bool:
         """True if its units run side by side."""
         return self.kind in ("map", "parallel")
+
+    @property
+    def is_skipped(self) -> bool:
+        """True if nothing was executed: somebody has said what its result is."""
+        return self.state is NodeState.COMPLETED and is_by_hand(self.error)
+
+    @property
+    def not_begun(self) -> int:
+        """How many of the items that are queued are not open yet: they wait for a place."""
+        if self.forked is None or self.window is None:
+            return 0
+        forked = self.forked
+        places = max(self.window - forked.executing - forked.waiting, 0)
+        return max(forked.queued - places, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +142,8 @@ def _node(index: RunIndex, name: str, plan_node: Mapping[str, Any]) -> NodeView:
         case "parallel":
             view = _parallel(index, name, [branch["name"] for branch in plan_node["branches"]])
         case "map":
-            view = replace(_counted(index, name), forked=index.snapshot.forks.get(name))
+            forked, window = index.snapshot.forks.get(name), plan_node.get("max_concurrency")
+            view = replace(_counted(index, name), forked=forked, window=window)
         case "loop":
             view = replace(_loop(index, name), limit=plan_node["max_iterations"])
         case "route":
@@ -157,7 +176,7 @@ def _unit(index: RunIndex, name: str, unit: str) -> NodeView:
     if ended is not None:
         return _of_unit(_ended(name, ended, NodeState(ended.outcome.value)), ended)
     if active is not None:
-        return _active(name, active, _state_of(active))
+        return _active(name, active, state_of(active, index.snapshot.status))
     return NodeView(name, NodeState.NOT_REACHED if index.is_closing else NodeState.PENDING)
 
 
@@ -168,14 +187,35 @@ def _of_unit(view: NodeView, ended: JournalEntry | None) -> NodeView:
     return replace(view, branch=ended.branch, child_run_id=ended.child_run_id)
 
 
-def _state_of(unit: UnitInHand) -> NodeState:
+def state_of(unit: UnitInHand, status: Status) -> NodeState:
+    """The state of a unit that a run of this status stands at, and that undoes nothing."""
+    if unit.is_executing:
+        return NodeState.CURRENT
+    is_held = status is Status.PAUSED and unit.waits_for is None
+    if is_held or unit.waits_for == "operator":
+        return NodeState.PAUSED
     has_wait = unit.waits_for is not None or unit.wake_at is not None
-    return NodeState.WAITING if has_wait and not unit.is_executing else NodeState.CURRENT
+    return NodeState.WAITING if has_wait else NodeState.CURRENT
+
+
+def is_by_hand(error: ErrorRecord | None) -> bool:
+    """Return True if this stands in the journal of a unit that somebody has skipped."""
+    return error is not None and error.type == "Skipped"
+
+
+def took_of(entry: JournalEntry) -> timedelta | None:
+    """How long the last attempt of a unit was executed, or its wait; None if that is not known.
+
+    A cancel ends what waits for a next attempt, or for an operator, and says when that was.
+    """
+    is_cut = entry.outcome is Outcome.FAILED and entry.worker is None
+    if (is_cut and entry.child_run_id is None) or is_by_hand(entry.error):
+        return None
+    return entry.finished_at - entry.started_at
 
 
 def _ended(name: str, entry: JournalEntry, state: NodeState) -> NodeView:
-    took = entry.finished_at - entry.started_at
-    return NodeView(name, state, entry.attempt, took=took, error=entry.error)
+    return NodeView(name, state, entry.attempt, took=took_of(entry), error=entry.error)
 
 
 def _active(name: str, unit: UnitInHand, state: NodeState) -> NodeView:
@@ -227,11 +267,11 @@ def _counted(index: RunIndex, name: str) -> NodeView:
 def _loop(index: RunIndex, name: str) -> NodeView:
     view = _counted(index, name)
     iteration = next((unit for unit in index.snapshot.units if unit.node == name), None)
-    if view.state not in (NodeState.CURRENT, NodeState.WAITING) or iteration is None:
+    if view.state not in ACTIVE - {NodeState.COMPENSATING} or iteration is None:
         return view
     return replace(
         view,
-        state=_state_of(iteration),
+        state=state_of(iteration, index.snapshot.status),
         attempt=iteration.attempt,
         max_attempts=iteration.max_attempts,
         wake_at=iteration.wake_at,
@@ -264,13 +304,16 @@ def _composite(
     if own.state is NodeState.FAILED or (has_failed and not is_current):
         return replace(own, state=NodeState.FAILED)
     if is_current:
-        return replace(own, state=_fork_state(index.snapshot.forks.get(name)), wake_at=None)
+        return replace(own, state=_fork_state(index, name), wake_at=None)
     if has_ended:
         return replace(own, state=compensation or NodeState.CANCELLED)
     return own
 
 
-def _fork_state(forked: Forked | None) -> NodeState:
+def _fork_state(index: RunIndex, name: str) -> NodeState:
+    snapshot, forked = index.snapshot, index.snapshot.forks.get(name)
+    if snapshot.status is Status.PAUSED:
+        return NodeState.PAUSED
     if forked is None or forked.executing or forked.queued or not forked.waiting:
         return NodeState.CURRENT
     return NodeState.WAITING

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import log
 from uuid import UUID
 
 from celery_durable.core.reason import Diagnosis, Reason
@@ -29,6 +30,10 @@ MOST_ASKING = 100
 
 MOST_SIGNALS = 50
 """Signals that the page lists, the last ones."""
+
+
+SHARE, LEAST = 0.05, 2.0
+"""Of its whole length, and seconds, by which a timeline grows until it is drawn again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,26 @@ class RunPage:
 class Mark:
     """By this two looks at a run are compared: the page is the same as long as this is.
 
-    A reason may change without the run: its worker dies, a relay comes back.
+    A reason may change without the run: its worker dies, a relay comes back. The timeline of a run
+    that has not ended grows.
     """
 
     glimpse: Glimpse
     last: Last
     reasons: tuple[Reason, ...]
+    growth: int
+
+    def is_alike_but_for_age(self, other: Mark) -> bool:
+        """True if what is read of the run is the same, though its timeline may have grown."""
+        return replace(self, growth=other.growth) == other
+
+
+def growth_at(age: timedelta) -> int:
+    """How often a timeline that is so long has grown by a `SHARE` of it, or by `LEAST` seconds."""
+    seconds, even = age.total_seconds(), LEAST / SHARE
+    if seconds < even:
+        return int(seconds / LEAST)
+    return int((1 + log(seconds / even)) / SHARE)
 
 
 class PageReader:
@@ -80,10 +99,12 @@ class PageReader:
             why = facts.diagnosis(connection, self._run_id)
             if glimpse is None or why is None:
                 raise RunNotFound(self._run_id)
-            mark = Mark(glimpse, received.last(connection, self._run_id), why.reasons)
-            if self._page is None or mark != self.mark:
+            last = received.last(connection, self._run_id)
+            growth = 0 if glimpse.status in FINISHED else growth_at(why.at - glimpse.created_at)
+            mark = Mark(glimpse, last, why.reasons, growth)
+            if self._page is None or self.mark is None or not mark.is_alike_but_for_age(self.mark):
                 self._page = _page(connection, glimpse, why)
-                self.mark = mark
+            self.mark = mark
         return self._page
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -37,6 +39,13 @@ def run(world: World, durable: Durable) -> Run:
 @pytest.fixture
 def address(durable: Durable, run: Run, serve: Serve) -> str:
     return f"{serve(create_app(durable, login=lambda _: Viewer('ann')))}/runs/{run.id}"
+
+
+AN_HOUR_BEHIND = """
+    const now = Date.now;
+    Date.now = () => now() - 3600_000;
+    Object.defineProperty(performance, "timeOrigin", { value: performance.timeOrigin - 3600_000 });
+"""
 
 
 def focused(page: Page) -> str:
@@ -93,6 +102,44 @@ def test_pictures_move_on_without_a_reload(
     assert page.evaluate("document.documentElement.dataset.same === 'yes'")
 
 
+def test_what_goes_on_is_counted_on_without_any_event(
+    durable: Durable, run: Run, address: str, browse: Open
+) -> None:
+    page = browse(address)
+    before = run.status()
+    graph, timeline = page.locator("#graph-picture"), page.locator("#timeline-picture")
+    card = graph.get_by_role("listitem").filter(has_text="border")
+    row = timeline.get_by_role("listitem").filter(has_text="border")
+    width = row.locator("rect.segment").last.get_attribute("width") or ""
+    for waits in (card, row):
+        counted = waits.locator("[data-since]")
+        expect(counted).to_have_text(re.compile(r"^\d+s$"))
+        expect(counted).not_to_have_text(counted.text_content() or "")
+    expect(row.locator("rect.segment").last).not_to_have_attribute("width", width)
+    assert run.status() == before
+
+
+def test_the_ages_in_a_picture_are_by_the_clock_of_the_server(address: str, browse: Open) -> None:
+    page = browse(address)
+    page.add_init_script(AN_HOUR_BEHIND)
+    page.reload()
+    counted = page.locator("#timeline-picture [data-since]").first
+    expect(counted).to_have_text(re.compile(r"^[1-9]\d*s$"))
+
+
+def test_what_has_the_focus_keeps_it_while_an_opened_picture_grows(
+    address: str, browse: Open
+) -> None:
+    page = browse(address)
+    page.get_by_role("link", name="Open the graph of border").click()
+    expect(page.get_by_role("link", name="Close the graph of border")).to_be_visible()
+    page.locator("#graph-picture").get_by_role("link", name="border: waiting").focus()
+    row = page.locator("#timeline-picture").get_by_role("listitem").filter(has_text="border")
+    bar = row.locator("rect.segment").last
+    expect(bar).not_to_have_attribute("width", bar.get_attribute("width") or "")
+    assert focused(page).startswith("border: waiting")
+
+
 def test_the_card_of_a_child_leads_to_its_run(address: str, browse: Open, run: Run) -> None:
     page = browse(address)
     (child,) = run.status().children
@@ -126,3 +173,24 @@ def test_a_narrow_screen_scrolls_the_picture_and_not_the_page(address: str, brow
     scrolls = "e => e.scrollWidth > e.clientWidth"
     assert page.locator("#graph-picture").evaluate(scrolls)
     assert page.locator("#timeline-picture").evaluate(scrolls)
+
+
+def test_a_narrow_screen_shows_the_bars_of_a_timeline_and_a_low_header(
+    world: World, serve: Serve, browse: Open
+) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(noting([], "a"), name="a_step_with_a_name_that_is_very_long")
+
+    durable = world.worker(define)
+    run = durable.start("w")
+    world.drain(durable)
+    base = serve(create_app(durable, login=lambda _: Viewer("ann")))
+    page = browse(f"{base}/runs/{run.id}", viewport={"width": 360, "height": 720})
+    box = page.locator("#timeline-picture").bounding_box()
+    axis = page.locator("#timeline-picture .tick").first.bounding_box()
+    header = page.locator("header.top").bounding_box()
+    assert box is not None
+    assert axis is not None
+    assert header is not None
+    assert axis["x"] < box["x"] + box["width"] * 0.6
+    assert header["height"] < 100

@@ -19,6 +19,7 @@ from celery_durable.view.picture.chart import chart_of
 from celery_durable.view.picture.graph import graph
 from celery_durable.view.picture.layout import laid_out
 from celery_durable.view.picture.reading import MOST_PARTS, shown_of, timeline_of
+from celery_durable.view.picture.rows import NOT_EXECUTED
 from celery_durable.view.picture.timeline import MOST_ROWS, timeline
 from celery_durable.view.run import RunView, read_run
 from tests.addresses import conninfo
@@ -201,7 +202,7 @@ def test_a_timeline_has_every_unit_of_a_run(world: World) -> None:
         )
     ]
     assert found["#0"].state is NodeState.FAILED
-    assert len(found["poll"].segments) == 3
+    assert [one.look for one in found["poll"].segments].count(Look.RAN) == 3
     assert found["cool"].segments[-1].look is Look.WAITED
 
 
@@ -216,8 +217,9 @@ def test_failed_attempts_are_in_a_timeline_while_the_unit_is_tried_again(world: 
     run = durable.start("w")
     world.drain(durable)
     (row,) = rows(durable, run)
-    assert [segment.state for segment in row.segments] == [NodeState.FAILED, WAITS]
-    assert row.segments[0].text == "attempt 1 failed: ValueError: no"
+    *_, failed, waits = row.segments
+    assert [failed.state, waits.state] == [NodeState.FAILED, WAITS]
+    assert failed.text == "attempt 1 failed: ValueError: no"
     for _ in range(2):
         world.let_time_pass(3600)
         world.drain(durable)
@@ -225,6 +227,67 @@ def test_failed_attempts_are_in_a_timeline_while_the_unit_is_tried_again(world: 
     ran = [segment.state for segment in row.segments if segment.look is Look.RAN]
     assert ran == 3 * [NodeState.FAILED]
     assert row.note.endswith("3 attempts")
+
+
+def test_what_has_used_up_its_tries_is_paused_until_it_is_skipped_or_cancelled(
+    world: World,
+) -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("no")
+
+    def define(durable: Durable) -> None:
+        policy = RetryPolicy(max_attempts=1, on_exhausted="pause")
+        durable.workflow("w").step(fail, name="charge", retry=policy)
+
+    durable = world.worker(define)
+    skipped, cancelled = durable.start("w"), durable.start("w")
+    world.drain(durable)
+    charge = cards(durable, skipped)["charge"]
+    assert charge.state is NodeState.PAUSED
+    assert said(charge).startswith("paused · for ")
+    skipped.skip("charge", 3)
+    cancelled.cancel()
+    world.drain(durable)
+    assert said(cards(durable, skipped)["charge"]) == (
+        "skipped | recorded by hand; nothing was executed"
+    )
+    assert said(cards(durable, cancelled)["charge"]) == "failed | ValueError: no"
+    notes = [row.note for run in (skipped, cancelled) for row in rows(durable, run)]
+    assert notes == ["skipped", ""]
+
+
+def test_a_run_that_is_held_is_paused_in_its_pictures(world: World) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(noting([], "a")).map(
+            "lines", over=lambda _: [1, 2], handler=noting([], "pick")
+        )
+
+    durable = world.worker(define)
+    run = durable.start("w")
+    run.pause()
+    assert said(cards(durable, run)["a"]) == "paused"
+    assert [row.note for row in rows(durable, run)] == ["paused"]
+
+
+def test_an_execution_that_was_lost_is_a_thin_line(world: World) -> None:
+    gate = Gate()
+    doomed = [gate]
+
+    def work(_: Any) -> None:
+        for one in doomed[:]:
+            doomed.remove(one)
+            one()
+
+    def define(durable: Durable) -> None:
+        durable.workflow("w").step(work, name="a")
+
+    run = world.take_over(define, gate)
+    durable = world.worker(define)
+    (row,) = rows(durable, run)
+    before, ran = row.segments
+    assert (before.look, ran.look) == (Look.GAP, Look.RAN)
+    assert before.begin == run.status().created_at
+    assert before.text == NOT_EXECUTED
 
 
 def test_a_run_in_place_of_another_says_what_it_has_taken_over(world: World) -> None:

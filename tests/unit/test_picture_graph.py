@@ -30,7 +30,7 @@ from celery_durable.view.picture.blocks import Card
 from celery_durable.view.picture.chart import MOST_BRANCHES, Shown, chart_of
 from celery_durable.view.picture.graph import Links, graph
 from celery_durable.view.picture.layout import laid_out
-from celery_durable.view.picture.look import SYMBOLS, state_class
+from celery_durable.view.picture.look import DOTS, SYMBOLS, state_class
 from tests.unit.picturing import NOW, SVG, parsed, pictures, shown, step, tally, texts, unit
 
 IN_A_PAGE = Links(run=lambda run_id: f"/runs/{run_id}", fold=lambda key: f"?open={key}")
@@ -73,17 +73,18 @@ def test_a_plan_alone_says_what_its_nodes_are() -> None:
 
 @pytest.mark.parametrize("state", NodeState)
 def test_a_state_is_told_by_word_symbol_and_colour(state: NodeState) -> None:
-    picture = parsed(graph(of_run(step("charge"), NodeView("charge", state))))
+    view = NodeView("charge", state, units=(unit("charge", is_executing=True),))
+    picture = parsed(graph(of_run(step("charge"), view)))
     node = next(g for g in picture.iter(f"{SVG}g") if "step" in g.get("class", "").split())
     assert state_class(state) in node.attrib["class"].split()
     assert [e.get("d") for e in node if e.get("class") == "symbol"] == [SYMBOLS[state]]
-    assert state.value in texts(node)
+    assert any(text.startswith(state.value) for text in texts(node))
     assert SYMBOLS.keys() == {*NodeState}
 
 
 def test_a_step_says_how_long_it_took_and_how_often_it_was_tried() -> None:
     ended = NodeView("charge", NodeState.COMPLETED, 3, took=timedelta(seconds=1.5))
-    assert lines(of_run(step("charge"), ended), "charge") == ["completed · 1.50s · 3 attempts"]
+    assert lines(of_run(step("charge"), ended), "charge") == ["completed · 1.50s", "3 attempts"]
     error = ErrorRecord("Declined", "no <money>", unit="charge")
     failed = NodeView("charge", NodeState.FAILED, took=timedelta(seconds=1), error=error)
     assert lines(of_run(step("charge"), failed), "charge") == [
@@ -106,9 +107,10 @@ def test_what_executes_moves_and_what_is_queued_does_not() -> None:
     assert [g.get("class") for g in drawn.iter(f"{SVG}g")].count("moving") == 1
     assert any(e.get("class") == "pulse" for e in drawn.iter())
     queued = of_run(step("charge"), replace(executing, units=(unit("charge"),), progress={}))
-    assert lines(queued, "charge") == ["current · queued for 10.0s"]
+    assert lines(queued, "charge") == ["queued · for 10.0s"]
     assert not card(queued, "charge").moves
     still = parsed(graph(queued))
+    assert [e.get("d") for e in still.iter() if e.get("class") == "symbol"][1] == DOTS
     assert not any(e.get("class") in ("pulse", "moving") for e in still.iter())
 
 
@@ -118,7 +120,8 @@ def test_a_step_that_will_be_tried_again_says_when() -> None:
     view = NodeView("charge", NodeState.WAITING, 2, 5, wake_at, error=error)
     view = replace(view, units=(unit("charge", wake_at=wake_at),))
     assert lines(of_run(step("charge"), view), "charge") == [
-        "waiting · attempt 2 of 5 in 4.00s",
+        "waiting",
+        "attempt 2 of 5 in 4.00s",
         "Timeout: no answer",
     ]
 
@@ -127,7 +130,7 @@ def test_a_wait_says_for_what_and_until_when() -> None:
     until = NOW + timedelta(days=3)
     waits = unit("s", waits_for="signal", signal="go", wake_at=until)
     view = NodeView("s", NodeState.WAITING, wake_at=until, units=(waits,))
-    expected = ["waiting · for 10.0s", "waits for go until 2026-03-04 12:00 UTC"]
+    expected = ["waiting · for 10.0s", "waits for go", "until 2026-03-04 12:00 UTC"]
     assert lines(of_run(SignalNode("s", "go", 9), view), "s") == expected
     assert lines(of_run(step("s"), view), "s") == expected  # a step that has suspended
     soon = NOW + timedelta(minutes=5)
@@ -144,7 +147,12 @@ def test_a_map_is_one_box_with_its_counts() -> None:
     forked = Forked(1000, 812, 3, 10, 2, 176)
     view = NodeView("lines", NodeState.CURRENT, forked=forked)
     picture = of_run(MapNode("lines", step("pick")), view)
-    assert lines(picture, "lines") == ["current", "812 of 1000, 3 failed, 10 executing, 2 waiting"]
+    assert lines(picture, "lines") == [
+        "current",
+        "812 of 1000, 3 failed",
+        "10 executing, 2 waiting",
+        "176 queued",
+    ]
     bar = card(picture, "lines").bar
     assert bar is not None
     assert (bar.done, bar.failed) == (0.809, 0.003)
@@ -156,6 +164,61 @@ def test_a_map_is_one_box_with_its_counts() -> None:
         card(of_run(MapNode("lines", step("p")), NodeView("lines", NodeState.PENDING)), "lines").bar
         is None
     )
+
+
+def test_items_that_wait_for_a_place_have_not_begun() -> None:
+    view = NodeView("lines", NodeState.CURRENT, forked=Forked(300, 4, 0, 3, 2, 291), window=20)
+    picture = of_run(MapNode("lines", step("pick"), max_concurrency=20), view)
+    assert lines(picture, "lines")[1:] == [
+        "4 of 300, 3 executing, 2 waiting",
+        "15 queued, 276 not begun",
+    ]
+    queued = replace(view, forked=Forked(300, 0, 0, 0, 0, 300))
+    picture = of_run(MapNode("lines", step("pick"), max_concurrency=20), queued)
+    assert lines(picture, "lines")[0] == "queued"
+    assert card(picture, "lines").is_queued
+
+
+def test_what_was_skipped_says_so() -> None:
+    skipped = ErrorRecord("Skipped", "recorded by hand; nothing was executed", unit="charge")
+    view = NodeView("charge", NodeState.COMPLETED, error=skipped)
+    picture = of_run(step("charge"), view)
+    assert lines(picture, "charge") == ["skipped", "recorded by hand; nothing was executed"]
+    assert not any(e.get("class") == "error" for e in parsed(graph(picture)).iter())
+
+
+def test_a_page_counts_on_what_goes_on_and_an_image_does_not() -> None:
+    wake_at = NOW + timedelta(seconds=4)
+    trying = NodeView("b", NodeState.WAITING, 2, 5, wake_at, units=(unit("b", wake_at=wake_at),))
+    executing = NodeView("a", NodeState.CURRENT, units=(unit("a", is_executing=True),))
+    picture = shown(step("a"), step("b"), views=[executing, trying])
+    drawn = parsed(graph(picture, links=IN_A_PAGE))
+    counted = [
+        (name, value, one.text)
+        for one in drawn.iter(f"{SVG}tspan")
+        for name, value in one.attrib.items()
+        if name.startswith("data-")
+    ]
+    assert counted == [
+        ("data-since", (NOW - timedelta(seconds=10)).isoformat(), "10.0s"),
+        ("data-until", wake_at.isoformat(), "4.00s"),
+    ]
+    assert {"current · 10.0s so far", "attempt 2 of 5 in 4.00s"} <= {*texts(drawn)}
+    alone = graph(picture)
+    assert "data-" not in alone
+    assert texts(parsed(alone)) == texts(drawn)
+
+
+def test_no_state_and_no_count_is_cut() -> None:
+    until = NOW + timedelta(days=3)
+    waits = unit("s", waits_for="signal", signal="signoff_by_ann", wake_at=until)
+    view = NodeView("s", NodeState.WAITING, 12, 20, until, units=(waits,))
+    assert not any("…" in text for text in texts(parsed(graph(of_run(step("s"), view)))))
+    lost = NodeView("s", NodeState.COMPENSATION_FAILED, 3, took=timedelta(minutes=3))
+    assert not any("…" in text for text in texts(parsed(graph(of_run(step("s"), lost)))))
+    counted = NodeView("s", NodeState.CURRENT, forked=Forked(9999, 999, 99, 99, 99, 9999))
+    drawn = parsed(graph(of_run(MapNode("s", step("p")), replace(counted, window=999))))
+    assert not any("…" in text for text in texts(drawn))
 
 
 def branched(count: int, states: dict[int, NodeState], **options: object) -> Shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from celery_durable.core.decision import Outcome
 from celery_durable.core.failure import FailedAttempt
+from celery_durable.core.status import Status
 from celery_durable.errors import ErrorRecord
 from celery_durable.store.read.folded import Trying
 from celery_durable.store.read.history import JournalEntry
@@ -21,13 +23,14 @@ from celery_durable.store.read.spans import COLUMNS, EARLIER, Density
 from celery_durable.view.nodes import NodeState, NodeView
 from celery_durable.view.picture.axis import MOST_TICKS, Axis
 from celery_durable.view.picture.bars import BarRow, Look, Told
-from celery_durable.view.picture.rows import rows_of
+from celery_durable.view.picture.rows import NOT_EXECUTED, rows_of
 from celery_durable.view.picture.timeline import Timeline, TimelineLinks, timeline
+from celery_durable.view.run_page import growth_at
 from tests.unit.picturing import NOW, SVG, parsed, texts, unit
 
 BEGIN = NOW - timedelta(seconds=100)
 ERROR = ErrorRecord("Timeout", "no <answer>", unit="u")
-CHILD = UUID(int=7)
+CHILD, WORKER = UUID(int=7), UUID(int=8)
 
 
 def at(seconds: float) -> datetime:
@@ -44,7 +47,7 @@ def entry(name: str, begin: float, end: float, **options: Any) -> JournalEntry:
         "result": None,
         "error": None,
         "failures": (),
-        "worker": None,
+        "worker": WORKER,
         "started_at": at(begin),
         "finished_at": at(end),
     }
@@ -69,7 +72,12 @@ def rows(
 
 
 def looks(row: BarRow) -> list[tuple[Look, NodeState]]:
-    return [(segment.look, segment.state) for segment in row.segments]
+    """The segments of a row but for the time before the first."""
+    return [(one.look, one.state) for one in row.segments if one.text != NOT_EXECUTED]
+
+
+def begins(row: BarRow) -> list[datetime]:
+    return [segment.begin for segment in row.segments if segment.look is not Look.GAP]
 
 
 def test_units_are_in_the_order_in_which_they_began() -> None:
@@ -110,7 +118,7 @@ def test_a_unit_that_is_tried_again_has_its_attempts_and_waits_for_the_next() ->
         ({}, Look.GAP, NodeState.CURRENT),
         ({"waits_for": "signal", "signal": "go"}, Look.WAITED, NodeState.WAITING),
         ({"waits_for": "timer"}, Look.WAITED, NodeState.WAITING),
-        ({"waits_for": "operator"}, Look.WAITED, NodeState.WAITING),
+        ({"waits_for": "operator"}, Look.WAITED, NodeState.PAUSED),
         ({"waits_for": "child", "child_run_id": CHILD}, Look.CHILD, NodeState.WAITING),
     ],
 )
@@ -119,7 +127,7 @@ def test_what_is_current_goes_on_to_now(
 ) -> None:
     (row,) = rows([], {"a": "step"}, units=[unit("a", **options)])
     assert looks(row) == [(look, state)]
-    assert row.segments[0].end is None
+    assert row.segments[-1].end is None
     assert row.run == options.get("child_run_id")
 
 
@@ -129,6 +137,101 @@ def test_waits_and_children_look_like_waits_and_children() -> None:
     assert looks(signal) == looks(sleep) == [(Look.WAITED, NodeState.COMPLETED)]
     assert looks(child) == [(Look.CHILD, NodeState.COMPLETED)]
     assert child.run == CHILD
+
+
+def waits(row: BarRow) -> list[tuple[float, float]]:
+    """From when to when what is recorded of a row says that nothing was executed."""
+    return [
+        ((one.begin - BEGIN).total_seconds(), (one.end - BEGIN).total_seconds())
+        for one in row.segments
+        if one.text == NOT_EXECUTED and one.end is not None
+    ]
+
+
+def test_the_time_before_a_unit_was_begun_is_a_thin_line() -> None:
+    entries = [entry("a", 10, 12), entry("b", 30, 31), entry("c", 30.9, 32)]
+    first, second, at_a_stretch = rows([*entries])
+    assert waits(first) == [(0, 10)]
+    assert waits(second) == [(12, 30)]
+    assert waits(at_a_stretch) == []
+    assert NOT_EXECUTED not in first.whole
+    drawn = parsed(timeline(Timeline("t", BEGIN, NOW, [first, at_a_stretch])))
+    assert texts(drawn, "title").count(NOT_EXECUTED) == 1
+    short = rows([entry("a", 0.1, 100)])
+    assert NOT_EXECUTED not in texts(parsed(timeline(Timeline("t", BEGIN, NOW, short))), "title")
+
+
+def test_the_time_between_iterations_is_a_thin_line() -> None:
+    entries = [entry(f"l#{n}", 5 * n, 5 * n + 1, position=n) for n in range(3)]
+    (row,) = rows([*entries, entry("l", 10, 11)], {"l": "loop"})
+    assert waits(row) == [(1, 5), (6, 10)]
+
+
+def test_a_branch_was_queued_since_its_node_forked_or_another_ended() -> None:
+    entries = [
+        entry("a", 0, 8),
+        entry("p#x", 10, 20, branch="x"),
+        entry("p#y", 15, 40, branch="y"),
+        entry("p#z", 30, 40, branch="z"),
+        entry("p", 10, 40),
+    ]
+    _, head, x, y, z = rows(entries, {"p": "parallel"})
+    assert [waits(row) for row in (head, x, y, z)] == [[(8, 10)], [], [(10, 15)], [(20, 30)]]
+
+
+def test_what_was_skipped_or_cut_short_took_no_time_that_is_known() -> None:
+    skipped = ErrorRecord("Skipped", "recorded by hand; nothing was executed", unit="a")
+    failures = (failed(1, 0, 1),)
+    entries = [
+        entry("a", 1, 60, error=skipped, failures=failures),
+        entry("b", 61, 90, outcome=Outcome.FAILED, error=ERROR, worker=None),
+    ]
+    first, second = rows(entries)
+    assert first.note == "skipped"
+    assert looks(first)[-1] == (Look.WAITED, NodeState.COMPLETED)
+    assert second.note == ""
+    assert looks(second) == [(Look.WAITED, NodeState.FAILED)]
+
+
+def test_what_is_held_is_paused_and_not_queued() -> None:
+    (row,) = rows([], {"a": "step"}, units=[unit("a")], status=Status.PAUSED)
+    assert (row.state, row.note, row.is_queued) == (NodeState.PAUSED, "paused", False)
+    (row,) = rows([], {"a": "step"}, units=[unit("a")])
+    assert (row.note, row.is_queued) == ("queued for 10.0s", True)
+
+
+def test_a_page_counts_on_what_goes_on_and_an_image_does_not() -> None:
+    executing = unit("a", is_executing=True)
+    waiting = unit("b", wake_at=NOW + timedelta(seconds=4))
+    found = rows([], {"a": "step", "b": "step"}, units=[executing, waiting])
+    shown = Timeline("t", BEGIN, NOW, found, is_running=True)
+    drawn = parsed(timeline(shown, links=TimelineLinks(run=str, fold=str)))
+    counted = [(one.attrib, one.text) for one in drawn.iter(f"{SVG}tspan")]
+    assert counted == [
+        ({"data-since": (NOW - timedelta(seconds=10)).isoformat()}, "10.0s"),
+        ({"data-until": (NOW + timedelta(seconds=4)).isoformat()}, "4.00s"),
+    ]
+    assert {"10.0s so far", "goes on in 4.00s"} <= {*texts(drawn)}
+    assert not list(parsed(timeline(shown)).iter(f"{SVG}tspan"))
+
+
+def test_a_timeline_is_drawn_again_more_seldom_the_older_it_is() -> None:
+    def drawn(begin: float, end: float) -> int:
+        return growth_at(timedelta(seconds=end)) - growth_at(timedelta(seconds=begin))
+
+    assert [growth_at(timedelta(seconds=second)) for second in range(7)] == [0, 0, 1, 1, 2, 2, 3]
+    assert drawn(39, 41) == 1
+    assert all(drawn(age, 2 * age) in (13, 14) for age in (60, 3600, 86_400))
+    assert growth_at(timedelta(seconds=-1)) == 0
+
+
+def test_names_and_notes_have_the_room_that_they_need() -> None:
+    trying = Trying("a", 12, (failed(1, 80, 85),), None, at(85), None, 20)
+    current = replace(unit("a", is_executing=True), attempt=12, max_attempts=20)
+    found = rows([], {"a": "step"}, units=[current], trying={"a": trying})
+    drawn = parsed(timeline(Timeline("t", BEGIN, NOW, found)))
+    assert "10.0s so far, attempt 12 of 20" in texts(drawn)
+    assert float(drawn.attrib["width"]) < 960
 
 
 def test_branches_are_below_their_node() -> None:
@@ -165,7 +268,7 @@ def test_the_choice_of_a_route_is_in_its_row() -> None:
 def test_iterations_follow_one_another_in_one_row() -> None:
     entries = [entry(f"l#{n}", n, n + 0.5, position=n) for n in range(3)]
     (row,) = rows([*entries, entry("l", 2, 2.5)], {"l": "loop"})
-    assert [segment.begin for segment in row.segments] == [at(0), at(1), at(2)]
+    assert begins(row) == [at(0), at(1), at(2)]
     assert row.note == "3 iterations"
 
 
@@ -198,7 +301,7 @@ def test_parts_that_are_counted_are_one_row() -> None:
     densities = {("m", False): density, ("m", True): Density({9: 4}, {}, at(50))}
     found = rows([entry("a", 0, 1)], views=[view], densities=densities)
     assert [row.label for row in found] == ["a", "m", "undo m"]
-    assert found[1].note == "812 of 1000, 3 failed, 10 executing"
+    assert found[1].note == "812 of 1000, 3 failed, 10 executing, 178 queued"
     assert found[2].note == "4 undone"
     drawn = parsed(timeline(Timeline("t", BEGIN, NOW, found)))
     columns = [e.get("d", "") for e in drawn.iter() if "density" in e.get("class", "")]
@@ -238,11 +341,15 @@ def test_lines_stand_where_people_count_time() -> None:
 def test_a_segment_lies_on_the_axis(begin: float, length: float) -> None:
     (row,) = rows([entry("a", begin, begin + length)])
     drawn = parsed(timeline(Timeline("t", BEGIN, NOW, [row])))
-    (segment,) = [e for e in drawn.iter() if "segment" in e.get("class", "").split()]
-    x, width = float(segment.attrib["x"]), float(segment.attrib["width"])
-    assert width > 0
-    assert x >= 230
-    assert x + width <= 850.01
+    segments = [e for e in drawn.iter() if "segment" in e.get("class", "").split()]
+    left = min(
+        float(e.attrib["d"][1:].split()[0]) for e in drawn.iter() if e.get("class") == "tick"
+    )
+    for segment in segments:
+        x, width = float(segment.attrib["x"]), float(segment.attrib["width"])
+        assert width > 0
+        assert x >= left
+        assert x + width <= left + 620.01
 
 
 def test_a_running_run_ends_at_now_and_an_ended_one_does_not() -> None:

@@ -132,6 +132,21 @@ def test_a_fragment_has_the_pictures_and_no_page(someone: SomeoneAt, run: Run) -
     assert "<html" not in found
 
 
+def test_items_that_wait_for_a_place_are_not_queued(world: World, visit: Visit) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("many").map(
+            "lines", over=lambda _: [*range(30)], handler=noting([], "pick"), max_concurrency=4
+        )
+
+    durable = world.worker(define)
+    run = durable.start("many")
+    durable.engine.advance(world.token_id(run))
+    page = visit(durable).see(f"/runs/{run.id}")
+    assert "0 of 30 ended, 0 executing, 0 waiting, 4 queued, 26 not begun" in page
+    graph, _ = pictures(page)
+    assert "0 of 30, 4 queued, 26 not begun" in texts(graph)
+
+
 @pytest.mark.parametrize("name", ["graph", "timeline"])
 def test_a_picture_can_be_had_as_a_file_that_stands_alone(
     someone: SomeoneAt, run: Run, name: str

@@ -47,6 +47,7 @@ class Glimpse:
     """Facts of a run of which one changes whenever the drawing does; cheap to read."""
 
     status: Status
+    created_at: datetime
     updated_at: datetime
     journaled: int
     position: RunPosition
@@ -143,6 +144,7 @@ def children(connection: Connection, run_id: UUID) -> Mapping[Status, int]:
 _GLIMPSE = Statement(
     sa.select(
         STATUS,
+        t.run.c.created_at,
         t.run.c.updated_at,
         sa.select(sa.func.count())
         .where(t.journal.c.run_id == t.run.c.id)
@@ -159,6 +161,7 @@ def glimpse(connection: Connection, run_id: UUID) -> Glimpse | None:
         return None
     return Glimpse(
         Status(row["status"]),
+        row["created_at"],
         row["updated_at"],
         row["journaled"],
         position(connection, run_id),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from celery_durable.view.nodes import NodeState
+from celery_durable.view.picture.text import Count
 
 
 class Shape(StrEnum):
@@ -46,11 +47,15 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line below a card's title. `word` comes first, in the colour of the state."""
+    """A line below a card's title.
+
+    `word` comes first, in the colour of the state; `count` is a duration in the text.
+    """
 
     text: str
     tone: Tone = Tone.NOTE
     word: str = ""
+    count: Count | None = None
 
     @property
     def whole(self) -> str:
@@ -80,8 +85,8 @@ class Card:
     """A box with text. `id` is the unit it stands for, which no other card of the picture has.
 
     Without a `state` nothing is said of a run, and `kind` gives the symbol. `moves`: something is
-    executed. `aside`: the run does not pass here. `run` is the child run that it is. `undoable`:
-    something undoes it.
+    executed. `is_queued`: nothing is yet. `aside`: the run does not pass here. `run` is the child
+    run that it is. `undoable`: something undoes it.
     """
 
     id: str
@@ -91,6 +96,7 @@ class Card:
     state: NodeState | None = None
     kind: str = "step"
     moves: bool = False
+    is_queued: bool = False
     aside: bool = False
     undoable: bool = False
     bar: Bar | None = None

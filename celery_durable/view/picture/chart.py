@@ -34,7 +34,7 @@ MOST_BRANCHES = 6
 INTERESTING = (
     frozenset({NodeState.FAILED, NodeState.COMPENSATION_FAILED}),
     frozenset({NodeState.CURRENT, NodeState.COMPENSATING}),
-    frozenset({NodeState.WAITING}),
+    frozenset({NodeState.WAITING, NodeState.PAUSED}),
 )
 """The states of branches that are drawn first where there is not room for all."""
 
@@ -78,7 +78,8 @@ def _end(shown: Shown) -> Card:
     title = "result" if shown.plan.get("returns") else "end"
     card = Card(_id(shown, "##end"), Shape.CAP, title, kind="end")
     if returns is not None and shown.status not in FINISHED:
-        return replace(card, state=returns.state, moves=notes.moves(returns, RETURNS))
+        moves, is_queued = notes.moves(returns, RETURNS), notes.is_queued(returns, RETURNS)
+        return replace(card, state=returns.state, moves=moves, is_queued=is_queued)
     if shown.status is None:
         return card
     if shown.status in FINISHED:
@@ -126,9 +127,15 @@ def _with_state(shown: Shown, card: Card, view: NodeView | None, unit: str | Non
     if view is None:
         return card
     name = view.name if unit is None else unit
-    lines = (notes.state_line(view, name, shown.now), *card.lines, *notes.of(view, name, shown.now))
-    moves = notes.moves(view, name)
-    return replace(card, state=view.state, moves=moves, lines=lines, run=view.child_run_id)
+    now = shown.now
+    return replace(
+        card,
+        state=view.state,
+        moves=notes.moves(view, name),
+        is_queued=notes.is_queued(view, name),
+        lines=(*notes.standing(view, name, now), *card.lines, *notes.of(view, name, now)),
+        run=view.child_run_id,
+    )
 
 
 def _body(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 from xml.etree.ElementTree import Element
 
@@ -12,7 +12,7 @@ from celery_durable.view.picture import svg
 from celery_durable.view.picture.blocks import Card, Line, Shape, Tone
 from celery_durable.view.picture.chart import Shown, chart_of
 from celery_durable.view.picture.layout import laid_out
-from celery_durable.view.picture.look import KINDS, SYMBOLS, UNDO, state_class
+from celery_durable.view.picture.look import DOTS, KINDS, SYMBOLS, UNDO, state_class
 from celery_durable.view.picture.places import Box, Edge, Flow, Label, Layout, Point
 from celery_durable.view.picture.sizes import ICON, LINE, MARK, PADDING, SMALL, STACK, TITLE
 from celery_durable.view.picture.text import cut, width
@@ -179,7 +179,7 @@ def _draw_box(cards: Element, box: Box, links: Links | None, *, is_head: bool) -
         _rect(inner, "header", (box.x, box.y, box.width, box.height), ROUND)
     else:
         _draw_outline(inner, box)
-    _draw_text(inner, box, has_fold=links is not None and card.fold is not None)
+    _draw_text(inner, box, is_page=links is not None)
     if links is not None and card.fold is not None:
         _draw_fold(item, box, links)
 
@@ -223,9 +223,10 @@ def _draw_outline(parent: Element, box: Box) -> None:
             _rect(parent, "outline", (x, y, wide, high), ROUND)
 
 
-def _draw_text(parent: Element, box: Box, *, has_fold: bool) -> None:
+def _draw_text(parent: Element, box: Box, *, is_page: bool) -> None:
     """Symbol, name, marks, lines and bar of a card."""
     card = box.card
+    has_fold = is_page and card.fold is not None
     x, y, wide, _ = _front(box)
     shift = SHIFT if card.shape in (Shape.WAIT, Shape.CHOICE) else 0.0
     is_small = card.shape in (Shape.CAP, Shape.NOTHING)
@@ -241,7 +242,8 @@ def _draw_text(parent: Element, box: Box, *, has_fold: bool) -> None:
         at = x + wide - PADDING - shift - 14.0 - MARK * has_fold
         _mark(parent, UNDO, at, middle - 8.0)
     for number, line in enumerate(card.lines, 1):
-        _draw_line(parent, line, left, middle + 4.5 + LINE * number, room)
+        shown = line if is_page else replace(line, count=None)
+        _draw_line(parent, shown, left, middle + 4.5 + LINE * number, room)
     if card.bar is not None:
         at = middle + 12.0 + LINE * len(card.lines)
         whole = wide - ICON - PADDING
@@ -250,8 +252,8 @@ def _draw_text(parent: Element, box: Box, *, has_fold: bool) -> None:
 
 def _draw_badge(parent: Element, card: Card, x: float, y: float) -> None:
     symbol = KINDS.get(card.kind, "") if card.state is None else SYMBOLS[card.state]
-    if card.shape is Shape.MORE:
-        symbol = "M5 8h.1m2.9 0h.1m2.9 0h.1"
+    if card.shape is Shape.MORE or card.is_queued:
+        symbol = DOTS
     if card.moves:
         svg.add(parent, "circle", class_="pulse", cx=x, cy=y, r=9)
     svg.add(parent, "circle", class_="badge", cx=x, cy=y, r=9)
@@ -269,12 +271,13 @@ def _mark(parent: Element, symbol: str, x: float, y: float) -> None:
 def _draw_line(parent: Element, line: Line, x: float, y: float, room: float) -> None:
     text = svg.add(parent, "text", class_=TONES[line.tone], x=x, y=y)
     if not line.word:
-        text.text = cut(line.text, SMALL, room)
+        svg.write(text, cut(line.text, SMALL, room), line.count)
         return
     svg.add(text, "tspan", line.word, class_="word")
     left = room - width(line.word, SMALL)
     if line.text and left > 0:
-        svg.add(text, "tspan", cut(f" · {line.text}", SMALL, left))
+        more = svg.add(text, "tspan")
+        svg.write(more, cut(f" · {line.text}", SMALL, left), line.count)
 
 
 def _draw_bar(

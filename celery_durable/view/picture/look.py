@@ -13,10 +13,14 @@ from celery_durable.view.nodes import NodeState
 
 UNDO = "M6.2 4 3.6 6.6l2.6 2.6M3.8 6.6h5.4a2.9 2.9 0 0 1 0 5.8H6.6"
 
+DOTS = "M5 8h.1m2.9 0h.1m2.9 0h.1"
+"""The symbol of what is current, and executed by nobody yet; and of branches that are folded."""
+
 SYMBOLS: Mapping[NodeState, str] = {
     NodeState.PENDING: "M7.9 8h.2",
     NodeState.CURRENT: "M6.5 5v6l4.5-3z",
     NodeState.WAITING: "M8 4.5V8l2.5 1.8",
+    NodeState.PAUSED: "M6.3 5.3v5.4m3.4-5.4v5.4",
     NodeState.COMPLETED: "m4.7 8.3 2.3 2.4 4.4-5",
     NodeState.FAILED: "m5.2 5.2 5.6 5.6m0-5.6-5.6 5.6",
     NodeState.CANCELLED: "M5.8 5.8h4.4v4.4H5.8z",

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from celery_durable.core.failure import attempt_text
+from celery_durable.store.read.position import Forked
 from celery_durable.store.read.units import UnitInHand
 from celery_durable.view.formatting import error_line, nonzero, plural, span
 from celery_durable.view.nodes import ACTIVE, NOT_BEGUN, NodeState, NodeView
 from celery_durable.view.picture.blocks import Bar, Line, Tone
-from celery_durable.view.picture.text import plain
+from celery_durable.view.picture.sizes import ROOM, SMALL
+from celery_durable.view.picture.text import Count, plain, since, until, wrapped
 
 LONGEST = 200
 """Characters of a message or an error that are kept; a picture shows the beginning of these."""
 
 
-def state_line(view: NodeView, unit: str, now: datetime) -> Line:
-    """The state, how long it has taken, and the attempt."""
-    parts = [_duration(view, unit, now), _attempt(view, now)]
-    return Line(" · ".join(part for part in parts if part), Tone.STATE, view.state.value)
+def standing(view: NodeView, unit: str, now: datetime) -> Iterator[Line]:
+    """Yield the state with how long it has taken, and below that the attempt."""
+    text, count = _duration(view, unit, now)
+    yield Line(text, Tone.STATE, _word(view, unit), count)
+    if view.attempt > 1:
+        yield _attempt(view, now)
 
 
-def _duration(view: NodeView, unit: str, now: datetime) -> str:
+def _word(view: NodeView, unit: str) -> str:
+    if view.is_skipped:
+        return "skipped"
+    return "queued" if is_queued(view, unit) else view.state.value
+
+
+def _duration(view: NodeView, unit: str, now: datetime) -> tuple[str, Count | None]:
+    """How long it has taken, or takes; the duration in that which goes on."""
     current = _current(view, unit)
-    if view.state in NOT_BEGUN:
-        return ""
-    if current is None or view.state not in ACTIVE:
-        return span(view.took) if view.took is not None else ""
-    if current.is_executing and current.since is not None:
-        return f"{span(now - current.since)} so far"
-    if current.waits_for is None and view.wake_at is None and current.since is not None:
-        return f"queued for {span(now - current.since)}"
-    if current.waiting_since is not None:
-        return f"for {span(now - current.waiting_since)}"
-    return ""
+    if view.state not in ACTIVE:
+        return span(view.took) if view.took is not None else "", None
+    begin = None if current is None else _begin(current)
+    if current is None or begin is None or (view.state is NodeState.PAUSED and not _waits(view)):
+        return "", None
+    count = since(begin, now)
+    if current.is_executing:
+        return f"{count.text} so far", count
+    has_wait = current.waits_for is not None or view.wake_at is not None
+    queued = view.state is NodeState.COMPENSATING and not has_wait
+    return f"{'queued ' if queued else ''}for {count.text}", count
+
+
+def _begin(unit: UnitInHand) -> datetime | None:
+    """Since when it is executed, queued, or waits; not of one that is tried again later."""
+    if unit.waits_for is not None and not unit.is_executing:
+        return unit.waiting_since
+    return unit.since if unit.is_executing or unit.wake_at is None else None
+
+
+def is_queued(view: NodeView, unit: str) -> bool:
+    """True if it is current, and no worker has begun with it, or with a part of it."""
+    executing = view.forked.executing if view.forked is not None else 0
+    return view.state is NodeState.CURRENT and not executing and not moves(view, unit)
 
 
 def moves(view: NodeView, unit: str) -> bool:
@@ -53,13 +77,14 @@ def _current(view: NodeView, unit: str) -> UnitInHand | None:
     return found[0] if len(found) == 1 else None
 
 
-def _attempt(view: NodeView, now: datetime) -> str:
-    if view.attempt <= 1:
-        return ""
+def _attempt(view: NodeView, now: datetime) -> Line:
     if view.state not in ACTIVE:
-        return f"{view.attempt} attempts"
-    begins = f" in {span(view.wake_at - now)}" if view.wake_at and not _waits(view) else ""
-    return attempt_text(view.attempt, view.max_attempts) + begins
+        return Line(f"{view.attempt} attempts")
+    text = attempt_text(view.attempt, view.max_attempts)
+    if view.wake_at is None or view.state is NodeState.PAUSED or _waits(view):
+        return Line(text)
+    count = until(view.wake_at, now)
+    return Line(f"{text} in {count.text}", count=count)
 
 
 def _waits(view: NodeView) -> bool:
@@ -68,41 +93,35 @@ def _waits(view: NodeView) -> bool:
 
 def of(view: NodeView, unit: str, now: datetime) -> Iterator[Line]:
     """Yield the lines below the state: counts, what is waited for, progress, the error."""
-    counts = _counts(view)
-    if counts:
+    for counts in wrapped(_counts(view), ", ", SMALL, ROOM):
         yield Line(counts)
     current = _current(view, unit)
     if view.state in ACTIVE and current is not None:
-        text = _wait_text(current, now)
-        if text:
-            yield Line(plain(text), Tone.WAIT)
+        for text in wrapped(_wait_text(current, now), " ", SMALL, ROOM):
+            yield Line(text, Tone.WAIT)
         progress = view.progress.get(current.unit)
         if progress is not None:
             share = "" if progress.fraction is None else f"{progress.fraction:.0%}"
             said = plain(f"{share} {progress.message[:LONGEST]}")
             if said:
                 yield Line(said)
-    if view.error is not None:
+    if view.is_skipped and view.error is not None:
+        yield Line(plain(view.error.message))
+    elif view.error is not None:
         yield Line(plain(error_line(view.error)[:LONGEST]), Tone.ERROR)
 
 
-def _counts(view: NodeView) -> str:
-    """`812 of 1000, 3 failed`; of a loop the iterations; the case that a route has chosen."""
+def _counts(view: NodeView) -> Sequence[str]:
+    """`812 of 1000`, `3 failed`; of a loop the iterations; the case that a route has chosen."""
     if view.kind == "route" and view.branch is not None:
-        return plain(f"takes {view.branch}")
+        return [plain(f"takes {view.branch}")]
     if not view.is_fork:
         undone = view.tally.undone if view.tally else 0
-        return plural(undone, "iteration") + " undone" if undone else ""
+        return [plural(undone, "iteration") + " undone"] if undone else []
     if view.forked is not None and view.state in ACTIVE:
-        forked = view.forked
-        counts = {
-            "failed": _failed(view),
-            "executing": forked.executing,
-            "waiting": forked.waiting,
-        }
-        return ", ".join((f"{forked.ended} of {forked.total}", *nonzero(counts)))
+        return fork_counts(view, view.forked)
     if view.tally is None:
-        return f"{len(view.parts)} branches" if view.kind == "parallel" else ""
+        return [f"{len(view.parts)} branches"] if view.kind == "parallel" else []
     tally = view.tally
     others = {
         "failed": tally.failed,
@@ -110,7 +129,19 @@ def _counts(view: NodeView) -> str:
         "undone": tally.undone,
         "not undone": tally.undo_failed,
     }
-    return ", ".join((plural(tally.ended, "item"), *nonzero(others)))
+    return [plural(tally.ended, "item"), *nonzero(others)]
+
+
+def fork_counts(view: NodeView, forked: Forked) -> list[str]:
+    """How many branches or items of a fork have ended, and how the others stand."""
+    counts = {
+        "failed": _failed(view),
+        "executing": forked.executing,
+        "waiting": forked.waiting,
+        "queued": forked.queued - view.not_begun,
+        "not begun": view.not_begun,
+    }
+    return [f"{forked.ended} of {forked.total}", *nonzero(counts)]
 
 
 def _failed(view: NodeView) -> int:
@@ -135,18 +166,18 @@ def bar_of(view: NodeView) -> Bar | None:
     return Bar((ended - failed) / total, failed / total)
 
 
-def _wait_text(unit: UnitInHand, now: datetime) -> str:
+def _wait_text(unit: UnitInHand, now: datetime) -> Sequence[str]:
     """What a unit waits for, and until when."""
-    until = f" until {moment(unit.wake_at, now)}" if unit.wake_at is not None else ""
+    time = [f"until {moment(unit.wake_at, now)}"] if unit.wake_at is not None else []
     match unit.waits_for:
         case "signal":
-            return f"waits for {unit.signal}{until}"
+            return [plain(f"waits for {unit.signal}"), *time]
         case "timer":
-            return f"sleeps{until}"
+            return ["sleeps", *time]
         case "operator":
-            return "has used up its attempts"
+            return ["has used up its attempts"]
         case _:
-            return ""
+            return []
 
 
 def moment(at: datetime, now: datetime) -> str:

@@ -103,6 +103,7 @@ def timeline_of(
         trying,
         densities,
         opened,
+        snapshot.status,
     )
     rows = rows_of(told)
     title = f"Timeline of a run of {snapshot.workflow}, {snapshot.status.value}"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from celery_durable.core.names import SEPARATOR, choice_of, compensated_by
 from celery_durable.store.read.history import JournalEntry
 from celery_durable.view.formatting import nonzero, plural
 from celery_durable.view.nodes import NodeState, NodeView
+from celery_durable.view.picture import notes
 from celery_durable.view.picture.bars import BarRow, Look, Segment, Told, is_undo
 from celery_durable.view.picture.text import plain
 from celery_durable.view.picture.unit_rows import current_row, ended_row
+
+FORKS = frozenset({"map", "parallel"})
+
+NOT_EXECUTED = "not due, queued or paused, or begun by a worker that was lost"
+"""What may have been between what a unit waited for and what is recorded of it."""
 
 
 def rows_of(told: Told) -> list[BarRow]:
@@ -32,10 +39,12 @@ def _group(told: Told, name: str) -> list[BarRow]:
     if (name, False) in told.densities:
         return [_folded(told, name, own)]
     parts = sorted(_parts(told, name), key=lambda row: row.begin or told.now)
+    if kind in FORKS:
+        parts = [*_queued_parts(own, parts)]
     match kind:
         case "loop" if parts:
-            return [_loop(name, view, parts)]
-        case "map" | "parallel" if own is not None or parts:
+            return [_loop(name, view, [_queued(told, row) for row in parts])]
+        case _ if kind in FORKS and (own is not None or parts):
             return [_fork(told, name, own, parts), *parts]
         case _:
             return [own] if own is not None else parts
@@ -45,9 +54,9 @@ def _own(told: Told, name: str, kind: str) -> BarRow | None:
     """The row of the unit that is called like its node; of a route the choice comes before it."""
     chosen = _row_of(told, choice_of(name), kind, plain(name)) if kind == "route" else None
     row = _row_of(told, name, kind, plain(name))
-    if row is None or chosen is None:
-        return row or chosen
-    return replace(row, segments=(*chosen.segments, *row.segments))
+    found = [_queued(told, one) for one in (chosen, row) if one is not None]
+    segments = tuple(segment for one in found for segment in one.segments)
+    return replace(found[-1], segments=segments) if found else None
 
 
 def _row_of(told: Told, unit: str, kind: str, label: str) -> BarRow | None:
@@ -57,6 +66,36 @@ def _row_of(told: Told, unit: str, kind: str, label: str) -> BarRow | None:
         return ended_row(told, ended, kind, label)
     current = told.unit_of.get(unit)
     return None if current is None else current_row(told, current, label)
+
+
+def _queued(told: Told, row: BarRow) -> BarRow:
+    """The row with the time from when its unit could have begun.
+
+    That is when the units before it ended, or the run was created. Of units that one worker
+    executes at a stretch, the next may begin before the one before it is recorded.
+    """
+    return _since(row, told.ready_at(row.segments[0].begin))
+
+
+def _queued_parts(own: BarRow | None, parts: Sequence[BarRow]) -> Iterator[BarRow]:
+    """Yield the rows of a fork's parts, each with the time from the end of another part on.
+
+    The first of them have waited since the node forked. When others got a place is not recorded.
+    """
+    forked_at = own.begin if own is not None else None
+    ends = [part.segments[-1].end for part in parts]
+    for part in parts:
+        begin = part.segments[0].begin
+        before = [end for end in ends if end is not None and end <= begin]
+        yield part if forked_at is None else _since(part, max((forked_at, *before)))
+
+
+def _since(row: BarRow, ready_at: datetime) -> BarRow:
+    begin = row.segments[0].begin
+    if ready_at >= begin:
+        return row
+    before = Segment(ready_at, begin, Look.GAP, NodeState.PENDING, NOT_EXECUTED)
+    return replace(row, segments=(before, *row.segments))
 
 
 def _parts(told: Told, name: str) -> Iterator[BarRow]:
@@ -82,15 +121,24 @@ def _fork(told: Told, name: str, own: BarRow | None, parts: Sequence[BarRow]) ->
     head = own or BarRow(plain(name), view.state, (_around(parts, view.state),))
     is_open = name in told.opened
     fold = name if is_open and view.kind == "map" else None
-    return replace(head, state=view.state, fold=fold, is_open=is_open)
+    *before, last = head.segments
+    return replace(
+        head,
+        state=view.state,
+        segments=(*before, replace(last, state=view.state)),
+        is_queued=notes.is_queued(view, name),
+        fold=fold,
+        is_open=is_open,
+    )
 
 
 def _around(parts: Sequence[BarRow], state: NodeState) -> Segment:
     """The time in which the parts were executed, of a node without an entry of its own."""
     segments = [segment for part in parts for segment in part.segments]
+    begins = [part.begin for part in parts if part.begin is not None]
     ends = [segment.end for segment in segments]
     last = None if None in ends else max(end for end in ends if end is not None)
-    return Segment(min(segment.begin for segment in segments), last, Look.SPAN, state)
+    return Segment(min(begins), last, Look.SPAN, state)
 
 
 def _loop(name: str, view: NodeView | None, parts: Sequence[BarRow]) -> BarRow:
@@ -104,18 +152,15 @@ def _loop(name: str, view: NodeView | None, parts: Sequence[BarRow]) -> BarRow:
 def _folded(told: Told, name: str, own: BarRow | None) -> BarRow:
     """One row for all parts of a node: how many ended when."""
     view, density = told.nodes.get(name), told.densities[name, False]
-    forked = view.forked if view is not None else None
-    counts = {
-        "failed": sum(density.failed.values()),
-        "executing": forked.executing if forked else 0,
-        "waiting": forked.waiting if forked else 0,
-    }
-    of = f" of {forked.total}" if forked else ""
+    counts = [str(density.total), *nonzero({"failed": sum(density.failed.values())})]
+    if view is not None and view.forked is not None:
+        counts = notes.fork_counts(view, view.forked)
     return BarRow(
         plain(name),
         view.state if view is not None else NodeState.COMPLETED,
         () if own is None else own.segments,
-        note=", ".join((f"{density.total}{of}", *nonzero(counts))),
+        note=", ".join(counts),
+        is_queued=view is not None and notes.is_queued(view, name),
         density=density,
         fold=name,
     )
@@ -125,10 +170,10 @@ def _undone(told: Told) -> Iterator[BarRow]:
     """Yield the rows of compensations."""
     for entry in told.entries:
         if is_undo(entry):
-            yield ended_row(told, entry, "step", _undo_label(entry.unit))
+            yield _queued(told, ended_row(told, entry, "step", _undo_label(entry.unit)))
     for unit in told.units:
         if is_undo(unit):
-            yield current_row(told, unit, _undo_label(unit.unit))
+            yield _queued(told, current_row(told, unit, _undo_label(unit.unit)))
 
 
 def _undo_label(unit: str) -> str:

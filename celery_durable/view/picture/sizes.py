@@ -21,6 +21,9 @@ NARROWEST, WIDEST = 128.0, 268.0
 ICON, PADDING, MARK, SLACK = 38.0, 14.0, 24.0, 2.0
 """Room in a card: before the text, after it, for each mark beside the title, and to round off."""
 
+ROOM = WIDEST - ICON - PADDING - SLACK
+"""The width of the text in the widest card."""
+
 STACK = 5.0
 """By how much the cards of a stack stand out behind the first."""
 

@@ -13,6 +13,8 @@ from functools import cache
 from importlib import resources
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from celery_durable.view.picture.text import Count
+
 NAMESPACE = "http://www.w3.org/2000/svg"
 
 
@@ -37,6 +39,15 @@ def add(parent: Element, tag: str, text: str = "", **attributes: object) -> Elem
     if text:
         element.text = _allowed(text)
     return element
+
+
+def write(element: Element, text: str, count: Count | None) -> None:
+    """Write `text` into an element; page.js counts on the duration in it."""
+    before, counted, after = text.partition(count.text) if count is not None else (text, "", "")
+    element.text = _allowed(before)
+    if count is not None and counted:
+        moment = "data_until" if count.is_until else "data_since"
+        add(element, "tspan", counted, **{moment: count.at.isoformat()}).tail = _allowed(after)
 
 
 _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
-from celery_durable.view.formatting import one_line
+from celery_durable.view.formatting import one_line, span
 
 ELLIPSIS = "…"
 
@@ -16,6 +19,25 @@ _WIDTHS = {
     **dict.fromkeys("ft ()[]/\\`I-r", HALF),
     **dict.fromkeys("mwMW@%—", WIDE),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A duration that goes on, since `at` or until then, and the `text` that says it."""
+
+    text: str
+    at: datetime
+    is_until: bool = False
+
+
+def since(at: datetime, now: datetime) -> Count:
+    """How long ago `at` is."""
+    return Count(span(now - at), at)
+
+
+def until(at: datetime, now: datetime) -> Count:
+    """How far off `at` is."""
+    return Count(span(at - now), at, is_until=True)
 
 
 def plain(text: str) -> str:
@@ -39,6 +61,19 @@ def _em(character: str) -> float:
     if character.isascii():
         return CAPITAL if character.isupper() else NORMAL
     return WIDE
+
+
+def wrapped(parts: Iterable[str], separator: str, size: float, room: float) -> Iterator[str]:
+    """Yield the parts as lines, as many of them in each as have room."""
+    line = ""
+    for part in parts:
+        longer = f"{line}{separator}{part}" if line else part
+        if line and width(longer, size) > room:
+            yield line
+            longer = part
+        line = longer
+    if line:
+        yield line
 
 
 def cut(text: str, size: float, room: float) -> str:

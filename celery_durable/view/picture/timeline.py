@@ -12,14 +12,20 @@ from celery_durable.store.read.spans import COLUMNS, EARLIER, Density
 from celery_durable.view.picture import svg
 from celery_durable.view.picture.axis import Axis
 from celery_durable.view.picture.bars import BarRow, Look, Segment
-from celery_durable.view.picture.look import SYMBOLS, state_class
-from celery_durable.view.picture.text import cut
+from celery_durable.view.picture.look import DOTS, SYMBOLS, state_class
+from celery_durable.view.picture.text import cut, width
 
 MOST_ROWS = 200
 """Rows of one picture; more are on pages after it."""
 
-LABELS, AXIS, NOTES, EDGE = 216.0, 620.0, 176.0, 14.0
-"""Widths: of the labels, the axis, the notes, and the border around all."""
+AXIS, BETWEEN, EDGE = 620.0, 16.0, 14.0
+"""Widths: of the axis, what is between labels and axis, and the border around all."""
+
+WIDEST_LABEL, WIDEST_NOTE = 240.0, 320.0
+"""Widths of texts: the columns of the labels and of the notes are as wide as these need."""
+
+BUTTON = 26.0
+"""The width of a button behind a label."""
 
 TOP, ROW, DENSE = 30.0, 25.0, 38.0
 """Heights: of the axis' labels, a row, and a row of folded units."""
@@ -30,7 +36,7 @@ THICK, THIN = 11.0, 3.0
 SHORTEST = 2.5
 """The length of a segment that takes no time."""
 
-INDENT, TEXT = 16.0, 12.0
+INDENT, SYMBOL, TEXT = 16.0, 20.0, 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,15 @@ class Timeline:
 
 def timeline(shown: Timeline, *, links: TimelineLinks | None = None) -> str:
     """The timeline as SVG: an image that stands alone, or with `links` for a page."""
-    axis = Axis(shown.begin, shown.end, EDGE + LABELS, AXIS)
+    is_page = links is not None
+    labels = max((_label_width(row, is_page=is_page) for row in shown.rows), default=0.0)
+    notes = max((width(_note(row), TEXT) for row in shown.rows), default=0.0)
+    axis = Axis(shown.begin, shown.end, EDGE + min(labels, WIDEST_LABEL) + BETWEEN, AXIS)
     tops = _tops(shown.rows)
     height = (tops[-1] if tops else TOP) + EDGE
-    wide = LABELS + AXIS + NOTES + 2 * EDGE
+    wide = axis.left + AXIS + 10.0 + max(min(notes, WIDEST_NOTE), 20.0) + EDGE
     said = ". ".join(row.whole for row in shown.rows)
-    picture = svg.root(wide, height, stands_alone=links is None, title=shown.title, text=said)
+    picture = svg.root(wide, height, stands_alone=not is_page, title=shown.title, text=said)
     picture.set("class", "durable-picture timeline")
     _draw_stripes(picture, shown.rows, tops, wide)
     _draw_axis(picture, axis, height - EDGE, is_running=shown.is_running)
@@ -70,6 +79,12 @@ def timeline(shown: Timeline, *, links: TimelineLinks | None = None) -> str:
     for row, top in zip(shown.rows, tops, strict=False):
         _draw_row(rows, row, top, axis, links)
     return svg.written(picture)
+
+
+def _label_width(row: BarRow, *, is_page: bool) -> float:
+    """The width that the label wants, with all that is beside it."""
+    button = BUTTON if is_page and row.fold is not None else 0.0
+    return row.depth * INDENT + SYMBOL + width(row.label, TEXT) + button
 
 
 def _tops(rows: Iterable[BarRow]) -> list[float]:
@@ -120,26 +135,30 @@ def _draw_row(
     left = EDGE + row.depth * INDENT
     svg.add(item, "circle", class_="badge", cx=left + 7.0, cy=middle, r=7)
     moved = f"translate({left:g} {middle - 7.0:g}) scale(.875)"
-    svg.add(item, "path", class_="symbol", d=SYMBOLS[row.state], transform=moved)
-    _draw_label(item, row, left + 20.0, middle, links)
+    symbol = DOTS if row.is_queued else SYMBOLS[row.state]
+    svg.add(item, "path", class_="symbol", d=symbol, transform=moved)
+    _draw_label(item, row, middle, axis, links)
     if row.density is not None:
         _draw_density(item, row.density, top + DENSE - 6.0, axis, is_undo=row.is_undo)
     for segment in row.segments:
         is_thin = row.density is not None
         at = top + DENSE - 4.5 if is_thin else middle
         _draw_segment(item, segment, at, axis, is_thin=is_thin)
-    note = f"from an earlier run, {row.note}" if row.is_inherited else row.note
-    room = NOTES - 10.0
-    at = axis.left + axis.width + 10.0
-    svg.add(item, "text", cut(note, TEXT, room), class_="note", x=at, y=middle + 4.0)
+    note = svg.add(item, "text", class_="note", x=axis.left + axis.width + 10.0, y=middle + 4.0)
+    svg.write(note, cut(_note(row), TEXT, WIDEST_NOTE), row.count if is_page else None)
+
+
+def _note(row: BarRow) -> str:
+    return f"from an earlier run, {row.note}" if row.is_inherited else row.note
 
 
 def _draw_label(
-    item: Element, row: BarRow, left: float, middle: float, links: TimelineLinks | None
+    item: Element, row: BarRow, middle: float, axis: Axis, links: TimelineLinks | None
 ) -> None:
     """The name of the unit; of a child run it leads there."""
-    button = 26.0 if links is not None and row.fold is not None else 0.0
-    room = EDGE + LABELS - left - 8.0 - button
+    left, right = EDGE + row.depth * INDENT + SYMBOL, axis.left - BETWEEN
+    button = BUTTON if links is not None and row.fold is not None else 0.0
+    room = right - left - button
     parent = item
     if links is not None and row.run is not None:
         parent = svg.add(item, "a", href=links.run(row.run), aria_label=f"{row.label}, its run")
@@ -147,7 +166,7 @@ def _draw_label(
     depth = "name" if row.depth == 0 else "part"
     svg.add(parent, "text", label, class_=depth, x=left, y=middle + 4.0)
     if links is not None and row.fold is not None:
-        _draw_fold(item, row, links.fold(row.fold), EDGE + LABELS - 30.0, middle)
+        _draw_fold(item, row, links.fold(row.fold), right - BUTTON + 4.0, middle)
 
 
 def _draw_fold(item: Element, row: BarRow, address: str, x: float, middle: float) -> None:
@@ -173,6 +192,8 @@ def _draw_segment(
 ) -> None:
     x = axis.x(segment.begin)
     end = axis.left + axis.width if segment.end is None else axis.x(segment.end)
+    if segment.look is Look.GAP and end - x < SHORTEST:
+        return
     is_gap = segment.look in (Look.GAP, Look.SPAN) or is_thin
     wide = max(end - x, SHORTEST)
     x = min(x, axis.left + axis.width - wide)

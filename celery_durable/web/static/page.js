@@ -19,9 +19,23 @@ function coarse(milliseconds) {
   return Math.floor(seconds) + "s";
 }
 
+// A duration in its two largest units: as `span` of celery_durable.view.formatting, in whole seconds.
+function span(milliseconds) {
+  const seconds = Math.floor(Math.max(milliseconds, 0) / 1000);
+  const [days, hours, minutes] = [86400, 3600, 60].map((unit) => Math.floor(seconds / unit));
+  const two = (number) => String(number).padStart(2, "0");
+  if (days) return `${days}d ${hours % 24}h`;
+  if (hours) return `${hours}h ${two(minutes % 60)}m`;
+  return minutes ? `${minutes}m ${two(seconds % 60)}s` : `${seconds}s`;
+}
+
+// How far the clock of the page's server is ahead of the viewer's.
+const [{ responseStart }] = performance.getEntriesByType("navigation");
+const ahead = new Date(document.documentElement.dataset.now) - performance.timeOrigin - responseStart;
+
 // Show every <time datetime> below `root` in the viewer's zone, without the date if it is today; one
-// with `data-ago` says how long ago that is, by the clock of the page's server.
-let ahead = 0;
+// with `data-ago` says how long ago that is. What has `data-since` in a picture says it too, and what
+// has `data-until`, how far off that is.
 function localTimes(root) {
   const today = new Date().toDateString();
   for (const element of root.querySelectorAll("time[datetime]")) {
@@ -31,6 +45,12 @@ function localTimes(root) {
       : (at.toDateString() === today ? shortTime : longTime).format(at);
     if (element.textContent !== text) element.textContent = text;
     element.title = fullTime.format(at);
+  }
+  const now = Date.now() + ahead;
+  for (const element of root.querySelectorAll("[data-since], [data-until]")) {
+    const { since, until } = element.dataset;
+    const text = span(since ? now - new Date(since) : new Date(until) - now);
+    if (element.textContent !== text) element.textContent = text;
   }
 }
 

@@ -10,17 +10,20 @@ const pictures = () => document.querySelectorAll("[data-pictures]");
 // Have the pictures show what `query` says is open. What has the focus keeps it.
 async function draw(query) {
   const number = ++asked;
+  shown = query; // a change of the run that comes meanwhile shows that, too
   const answer = await fetch(`${pictures()[0].dataset.pictures}?${query}`, { credentials: "same-origin" });
   if (!answer.ok || answer.redirected) throw new Error(answer.status);
   const made = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (asked !== number) return; // a later one is on its way
-  shown = query;
+  localTimes(made);
   const fold = document.activeElement?.dataset?.fold;
   for (const picture of pictures()) {
-    picture.replaceChildren(...made.getElementById(picture.id).childNodes);
+    morph(picture, made.getElementById(picture.id));
     picture.querySelector(`[data-fold="${CSS.escape(fold ?? "")}"]`)?.focus({ preventScroll: true });
   }
 }
+
+const changes = new MutationObserver(() => draw(shown).catch(() => {}));
 
 // From now on the pictures are drawn here: `data-loaded` keeps a live page from changing what is in
 // them, and a change of `data-mark` says that the run has changed.
@@ -28,8 +31,7 @@ function take() {
   for (const picture of pictures()) {
     if ("loaded" in picture.dataset) continue;
     picture.dataset.loaded = "";
-    new MutationObserver(() => draw(shown).catch(() => {}))
-      .observe(picture, { attributeFilter: ["data-mark"] });
+    changes.observe(picture, { attributeFilter: ["data-mark"] });
   }
 }
 
@@ -57,4 +59,9 @@ function look(picture) {
 
 const graph = document.getElementById("graph-picture");
 if (graph) look(graph);
+
+// Of a timeline, bars are seen in half of its box at least, however wide the names before them are.
+const timeline = document.getElementById("timeline-picture");
+const axis = timeline?.querySelector(".tick")?.getBoundingClientRect();
+if (axis) timeline.scrollLeft = axis.x - timeline.getBoundingClientRect().x - timeline.clientWidth / 2;
 if (shown && pictures().length) take();
