@@ -214,6 +214,11 @@ def took_of(entry: JournalEntry) -> timedelta | None:
     return entry.finished_at - entry.started_at
 
 
+def outcome_of(entry: JournalEntry) -> str:
+    """What became of a unit, in a word: `skipped` if somebody has said what it came to."""
+    return "skipped" if is_by_hand(entry.error) else entry.outcome.value
+
+
 def _ended(name: str, entry: JournalEntry, state: NodeState) -> NodeView:
     return NodeView(name, state, entry.attempt, took=took_of(entry), error=entry.error)
 

@@ -20,6 +20,7 @@ from celery_durable.core.failure import attempt_text
 from celery_durable.durable import Durable
 from celery_durable.view import formatting, wording
 from celery_durable.view.document import as_json
+from celery_durable.view.nodes import outcome_of, took_of
 
 if TYPE_CHECKING:
     from celery_durable.web.access import Viewer
@@ -40,6 +41,7 @@ SYMBOLS: Mapping[str, str] = {
     "compensated": "↺",
     "compensation failed": "✗",
     "completed": "✓",
+    "skipped": "»",
     "failed": "✗",
     "cancelled": "⊘",
     "not reached": "○",
@@ -154,6 +156,7 @@ def _environment() -> Environment:
     made.filters.update({name: getattr(formatting, name) for name in names})
     made.filters.update(time=time, ago=ago, count=count, json=as_json)
     made.filters.update(tone=wording.tone, remedy=wording.remedy_of, attempt=attempt_text)
+    made.filters.update(took=took_of, outcome=outcome_of)
     made.globals.update(symbols=SYMBOLS, stands_at=wording.STANDS_AT, in_short=wording.IN_SHORT)
     return made
 

@@ -163,6 +163,30 @@ def test_where_a_run_stands(world: World, durable: Durable, visit: Visit) -> Non
     assert not page_of(visit, worker, run).has("current")
 
 
+def test_what_was_skipped_says_so_and_claims_no_time(
+    world: World, durable: Durable, visit: Visit
+) -> None:
+    run = durable.start("tries")
+    world.drain(durable)
+    run.skip("d", "by hand")
+    world.drain(durable)
+    someone = visit(durable)
+    assert "d » skipped" in read(someone.see(f"/runs/{run.id}")).by_id("units").text
+    for page in (f"/runs/{run.id}/unit?unit=d", f"/runs/{run.id}/units"):
+        shown = someone.see(page)
+        assert "» skipped" in read(shown).by_id("main").text
+        assert "✓ completed" not in read(shown).by_id("main").text
+
+
+def test_what_is_held_is_not_queued(world: World, durable: Durable, visit: Visit) -> None:
+    run = durable.start("works")
+    run.pause()
+    world.drain(durable)
+    current = page_of(visit, durable, run).by_id("current")
+    assert "paused" in current.text
+    assert "queued" not in current.text
+
+
 def test_a_unit_between_tries_shows_its_error_and_all_attempts(
     world: World, durable: Durable, visit: Visit
 ) -> None:
