@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from starlette.types import ASGIApp
 
 from tests import services
@@ -18,6 +18,8 @@ from tests.integration.driving import World
 from tests.services import PostgresServer
 
 Serve = Callable[[ASGIApp], str]
+
+expect.set_options(timeout=60_000)  # far above what a slow machine needs; nobody waits for it
 
 
 @pytest.fixture(scope="module")

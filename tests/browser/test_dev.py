@@ -88,7 +88,7 @@ def test_a_run_is_started_by_its_form_approved_and_ends(page: Page) -> None:
     page.get_by_role("button", name="Answer").click()
     expect(page.get_by_text("this is answered")).to_be_visible()
     page.locator("main").get_by_role("link", name="The run").click()
-    expect(page.locator("main .pill.completed").first).to_be_visible(timeout=1000 * PATIENCE)
+    expect(page.locator("main .pill.completed").first).to_be_visible()
 
 
 def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_stays(page: Page) -> None:

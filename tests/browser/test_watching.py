@@ -206,7 +206,7 @@ def test_a_connection_that_was_lost_comes_again(
     order.resume("approved")
     world.drain(durable)
     with served(create_app(durable, login=lambda _: Viewer("ann")), port):
-        expect(page.get_by_role("heading", level=1)).to_contain_text("completed", timeout=20_000)
+        expect(page.get_by_role("heading", level=1)).to_contain_text("completed")
         assert is_same(page)
 
 
