@@ -1,0 +1,340 @@
+"""Fills dataclasses from plain values, such as JSON has: what a model says is what a handler gets.
+
+A value that is of its type already stays the very same. Dates, times, decimals and UUIDs are read
+from text, members of an `Enum` from their values, dataclasses and pydantic models from mappings. No
+other value is converted: a number in text is no number. Types that are not known here, such as Any
+or a class of the user's own, take whatever comes. Pure.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import InitVar, is_dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from celery_durable.arguments import model_fields
+
+Faults = Mapping[str, str]
+
+
+class Misfit(ValueError):
+    """A value does not fit its type; `faults` says why, by the paths of its parts."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+
+def filled(hint: Any, value: object) -> Any:  # noqa: PLR0911 - a table of cases
+    """Return `value` as one of the type `hint`.
+
+    Raises `Misfit`, or what a model itself raises: see `faults_of`.
+    """
+    origin = get_origin(hint) or hint
+    if isinstance(hint, InitVar):
+        return filled(hint.type, value)
+    if origin is Literal:
+        return _literal(hint, value)
+    if origin in (Union, types.UnionType):
+        return _of_union(get_args(hint), value)
+    if not isinstance(origin, type):
+        return value
+    if (fill := _KNOWN.get(origin)) is not None:
+        return fill(value)
+    if (fill_parts := _CONTAINERS.get(origin)) is not None:
+        return fill_parts(get_args(hint), value)
+    if issubclass(origin, Enum):
+        return value if isinstance(value, origin) else _member(origin, value)
+    if is_model(origin):
+        return value if isinstance(value, origin) else _instance(origin, value)
+    return value
+
+
+def is_model(kind: type) -> bool:
+    """True if it is a dataclass or a pydantic model."""
+    return is_dataclass(kind) or model_fields(kind) is not None
+
+
+def faults_of(error: Exception) -> Faults:
+    """What an exception of `filled` says, by paths; under "" what no part is to blame for."""
+    if isinstance(error, Misfit):
+        return error.faults
+    pydantic: Any = sys.modules.get("pydantic_core")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return {".".join(map(str, one["loc"])): str(one["msg"]) for one in found}
+    return {"": _said_by(error)}
+
+
+def _said_by(error: Exception) -> str:
+    """The message; with the exception's name, unless it is of those that models raise to refuse."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may fail as well
+        return name
+    if type(error) in (ValueError, TypeError) and text:
+        return text
+    return f"{name}: {text}" if text else name
+
+
+@lru_cache(maxsize=1024)
+def hints_of(model: Any) -> Mapping[str, Any]:
+    """The types of a dataclass's fields; none where a name in them is not found."""
+    try:
+        return get_type_hints(model)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _instance(model: Any, value: object) -> Any:
+    if model_fields(model) is not None:
+        return model.model_validate(value)
+    if not isinstance(value, Mapping):
+        raise Misfit({"": f"This is no {model.__name__}"})
+    if hasattr(model, "__pydantic_validator__"):  # a dataclass of pydantic's
+        return model(**value)
+    faults = dict(_wrong_names(model, value))
+    hints = hints_of(model)
+    parts = _filled_each(((name, hints.get(name), one) for name, one in value.items()), faults)
+    return model(**dict(zip(value, parts, strict=True)))
+
+
+def _wrong_names(model: Any, value: Mapping[Any, object]) -> Faults:
+    """The fields that a dataclass needs and a mapping lacks, and those that it has not."""
+    known = inspect.signature(model).parameters
+    lacking = {
+        name: "Field required"
+        for name, one in known.items()
+        if one.default is one.empty and one.kind not in _OF_ANY_NUMBER and name not in value
+    }
+    if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return lacking
+    return lacking | {str(name): "There is no such field" for name in value if name not in known}
+
+
+_OF_ANY_NUMBER = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def _filled_each(
+    parts: Iterable[tuple[object, Any, object]], faults: dict[str, str] | None = None
+) -> list[Any]:
+    """Fill the parts of a value, each with its place and its type. Raises all that is wrong."""
+    faults = {} if faults is None else faults
+    found = []
+    for place, hint, value in parts:
+        try:
+            found.append(filled(hint, value))
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            for path, fault in faults_of(error).items():
+                faults.setdefault(f"{place}.{path}" if path else str(place), fault)
+    if faults:
+        raise Misfit(faults)
+    return found
+
+
+def _of_union(options: Sequence[Any], value: object) -> Any:
+    """The value as it is if one of the options takes it so; else as the first makes it fit."""
+    found: list[Any] = []
+    faults: dict[str, Faults] = {}
+    known = [one for one in options if _is_known(one)]
+    for one in known:
+        try:
+            made = filled(one, value)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            faults[_name(one)] = faults_of(error)
+        else:
+            if made is value:
+                return value
+            found.append(made)
+    if found:
+        return found[0]
+    if len(known) < len(options):
+        return value
+    faults.pop("NoneType", None)
+    # One that took the value's shape has found what is wrong in it.
+    inside = [one for one in faults.values() if "" not in one]
+    only = inside if len(inside) == 1 else [*faults.values()]
+    if len(only) == 1:
+        raise Misfit(only[0])
+    raise Misfit({"": f"This is none of {', '.join(faults)}"})
+
+
+def _is_known(hint: Any) -> bool:
+    """True if not every value is one of the type, as far as is known here."""
+    origin = get_origin(hint) or hint
+    if not isinstance(origin, type) or origin is types.UnionType:
+        return origin in (Literal, Union, types.UnionType)
+    return origin in _KNOWN or origin in _CONTAINERS or issubclass(origin, Enum) or is_model(origin)
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+
+
+def _is_same(one: object, value: object) -> bool:
+    """True if they are equal, and of one type: True is not 1."""
+    return type(one) is type(value) and one == value
+
+
+def _literal(hint: Any, value: object) -> Any:
+    options = get_args(hint)
+    for one in options:
+        if _is_same(one, value):
+            return value
+    for one in options:
+        if isinstance(one, Enum) and _is_same(one.value, value):
+            return one
+    raise _none_of(options)
+
+
+def _member(kind: type[Enum], value: object) -> Any:
+    for one in kind:
+        if _is_same(one.value, value):
+            return one
+    if isinstance(value, bool):  # which is equal to a number
+        raise _none_of([*kind])
+    try:
+        return kind(value)  # a combination of flags, or what its `_missing_` knows
+    except ValueError:
+        raise _none_of([*kind]) from None
+
+
+def _none_of(options: Sequence[object]) -> Misfit:
+    values = (one.value if isinstance(one, Enum) else one for one in options)
+    return Misfit({"": f"This is none of {', '.join(map(repr, values))}"})
+
+
+def _checked(name: str, is_one: Callable[[Any], bool]) -> Callable[[object], Any]:
+    def check(value: object) -> Any:
+        if is_one(value):
+            return value
+        raise Misfit({"": f"This is {name}"})
+
+    return check
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read(
+    name: str,
+    is_one: Callable[[Any], bool],
+    read: Callable[[str], Any],
+    *,
+    takes_numbers: bool = False,
+) -> Callable[[object], Any]:
+    """Make a function that takes instances as they are, and reads others from their text."""
+
+    def fill(value: object) -> Any:
+        if is_one(value):
+            return value
+        try:
+            if isinstance(value, str) or (takes_numbers and _is_number(value)):
+                return read(str(value))
+        except (ValueError, ArithmeticError):
+            pass
+        raise Misfit({"": f"This is {name}"})
+
+    return fill
+
+
+def _is_date(value: object) -> bool:
+    return isinstance(value, date) and not isinstance(value, datetime)
+
+
+def _decimal(text: str) -> Decimal:
+    found = Decimal(text)
+    if not found.is_finite():
+        raise ValueError(text)
+    return found
+
+
+_KNOWN: Mapping[type, Callable[[object], Any]] = {
+    str: _checked("no text", lambda value: isinstance(value, str)),
+    bool: _checked("neither true nor false", lambda value: isinstance(value, bool)),
+    int: _checked(
+        "no whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+    float: _checked("no number", _is_number),
+    type(None): _checked("not null", lambda value: value is None),
+    date: _read("no date", _is_date, date.fromisoformat),
+    datetime: _read(
+        "no date and time", lambda value: isinstance(value, datetime), datetime.fromisoformat
+    ),
+    time: _read("no time", lambda value: isinstance(value, time), time.fromisoformat),
+    Decimal: _read(
+        "no number", lambda value: isinstance(value, Decimal), _decimal, takes_numbers=True
+    ),
+    UUID: _read("no UUID", lambda value: isinstance(value, UUID), UUID),
+}
+
+
+def _items(
+    kind: type, made: Callable[[list[Any]], Any], takes: tuple[type, ...]
+) -> Callable[[Sequence[Any], Any], Any]:
+    """Make a function that fills lists or sets of one type, `made` unless it is of `kind`."""
+
+    def fill(arguments: Sequence[Any], value: Any) -> Any:
+        if isinstance(value, str | bytes) or not issubclass(type(value), takes):
+            raise Misfit({"": "This is no list"})
+        hint = arguments[0] if arguments else None
+        items = _filled_each((place, hint, item) for place, item in enumerate(value))
+        is_right = issubclass(type(value), kind) and all(map(operator.is_, items, value))
+        return value if is_right else made(items)
+
+    return fill
+
+
+def _tuple(arguments: Sequence[Any], value: Any) -> Any:
+    if len(arguments) == 0 or arguments[-1] is ...:
+        return _items(tuple, tuple, _LISTS)(arguments[:1], value)
+    if not isinstance(value, list | tuple) or len(value) != len(arguments):
+        raise Misfit({"": f"This is no list of {len(arguments)}"})
+    items = _filled_each((place, arguments[place], item) for place, item in enumerate(value))
+    is_right = isinstance(value, tuple) and all(map(operator.is_, items, value))
+    return value if is_right else tuple(items)
+
+
+def _mapping(arguments: Sequence[Any], value: object) -> Any:
+    if not isinstance(value, Mapping):
+        raise Misfit({"": "This is no mapping"})
+    if len(arguments) != 2:  # noqa: PLR2004 - of keys, of values
+        return value
+    keys = _filled_each((key, arguments[0], _key(arguments[0], key)) for key in value)
+    values = _filled_each((key, arguments[1], one) for key, one in value.items())
+    is_same = all(map(operator.is_, keys, value)) and all(map(operator.is_, values, value.values()))
+    return value if is_same else dict(zip(keys, values, strict=True))
+
+
+def _key(hint: Any, key: object) -> object:
+    """A key as it is; a number if it is one in text, since JSON has no other keys."""
+    if hint is int and isinstance(key, str) and re.fullmatch("-?[0-9]{1,100}", key):
+        return int(key)
+    return key
+
+
+_LISTS, _SETS = (list, tuple), (list, tuple, set, frozenset)
+
+_CONTAINERS: Mapping[type, Callable[[Sequence[Any], Any], Any]] = {
+    list: _items(list, list, _LISTS),
+    Sequence: _items(Sequence, list, (Sequence,)),
+    tuple: _tuple,
+    set: _items(set, set, _SETS),
+    frozenset: _items(frozenset, frozenset, _SETS),
+    AbstractSet: _items(AbstractSet, set, _SETS),
+    dict: _mapping,
+    Mapping: _mapping,
+}
