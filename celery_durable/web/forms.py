@@ -1,6 +1,7 @@
 """The fields of a form -> what they show -> a value. Pure: no request, no template, no database.
 
-`texts_of` says what the fields show for a value, `value_of` makes a value of what was typed,
+`texts_of` says what the fields show for a value, `readings` what the value is, to somebody who is
+not to change it; `value_of` makes a value of what was typed,
 `beside` puts the faults that a model has found next to their fields. What is left as it was shown
 is left out, so that the model's own default holds. A date and time is UTC unless it says more.
 """
@@ -103,6 +104,26 @@ def _scalar_text(value: object) -> str:
 
 def _json_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+def readings(fields: Sequence[Field], value: object) -> Sequence[tuple[str, str]]:
+    """Return the parts of a value, each with the label of its field; none of what has no fields."""
+    found: list[tuple[str, str]] = []
+    for one in fields:
+        inner = _inner(one, value) if one.key else MISSING
+        if one.kind == "group":
+            found += [
+                (f"{one.label}: {label}", text) for label, text in readings(one.fields, inner)
+            ]
+        elif inner is not MISSING:
+            found.append((one.label, _reading(one, inner)))
+    return found
+
+
+def _reading(one: Field, value: object) -> str:
+    if value is None:
+        return "nothing"
+    return str(value) if one.kind == "choice" else _text_of(one, value)
 
 
 def value_of(fields: Sequence[Field], form: Mapping[str, Any]) -> Filled:
