@@ -107,7 +107,10 @@ def _json_text(value: object) -> str:
 
 
 def readings(fields: Sequence[Field], value: object) -> Sequence[tuple[str, str]]:
-    """Return the parts of a value, each with the label of its field; none of what has no fields."""
+    """Return the parts of a value, each with the label of its field, or with its name without one.
+
+    There are none of a value that is no object.
+    """
     found: list[tuple[str, str]] = []
     for one in fields:
         inner = _inner(one, value) if one.key else MISSING
@@ -117,13 +120,18 @@ def readings(fields: Sequence[Field], value: object) -> Sequence[tuple[str, str]
             ]
         elif inner is not MISSING:
             found.append((one.label, _reading(one, inner)))
+    keys = {one.key for one in fields if one.key}
+    if isinstance(value, Mapping) and keys:
+        found += [(key, _json_text(other)) for key, other in value.items() if key not in keys]
     return found
 
 
 def _reading(one: Field, value: object) -> str:
     if value is None:
         return "nothing"
-    return str(value) if one.kind == "choice" else _text_of(one, value)
+    if one.kind == "choice":
+        return str(value)
+    return _text_of(one, value) + (" UTC" if one.kind == "datetime" else "")
 
 
 def value_of(fields: Sequence[Field], form: Mapping[str, Any]) -> Filled:

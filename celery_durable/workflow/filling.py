@@ -113,7 +113,7 @@ def _instance(model: Any, value: object) -> Any:
 
 def _wrong_names(model: Any, value: Mapping[Any, object]) -> Faults:
     """The fields that a dataclass needs and a mapping lacks, and those that it has not."""
-    known = inspect.signature(model).parameters
+    known = _parameters(model)
     lacking = {
         name: "Field required"
         for name, one in known.items()
@@ -122,6 +122,11 @@ def _wrong_names(model: Any, value: Mapping[Any, object]) -> Faults:
     if any(one.kind is one.VAR_KEYWORD for one in known.values()):
         return lacking
     return lacking | {str(name): "There is no such field" for name in value if name not in known}
+
+
+@lru_cache(maxsize=1024)
+def _parameters(model: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(model).parameters
 
 
 _OF_ANY_NUMBER = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)

@@ -77,8 +77,9 @@ def json_schema(model: Any) -> Schema | None:
         found: Schema = model.model_json_schema(schema_generator=_pydantic_generator())
     except undescribed:
         return {"title": model.__name__}
-    # It is plain JSON, and nothing of the model.
-    ordered: Schema = json.loads(json.dumps(found, default=str), object_hook=_with_order)
+    # It is plain JSON, which has no infinity, and nothing of the model.
+    text = json.dumps(found, default=str)
+    ordered: Schema = json.loads(text, object_hook=_with_order, parse_constant=lambda _: None)
     return ordered
 
 

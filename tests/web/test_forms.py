@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from celery_durable.errors import PayloadError
 from celery_durable.web.bounds import beyond
 from celery_durable.web.fields import fields_of
-from celery_durable.web.forms import beside, texts_of, value_of
+from celery_durable.web.forms import beside, readings, texts_of, value_of
 from celery_durable.workflow.schemas import fitted, json_schema
 
 
@@ -231,13 +231,40 @@ def test_a_form_that_is_left_alone_makes_what_the_model_does(model: Any) -> None
     assert made.which is model().which
 
 
-def test_a_default_that_json_does_not_have_is_not_told() -> None:
-    @dataclass
-    class Endless:
-        rate: float = float("inf")
+@dataclass
+class Endless:
+    rate: float = float("inf")
 
-    json.dumps(json_schema(Endless), allow_nan=False)
-    assert made_of(Endless) == Endless()
+
+class EndlessToo(BaseModel):
+    rate: float = float("inf")
+
+
+@pytest.mark.parametrize("model", [Endless, EndlessToo])
+def test_a_default_that_json_does_not_have_is_not_told(model: Any) -> None:
+    json.dumps(json_schema(model), allow_nan=False)
+    assert made_of(model) == model()
+
+
+def test_what_an_answer_is_can_be_read_with_the_labels_of_the_fields() -> None:
+    value = {
+        "ok": False,
+        "at": "2026-01-01T10:00:00Z",
+        "colour": "blue",
+        "address": {"street": "Main St", "floor": 2},
+        "note": None,
+        "secret": "extra",
+    }
+    assert readings(FIELDS, value) == [
+        ("Ok", "no"),
+        ("Note", "nothing"),
+        ("At", "2026-01-01T10:00:00 UTC"),
+        ("Colour", "blue"),
+        ("Address: Street", "Main St"),
+        ("Address: floor", "2"),
+        ("secret", '"extra"'),
+    ]
+    assert readings(fields_of(None), "yes") == []
 
 
 def test_what_is_typed_over_a_default_counts() -> None:
