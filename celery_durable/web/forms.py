@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from celery_durable.web.fields import MISSING, NO, ROOT, YES, Field, Kind
+from celery_durable.workflow.scalars import is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ def _text_of(one: Field, value: object) -> str:  # noqa: PLR0911 - a table of ca
         case "boolean":
             return YES if value else NO
         case "choice":
-            return next((str(n) for n, other in enumerate(one.choices) if _is(other, value)), "")
+            return next(
+                (str(n) for n, other in enumerate(one.choices) if is_same(other, value)), ""
+            )
         case "lines" if isinstance(value, list | tuple):
             return "\n".join(_scalar_text(item) for item in value)
         case "json":
@@ -74,11 +77,6 @@ def _text_of(one: Field, value: object) -> str:  # noqa: PLR0911 - a table of ca
             return _time_text(one.kind, value)
         case _:
             return _scalar_text(value)
-
-
-def _is(one: object, value: object) -> bool:
-    """True if they are equal, and of one type: True is not 1."""
-    return type(one) is type(value) and one == value
 
 
 def _time_text(kind: Kind, text: str) -> str:

@@ -16,24 +16,13 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import InitVar, is_dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-from uuid import UUID
+from typing import Any, Literal, Union, get_args, get_origin
 
 from celery_durable.arguments import model_fields
-
-Faults = Mapping[str, str]
-
-
-class Misfit(ValueError):
-    """A value does not fit its type; `faults` says why, by the paths of its parts."""
-
-    def __init__(self, faults: Faults) -> None:
-        super().__init__(faults)
-        self.faults = faults
+from celery_durable.workflow.hints import hints_of
+from celery_durable.workflow.scalars import SCALARS, Faults, Misfit, literal, member
 
 
 def filled(hint: Any, value: object) -> Any:  # noqa: PLR0911 - a table of cases
@@ -45,17 +34,17 @@ def filled(hint: Any, value: object) -> Any:  # noqa: PLR0911 - a table of cases
     if isinstance(hint, InitVar):
         return filled(hint.type, value)
     if origin is Literal:
-        return _literal(hint, value)
+        return literal(hint, value)
     if origin in (Union, types.UnionType):
         return _of_union(get_args(hint), value)
     if not isinstance(origin, type):
         return value
-    if (fill := _KNOWN.get(origin)) is not None:
+    if (fill := SCALARS.get(origin)) is not None:
         return fill(value)
     if (fill_parts := _CONTAINERS.get(origin)) is not None:
         return fill_parts(get_args(hint), value)
     if issubclass(origin, Enum):
-        return value if isinstance(value, origin) else _member(origin, value)
+        return value if isinstance(value, origin) else member(origin, value)
     if is_model(origin):
         return value if isinstance(value, origin) else _instance(origin, value)
     return value
@@ -87,15 +76,6 @@ def _said_by(error: Exception) -> str:
     if type(error) in (ValueError, TypeError) and text:
         return text
     return f"{name}: {text}" if text else name
-
-
-@lru_cache(maxsize=1024)
-def hints_of(model: Any) -> Mapping[str, Any]:
-    """The types of a dataclass's fields; none where a name in them is not found."""
-    try:
-        return get_type_hints(model)
-    except (NameError, TypeError, AttributeError):
-        return {}
 
 
 def _instance(model: Any, value: object) -> Any:
@@ -181,110 +161,13 @@ def _is_known(hint: Any) -> bool:
     origin = get_origin(hint) or hint
     if not isinstance(origin, type) or origin is types.UnionType:
         return origin in (Literal, Union, types.UnionType)
-    return origin in _KNOWN or origin in _CONTAINERS or issubclass(origin, Enum) or is_model(origin)
+    return (
+        origin in SCALARS or origin in _CONTAINERS or issubclass(origin, Enum) or is_model(origin)
+    )
 
 
 def _name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-
-
-def _is_same(one: object, value: object) -> bool:
-    """True if they are equal, and of one type: True is not 1."""
-    return type(one) is type(value) and one == value
-
-
-def _literal(hint: Any, value: object) -> Any:
-    options = get_args(hint)
-    for one in options:
-        if _is_same(one, value):
-            return value
-    for one in options:
-        if isinstance(one, Enum) and _is_same(one.value, value):
-            return one
-    raise _none_of(options)
-
-
-def _member(kind: type[Enum], value: object) -> Any:
-    for one in kind:
-        if _is_same(one.value, value):
-            return one
-    if isinstance(value, bool):  # which is equal to a number
-        raise _none_of([*kind])
-    try:
-        return kind(value)  # a combination of flags, or what its `_missing_` knows
-    except ValueError:
-        raise _none_of([*kind]) from None
-
-
-def _none_of(options: Sequence[object]) -> Misfit:
-    values = (one.value if isinstance(one, Enum) else one for one in options)
-    return Misfit({"": f"This is none of {', '.join(map(repr, values))}"})
-
-
-def _checked(name: str, is_one: Callable[[Any], bool]) -> Callable[[object], Any]:
-    def check(value: object) -> Any:
-        if is_one(value):
-            return value
-        raise Misfit({"": f"This is {name}"})
-
-    return check
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _read(
-    name: str,
-    is_one: Callable[[Any], bool],
-    read: Callable[[str], Any],
-    *,
-    takes_numbers: bool = False,
-) -> Callable[[object], Any]:
-    """Make a function that takes instances as they are, and reads others from their text."""
-
-    def fill(value: object) -> Any:
-        if is_one(value):
-            return value
-        try:
-            if isinstance(value, str) or (takes_numbers and _is_number(value)):
-                return read(str(value))
-        except (ValueError, ArithmeticError):
-            pass
-        raise Misfit({"": f"This is {name}"})
-
-    return fill
-
-
-def _is_date(value: object) -> bool:
-    return isinstance(value, date) and not isinstance(value, datetime)
-
-
-def _decimal(text: str) -> Decimal:
-    found = Decimal(text)
-    if not found.is_finite():
-        raise ValueError(text)
-    return found
-
-
-_KNOWN: Mapping[type, Callable[[object], Any]] = {
-    str: _checked("no text", lambda value: isinstance(value, str)),
-    bool: _checked("neither true nor false", lambda value: isinstance(value, bool)),
-    int: _checked(
-        "no whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)
-    ),
-    float: _checked("no number", _is_number),
-    type(None): _checked("not null", lambda value: value is None),
-    date: _read("no date", _is_date, date.fromisoformat),
-    datetime: _read(
-        "no date and time", lambda value: isinstance(value, datetime), datetime.fromisoformat
-    ),
-    time: _read("no time", lambda value: isinstance(value, time), time.fromisoformat),
-    Decimal: _read(
-        "no number", lambda value: isinstance(value, Decimal), _decimal, takes_numbers=True
-    ),
-    UUID: _read("no UUID", lambda value: isinstance(value, UUID), UUID),
-}
 
 
 def _items(

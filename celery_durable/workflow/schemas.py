@@ -24,7 +24,8 @@ from uuid import UUID
 
 from celery_durable.arguments import model_fields
 from celery_durable.errors import InvalidWorkflow, PayloadError
-from celery_durable.workflow.filling import faults_of, filled, hints_of, is_model
+from celery_durable.workflow.filling import faults_of, filled, is_model
+from celery_durable.workflow.hints import hints_of
 
 Schema = dict[str, Any]
 

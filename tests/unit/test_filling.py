@@ -248,6 +248,24 @@ def test_what_only_init_takes_is_filled_too() -> None:
 
 
 @dataclass
+class Partly:
+    ghost: Nowhere  # type: ignore[name-defined] # noqa: F821
+    color: Color
+
+
+@dataclass
+class PartlyToo(Partly):
+    due: date
+
+
+def test_a_type_that_is_not_found_takes_whatever_comes_and_the_others_hold() -> None:
+    made = fit({"ghost": 7, "color": "red", "due": "2026-03-01"}, PartlyToo)
+    assert made == PartlyToo(7, Color.RED, date(2026, 3, 1))
+    assert refused({"ghost": 7, "color": "x", "due": 1}, PartlyToo).keys() == {"color", "due"}
+    assert json_schema(PartlyToo)["properties"]["ghost"] == {}  # type: ignore[index]
+
+
+@dataclass
 class Tree:
     name: str
     twigs: list[Tree] = field(default_factory=list)
