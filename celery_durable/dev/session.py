@@ -88,11 +88,6 @@ def _services(durable: Durable, home: Home, lines: Lines) -> Iterator[Services]:
     """Run an embedded Postgres for what the app lacks: a database, a broker that answers."""
     needs_database = not has_database(durable)
     trouble = broker_trouble(durable.app)
-    if not needs_database:
-        lines.say("database: the one that is configured")
-    if trouble is None:
-        url = durable.app.connection_for_write().as_uri()  # without its password
-        lines.say(f"broker: the one that is configured, {url}, which answers")
     if not needs_database and trouble is None:
         yield Services()
         return

@@ -51,8 +51,6 @@ def test_a_database_and_a_broker_that_answer_are_used(
             wait_until_up(started)
             a_run_ends(empty_database_url, queue=redis_broker.queue())
             assert "embedded" not in started.text
-            assert "database: the one that is configured" in started.text
-            assert "broker: the one that is configured, redis://" in started.text
             assert not embedded_servers(started)
 
 
@@ -69,7 +67,7 @@ def test_a_broker_that_does_not_answer_is_replaced_with_a_word(empty_database_ur
             why = r"since the configured one does not answer, amqp://guest:\*\*@127\.0\.0\.1:1"
             started.wait_for(rf"broker: an embedded Postgres in \.durable, {why}")
             a_run_ends(empty_database_url)
-            assert "database: the one that is configured" in started.text
+            assert "database:" not in started.text
             assert "secret" not in started.text
 
 
@@ -104,7 +102,7 @@ def test_a_django_project_has_its_own_database(empty_database_url: str) -> None:
         own = {**variables_of(empty_database_url), "CELERY_BROKER_URL": NO_BROKER}
         with dev(folder, command=command, own=own) as started:
             wait_until_up(started)
-            assert "database: the one that is configured" in started.text
+            assert "database:" not in started.text
             durable = make_durable(empty_database_url)
             run = durable.start("fulfil", {"order": 1})
             wait_until(lambda: run.status().current, timeout=PATIENCE)
