@@ -15,6 +15,8 @@ Links are made by `render.url`, so that the whole can be mounted under a prefix.
     render      templates, and what all of them may use
     fields      a JSON schema becomes the fields of a form
     forms       what the fields show of a value, and the value of what is typed
+    typed       reads what was typed into one control
+    bounds      holds a form's value against the bounds of its schema
     answering   answers waits: what is asked, and whether it still is
     callbacks   signed links that answer a wait without a login; applications of their own
     deeds       what an operator may do to a run

@@ -5,7 +5,8 @@ A wait is answered once: all answers to it have one key, so that of two that rac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -16,8 +17,10 @@ from celery_durable.errors import PayloadError
 from celery_durable.store import codec
 from celery_durable.store.read import asking
 from celery_durable.store.read.asking import Standing
+from celery_durable.view.document import as_json
+from celery_durable.web.bounds import beyond
 from celery_durable.web.fields import Field, fields_of
-from celery_durable.web.forms import beside, texts_of, value_of
+from celery_durable.web.forms import beside, readings, texts_of, value_of
 from celery_durable.workflow.callbacks import Callback
 
 DONE, ALREADY = "Thank you: this is answered.", "This was answered already."
@@ -27,13 +30,19 @@ DONE, ALREADY = "Thank you: this is answered.", "This was answered already."
 class Closed:
     """Why nothing is to be answered any more; `at` is since when, where that is known.
 
-    `actor` is who has answered, if somebody has.
+    `actor` is who has answered, if somebody has. `is_new`: it is answered by this call.
     """
 
     text: str
     at: datetime | None = None
     is_answered: bool = False
     actor: str | None = None
+    is_new: bool = False
+
+    @property
+    def thanks(self) -> Closed:
+        """The same, said to the one who has answered."""
+        return replace(self, text=DONE) if self.is_answered else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class Question:
     """What a person is asked: by whom, and the fields of the answer.
 
     `texts` is what the fields show, `errors` what is wrong with it; under "" with all of it.
-    `answer` is what the answer is to be, if that is fixed.
+    `answer` is what the answer is to be, if that is fixed; `readings` are its parts, with labels.
     """
 
     callback: Callback
@@ -50,6 +59,7 @@ class Question:
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     errors: Mapping[str, str] = field(default_factory=dict[str, str])
     answer: object = None
+    readings: Sequence[tuple[str, str]] = ()
 
     @property
     def title(self) -> str:
@@ -72,6 +82,8 @@ def closed(  # noqa: PLR0911 - a table of cases
         return Closed("The run is not there any more.")
     if (at := _answered_at(callback, standing)) is not False:
         return Closed(ALREADY, at, is_answered=True, actor=standing.actor)
+    if standing.timed_out_at is not None:
+        return Closed("The deadline has passed: nobody answered in time.", standing.timed_out_at)
     if standing.status in FINISHED:
         return Closed(f"The run has ended, {standing.status}.", standing.finished_at)
     if standing.status is Status.COMPENSATING:
@@ -115,9 +127,11 @@ def question(durable: Durable, callback: Callback) -> Question | Closed:
     over = closed(callback, standing)
     if over is not None or standing is None:
         return over or Closed("The run is not there any more.")
-    if callback.data is not None:
-        return Question(callback, standing, answer=codec.loads(callback.data))
     fields = fields_of(standing.node.get("schema"))
+    if callback.data is not None:
+        data = codec.loads(callback.data)
+        plain = json.loads(as_json(data))
+        return Question(callback, standing, answer=data, readings=readings(fields, plain))
     return Question(callback, standing, fields, texts_of(fields))
 
 
@@ -126,7 +140,7 @@ def answer(
 ) -> Question | Closed:
     """Answer, and return that it is answered; or ask again, or say why nothing is asked.
 
-    Nothing is written unless this call has answered: `Closed.text` says which.
+    Nothing is written unless this call has answered: `Closed.is_new` says which.
     """
     asked = question(durable, callback)
     if isinstance(asked, Closed):
@@ -135,8 +149,11 @@ def answer(
     if callback.data is None:
         filled = value_of(asked.fields, form)
         data, texts = filled.value, filled.texts
-        if not filled.is_right:
-            return _again(asked, texts, filled.errors)
+        errors = filled.errors
+        if not errors and not _is_known(durable, asked.standing):
+            errors = beyond(asked.fields, data)
+        if errors:
+            return _again(asked, texts, errors)
     try:
         with durable.acting(actor):
             delivery = durable.resume(
@@ -146,8 +163,13 @@ def answer(
         faults = error.fields or {"": str(error)}
         return _again(asked, texts, beside(asked.fields, faults))
     if delivery.outcome == "stored":
-        return Closed(DONE, asked.standing.at, is_answered=True, actor=actor)
+        return Closed(DONE, asked.standing.at, is_answered=True, actor=actor, is_new=True)
     return closed(callback, standing_of(durable, callback)) or Closed(delivery.reason)
+
+
+def _is_known(durable: Durable, standing: Standing) -> bool:
+    """True if this process imports the workflow, so that its model checks an answer."""
+    return durable.registry.find(standing.workflow, standing.version) is not None
 
 
 def _again(asked: Question, texts: Mapping[str, str], errors: Mapping[str, str]) -> Question:

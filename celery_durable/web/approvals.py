@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from celery_durable.arguments import LONGEST_UNIT, fits
 from celery_durable.store import codec
 from celery_durable.store.read import asking
 from celery_durable.store.read.asking import Asked, AskedWait
 from celery_durable.view.document import as_json
 from celery_durable.view.formatting import shortened
 from celery_durable.web.answering import Closed, Question, answer, question
-from celery_durable.web.render import durable, form, render, viewer
+from celery_durable.web.render import durable, form, render, url, viewer
 from celery_durable.workflow.callbacks import Callback
 
 PAGE = 50
@@ -68,7 +70,12 @@ def _position(text: str | None) -> tuple[datetime, UUID] | None:
 
 
 def approval(request: Request) -> Response:
-    """Show what a token waits for, with a form for those who may answer; a POST answers it."""
+    """Show what a token waits for, with a form for those who may answer; a POST answers it.
+
+    With the wait in its query, it says what became of that: a POST leads there.
+    """
+    if "wait" in request.query_params and (became := _became(request, request.query_params)):
+        return _answered(request, *became)
     found = _asked(request)
     if found is None:
         return _over(request)
@@ -83,7 +90,17 @@ def approval(request: Request) -> Response:
     who = viewer(request).name
     if not found.wait.may_answer(who):
         raise HTTPException(403, f"{who} may not answer this: {_names(found.wait)} may.")
-    return _shown(request, found, answer(durable(request), callback, form(request), who))
+    answered = answer(durable(request), callback, form(request), who)
+    if isinstance(answered, Closed) and answered.is_new:
+        return RedirectResponse(_address_of(request, callback), status_code=303)
+    return _shown(request, found, answered)
+
+
+def _address_of(request: Request, callback: Callback) -> str:
+    """Where it is said what became of a wait; that can be opened any number of times."""
+    said = {name: getattr(callback, name) for name in ("signal", "unit")}
+    query = {"run": callback.run_id, "wait": str(callback.wait), **said}
+    return url(request, "approval", token_id=request.path_params["token_id"], query=query)
 
 
 def _asked(request: Request) -> Asked | None:
@@ -104,38 +121,40 @@ def _names(wait: AskedWait) -> str:
 
 def _over(request: Request) -> Response:
     """Say that the token does not wait any more; to a form, what became of what it answers."""
+    became = _became(request, form(request)) if request.method == "POST" else None
+    if became is not None:
+        return _answered(request, *became)
     over = Closed("This wait is over: it was answered, or the run went on without an answer.")
-    run_id = None
-    if request.method == "POST":
-        over, run_id = _became(request) or (over, None)
-    return render(
-        request, "answered.html", status_code=200 if over.is_answered else 410, over=over,
-        run_id=run_id,
-    )  # fmt: skip
+    return _answered(request, over)
 
 
-def _became(request: Request) -> tuple[Closed, UUID] | None:
+def _became(request: Request, said: Mapping[str, Any]) -> tuple[Closed, UUID] | None:
     """What became of the wait that the form was shown for; None if that is not to be told."""
-    said = form(request)
+    signal, unit = str(said.get("signal")), str(said.get("unit"))
     try:
         run_id, wait = UUID(str(said.get("run"))), int(str(said.get("wait")))
     except ValueError:
         return None
-    callback = Callback(run_id, str(said.get("signal")), str(said.get("unit")), wait)
-    found = question(durable(request), callback)
+    if not (fits(signal, LONGEST_UNIT) and fits(unit, LONGEST_UNIT)):
+        return None
+    found = question(durable(request), Callback(run_id, signal, unit, wait))
     return (found, run_id) if isinstance(found, Closed) else None
+
+
+def _answered(request: Request, over: Closed, run_id: UUID | None = None) -> Response:
+    is_mine = request.method != "POST" and over.actor == viewer(request).name
+    return render(
+        request,
+        "answered.html",
+        status_code=200 if over.is_answered else 410,
+        over=over.thanks if is_mine else over,
+        run_id=run_id,
+    )
 
 
 def _shown(request: Request, found: Asked, answered: Question | Closed) -> Response:
     if isinstance(answered, Closed):
-        status = 200 if answered.is_answered else 410
-        return render(
-            request,
-            "answered.html",
-            status_code=status,
-            over=answered,
-            run_id=found.wait.run_id,
-        )
+        return _answered(request, answered, found.wait.run_id)
     who = viewer(request)
     return render(
         request,

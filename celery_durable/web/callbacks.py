@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from celery_durable.durable import Durable
-from celery_durable.errors import ConfigurationError, DatabaseUnavailable
+from celery_durable.errors import ConfigurationError, DatabaseUnavailable, SchemaOutOfDate
 from celery_durable.web.answering import Closed, Question, answer, question
 from celery_durable.web.render import STATIC, durable, environment
 from celery_durable.workflow.callbacks import PATH, Callback, read
@@ -45,6 +45,13 @@ SENT = "sent"
 ACTOR = "a link"
 """Who answers by one, as far as is known."""
 
+FORM = "application/x-www-form-urlencoded"
+
+ANSWERED = "answered"
+"""The query of a link that its own form has just answered."""
+
+NOT_SENT = "Nothing was answered: open the link, and send the form that it shows."
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -55,38 +62,61 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def respond(
-    durable: Durable, method: str, text: str, body: bytes = b"", address: str = "unknown"
-) -> Answer:
-    """Answer a request of the link `text`. `body` is that of a POST, a form; `address` is for logs.
+@dataclass(frozen=True, slots=True)
+class LinkRequest:
+    """A request of the link `text`. `body` is that of a POST, a form; `address` is for logs.
+
+    `content_type` and `query` are as the request has them.
+    """
+
+    method: str
+    text: str
+    body: bytes = b""
+    address: str = "unknown"
+    content_type: str = FORM
+    query: str = ""
+
+
+def respond(durable: Durable, request: LinkRequest) -> Answer:
+    """Answer a request of a link.
 
     Raises `ConfigurationError` if `durable_web_secret` is not set.
     """
-    if method not in METHODS:
-        return _page(405, "link.html", over=Closed("A link is opened, and its form is sent."))
+    if request.method not in METHODS:
+        return _closed(405, "A link is opened, and its form is sent.")
     try:
-        return _respond(durable, method, text, body, address)
-    except DatabaseUnavailable:
+        return _respond(durable, request)
+    except (DatabaseUnavailable, SchemaOutOfDate):
         logger.exception("A link could not be looked up")
-        return _page(
-            503, "link.html", over=Closed("This does not work now. Try again in a minute.")
-        )
+        return _closed(503, "This does not work now. Try again in a minute.")
 
 
-def _respond(durable: Durable, method: str, text: str, body: bytes, address: str) -> Answer:
-    callback = _read(durable, text)
+def _respond(durable: Durable, request: LinkRequest) -> Answer:
+    callback = _read(durable, request.text)
     if callback is None:
-        logger.warning("A link with a wrong signature was opened from %s", address)
-        wrong = "This link is not right. Copy it from the message again, all of it."
-        return _page(404, "link.html", over=Closed(wrong))
-    if method != "POST":
-        return _shown(question(durable, callback))
-    form = _form(body, longest_of(durable))
+        logger.warning("A link with a wrong signature was opened from %s", request.address)
+        return _closed(404, "This link is not right. Copy it from the message again, all of it.")
+    if request.method != "POST":
+        found = question(durable, callback)
+        if request.query == ANSWERED and isinstance(found, Closed):
+            found = found.thanks
+        return _shown(found)
+    if request.content_type.partition(";")[0].strip().lower() != FORM:
+        return _closed(415, NOT_SENT)
+    return _respond_to_form(durable, callback, request)
+
+
+def _respond_to_form(durable: Durable, callback: Callback, request: LinkRequest) -> Answer:
+    form = _form(request.body, longest_of(durable))
     if form is None:
-        return _page(413, "link.html", over=Closed("This is too long."))
+        return _closed(413, "This is too long.")
     if SENT not in form:  # a box that is not ticked is sent by saying nothing
-        return _shown(question(durable, callback))
-    return _shown(answer(durable, callback, form, ACTOR))
+        return _closed(400, NOT_SENT)
+    answered = answer(durable, callback, form, ACTOR)
+    if isinstance(answered, Closed) and answered.is_new:
+        # What is shown for a GET is shown again when somebody comes back to it.
+        return Answer(303, "", {**_headers(), "Location": f"{quote(request.text)}?{ANSWERED}"})
+    return _shown(answered)
 
 
 def _read(durable: Durable, text: str) -> Callback | None:
@@ -121,6 +151,10 @@ def _shown(found: Question | Closed) -> Answer:
     if isinstance(found, Question):
         return _page(400 if found.errors else 200, "link.html", asked=found)
     return _page(200 if found.is_answered else 410, "link.html", over=found)
+
+
+def _closed(status: int, text: str) -> Answer:
+    return _page(status, "link.html", over=Closed(text))
 
 
 def _page(status: int, template: str, **values: Any) -> Answer:
@@ -159,9 +193,15 @@ async def callback(request: Request) -> Response:
     """Answer a request of a link in Starlette."""
     found = durable(request)
     body = await _body(request, longest_of(found))
-    address = request.client.host if request.client else "unknown"
-    text = request.path_params["text"]
-    made = await run_in_threadpool(respond, found, request.method, text, body, address)
+    said = LinkRequest(
+        request.method,
+        request.path_params["text"],
+        body,
+        request.client.host if request.client else "unknown",
+        request.headers.get("content-type", ""),
+        request.url.query,
+    )
+    made = await run_in_threadpool(respond, found, said)
     return Response(made.html, made.status, headers=dict(made.headers))
 
 
@@ -209,11 +249,28 @@ def _respond_wsgi(durable: Durable, environ: Mapping[str, Any]) -> Answer:
     path = str(environ.get("PATH_INFO", "")).strip("/")
     folder, _, text = path.rpartition("/")
     if folder != PATH:
-        return _page(404, "link.html", over=Closed("There is no such page."))
-    longest = longest_of(durable)
-    size = str(environ.get("CONTENT_LENGTH") or "0")
-    length = min(int(size), longest + 1) if size.isdecimal() else 0
+        return _closed(404, "There is no such page.")
+    method = str(environ["REQUEST_METHOD"])
+    body = _wsgi_body(environ, longest_of(durable)) if method == "POST" else b""
+    if body is None:
+        return _closed(411, f"{NOT_SENT} It has to say how long it is.")
+    said = LinkRequest(
+        method,
+        unquote(text),
+        body,
+        str(environ.get("REMOTE_ADDR") or "unknown"),
+        str(environ.get("CONTENT_TYPE") or ""),
+        str(environ.get("QUERY_STRING") or ""),
+    )
+    return respond(durable, said)
+
+
+def _wsgi_body(environ: Mapping[str, Any], longest: int) -> bytes | None:
+    """The body, or so much of it that it is seen to be too long; None if its end is not known."""
     read_body: Callable[[int], bytes] = environ["wsgi.input"].read
-    body = read_body(length) if length else b""
-    address = str(environ.get("REMOTE_ADDR") or "unknown")
-    return respond(durable, str(environ["REQUEST_METHOD"]), unquote(text), body, address)
+    size = str(environ.get("CONTENT_LENGTH") or "")
+    if size.isdecimal() and size.isascii():
+        return read_body(
+            longest + 1 if len(size) > len(str(longest)) else min(int(size), longest + 1)
+        )
+    return read_body(longest + 1) if environ.get("wsgi.input_terminated") else None

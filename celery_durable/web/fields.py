@@ -52,9 +52,9 @@ MISSING = Missing.MISSING
 class Field:
     """One field of a form. `name` is that of its control, `key` that of its value.
 
-    `bounds` are the attributes of the control: `min`, `max`, `minlength`, `maxlength`. `choices`
-    are the values of a choice; its control's text is the number of one. `item` is the kind of each
-    line of `lines`.
+    `limits` are the words of the schema that bound the value, such as `minimum`. `choices` are the
+    values of a choice; its control's text is the number of one. `item` is the kind of each line of
+    `lines`.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Field:
     is_nullable: bool = False
     default: object = MISSING
     description: str = ""
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     choices: tuple[object, ...] = ()
     fields: tuple[Field, ...] = ()
     item: Kind = "text"
@@ -75,6 +75,22 @@ class Field:
     def id(self) -> str:
         """The id of the control: a name may hold what ids are parted by."""
         return re.sub(r"[^\w.-]", "_", self.name)
+
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """The attributes of the control: `min`, `max`, `minlength`, `maxlength`."""
+        return {_ATTRIBUTES[word]: one for word, one in self.limits.items() if word in _ATTRIBUTES}
+
+    @property
+    def is_box(self) -> bool:
+        """True if it is a box to tick: without a default, one that is left alone would say no."""
+        return self.kind == "boolean" and not self.is_nullable and isinstance(self.default, bool)
+
+    @property
+    def is_optional_group(self) -> bool:
+        """True if it is a group with a box, which has to be ticked for it to count."""
+        is_told = self.is_required or self.default is not MISSING
+        return self.kind == "group" and (self.is_nullable or not is_told)
 
     @property
     def shows_default(self) -> bool:
@@ -89,8 +105,15 @@ class Field:
     @property
     def must_be_filled(self) -> bool:
         """True if an empty control is a fault."""
-        return self.is_required and not self.is_nullable and self.kind not in ("boolean", "lines")
+        return self.is_required and not (self.is_nullable or self.is_box or self.kind == "lines")
 
+
+_ATTRIBUTES: Mapping[str, str] = {
+    "minimum": "min",
+    "maximum": "max",
+    "minLength": "minlength",
+    "maxLength": "maxlength",
+}
 
 Schema = Mapping[str, Any]
 
@@ -129,6 +152,8 @@ def _field(schema: Any, root: Schema, name: str, key: str, depth: int) -> Field:
     # The title of what a reference leads to is the name of a class.
     title = schema.get("title") if isinstance(schema, Mapping) else None
     kind, more = _kind_of(found, root, name, depth)
+    if kind == "lines" and not _are_lines(found.get("default")):
+        kind, more = "json", {}
     return Field(
         name,
         key,
@@ -161,8 +186,17 @@ def _resolved(schema: Any, root: Schema) -> Schema:
     return found
 
 
+def _are_lines(default: object) -> bool:
+    """False for a list that is another one once its texts were written one to a line."""
+    texts = [one for one in default if isinstance(one, str)] if isinstance(default, list) else []
+    return all(one.strip() and len(one.splitlines()) == 1 for one in texts)
+
+
 def _without_null(schema: Schema, root: Schema) -> tuple[Schema, bool]:
     """The schema without the alternative null, and whether it had that."""
+    choices = schema.get("enum")
+    if isinstance(choices, list) and None in choices and len(choices) > 1:
+        return {**schema, "enum": [one for one in choices if one is not None]}, True
     kinds = schema.get("type")
     if isinstance(kinds, list) and "null" in kinds:
         others = [kind for kind in kinds if kind != "null"]
@@ -204,8 +238,8 @@ def _kind_of(  # noqa: PLR0911 - a table of cases
     choices = schema.get("enum")
     if isinstance(choices, list) and choices:
         return "choice", {"choices": tuple(choices)}
-    if _is_decimal(schema):
-        return "decimal", {"bounds": _bounds(schema)}
+    if schema.get("format") == "decimal":
+        return "decimal", {"limits": _limits(schema)}
     if _is_group(schema) and depth < MOST_NESTED and not _holds_itself(schema, root):
         return "group", {"fields": _members(schema, root, name, depth + 1)}
     match schema.get("type"):
@@ -213,24 +247,13 @@ def _kind_of(  # noqa: PLR0911 - a table of cases
             return "boolean", {}
         case "string":
             kind, input_type = _FORMATS.get(schema.get("format"), ("text", "text"))
-            return kind, {"input_type": input_type, "bounds": _bounds(schema)}
+            return kind, {"input_type": input_type, "limits": _limits(schema)}
         case "integer" | "number" as number:
-            return _SCALARS[number], {"input_type": "number", "bounds": _bounds(schema)}
+            return _SCALARS[number], {"input_type": "number", "limits": _limits(schema)}
         case "array" if (item := _item_of(schema, root)) is not None:
-            return "lines", {"item": item}
+            return "lines", {"item": item, "limits": _limits(schema)}
         case _:
             return "json", {}
-
-
-def _is_decimal(schema: Schema) -> bool:
-    """True if it is how pydantic describes a Decimal: a number, or a string that is one."""
-    options = schema.get("anyOf")
-    if not isinstance(options, list):
-        return False
-    return sorted(str(one.get("type")) for one in options if isinstance(one, Mapping)) == [
-        "number",
-        "string",
-    ]
 
 
 def _is_group(schema: Schema) -> bool:
@@ -266,15 +289,16 @@ def _item_of(schema: Schema, root: Schema) -> Kind | None:
     return kind
 
 
-_BOUNDS = (
-    *(("minimum", "min"), ("maximum", "max")),
-    *(("minLength", "minlength"), ("maxLength", "maxlength")),
+_LIMITS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minLength", "maxLength", "minItems", "maxItems"),
 )
 
 
-def _bounds(schema: Schema) -> Mapping[str, float]:
-    return {
-        attribute: schema[word]
-        for word, attribute in _BOUNDS
-        if isinstance(schema.get(word), int | float)
-    }
+def _limits(schema: Schema) -> Mapping[str, float]:
+    # pydantic's Decimal is a number that has them, or a text.
+    for one in (schema, *schema.get("anyOf", ())):
+        found = {word: one[word] for word in _LIMITS if isinstance(one.get(word), int | float)}
+        if found:
+            return found
+    return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -42,11 +42,12 @@ def workflows(request: Request) -> Response:
 class StartForm:
     """The form: `texts` is what it shows, `errors` what is wrong, both by the names of fields.
 
-    `existing` is the run that has the key already.
+    `description` is what the model says of itself. `existing` is the run that has the key already.
     """
 
     fields: tuple[Field, ...]
     texts: Mapping[str, str]
+    description: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
     existing: UUID | None = None
 
@@ -54,10 +55,10 @@ class StartForm:
 def workflow(request: Request) -> Response:
     """Show one version of a workflow; a POST starts a run of it."""
     found, version = _named(request)
-    fields = _fields(request, found.name, version.version)
+    empty = _form(request, found.name, version.version)
     if request.method != "POST":
-        return _shown(request, found, version, StartForm(fields, texts_of(fields)))
-    started = _start(request, found.name, version.version, fields)
+        return _shown(request, found, version, empty)
+    started = _start(request, found.name, version.version, empty)
     if isinstance(started, Run):
         return RedirectResponse(url(request, "run", run_id=started.id), status_code=303)
     return _shown(request, found, version, started)
@@ -76,21 +77,24 @@ def _named(request: Request) -> tuple[WorkflowView, VersionView]:
     return found, version
 
 
-def _fields(request: Request, name: str, version: int) -> tuple[Field, ...]:
-    """The fields of an input; one for JSON where this process does not know its model."""
+def _form(request: Request, name: str, version: int) -> StartForm:
+    """The form of an input; one field for JSON where this process does not know its model."""
     known = durable(request).registry.find(name, version)
-    return fields_of(json_schema(known.input) if known is not None else None)
+    schema = json_schema(known.input) if known is not None else None
+    fields = fields_of(schema)
+    return StartForm(fields, texts_of(fields), str((schema or {}).get("description") or ""))
 
 
-def _start(request: Request, name: str, version: int, fields: tuple[Field, ...]) -> Run | StartForm:
+def _start(request: Request, name: str, version: int, empty: StartForm) -> Run | StartForm:
     """Start a run, or show again what was typed, with what is wrong beside it."""
     said = form(request)
-    filled = value_of(fields, said)
+    filled = value_of(empty.fields, said)
     texts = {**filled.texts, **{option: str(said.get(option) or "") for option in OPTIONS}}
+    again = replace(empty, texts=texts)
     options, errors = _options(texts)
     errors |= filled.errors
     if errors:
-        return StartForm(fields, texts, errors)
+        return replace(again, errors=errors)
     try:
         with durable(request).acting(viewer(request).name):
             return durable(request).start(
@@ -98,10 +102,10 @@ def _start(request: Request, name: str, version: int, fields: tuple[Field, ...])
             )
     except PayloadError as error:
         faults = error.fields or {"": str(error)}
-        return StartForm(fields, texts, beside(fields, faults))
+        return replace(again, errors=beside(empty.fields, faults))
     except RunExists as error:
         text = f"A run has this key already; it is {error.status}."
-        return StartForm(fields, texts, {"key": text}, error.run_id)
+        return replace(again, errors={"key": text}, existing=error.run_id)
 
 
 def _on_conflict(options: Mapping[str, Any]) -> Any:
@@ -128,7 +132,7 @@ def _key(text: str) -> str | None:
 def _priority(text: str) -> int | None:
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii()):
+    if not (text.isdecimal() and text.isascii() and len(text) < 10):  # noqa: PLR2004
         raise ConfigurationError(f"This is no whole number from 0 to {HIGHEST_PRIORITY}.")
     return checked_priority(int(text))
 

@@ -10,6 +10,9 @@ its nodes. `execute` is the only place that calls them, and makes an event of wh
     node_kinds    makes the definition of a node, one function for each kind
     builder       `Workflow`: appends nodes, and makes the plan
     schemas       models of inputs and signals: checks values, and describes them
+    filling       fills dataclasses from plain values
+    scalars       checks values without parts, and reads them from text
+    hints         the types of a dataclass's fields
     inputs        checks inputs and signals against the models of a workflow
     starting      what a workflow starts its runs with
     registry      the workflows that a process has imported

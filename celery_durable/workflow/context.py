@@ -320,7 +320,8 @@ class Context(Generic[In_co]):
 
         `signal` is what the run waits for next, by default this unit's name, for which it may
         suspend. The link opens a page that asks for the answer, in a form made of the wait's
-        `schema`; with `data` it asks whether to answer that. Opening it answers nothing.
+        `schema`; with `data` it asks whether to answer that. Opening it answers nothing. Whoever
+        has it may answer: send it, and neither return nor log it, since viewers read results.
 
         It is good until the wait is answered, by whatever way, or over; until the run ends; and
         for `expires` seconds or a timedelta. Of all links for one wait one is used, once. A link

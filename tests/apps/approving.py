@@ -15,6 +15,12 @@ from tests.apps import configure
 from tests.apps.shop import CONFIG
 
 
+class Account(BaseModel):
+    """Where the money goes."""
+
+    iban: str
+
+
 class Approval(BaseModel):
     """Says whether the expense is paid, and how."""
 
@@ -23,6 +29,7 @@ class Approval(BaseModel):
     by: Literal["card", "transfer"] = "transfer"
     due: date | None = None
     remarks: list[str] = []
+    account: Account | None = None
 
     @field_validator("remarks")
     @classmethod

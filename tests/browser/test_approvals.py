@@ -55,7 +55,7 @@ def page(shop: Shop, serve: Serve, browse: Open) -> Page:
 
 
 def fill_in(page: Page, amount: str, remarks: str) -> None:
-    page.get_by_label("Approved").check()
+    page.get_by_label("Approved").select_option(label="yes")
     page.get_by_label("Amount").fill(amount)
     page.get_by_label("By (optional)").select_option(label="card")
     page.get_by_label("Due").fill("2026-05-01")
@@ -94,10 +94,44 @@ def test_it_is_answered_by_keyboard_alone(shop: Shop, page: Page) -> None:
     run = waiting(shop, "expense", "keys")
     page.goto(f"{page.url.rstrip('/')}/approvals/{shop.token(run)}")
     page.get_by_label("Approved").focus()
-    for key in ("Space", "Tab", "5", "Enter"):
+    for key in ("y", "Tab", "5", "Enter"):
         page.keyboard.press(key)
     expect(page.get_by_role("status")).to_have_text("Thank you: this is answered.")
     assert run.result(timeout=30)["pay"] == "5 by transfer"
+
+
+def test_a_group_is_opened_by_its_box_without_script(
+    shop: Shop, serve: Serve, browse: Open
+) -> None:
+    run = waiting(shop, "expense", "refund to")
+    root = serve(create_app(shop.durable, login=lambda _: Viewer("Ann")))
+    page = browse(f"{root}/approvals/{shop.token(run)}", java_script_enabled=False)
+    fill_in(page, "7", "")
+    iban = page.get_by_label("Iban")
+    expect(iban).to_be_hidden()
+    page.get_by_label("Account").focus()
+    page.keyboard.press("Space")
+    expect(iban).to_be_visible()
+    page.get_by_role("button", name="Answer").click()
+    expect(iban).to_have_accessible_description("Fill in a value.")
+    iban.fill("DE00")
+    page.get_by_role("button", name="Answer").click()
+    expect(page.get_by_role("status")).to_have_text("Thank you: this is answered.")
+    run.result(timeout=30)
+    assert run.status().results["signoff"].account == approving.Account(iban="DE00")
+
+
+def test_who_goes_back_to_an_answer_sees_it_again(shop: Shop, page: Page) -> None:
+    run = waiting(shop, "expense", "back")
+    page.goto(f"{page.url.rstrip('/')}/approvals/{shop.token(run)}")
+    fill_in(page, "7", "")
+    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("link", name="The run", exact=True).click()
+    page.go_back()
+    expect(page.get_by_role("status")).to_have_text("Thank you: this is answered.")
+    run.result(timeout=30)
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("Thank you: this is answered.")
 
 
 def test_what_an_agent_asks_is_answered_as_json(shop: Shop, page: Page) -> None:

@@ -83,7 +83,7 @@ def start_order(page: Page, price: str = "7") -> None:
 def test_a_run_is_started_by_its_form_approved_and_ends(page: Page) -> None:
     start_order(page)
     page.get_by_role("link", name="Answer it").click()
-    page.get_by_label("Approved").check()
+    page.get_by_label("Approved").select_option(label="yes")
     page.get_by_label("Note").fill("by hand")
     page.get_by_role("button", name="Answer").click()
     expect(page.get_by_text("this is answered")).to_be_visible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
 from django.test import Client, override_settings
 from django.urls import include, path
@@ -50,9 +52,13 @@ def test_a_link_asks_and_is_answered_without_a_cookie(
     assert opened.status_code == 200
     assert "style-src 'sha256-" in opened.headers["Content-Security-Policy"]
     assert world.counts()["inbox"] == 0
-    for text in ("Thank you: this is answered.", "This was answered already."):
-        sent = client.post(link, "sent=1&data.ok=yes", content_type=FORM)
-        assert text in sent.content.decode()
+    sent = client.post(link, "sent=1&data.ok=yes", content_type=FORM)
+    assert sent.status_code == 303
+    thanked = client.get(urljoin(link, sent.headers["Location"]))
+    assert "Thank you: this is answered." in thanked.content.decode()
+    again = client.post(link, "sent=1&data.ok=yes", content_type=FORM)
+    assert "This was answered already." in again.content.decode()
+    assert client.post(link, '{"ok": true}', content_type="application/json").status_code == 415
     assert client.put(link).status_code == 405
     world.drain(durable)
     assert run.result(0)["signoff"] == Approval(ok=True)

@@ -119,6 +119,31 @@ def test_sql_is_refused_like_any_stranger(world: World) -> None:
     assert run.result(0)["signoff"] == Approval(ok=True, amount=2)
 
 
+@dataclass
+class Strict:
+    amount: int
+
+    def __post_init__(self) -> None:
+        assert self.amount >= 0, "less than nothing"
+
+
+def test_a_model_that_raises_anything_refuses_a_signal_by_sql_and_the_right_one_counts(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = world.worker(waits(Strict))
+    run = worker.start("w")
+    world.drain(worker)
+    with pytest.raises(PayloadError, match="AssertionError: less than nothing"):
+        run.resume("signoff", {"amount": -1})
+    world.rows("SELECT public.durable_resume(%s, 'signoff', '{\"amount\": -1}')", run.id)
+    world.drain(worker)
+    assert run.status().awaiting_signal == "signoff"
+    assert "is not a Strict: AssertionError: less than nothing" in reasons(run)
+    world.rows("SELECT public.durable_resume(%s, 'signoff', '{\"amount\": 1}')", run.id)
+    world.drain(worker)
+    assert run.result(0)["signoff"] == Strict(1)
+
+
 def test_a_refused_signal_is_none_that_a_handler_reads(world: World) -> None:
     def define(durable: Durable) -> None:
         workflow = durable.workflow("w").wait_for_signal("signoff", schema=Approval)

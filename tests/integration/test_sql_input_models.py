@@ -17,6 +17,14 @@ class Parcel:
     weight: int
 
 
+@dataclass
+class Strict:
+    weight: int
+
+    def __post_init__(self) -> None:
+        raise AttributeError("no such thing")
+
+
 class Order(BaseModel):
     sku: str
     amount: int = 1
@@ -60,7 +68,13 @@ def test_handlers_and_compensators_get_the_model(
 
 @pytest.mark.parametrize(
     ("model", "given"),
-    [(Order, '{"amount": 1}'), (Parcel, '{"size": 3}'), (Parcel, '"a parcel"')],
+    [
+        (Order, '{"amount": 1}'),
+        (Parcel, '{"size": 3}'),
+        (Parcel, '"a parcel"'),
+        (Parcel, '{"weight": "3"}'),
+        (Strict, '{"weight": 3}'),
+    ],
 )
 def test_an_input_that_does_not_fit_fails_the_run_before_a_handler_is_called(
     world: World, seen: list[Any], model: type, given: str

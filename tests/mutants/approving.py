@@ -109,7 +109,7 @@ APPROVING = (
         promise="P12",
         takes_out="answering by POST only",
         at=f"{VIEW}:_respond",
-        old='if method != "POST":',
+        old='if request.method != "POST":',
         new="if False:",
         tests=(links("test_opening_a_link_answers_nothing"),),
     ),
@@ -117,7 +117,7 @@ APPROVING = (
         name="link-answered-by-its-form",
         promise="P12",
         takes_out="telling the page's form from any other POST",
-        at=f"{VIEW}:_respond",
+        at=f"{VIEW}:_respond_to_form",
         old="if SENT not in form:",
         new="if False:",
         tests=(links("test_only_the_form_of_the_page_answers"),),
@@ -163,6 +163,44 @@ APPROVING = (
                 "test_a_wrong_signal_that_slips_past_is_refused_when_the_run_comes_to_it_and_the"
                 "_wait_goes_on"
             ),
+        ),
+    ),
+    Mutant(
+        name="signal-model-that-raises",
+        promise="P12",
+        takes_out="taking whatever a model raises for a misfit",
+        at="celery_durable.workflow.schemas:fitted",
+        old="except Exception as error:",
+        new="except (TypeError, ValueError, RecursionError) as error:",
+        tests=(
+            models(
+                "test_a_model_that_raises_anything_refuses_a_signal_by_sql_and_the_right_one_counts"
+            ),
+        ),
+    ),
+    Mutant(
+        name="link-within-bounds",
+        promise="P12",
+        takes_out="holding an answer against the schema where the model is not known",
+        at=f"{ANSWERING}:answer",
+        old="if not errors and not _is_known(durable, asked.standing):",
+        new="if False:",
+        tests=(
+            links(
+                "test_a_page_that_does_not_import_the_app_holds_an_answer_against_the_bounds_of_the"
+                "_schema"
+            ),
+        ),
+    ),
+    Mutant(
+        name="form-left-alone",
+        promise="P12",
+        takes_out="leaving a default to the model where its field is as it was shown",
+        at="celery_durable.web.forms:_value",
+        old="if not one.is_required and _is_untouched(one, texts):",
+        new="if False:",
+        tests=(
+            "tests/web/test_forms.py::test_a_form_that_is_left_alone_makes_what_the_model_does",
         ),
     ),
     Mutant(

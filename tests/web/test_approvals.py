@@ -62,8 +62,9 @@ def as_shown(page: SomeoneAt, path: str) -> dict[str, str]:
 
 
 def answer(page: SomeoneAt, path: str, fields: dict[str, str]) -> Any:
-    """Fill in the form and send it."""
-    return page.post(path, {**as_shown(page, path), **fields})
+    """Fill in the form, send it, and go where it leads."""
+    sent = page.post(path, {**as_shown(page, path), **fields})
+    return page.get(sent.headers["location"]) if sent.status_code == 303 else sent
 
 
 def test_every_wait_for_a_person_is_listed_the_oldest_first(
@@ -136,12 +137,12 @@ def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_stays(
 ) -> None:
     run = started(world, worker, "open")
     page = visit(worker)
-    sent = answer(page, path_of(world, run), {"data.amount": "many"})
+    sent = answer(page, path_of(world, run), {**RIGHT, "data.amount": "many"})
     assert sent.status_code == 400
     assert 'id="data.amount-error">This is no whole number.</p>' in sent.text
     assert 'value="many"' in sent.text
     assert 'aria-invalid="true"' in sent.text
-    sent = answer(page, path_of(world, run), {"data.amount": "0"})
+    sent = answer(page, path_of(world, run), {**RIGHT, "data.amount": "0"})
     assert 'id="data.amount-error">Input should be greater than or equal to 1</p>' in sent.text
     assert world.counts()["inbox"] == 0
 
@@ -221,7 +222,9 @@ def test_of_answers_at_once_one_counts(world: World, worker: Durable, visit: Vis
     run = started(world, worker, "open")
     path, page = path_of(world, run), visit(worker)
     fields = {**as_shown(page, path), **RIGHT}
-    sent = all_at_once([lambda: page.client.post(path, data=fields) for _ in range(6)])
+    sent = all_at_once(
+        [lambda: page.client.post(path, data=fields, follow_redirects=True) for _ in range(6)]
+    )
     assert sum("Thank you" in one.text for one in sent) == 1
     assert sum("answered already" in one.text for one in sent) == 5
     assert world.counts()["inbox"] == 1
@@ -257,3 +260,45 @@ def test_a_run_that_was_cancelled_is_not_answered(
     sent = page.post(path, {**fields, **RIGHT})
     assert sent.status_code == 410
     assert "The run has ended, cancelled." in sent.text
+
+
+def test_what_became_of_an_answer_may_be_looked_at_again(
+    world: World, worker: Durable, visit: Visit
+) -> None:
+    """The browser comes back to it, and sends nothing again."""
+    run = started(world, worker, "open")
+    page, path = visit(worker), path_of(world, run)
+    sent = page.post(path, {**as_shown(page, path), **RIGHT})
+    assert sent.status_code == 303
+    bob = visit(worker, login=lambda _: Viewer("bob"))
+    for is_taken in (False, True):
+        if is_taken:
+            world.drain(worker)
+        assert "Thank you: this is answered." in page.see(sent.headers["location"])
+        assert "This was answered already." in bob.see(sent.headers["location"])
+    assert f'href="/runs/{run.id}"' in page.see(sent.headers["location"])
+
+
+def test_a_form_that_names_what_cannot_be_is_refused(
+    world: World, worker: Durable, visit: Visit
+) -> None:
+    run = started(world, worker, "open")
+    page, unknown = visit(worker), f"/approvals/{run.id}"
+    said = {"run": str(run.id), "wait": "0", "signal": "signoff", "unit": "signoff"}
+    for wrong in ({"signal": "\0"}, {"unit": "\0"}, {"wait": "1" * 5_000}, {"run": "x"}):
+        assert page.post(unknown, {**said, **wrong}).status_code == 410
+        assert page.get(unknown, params={**said, **wrong}).status_code == 410
+
+
+def test_who_answers_late_is_told_that_the_deadline_has_passed(world: World, visit: Visit) -> None:
+    worker = world.worker(
+        lambda durable: durable.workflow("w").wait_for_signal("go", schema=Approval, timeout=60)
+    )
+    run = started(world, worker, "w")
+    page, path = visit(worker), path_of(world, run)
+    fields = as_shown(page, path)
+    world.let_time_pass(61)
+    world.drain(worker)
+    sent = page.post(path, {**fields, **RIGHT})
+    assert sent.status_code == 410
+    assert "The deadline has passed: nobody answered in time." in sent.text

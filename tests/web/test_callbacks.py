@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, Literal
+from urllib.parse import urlencode, urljoin
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from starlette.testclient import TestClient
 
 from celery_durable import ConfigurationError, Durable
 from celery_durable.run import Run
 from celery_durable.web import callbacks_app, callbacks_wsgi, create_app
-from celery_durable.web.callbacks import respond
+from celery_durable.web.callbacks import FORM, LinkRequest, respond
 from celery_durable.workflow.callbacks import Callback, read, signed
-from tests.integration.driving import World, all_at_once
+from tests.integration.driving import World, all_at_once, make_durable
+from tests.services import PostgresServer
+from tests.web.reading import read as read_page
 
 SECRET = "a secret of the tests"
 URL = "http://localhost"
@@ -85,32 +87,43 @@ class Opened:
 
 
 Open = Callable[..., Opened]
+"""Opens a path, or sends a form, and goes where it is led."""
+
+Form = dict[str, str] | None
 
 
 def by_asgi(stack: ExitStack, app: Any) -> Open:
     client = stack.enter_context(TestClient(app, base_url=URL, follow_redirects=False))
 
-    def opened(path: str, form: dict[str, str] | None = None, method: str | None = None) -> Opened:
+    def opened(path: str, form: Form = None, method: str | None = None, **more: Any) -> Opened:
         method = method or ("GET" if form is None else "POST")
-        found = client.request(method, path, data=form)
+        found = client.request(method, path, data=form, **more)
+        if found.status_code == 303 and method == "POST":
+            found = client.get(urljoin(path, found.headers["location"]))
         return Opened(found.status_code, found.text, dict(found.headers))
 
     return opened
 
 
 def by_wsgi(_: ExitStack, app: Any) -> Open:
-    def opened(path: str, form: dict[str, str] | None = None, method: str | None = None) -> Opened:
-        body = urlencode(form or {}).encode()
+    def opened(path: str, form: Form = None, method: str | None = None, **more: Any) -> Opened:
+        body = more.get("content", urlencode(form or {}).encode())
+        where, _, query = path.partition("?")
         environ = {
             "REQUEST_METHOD": method or ("GET" if form is None else "POST"),
-            "PATH_INFO": path,
+            "PATH_INFO": where,
+            "QUERY_STRING": query,
             "CONTENT_LENGTH": str(len(body)),
+            "CONTENT_TYPE": more.get("headers", {"content-type": FORM})["content-type"],
             "wsgi.input": io.BytesIO(body),
             "REMOTE_ADDR": "10.0.0.1",
+            **more.get("environ", {}),
         }
         started: list[Any] = []
         text = b"".join(app(environ, lambda *given: started.append(given))).decode()
         ((status, headers),) = started
+        if status.startswith("303"):
+            return opened(urljoin(path, dict(headers)["Location"]))
         return Opened(int(status.split()[0]), text, dict(headers))
 
     return opened
@@ -133,6 +146,11 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[Durable], Open]]
 def serve_one() -> Iterator[Callable[[Durable], Open]]:
     with ExitStack() as stack:
         yield lambda durable: SERVERS["ASGI"](stack, durable)
+
+
+def text_of(path: str) -> str:
+    """The text of a link."""
+    return path.rpartition("/")[2]
 
 
 SENT = {"sent": "1"}
@@ -163,7 +181,7 @@ def test_opening_a_link_answers_nothing(
     shop.link = {"data": {"ok": True, "amount": 1}}
     worker, _, path = shop.start()
     assert serve(worker)(path, method=method).status == 200
-    assert respond(worker, method, path.rpartition("/")[2], b"sent=1").status == 200
+    assert respond(worker, LinkRequest(method, text_of(path), b"sent=1")).status == 200
     assert world.counts()["inbox"] == 0
 
 
@@ -172,8 +190,9 @@ def test_only_the_form_of_the_page_answers(shop: Shop, world: World, body: bytes
     """A box that is not ticked is sent by saying nothing: so says any POST."""
     shop.waits = {"schema": Nothing}
     worker, _, path = shop.start()
-    answer = respond(worker, "POST", path.rpartition("/")[2], body)
-    assert "Thank you" not in answer.html
+    answer = respond(worker, LinkRequest("POST", text_of(path), body))
+    assert answer.status == 400
+    assert "Nothing was answered: open the link, and send the form" in answer.html
     assert world.counts()["inbox"] == 0
 
 
@@ -195,7 +214,7 @@ def test_a_link_with_its_answer_asks_whether_to_give_it(
     visit = serve(worker)
     text = visit(path).text
     assert "Confirm" in text
-    assert "amount" in text
+    assert "Amount" in text
     assert "data.ok" not in text
     # What the form says does not matter: the link has said it.
     assert visit(path, RIGHT).status == 200
@@ -212,7 +231,7 @@ def test_what_does_not_fit_is_shown_beside_its_field_and_nothing_is_sent(
     assert 'id="data.amount-error">Input should be greater than or equal to 1</p>' in sent.text
     assert 'value="0"' in sent.text
     assert 'value="&lt;b&gt;hm&lt;/b&gt;"' in sent.text
-    assert " checked" in sent.text
+    assert '<option value="yes" selected>' in sent.text
     assert world.counts()["inbox"] == 0
 
 
@@ -260,14 +279,13 @@ def read_of(path: str) -> Callback:
 
 def test_of_many_answers_at_once_one_counts(shop: Shop, world: World) -> None:
     worker, run, path = shop.start()
-    text = path.rpartition("/")[2]
 
     def post(amount: int) -> Callable[[], Any]:
         body = urlencode({**RIGHT, "data.amount": str(amount)}).encode()
-        return lambda: respond(worker, "POST", text, body)
+        return lambda: respond(worker, LinkRequest("POST", text_of(path), body))
 
     answers = all_at_once([post(amount) for amount in range(1, 9)])
-    assert sum("Thank you" in one.html for one in answers) == 1
+    assert sum(one.status == 303 for one in answers) == 1
     assert sum("answered already" in one.html for one in answers) == 7
     assert world.counts()["inbox"] == 1
     world.drain(worker)
@@ -499,14 +517,112 @@ def test_a_page_that_does_not_import_the_app_asks_by_the_stored_schema(
     assert run.result(0)["signoff"] == Approval(ok=True, amount=7)
 
 
+def test_a_page_that_does_not_import_the_app_holds_an_answer_against_the_bounds_of_the_schema(
+    shop: Shop, world: World, serve_one: Callable[[Durable], Open]
+) -> None:
+    _, _, path = shop.start()
+    sent = serve_one(world.worker(**LINKS))(path, {**RIGHT, "data.amount": "0"})
+    assert sent.status == 400
+    assert 'id="data.amount-error">This has to be 1 or more.</p>' in sent.text
+    assert world.counts()["inbox"] == 0
+
+
+class Polite(BaseModel):
+    note: str
+
+    @field_validator("note")
+    @classmethod
+    def is_polite(cls, note: str) -> str:
+        assert note != "no", "say why"
+        return note
+
+
 def test_what_slips_past_such_a_page_is_refused_by_the_run_and_asked_again(
     shop: Shop, world: World, serve_one: Callable[[Durable], Open]
 ) -> None:
+    shop.waits = {"schema": Polite}
     worker, run, path = shop.start()
     visit = serve_one(world.worker(**LINKS))
-    assert "Thank you" in visit(path, {**RIGHT, "data.amount": "0"}).text
+    assert "Thank you" in visit(path, {**SENT, "data.note": "no"}).text
     world.drain(worker)
     assert run.status().awaiting_signal == "signoff"
-    assert "Thank you" in visit(path, RIGHT).text
+    assert "Thank you" in visit(path, {**SENT, "data.note": "yes"}).text
     world.drain(worker)
     assert run.status().status == "completed"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/plain"])
+def test_what_is_no_form_is_said_to_answer_nothing(
+    shop: Shop, world: World, serve: Callable[[Durable], Open], content_type: str
+) -> None:
+    worker, _, path = shop.start()
+    headers = {"content-type": content_type}
+    sent = serve(worker)(path, method="POST", content=b'{"sent": "1", "ok": true}', headers=headers)
+    assert sent.status == 415
+    assert "Nothing was answered: open the link, and send the form" in sent.text
+    assert world.counts()["inbox"] == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "status"),
+    [
+        ({"CONTENT_LENGTH": ""}, 411),
+        ({"CONTENT_LENGTH": "", "wsgi.input_terminated": True}, 200),
+        ({"CONTENT_LENGTH": "1" * 5_000}, 413),
+    ],
+)
+def test_a_body_without_a_length_is_read_where_its_end_is_known(
+    shop: Shop, world: World, environ: dict[str, Any], status: int
+) -> None:
+    shop.settings["max_payload_bytes"] = 400
+    worker, _, path = shop.start()
+    with ExitStack() as stack:
+        filler = {"x": "x" * 70_000} if status == 413 else {}
+        sent = SERVERS["WSGI"](stack, worker)(path, {**RIGHT, **filler}, environ=environ)
+    assert sent.status == status
+    assert world.counts()["inbox"] == int(status == 200)
+
+
+def test_without_tables_it_is_said_that_it_does_not_work_now(
+    shop: Shop, postgres: PostgresServer
+) -> None:
+    _, _, path = shop.start()
+    with postgres.database("durable_test_empty") as name:
+        stranger = make_durable(postgres.url(name), **LINKS)
+        found = respond(stranger, LinkRequest("GET", text_of(path)))
+        stranger.database.close()
+    assert found.status == 503
+    assert "This does not work now." in found.html
+
+
+def test_who_answers_late_is_told_when_the_deadline_has_passed(
+    shop: Shop, world: World, serve_one: Callable[[Durable], Open]
+) -> None:
+    shop.waits = {"schema": Approval, "timeout": 60}
+    worker, run, path = shop.start()
+    world.let_time_pass(61)
+    world.drain(worker)
+    assert run.status().status == "failed"
+    at = world.one("SELECT finished_at FROM durable_journal WHERE unit = 'signoff'")
+    late = serve_one(worker)(path, RIGHT)
+    assert late.status == 410
+    assert "The deadline has passed: nobody answered in time." in late.text
+    assert f'<time datetime="{at:%Y-%m-%dT%H:%M}' in late.text
+
+
+class Choice(BaseModel):
+    ok: bool = Field(title="May it go out?")
+    way: Literal["by post", "by bike"] = "by post"
+    to: Nothing | None = None
+
+
+def test_a_link_with_its_answer_says_it_with_the_labels_of_the_form(
+    shop: Shop, serve_one: Callable[[Durable], Open]
+) -> None:
+    shop.waits = {"schema": Choice}
+    shop.link = {"data": Choice(ok=False, way="by bike", to=Nothing(ok=True))}
+    worker, _, path = shop.start()
+    page = read_page(serve_one(worker)(path).text)
+    said = [one.text for one in (*page.all("dt"), *page.all("dd"))]
+    for text in ("May it go out?", "no", "Way", "by bike", "To: Ok", "yes"):
+        assert text in said

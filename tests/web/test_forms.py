@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel, field_validator
 
 from celery_durable.errors import PayloadError
+from celery_durable.web.bounds import beyond
 from celery_durable.web.fields import fields_of
-from celery_durable.web.forms import beside, texts_of, value_of
+from celery_durable.web.forms import beside, readings, texts_of, value_of
 from celery_durable.workflow.schemas import fitted, json_schema
 
 
@@ -132,6 +133,7 @@ def test_what_is_typed_becomes_a_value_that_fits_the_model() -> None:
         "data.colour": "1",
         "data.size": "2",
         "data.lines": "1\r\n2\r\n\r\n",
+        "data.address": "yes",
         "data.address.street": "Main St",
         "data.address.city": "Rome",
         "data.more": '{"a": [1]}',
@@ -154,13 +156,180 @@ def test_what_is_typed_becomes_a_value_that_fits_the_model() -> None:
     )
 
 
-def test_a_box_that_is_not_ticked_is_false() -> None:
-    assert value_of(fields_of(json_schema(Approval)), {}).value["ok"] is False  # type: ignore[index]
+def test_yes_or_no_has_to_be_chosen_where_there_is_no_default() -> None:
+    """A box that nobody has looked at would say no."""
+    shown = {**texts_of(FIELDS), "data.amount": "1", "data.by": "2026-03-01"}
+    assert value_of(FIELDS, shown).errors == {"data.ok": "Choose yes or no."}
 
 
-def test_a_group_that_is_left_empty_is_null_where_it_may_be() -> None:
-    filled = value_of(FIELDS, {"data.amount": "1", "data.by": "2026-03-01"})
-    assert filled.value["address"] is None  # type: ignore[index]
+def made_of(model: Any, said: dict[str, str] | None = None) -> Any:
+    """What the form of a model makes, as it is shown, but for what is `said`."""
+    fields = fields_of(json_schema(model))
+    shown = {name: text for name, text in texts_of(fields).items() if text}
+    filled = value_of(fields, {**shown, **(said or {})})
+    assert filled.errors == {}
+    return fitted(model, filled.value, "it")
+
+
+class Inner(BaseModel):
+    amount: int = 5
+
+
+@dataclass
+class Lamp:
+    """Of watts."""
+
+    watts: int = 5
+
+
+TEN = datetime(2026, 1, 1, 10, tzinfo=UTC)
+
+
+class Defaults(BaseModel):
+    """Every way to leave a default as it is."""
+
+    none: Inner | None = None
+    nine: Inner = Inner(amount=9)
+    nine_or_none: Inner | None = Inner(amount=9)
+    made: Inner = Field(default_factory=lambda: Inner(amount=9))
+    made_or_none: Inner | None = Field(default_factory=lambda: Inner(amount=9))
+    words: list[str] = Field(default_factory=lambda: ["a"])
+    flag: bool = Field(default_factory=lambda: True)
+    yes: bool = True
+    no: bool = False
+    which: Literal[True, 1, "1", None] = 1  # noqa: PYI061
+    letter: Literal["a", "b"] | None = "a"
+    odd_lines: list[str] = ["a\nb", "", " c "]
+    blank: str = " "
+    nothing: str | None = ""
+    two_lines: str = "a\r\nb"
+    number: float | str = 0.5
+    price: Decimal = Decimal("1.10")
+    aware: datetime = TEN
+    naive: datetime = datetime(2026, 1, 1, 10, 0, 0, 123456)  # noqa: DTZ001
+    at: time = time(10, tzinfo=UTC)
+    many: dict[str, int] = {"a": 1}
+    text_made: str | None = Field(default_factory=lambda: "x")
+    lamp: Lamp | None = None
+
+
+@dataclass
+class Dark:
+    none: Lamp | None = None
+    made: Lamp = with_default(default_factory=lambda: Lamp(9))
+    words: list[str] = with_default(default_factory=lambda: ["a"])
+    flag: bool = with_default(default_factory=lambda: True)
+    which: Literal[True, 1, "1", None] = 1  # noqa: PYI061
+    blank: str = " "
+    naive: datetime = datetime(2026, 1, 1, 10)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("model", [Defaults, Dark])
+def test_a_form_that_is_left_alone_makes_what_the_model_does(model: Any) -> None:
+    made = made_of(model)
+    assert made == model()
+    assert made.which is model().which
+
+
+@dataclass
+class Endless:
+    rate: float = float("inf")
+
+
+class EndlessToo(BaseModel):
+    rate: float = float("inf")
+
+
+@pytest.mark.parametrize("model", [Endless, EndlessToo])
+def test_a_default_that_json_does_not_have_is_not_told(model: Any) -> None:
+    json.dumps(json_schema(model), allow_nan=False)
+    assert made_of(model) == model()
+
+
+def test_what_an_answer_is_can_be_read_with_the_labels_of_the_fields() -> None:
+    value = {
+        "ok": False,
+        "at": "2026-01-01T10:00:00Z",
+        "colour": "blue",
+        "address": {"street": "Main St", "floor": 2},
+        "note": None,
+        "secret": "extra",
+    }
+    assert readings(FIELDS, value) == [
+        ("Ok", "no"),
+        ("Note", "nothing"),
+        ("At", "2026-01-01T10:00:00 UTC"),
+        ("Colour", "blue"),
+        ("Address: Street", "Main St"),
+        ("Address: floor", "2"),
+        ("secret", '"extra"'),
+    ]
+    assert readings(fields_of(None), "yes") == []
+
+
+def test_what_is_typed_over_a_default_counts() -> None:
+    made = made_of(
+        Defaults,
+        {
+            "data.none": "yes",
+            "data.nine_or_none": "",
+            "data.made": "yes",
+            "data.made.amount": "7",
+            "data.words": "b",
+            "data.flag": "no",
+            "data.yes": "",
+            "data.no": "yes",
+            "data.nothing": "x",
+            "data.aware": "2026-01-01T11:00",
+            "data.at": "11:00",
+        },
+    )
+    expected = {
+        "none": Inner(),
+        "nine_or_none": None,
+        "made": Inner(amount=7),
+        "words": ["b"],
+        "flag": False,
+        "yes": False,
+        "no": True,
+        "nothing": "x",
+        "aware": TEN.replace(hour=11),
+        "at": time(11),
+    }
+    assert made == Defaults().model_copy(update=expected)
+
+
+def test_a_time_that_a_browser_writes_in_another_way_is_left_alone() -> None:
+    said = {"data.naive": "2026-01-01T10:00"}
+    assert made_of(Dark, said).naive == Dark().naive
+
+
+def test_a_time_is_shown_as_its_control_takes_it() -> None:
+    texts = texts_of(fields_of(json_schema(Defaults)))
+    assert texts["data.aware"] == "2026-01-01T10:00:00"
+    assert texts["data.naive"] == "2026-01-01T10:00:00.123"
+    assert texts["data.at"] == "10:00:00"
+
+
+def test_only_a_decimal_is_a_decimal() -> None:
+    kinds = {key: one.kind for key, one in by_name(Defaults).items()}
+    assert (kinds["price"], kinds["number"]) == ("decimal", "json")
+
+
+def test_a_choice_of_what_python_thinks_equal_is_the_one_that_was_chosen() -> None:
+    for number, value in enumerate([True, 1, "1"]):
+        assert made_of(Defaults, {"data.which": str(number)}).which is value
+    assert made_of(Defaults, {"data.which": ""}).which is None
+
+
+def test_a_group_counts_once_its_box_is_ticked() -> None:
+    right = {"data.ok": "no", "data.amount": "1", "data.by": "2026-03-01", "data.rate": "1"}
+    right |= {"data.colour": "0", "data.more": "{}", "data.address.street": "Main St"}
+    assert "address" not in value_of(FIELDS, right).value  # type: ignore[operator]
+    ticked = value_of(FIELDS, {**right, "data.address": "yes", "data.address.city": "Rome"})
+    assert ticked.value["address"] == {"street": "Main St", "city": "Rome"}  # type: ignore[index]
+    empty = value_of(FIELDS, {**right, "data.address": "yes", "data.address.street": ""})
+    assert empty.errors == {"data.address.street": "Fill in a value."}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +338,11 @@ def test_a_group_that_is_left_empty_is_null_where_it_may_be() -> None:
         ("data.amount", "", "Fill in a whole number."),
         ("data.amount", "1.5", "This is no whole number."),
         ("data.rate", "nan", "This is no number."),
+        ("data.amount", "1" * 5_000, "This number is too long."),
+        ("data.rate", "1" * 5_000, "This number is too long."),
+        ("data.price", "1" * 5_000, "This number is too long."),
+        ("data.more", "1" * 5_000, "This number is too long."),
+        ("data.ok", "perhaps", "Choose yes or no."),
         ("data.rate", "", "Fill in a number."),
         ("data.price", "sNaN", "This is no number."),
         ("data.by", "1.3.2026", "This is no date: 2026-01-31 is one."),
@@ -186,6 +360,8 @@ def test_a_wrong_text_is_refused_beside_its_field_and_kept(
     name: str, text: str, error: str
 ) -> None:
     right = {
+        "data.ok": "yes",
+        "data.address": "yes",
         "data.amount": "7",
         "data.rate": "1",
         "data.by": "2026-03-01",
@@ -218,6 +394,35 @@ def test_what_the_model_refuses_stands_beside_its_field() -> None:
     assert errors["data.lines"].startswith("item 2: Input should be a valid integer")
     assert errors["data.address.street"] == "Field required"
     assert "data.address.city" in errors
+
+
+def test_a_key_of_many_digits_is_no_place_in_a_list() -> None:
+    assert beside(FIELDS, {f"more.{'9' * 5_000}": "odd"}) == {"data.more": "odd"}
+
+
+def test_bounds_are_held_without_the_model() -> None:
+    class Bound(BaseModel):
+        least: int = Field(ge=1)
+        most: float = Field(lt=2)
+        price: Decimal = Field(gt=0)
+        word: str = Field(min_length=2)
+        lines: list[int] = Field(max_length=1)
+        free: int | None = Field(None, ge=1)
+        inner: Inner | None = None
+
+    fields = fields_of(json.loads(json.dumps(json_schema(Bound))))
+    said = {"data.least": "0", "data.most": "2", "data.price": "0", "data.word": "a"}
+    filled = value_of(fields, {**said, "data.lines": "1\n2"})
+    assert filled.errors == {}
+    assert beyond(fields, filled.value) == {
+        "data.least": "This has to be 1 or more.",
+        "data.most": "This has to be less than 2.",
+        "data.price": "This has to be more than 0.",
+        "data.word": "This has to have 2 characters or more.",
+        "data.lines": "This has to have 1 lines or less.",
+    }
+    right = {"data.least": "1", "data.most": "1.5", "data.price": "1", "data.word": "ab"}
+    assert beyond(fields, value_of(fields, {**right, "data.lines": "1"}).value) == {}
 
 
 def test_a_fault_of_no_field_is_the_forms() -> None:
@@ -283,8 +488,15 @@ WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_
     lambda text: text.strip() != ""
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def in_milliseconds(at: Any) -> Any:
+    """The time that a browser can show."""
+    return at.replace(microsecond=at.microsecond // 1_000 * 1_000)
+
+
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)).map(  # noqa: DTZ001
-    lambda at: at.replace(tzinfo=UTC)
+    lambda at: in_milliseconds(at.replace(tzinfo=UTC))
 )
 KINDS: list[tuple[dict[str, Any], st.SearchStrategy[Any]]] = [
     ({"type": "string"}, WORDS),
@@ -292,7 +504,7 @@ KINDS: list[tuple[dict[str, Any], st.SearchStrategy[Any]]] = [
     ({"type": "number"}, NUMBERS),
     ({"type": "boolean"}, st.booleans()),
     ({"type": "string", "format": "date"}, st.dates()),
-    ({"type": "string", "format": "time"}, st.times()),
+    ({"type": "string", "format": "time"}, st.times().map(in_milliseconds)),
     ({"type": "string", "format": "date-time"}, MOMENTS),
     ({"type": "string", "format": "uuid"}, st.just(uuid4())),
     ({"type": "string", "format": "decimal"}, st.decimals(allow_nan=False, allow_infinity=False)),
@@ -313,17 +525,20 @@ def schemas_with_values(draw: st.DrawFn, depth: int = 2) -> tuple[dict[str, Any]
     for number in range(draw(st.integers(1, 5))):
         key = f"field_{number}"
         if depth and draw(st.booleans()):
-            # One that may be left out is left out when all its fields are empty.
             schema["properties"][key], value[key] = draw(schemas_with_values(depth - 1))
-            schema["required"].append(key)
+            if draw(st.booleans()):
+                schema["required"].append(key)
             continue
         inner, values = draw(st.sampled_from(KINDS))
         found = draw(values)
-        if draw(st.booleans()):
-            schema["required"].append(key)
+        is_required = draw(st.booleans())
         if draw(st.booleans()):
             inner, found = {"anyOf": [inner, {"type": "null"}]}, found or None
-        schema["properties"][key], value[key] = inner, found
+        schema["properties"][key] = inner
+        if is_required:
+            schema["required"].append(key)
+        if is_required or found not in (None, []):  # an empty field that is left alone says nothing
+            value[key] = found
     return schema, value
 
 

@@ -15,6 +15,16 @@ from tests.web.conftest import Visit
 
 
 @dataclass
+class Strict:
+    """Says what is weighed."""
+
+    weight: int
+
+    def __post_init__(self) -> None:
+        assert self.weight > 0, "this weighs nothing"
+
+
+@dataclass
 class Order:
     item: str
     amount: int
@@ -29,6 +39,7 @@ def define(durable: Durable) -> None:
     durable.workflow("order", input=Order).step(charge).wait_for_signal("signoff")
     durable.workflow("order", version=2, input=Order).step(charge).wait_for_signal("signoff")
     durable.workflow("plain <b>").step(charge)
+    durable.workflow("strict", input=Strict).step(charge)
 
 
 @pytest.fixture
@@ -120,6 +131,7 @@ def test_a_form_starts_a_run_and_leads_to_it(durable: Durable, visit: Visit) -> 
         ({"data.amount": "many"}, "data.amount"),
         ({"priority": "1000"}, "priority"),
         ({"priority": "high"}, "priority"),
+        ({"priority": "1" * 5_000}, "priority"),
         ({"tags": "acme"}, "tags"),
         ({"key": "k" * 501}, "key"),
     ],
@@ -135,6 +147,17 @@ def test_what_is_wrong_is_said_beside_its_field_and_nothing_starts(
     assert 'class="field-error"' in answer.text
     assert 'value="lamp"' in answer.text or name == "data.item"
     assert not durable.list()
+
+
+def test_what_a_model_raises_is_said_and_nothing_starts(durable: Durable, visit: Visit) -> None:
+    answer = visit(durable).post("/workflow?name=strict", {"data.weight": "0"})
+    assert answer.status_code == 400
+    assert "AssertionError: this weighs nothing" in answer.text
+    assert not durable.list()
+
+
+def test_a_form_says_what_its_model_says_of_itself(durable: Durable, visit: Visit) -> None:
+    assert "Says what is weighed." in visit(durable).see("/workflow?name=strict")
 
 
 def test_a_key_that_a_run_has_starts_nothing_and_leads_to_that_run(

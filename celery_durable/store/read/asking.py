@@ -167,7 +167,8 @@ class Standing:
 
     `consumed` and `arrived` count the signals of the name. `taken_at` is when the one with the key
     of the wait came, `answered_at` when somebody answered last, `actor` is who. `has_ended`: the
-    unit that waited is in the journal. `node` is what the stored plan says of the node that waits
+    unit that waited is in the journal; `timed_out_at` since when, if nobody answered in time, and
+    it failed. `node` is what the stored plan says of the node that waits
     for the signal; it is empty for a step that has suspended.
     """
 
@@ -183,6 +184,7 @@ class Standing:
     answered_at: datetime | None
     actor: str | None
     has_ended: bool
+    timed_out_at: datetime | None
     node: Mapping[str, Any]
 
 
@@ -213,6 +215,14 @@ _answer = (
     .lateral("answer")
 )
 
+_of_unit = (t.journal.c.run_id == t.run.c.id, t.journal.c.unit == sql.text("unit"))
+
+_timed_out_at = (
+    sa.select(t.journal.c.finished_at)
+    .where(*_of_unit, t.journal.c.error.op("->>")(sql.word("type")) == sql.word("SignalTimeout"))
+    .scalar_subquery()
+)
+
 _STANDING = Statement(
     sa.select(
         sql.clock.label("at"),
@@ -228,9 +238,8 @@ _STANDING = Statement(
         ).label("taken_at"),
         _answer.c.at.label("answered_at"),
         _answer.c.actor,
-        sql.there_is(t.journal.c.run_id == t.run.c.id, t.journal.c.unit == sql.text("unit")).label(
-            "has_ended"
-        ),
+        sql.there_is(*_of_unit).label("has_ended"),
+        _timed_out_at.label("timed_out_at"),
         sql.json_text(t.definition.c.plan),
     )
     .select_from(t.run)
