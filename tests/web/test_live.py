@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 
@@ -26,7 +29,7 @@ from tests.faults.proxy import Proxy
 from tests.integration.driving import World
 from tests.services import free_port
 from tests.waiting import PATIENCE, wait_until
-from tests.web.following import Event, following
+from tests.web.following import Event, events_of, following
 from tests.web.reading import read
 
 
@@ -81,6 +84,13 @@ def serve() -> Iterator[Any]:
             return Page(app, stack.enter_context(httpx.Client(base_url=url)))
 
         yield serve
+
+
+@given(st.text(alphabet=st.sampled_from("\r\n: adet\0\x0b\x85\u2028é")))
+@example("k\r\revent: end\rdata: You are logged out\r\r")
+def test_no_text_ends_its_event_or_begins_another(text: str) -> None:
+    seen = re.sub("\r\n?", "\n", text)
+    assert events_of(live.event("parts", text)) == [Event("parts", seen)]
 
 
 def test_a_run_is_followed_until_it_has_ended(
