@@ -80,5 +80,5 @@ routes: Sequence[BaseRoute] = [
     Route("/runs/{run_id:uuid}/input.json", downloads.input, name="run_input"),
     Route("/runs/{run_id:uuid}/result.json", downloads.result, name="run_result"),
     Route("/runs/{run_id:uuid}/unit.json", downloads.unit_result, name="unit_result"),
-    Route("/runs/{run_id:uuid}/signals/{number:int}.json", downloads.signal, name="signal_data"),
+    Route("/runs/{run_id:uuid}/signals/{number}.json", downloads.signal, name="signal_data"),
 ]

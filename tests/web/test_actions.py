@@ -266,7 +266,7 @@ REFUSED = [
     ("ends", "resume", {"signal": "signoff"}, "does not take signals"),
     ("waits", "pause", {"step": "nothing"}, "No step of workflow"),
     ("waits", "retry_compensation", {}, "has not ended"),
-    ("waits", "cancel", {"reason": "a\0b"}, "reason= takes a string"),
+    ("waits", "cancel", {"reason": "a" * 5_000}, "reason= takes a string"),
 ]
 
 
@@ -351,6 +351,8 @@ def test_a_workflow_and_a_step_are_paused_and_unpaused(durable: Durable, ann: So
     [
         ({"workflow": "nothing"}, "nothing"),
         ({"workflow": "ends", "version": "one"}, "version takes a whole number"),
+        ({"workflow": "ends", "version": "9" * 5_000}, "at most 9 digits, not &#39;999"),
+        ({"workflow": "ends", "version": "9" * 10}, "at most 9 digits"),
         ({"workflow": "ends", "step": "z"}, "No step of workflow"),
         ({}, "Name a run, a workflow or a step"),
     ],

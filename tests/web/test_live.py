@@ -209,6 +209,20 @@ def test_a_cookie_that_is_no_longer_good_ends_the_stream(
         assert [one.name for one in events] == ["end"]
 
 
+def test_a_stream_ends_when_its_viewer_has_left(
+    durable: Durable, waiting: Run, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "KEEP_ALIVE", 0.1)
+    page = serve(durable, login=None, token="a token that is long enough")
+    page.client.get("/login?token=a+token+that+is+long+enough")
+    form = re.search(r'name="csrf_token" value="(\w+)"', page.client.get("/").text)
+    assert form
+    with following(page.client, f"/live/run/{waiting.id}") as events:
+        next(events)
+        page.client.post("/logout", data={"csrf_token": form[1]})
+        assert [one.name for one in events] == ["end"]
+
+
 def test_nobody_follows_who_is_not_let_in(durable: Durable, waiting: Run, serve: Any) -> None:
     page = serve(durable, login=lambda _: None)
     for path in (f"/live/run/{waiting.id}", "/live/runs", "/live/overview"):
