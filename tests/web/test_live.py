@@ -21,7 +21,7 @@ from starlette.requests import Request
 
 from celery_durable import Durable
 from celery_durable.run import Run
-from celery_durable.web import Viewer, create_app, live
+from celery_durable.web import Viewer, create_app, live, topics
 from celery_durable.web.topics import Topics
 from tests.apps import paged
 from tests.browser.serving import served
@@ -63,6 +63,11 @@ class Page:
         found: Topics = self.app.state.topics
         return found
 
+    def has_seen(self, key: Any) -> bool:
+        """True if somebody watches it, and it was looked at."""
+        found = self.topics._topics.get(key)
+        return found is not None and found[0].state.look is not None
+
     def stream_of(self, path: str) -> str:
         """The address of the stream that the page follows."""
         page = read(self.client.get(path).text)
@@ -99,7 +104,7 @@ def test_a_run_is_followed_until_it_has_ended(
     """What the page shows already is not sent again."""
     page = serve(durable)
     with following(page.client, page.stream_of(f"/runs/{waiting.id}")) as events:
-        wait_until(lambda: page.topics.latest(("run", waiting.id)))
+        wait_until(lambda: page.has_seen(("run", waiting.id)))
         waiting.resume("go", {"by": "ann"})
         came = next(events)
         assert came.name == "parts"
@@ -121,6 +126,25 @@ def test_what_has_changed_since_the_page_was_made_is_sent_at_once(
         last, end = events
         assert "completed" in last.data
         assert end.name == "end"
+
+
+def test_a_page_is_no_older_than_what_was_done_and_its_stream_no_older_than_the_page(
+    waiting: Run, durable: Durable, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while others watch the run, which is not looked at again for an hour."""
+    monkeypatch.setattr(topics, "EVERY", 3600.0)
+    page = serve(durable)
+    path = f"/runs/{waiting.id}"
+    with following(page.client, f"/live/run/{waiting.id}") as events:
+        assert "suspended" in read(next(events).data).by_id("head").text
+        waiting.pause()
+        stream = page.stream_of(path)
+        assert "paused" in read(page.client.get(path).text).by_id("head").text
+        assert "paused" in read(next(events).data).by_id("head").text
+        with following(page.client, stream) as others:
+            waiting.cancel()
+            assert "cancelled" in page.client.get(path).text
+            assert "cancelled" in read(next(others).data).by_id("head").text
 
 
 def test_a_list_is_followed(world: World, durable: Durable, serve: Any) -> None:
