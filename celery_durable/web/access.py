@@ -201,7 +201,11 @@ def _with_cookie(request: Request, sessions: Sessions, session: Session, send: S
 
 def _refused(request: Request, gate: Gate) -> Response:
     if not gate.takes_token:
-        return error_page(request, 403, "You are not let in. Log in to the application first.")
+        return error_page(
+            request,
+            403,
+            "You are not let in. Log in to the application first, or ask for a permission.",
+        )
     if request.method not in SAFE_METHODS:
         return error_page(request, 403, "Your session has ended. Log in, and do it again.")
     to_login = url(request, "login", query={"next": _path_and_query(request)})
