@@ -41,12 +41,12 @@ FLAGS: Mapping[str, bool] = {"yes": True, "no": False}
 PLACES = ("before", "seen")
 """What an address of a list says besides: where the page begins, and what is shown already."""
 
-_NAMES = re.compile("|".join(rf"\b{name}=" for name in TITLES))
+_ARGUMENT = re.compile(rf"\b({'|'.join(TITLES)})= ?")
 
 
 def in_words(error: ConfigurationError) -> str:
     """What is wrong with a filter, in the words of the page: not `ended_since=`, `Ended since`."""
-    return _NAMES.sub(lambda found: TITLES[found[0][:-1]], str(error))
+    return _ARGUMENT.sub(lambda found: f"{TITLES[found[1]]} ", str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ WRONG = {
     "ended_since=1h": "Ended since goes with the status of runs that have ended: completed, failed",
     "compensation_failed=maybe": "Compensation failed is yes or no",
     "error=:": "Error takes the type of an error",
+    "error=RunCancelled": "A run that was cancelled has no error: Status 'cancelled' finds it.",
     "tags=customer": "A tag is written name=value",
     "tag=a%3D1&tag=a%3D2": "one value of the tag 'a'",
     "statuss=failed": "There is no filter 'statuss'. Did you mean 'status'?",
