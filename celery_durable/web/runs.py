@@ -80,19 +80,23 @@ def search(request: Request) -> Response:
     said = typed.strip()
     if not said:
         return RedirectResponse(url(request, "runs"), status_code=303)
-    run_id = _run_id(request, said)
-    key, found = said, list[RunSummary]()
-    for key in () if run_id else dict.fromkeys((typed, said)):  # a key may have outer spaces
-        with suppress(ConfigurationError):
-            found = [*durable(request).list(key=key, limit=2)]
-        if found:
-            break
-    if run_id is None and len(found) == 1:
-        run_id = found[0].run_id
-    if run_id is not None:
+    if (run_id := _run_id(request, said)) is not None:
         return RedirectResponse(url(request, "run", run_id=run_id), status_code=303)
-    query = {"tag": said} if "=" in said and not found else {"key": key}
+    found = _with_key(request, typed)
+    if len(found) == 1:
+        there = url(request, "run", run_id=found[0].run_id)
+        return RedirectResponse(there, status_code=303)
+    query = {"tag": said} if "=" in said and not found else {"key": found[0].key if found else said}
     return RedirectResponse(url(request, "runs", query=query), status_code=303)
+
+
+def _with_key(request: Request, typed: str) -> Sequence[RunSummary]:
+    """Two runs with the key that is typed, or fewer; a key may have outer spaces."""
+    for key in dict.fromkeys((typed, typed.strip())):
+        with suppress(ConfigurationError):
+            if found := durable(request).list(key=key, limit=2):
+                return found
+    return ()
 
 
 def _run_id(request: Request, said: str) -> UUID | None:

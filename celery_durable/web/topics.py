@@ -103,9 +103,9 @@ class Topic:
         state = self.state
         return state.look is not None and state.look.mark == seen.mark and not state.trouble
 
-    def show(self, seen: Look, before: State) -> None:
-        """Take what a page has read, unless something else was seen since `before`."""
-        if self.state is before and not self._shows(seen):
+    def show(self, seen: Look) -> None:
+        """Take what a page has read; a look that is under way is older, and dropped."""
+        if not self._shows(seen):
             self.state = State(seen)
 
     async def after(self, known: State | None, within: float) -> State:
@@ -135,11 +135,9 @@ class Topics:
 
     def seen(self, subject: Subject) -> Look:
         """Look at a thing now, for a page: its stream shows nothing older. Called in a thread."""
-        topic, _ = self._topics.get(subject.key, (None, None))
-        before = topic.state if topic else None
         look = subject.look()
-        if topic is not None and before is not None:
-            topic.show(look, before)
+        if (found := self._topics.get(subject.key)) is not None:
+            found[0].show(look)
         return look
 
     @asynccontextmanager
