@@ -71,9 +71,9 @@ class Output:
     def of(cls, ctx: click.Context, *, as_json: bool) -> Output:
         """JSON with --json; otherwise the form for what standard output is connected to."""
         is_terminal = sys.stdout.isatty()
-        _replace_ascii_by_utf_8()
-        console = Console(highlight=False, no_color=ctx.obj.no_color or None)
         form = Form.JSON if as_json else Form.TERMINAL if is_terminal else Form.PIPE
+        _write_utf_8(form)
+        console = Console(highlight=False, no_color=ctx.obj.no_color or None)
         return cls(form, console)
 
     def answer(self, document: Any, *texts: Text) -> None:
@@ -124,10 +124,13 @@ class Output:
         return clock(at, now) if self.form is Form.TERMINAL else utc(at)
 
 
-def _replace_ascii_by_utf_8() -> None:
-    # click writes UTF-8 under a locale that knows only ASCII; rich writes to sys.stdout as it is.
+def _write_utf_8(form: Form) -> None:
+    # JSON is UTF-8 under any locale (RFC 8259). click writes UTF-8 under one that knows only ASCII;
+    # rich writes to sys.stdout as it is.
     out = sys.stdout
-    if isinstance(out, io.TextIOWrapper) and codecs.lookup(out.encoding).name == "ascii":
+    if isinstance(out, io.TextIOWrapper) and (
+        form is Form.JSON or codecs.lookup(out.encoding).name == "ascii"
+    ):
         out.reconfigure(encoding="utf-8")
 
 

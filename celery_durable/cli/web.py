@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import quote
 
@@ -26,7 +27,13 @@ LEAVE_WITHIN = 3
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=5556, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5556,
+    show_default=True,
+    help="0: any that is free; the link names it.",
+)
 @click.option("--read-only", is_flag=True, help="Nobody acts; default: durable_web_read_only.")
 @click.option(
     "--forwarded-allow-ips",
@@ -59,11 +66,7 @@ def web(
         raise CliError(UNGUARDED.format(host), ExitCode.USAGE)
     token = known or secrets.token_urlsafe(32)
     app = create_app(durable, token=token, read_only=read_only or None)
-    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    # Who has set the token knows it; a log should not.
-    click.echo(f"http://{netloc}/{'' if known else f'login?token={quote(token)}'}")
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it once more, when it has ended
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -74,6 +77,16 @@ def web(
         forwarded_allow_ips=forwarded_allow_ips,
         timeout_graceful_shutdown=LEAVE_WITHIN,
     )
+    sockets = None
+    if port == 0:  # any that is free
+        sockets = [config.bind_socket()]
+        port = sockets[0].getsockname()[1]
+    netloc = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    # Who has set the token knows it; a log should not.
+    click.echo(f"http://{netloc}/{'' if known else f'login?token={quote(token)}'}")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it once more, when it has ended
+    with suppress(KeyboardInterrupt):  # and SIGINT
+        uvicorn.Server(config).run(sockets)
 
 
 def _is_loopback(host: str) -> bool:

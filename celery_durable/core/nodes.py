@@ -429,6 +429,8 @@ class SignalNode(NodeKind):
             data["schema"] = json.loads(self.schema)
         if self.assignees is not None:
             data["assignees"] = [*self.assignees]
+        if self.finds_assignees:
+            data["finds_assignees"] = True
         return data
 
 

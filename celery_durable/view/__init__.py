@@ -10,9 +10,11 @@ Nothing here knows a terminal, HTML or a web server.
     nodes       the state of each node of a run
     wording     reasons, and what helps, in the words of a page
     fitting     which actions fit how a run stands
+    signalling  whether a person may send a run a signal, and whether it is of use
     workflows   the workflows of a project, their versions and how many runs each has
     formatting  durations, times, counts and errors as text
     moments     times as people type them
+    typed       JSON and whole numbers as people type them
     document    values as JSON
     picture     pictures: graph and timeline
     metrics     all that is measured, as Prometheus reads it

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import re
 from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -18,10 +19,17 @@ from typing import Any
 
 from celery_durable.arguments import model_fields
 
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON may hold as it is, and a terminal obeys, or UTF-8 cannot say: lone surrogates."""
+
 
 def as_json(value: object, *, indent: int | None = 2) -> str:
     """`value`, which may hold dataclasses and whatever a result may hold, as JSON text."""
-    return json.dumps(_plain(value), indent=indent)
+    return _UNSEEN.sub(_escaped, json.dumps(_plain(value), indent=indent, ensure_ascii=False))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -66,4 +74,4 @@ def _of_parts(value: Any) -> Any:
 
 def _key(key: Any) -> str:
     plain = _plain(key)
-    return plain if isinstance(plain, str) else json.dumps(plain)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

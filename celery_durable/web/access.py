@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from celery_durable.web.patience import Patience
-from celery_durable.web.protection import SAFE_METHODS
+from celery_durable.web.protection import SAFE_METHODS, is_storable
 from celery_durable.web.render import error_page, render, url
 from celery_durable.web.session import Session, Sessions
 
@@ -158,21 +158,25 @@ class Guarded:
         request = Request(scope, receive)
         gate = gate_of(request)
         kept = gate.sessions.read(request)
-        session = kept or Session()
-        found = await gate.scraper(request) or await gate.viewer(request, session)
+        session = kept or gate.sessions.first(request)
+        # A header beside a good cookie may be a proxy's own.
+        found = await gate.viewer(request, session) or await gate.scraper(request)
         if not isinstance(found, Viewer):
             response = found or _refused(request, gate)
             await response(scope, receive, send)
             return
+        if not is_storable(found.name):
+            text = "Your name has characters that are no text, and could not be noted."
+            await error_page(request, 403, text)(scope, receive, send)
+            return
         request.state.viewer = found
-        request.state.session = session
         request.state.csrf_token = gate.sessions.csrf_token(session, found.name)
         request.state.has_logout = gate.takes_token
         if not found.is_operator and scope["method"] not in SAFE_METHODS and not _leaves(request):
             text = f"{found.name} may look, and not act: that takes an operator."
             await error_page(request, 403, text)(scope, receive, send)
             return
-        if kept is None:
+        if gate.sessions.is_to_be_renewed(request) and not _leaves(request):
             send = _with_cookie(request, gate.sessions, session, send)
         await self._app(scope, receive, send)
 
@@ -182,7 +186,7 @@ def _leaves(request: Request) -> bool:
 
 
 def _with_cookie(request: Request, sessions: Sessions, session: Session, send: Send) -> Send:
-    """Give a viewer of the host application's a session, which their forms are bound to."""
+    """Renew a session; or give a viewer of the host application's one, for their forms."""
     cookie = Response()
     sessions.write(request, cookie, session)
 
@@ -197,7 +201,11 @@ def _with_cookie(request: Request, sessions: Sessions, session: Session, send: S
 
 def _refused(request: Request, gate: Gate) -> Response:
     if not gate.takes_token:
-        return error_page(request, 403, "You are not let in. Log in to the application first.")
+        return error_page(
+            request,
+            403,
+            "You are not let in. Log in to the application first, or ask for a permission.",
+        )
     if request.method not in SAFE_METHODS:
         return error_page(request, 403, "Your session has ended. Log in, and do it again.")
     to_login = url(request, "login", query={"next": _path_and_query(request)})

@@ -16,7 +16,7 @@ from celery_durable.durable import Durable
 from celery_durable.errors import ConfigurationError, PayloadError, RunError, SchemaOutOfDate
 from celery_durable.view.fitting import fitting
 from celery_durable.view.run import RunView, read_run
-from celery_durable.web.deeds import DEEDS, Deed, Fields
+from celery_durable.web.deeds import DEEDS, Deed, Fields, NothingWaits
 from celery_durable.web.render import durable, form, render, url, viewer
 
 LATEST = 200
@@ -51,7 +51,7 @@ def act_on_run(request: Request) -> Response:
     if request.method != "POST":
         _check_that_operator(request)
         return _ask(request, run_id, name, Fields(request.query_params))
-    said = Fields(form(request))
+    said = Fields(form(request), viewer(request).name)
     try:
         with durable(request).acting(viewer(request).name, said.text("reason")):
             other = DEEDS[name].do(durable(request), run_id, said)
@@ -83,6 +83,7 @@ def _ask(
         snapshot=view.snapshot,
         said=said,
         error=error,
+        may_insist=isinstance(error, NothingWaits),
     )
 
 

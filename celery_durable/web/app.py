@@ -39,7 +39,7 @@ from celery_durable.web import (
     workflows,
 )
 from celery_durable.web.access import Gate, Guarded, Login
-from celery_durable.web.protection import SECURITY_HEADERS, CheckedForms, Protection
+from celery_durable.web.protection import SECURITY_HEADERS, CheckedForms, Protection, SoundAddresses
 from celery_durable.web.render import STATIC, error_page
 from celery_durable.web.topics import Topics
 
@@ -100,6 +100,11 @@ def create_app(
             "Nobody could open the page. Set durable_web_token, or pass login=, a function of the"
             " request that returns a Viewer."
         )
+    for name, one in (
+        ("durable_web_token", token),
+        ("durable_web_metrics_token", settings.web_metrics_token),
+    ):
+        _check_that_a_header_holds(name, one)
     gate = Gate(
         login=login,
         token=token,
@@ -107,6 +112,7 @@ def create_app(
         read_only=settings.web_read_only if read_only is None else read_only,
     )
     guards = [
+        Middleware(SoundAddresses),
         Middleware(Guarded),
         Middleware(CheckedForms, longest_payload=settings.max_payload_bytes),
     ]
@@ -144,6 +150,18 @@ def _check(login: Login | None, token: str | None) -> None:
     if token is not None and len(token) < SHORTEST_SECRET:
         raise ConfigurationError(
             f"token= takes {SHORTEST_SECRET} characters or more; a shorter one can be guessed."
+        )
+
+
+def _check_that_a_header_holds(name: str, token: str | None) -> None:
+    """Raise for a token that programs could not show: a header has ASCII, and no outer spaces."""
+    if token is not None and not (
+        token.isascii() and token.isprintable() and token == token.strip()
+    ):
+        raise ConfigurationError(
+            f"{name} has characters outside of ASCII, or a space or a line end around it: no header"
+            " holds that. Make another one:"
+            ' python -c "import secrets; print(secrets.token_urlsafe())"'
         )
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
+from celery_durable.arguments import checked_signal
 from celery_durable.durable import Durable
 from celery_durable.errors import ConfigurationError
+from celery_durable.view.formatting import shortened
+from celery_durable.view.signalling import read_signalling
+from celery_durable.view.typed import MOST_DIGITS, json_of, whole_of
+
+LONGEST_SHOWN = 60
+"""Characters of what was typed that a refusal repeats."""
 
 
 class Fields:
-    """What was typed into a form. An empty field is one that says nothing."""
+    """What was typed into a form, and by whom. An empty field is one that says nothing."""
 
-    def __init__(self, typed: Mapping[str, object]) -> None:
+    def __init__(self, typed: Mapping[str, object], who: str = "") -> None:
+        self.who = who
         self.texts = {name: text for name, text in typed.items() if isinstance(text, str)}
 
     def text(self, name: str) -> str | None:
@@ -31,25 +38,27 @@ class Fields:
         text = self.text(name)
         if text is None:
             return None
-        if not (text.isascii() and text.isdecimal()):
-            raise ConfigurationError(f"{name} takes a whole number, not {text!r}.")
-        return int(text)
+        number = whole_of(text)
+        if number is None:
+            raise ConfigurationError(
+                f"{name} takes a whole number of at most {MOST_DIGITS} digits, not"
+                f" {shortened(text, LONGEST_SHOWN)!r}."
+            )
+        return number
 
     def json(self, name: str) -> Any:
         """The value of a field of JSON; None for an empty one. Raises `ConfigurationError`."""
         text = self.text(name)
         try:
-            return None if text is None else json.loads(text, parse_constant=_refuse)
-        except RecursionError as error:
-            raise ConfigurationError(f"The {name} is nested too deep.") from error
+            return None if text is None else json_of(text)
         except ValueError as error:
             raise ConfigurationError(
                 f'The {name} is not JSON: {error}. A string needs its own quotes, as in "text".'
             ) from error
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+class NothingWaits(ConfigurationError):
+    """No wait of the run takes the signal: it is sent if the viewer insists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,13 @@ def _skip(durable: Durable, run_id: UUID, said: Fields) -> None:
 
 
 def _resume(durable: Durable, run_id: UUID, said: Fields) -> None:
-    delivery = durable.resume(run_id, said.text("signal") or "", said.json("data"))
+    signal, data = checked_signal(said.text("signal") or ""), said.json("data")
+    found = read_signalling(durable, run_id, signal)
+    if (refusal := found.why_not(said.who)) is not None:
+        raise ConfigurationError(refusal)
+    if found.warning is not None and not said.flag("anyway"):
+        raise NothingWaits(f"Nothing was sent: {found.warning}.")
+    delivery = durable.resume(run_id, signal, data)
     if not delivery.accepted:
         raise ConfigurationError(f"The run does not take signals: {delivery.reason}.")
 
@@ -107,7 +122,7 @@ DEEDS: Mapping[str, Deed] = {
     "resume": Deed(
         "Send a signal",
         "The run goes on where it waits for the signal. It is kept until something does.",
-        ("signal", "data", "reason"),
+        ("signal", "data", "reason", "anyway"),
         _resume,
     ),
     "retry": Deed(

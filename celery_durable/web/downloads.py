@@ -10,6 +10,7 @@ from starlette.responses import Response
 from celery_durable.errors import ConfigurationError, RunNotFound
 from celery_durable.store.read import received, results, views
 from celery_durable.view.document import as_json
+from celery_durable.view.typed import MOST_DIGITS_OF_ID, whole_of
 from celery_durable.web.render import durable, error_page
 
 WHOLE = 2**31 - 1
@@ -48,9 +49,11 @@ def unit_result(request: Request) -> Response:
 
 def signal(request: Request) -> Response:
     """The data of a signal."""
-    run_id, number = request.path_params["run_id"], request.path_params["number"]
-    with durable(request).database.autocommit() as connection:
-        found = received.data(connection, run_id, number)
+    run_id: UUID = request.path_params["run_id"]
+    number, found = whole_of(request.path_params["number"], MOST_DIGITS_OF_ID), None
+    if number is not None:
+        with durable(request).database.autocommit() as connection:
+            found = received.data(connection, run_id, number)
     if found is None:
         return error_page(request, 404, f"No such signal has come to run {run_id}.")
     return _file(f"signal-{number}.json", found)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -56,9 +57,13 @@ def is_stopping() -> bool:
     return any(getattr(server, "should_exit", False) for server in servers)
 
 
+LINE_END = re.compile("\r\n|\r|\n")
+"""What ends a line of a stream. It is a line break of HTML, too, whichever it is."""
+
+
 def event(name: str, data: str) -> str:
-    """One event as it is sent."""
-    lines = "".join(f"data: {line}\n" for line in data.split("\n"))
+    """One event as it is sent; the browser gets `data` with each line end as a line feed."""
+    lines = "".join(f"data: {line}\n" for line in LINE_END.split(data))
     return f"event: {name}\n{lines}\n"
 
 

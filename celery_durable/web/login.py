@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -71,7 +70,8 @@ def _own_path(request: Request, said: object) -> str:
     overview = url(request, "overview")
     if not isinstance(said, str) or not said.startswith(overview):
         return overview
-    is_elsewhere = said.startswith(("//", "/\\")) or bool(urlsplit(said).netloc)
+    # Browsers take \ for /, and leave out tabs and line ends.
+    is_elsewhere = said.startswith(("//", "/\\")) or not said.isprintable()
     return overview if is_elsewhere else said
 
 

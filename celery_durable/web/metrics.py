@@ -28,11 +28,8 @@ HELP = (
 
 async def metrics(request: Request) -> Response:
     """Answer with all metrics."""
-    said = bearer_of(request)
-    if said is not None and (refusal := await _refusal_of(request, said)) is not None:
+    if not await _is_let_in(request) and (refusal := await _refusal_of(request)) is not None:
         return refusal
-    if said is None and not await _is_let_in(request):
-        return PlainTextResponse(HELP, 401, {"WWW-Authenticate": "Bearer"})
     text = await run_in_threadpool(exposition, durable(request))
     return Response(text, media_type=CONTENT_TYPE)
 
@@ -45,8 +42,11 @@ async def _is_let_in(request: Request) -> bool:
     return isinstance(await gate.viewer(request, session), Viewer)
 
 
-async def _refusal_of(request: Request, said: str) -> Response | None:
-    """Refuse a wrong token; it makes its address wait, as at the login."""
+async def _refusal_of(request: Request) -> Response | None:
+    """Refuse a wrong token, or none; a wrong one makes its address wait, as at the login."""
+    said = bearer_of(request)
+    if said is None:
+        return PlainTextResponse(HELP, 401, {"WWW-Authenticate": "Bearer"})
     known = durable(request).settings.web_metrics_token
     if known is not None and hmac.compare_digest(said.encode(), known.encode()):
         return None

@@ -44,7 +44,7 @@ class Doctor:
 
 def overview(request: Request) -> Response:
     """Show the page."""
-    look = request.app.state.topics.latest(KEY) or subject(request).look()
+    look: Look = request.app.state.topics.seen(subject(request))
     return render(request, "overview.html", seen=digest(look.mark), **_values(request, look.value))
 
 

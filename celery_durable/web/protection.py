@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from celery_durable.arguments import bytes_of
 from celery_durable.web.render import csrf_token, error_page
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -91,6 +92,25 @@ def _is_address(name: str) -> bool:
     return True
 
 
+class SoundAddresses:
+    """Middleware: no address with NUL is answered. Postgres stores no text with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or _has_nul(scope["query_string"])):
+            text = "There is nothing at an address with NUL."
+            await error_page(Request(scope), 400, text)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _has_nul(query: bytes) -> bool:
+    return b"%00" in query or b"\0" in query
+
+
 class CheckedForms:
     """Middleware: only a form of our own page, shown to the same viewer, is handed on.
 
@@ -119,9 +139,20 @@ class CheckedForms:
 
 
 async def small_form(request: Request, longest: int = SPARE_BYTES) -> FormData:
-    """The form in a request, without files. Raises for one that is longer."""
+    """The form in a request, without files. Raises for one that is longer, or no text."""
     bounded = Request(request.scope, _bounded(request.receive, longest))
-    return await bounded.form(max_files=0)
+    try:
+        form = await bounded.form(max_files=0)
+    except (LookupError, UnicodeError):  # of a charset that is none, or another one
+        raise HTTPException(400, "The form is not written in UTF-8.") from None
+    if not all(is_storable(str(text)) for pair in form.multi_items() for text in pair):
+        raise HTTPException(400, "The form has characters that are no text: NUL, or half of one.")
+    return form
+
+
+def is_storable(text: str) -> bool:
+    """True if Postgres can store the text: without NUL and lone surrogates."""
+    return bytes_of(text) is not None
 
 
 def _bounded(receive: Receive, longest: int) -> Receive:
@@ -147,13 +178,20 @@ def check_origin(request: Request) -> None:
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site in {"same-origin", "none"}:
         return
-    if site is None and (origin is None or urlsplit(origin).netloc == request.headers.get("host")):
+    if site is None and (origin is None or _is_of_host(origin, request.headers.get("host"))):
         return
     raise HTTPException(
         403,
         f"This was sent by a page of another origin, {origin or 'unknown'}. Behind a proxy, have it"
         " pass on the Host that the browser has sent.",
     )
+
+
+def _is_of_host(origin: str, host: str | None) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def check_csrf_token(request: Request, form: FormData) -> None:

@@ -22,7 +22,7 @@ from celery_durable.web.topics import Look, Subject, digest
 def run(request: Request) -> Response:
     """Show the run."""
     run_id: UUID = request.path_params["run_id"]
-    look = request.app.state.topics.latest(_key(run_id)) or subject(request).look()
+    look: Look = request.app.state.topics.seen(subject(request))
     live = None
     if not look.is_last:
         live = url(request, "live_run", run_id=run_id, query={"seen": digest(look.mark)})
@@ -38,11 +38,7 @@ def subject(request: Request) -> Subject:
         page = reader.read()
         return Look(reader.mark, page, is_last=reader.has_ended)
 
-    return Subject(_key(run_id), look, "run_parts.html", lambda page: _values(request, page))
-
-
-def _key(run_id: UUID) -> tuple[str, UUID]:
-    return "run", run_id
+    return Subject(("run", run_id), look, "run_parts.html", lambda page: _values(request, page))
 
 
 def _values(request: Request, page: RunPage) -> dict[str, Any]:
@@ -80,5 +76,5 @@ routes: Sequence[BaseRoute] = [
     Route("/runs/{run_id:uuid}/input.json", downloads.input, name="run_input"),
     Route("/runs/{run_id:uuid}/result.json", downloads.result, name="run_result"),
     Route("/runs/{run_id:uuid}/unit.json", downloads.unit_result, name="unit_result"),
-    Route("/runs/{run_id:uuid}/signals/{number:int}.json", downloads.signal, name="signal_data"),
+    Route("/runs/{run_id:uuid}/signals/{number}.json", downloads.signal, name="signal_data"),
 ]

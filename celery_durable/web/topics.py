@@ -95,8 +95,18 @@ class Topic:
         except DurableError as error:
             trouble = str(error)
             return None if trouble == before.trouble else State(before.look, trouble)
-        is_same = before.look is not None and before.look.mark == seen.mark
-        return None if is_same and not before.trouble else State(seen)
+        if self.state is not before:  # a page has shown what it has read meanwhile
+            return None
+        return None if self._shows(seen) else State(seen)
+
+    def _shows(self, seen: Look) -> bool:
+        state = self.state
+        return state.look is not None and state.look.mark == seen.mark and not state.trouble
+
+    def show(self, seen: Look) -> None:
+        """Take what a page has read; a look that is under way is older, and dropped."""
+        if not self._shows(seen):
+            self.state = State(seen)
 
     async def after(self, known: State | None, within: float) -> State:
         """Wait until the state is another than `known`, but not for longer; return it."""
@@ -123,10 +133,12 @@ class Topics:
         """How many streams are open."""
         return sum(topic.viewers for topic, _ in self._topics.values())
 
-    def latest(self, key: Hashable) -> Look | None:
-        """What was seen last of a thing that somebody watches."""
-        found = self._topics.get(key)
-        return None if found is None or found[0].state.trouble else found[0].state.look
+    def seen(self, subject: Subject) -> Look:
+        """Look at a thing now, for a page: its stream shows nothing older. Called in a thread."""
+        look = subject.look()
+        if (found := self._topics.get(subject.key)) is not None:
+            found[0].show(look)
+        return look
 
     @asynccontextmanager
     async def watched(self, key: Hashable, look: Callable[[], Look]) -> AsyncIterator[Topic]:

@@ -51,13 +51,15 @@ def _filter(request: Request) -> UnitFilter:
     if said.get("outcome") not in (None, *Outcome):
         known = ", ".join(Outcome)
         raise ConfigurationError(f"No unit ends {said['outcome']!r}; they end {known}.")
+    if said.get("undo") not in (None, *FLAGS):
+        raise ConfigurationError(f"undo is yes or no, not {said['undo']!r}.")
     texts = {
         name: checked_text(name, said[name], LONGEST_UNIT) if name in said else None
         for name in ("node", "after")
     }
     return UnitFilter(
         **texts,
-        is_undo=FLAGS.get(said.get("undo", "")),
+        is_undo=FLAGS[said["undo"]] if "undo" in said else None,
         outcome=Outcome(said["outcome"]) if "outcome" in said else None,
     )
 

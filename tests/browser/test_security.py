@@ -83,6 +83,24 @@ def test_an_error_and_what_was_typed_show_as_text(
     assert page.get_by_label("Data").input_value() == f"</textarea>{EVIL}"
 
 
+INJECTED = "\r\revent: end\rdata: You are logged out, log in at evil.example\r\r"
+"""What would be an event of its own if it ended the line of another."""
+
+
+def test_what_others_have_written_sends_no_event_into_a_live_page(
+    world: World, durable: Durable, serve: Serve, browse: Open
+) -> None:
+    run = durable.start(f"waits {EVIL}", key=f"k{INJECTED}", tags={"t": INJECTED})
+    world.drain(durable)
+    page = browse(f"{serve(create_app(durable, login=lambda _: Viewer('ann')))}/runs/{run.id}")
+    live = page.locator("#live")
+    live.get_by_text("live", exact=True).wait_for()
+    run.resume(f"other {INJECTED}")
+    page.locator("#signals").get_by_text("not yet").wait_for()
+    assert "evil.example" in page.inner_text("#signals")
+    assert live.inner_text() == "live"
+
+
 INTRUDE = """() => {
     const one = document.createElement("script");
     one.textContent = "window.owned = 1";

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 import pytest
@@ -109,6 +111,77 @@ def test_a_run_is_cancelled_paused_and_resumed_by_who_may(
     assert [entry.change_message for entry in logged] == ["Pause", "Unpause", "Send a signal paid"]
     noted = [(one.name, one.actor) for one in reversed(shops.actions(run.id))]
     assert noted == [(name, "view-change") for name in ("pause", "unpause", "resume")]
+
+
+def told(operator: Any, run: Run, **form: str) -> str:
+    """What the admin says of an action."""
+    (said,) = messages_of(operator.post(f"{RUNS}{run.id}/change/", form, follow=True))
+    return said
+
+
+def messages_of(answer: Any) -> list[str]:
+    """What a page says was done, or not; warnings come before."""
+    assert answer.status_code == 200
+    found = re.findall(r'<li class="(?:success|error|warning)">(.*?)</li>', answer.content.decode())
+    return [unescape(one) for one in found]
+
+
+def test_where_nothing_was_done_it_is_not_said_to_be_done(
+    world: DjangoWorld, shops: Durable, operator: Any, run: Run
+) -> None:
+    assert "not paused" in told(operator, run, action="unpause")
+    run.pause()
+    assert "paused already" in told(operator, run, action="pause")
+    run.cancel()
+    assert "has ended, cancelled" in told(operator, run, action="cancel")
+    assert "does not take signals" in told(operator, run, action="resume", signal="paid")
+    listed = {"action": "cancel_selected", "_selected_action": [str(run.id)]}
+    (said,) = messages_of(operator.post(RUNS, listed, follow=True))
+    assert "has ended" in said
+    assert [one.actor for one in shops.actions(run.id)] == [None, None]
+
+
+def test_what_is_no_data_and_a_signal_that_nothing_waits_for_are_said(
+    operator: Any, run: Run
+) -> None:
+    for data in ("[" * 100_000, "{x", "NaN", "9" * 5_000, '"\\u0000\\ud800"'):
+        said = told(operator, run, action="resume", signal="paid", data=data)
+        assert "done" not in said, data[:9]
+    payed = {"action": "resume", "signal": "payed"}
+    warning, done = messages_of(operator.post(f"{RUNS}{run.id}/change/", payed, follow=True))
+    assert "waits for the signal 'payed' (it waits for 'paid')" in warning
+    assert done == "Send a signal: done"
+
+
+def test_who_a_wait_does_not_name_sends_no_signal_for_it(world: DjangoWorld, operator: Any) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("asks").wait_for_signal("go", assignees=["ann"])
+        durable.workflow("asks them").wait_for_signal("go", assignees=["view-change"])
+
+    worker = world.worker(define)
+    runs = [worker.start(name) for name in ("asks", "asks them")]
+    world.drain(worker)
+    said = [told(operator, run, action="resume", signal="go") for run in runs]
+    assert "view-change may not send 'go': ann may answer" in said[0]
+    assert said[1] == "Send a signal: done"
+
+
+@pytest.mark.parametrize(
+    "query", ["workflow=%00", "status=%00", "q=%00", "key=%00", "key__startswith=a%00", "p=%00"]
+)
+def test_an_address_with_nul_is_refused(operator: Any, query: str) -> None:
+    assert operator.get(f"{RUNS}?{query}").status_code in {302, 400}
+
+
+def test_every_result_is_shown(world: DjangoWorld, operator: Any) -> None:
+    def define(durable: Durable) -> None:
+        durable.workflow("maps").step(lambda _: {(1, 2): "größe"}, name="a")
+
+    worker = world.worker(define)
+    run = worker.start("maps")
+    world.drain(worker)
+    text = operator.get(f"{RUNS}{run.id}/change/").content.decode()
+    assert "[1, 2]&quot;: &quot;größe" in text
 
 
 def test_only_what_fits_a_run_is_offered(world: DjangoWorld, shops: Durable, operator: Any) -> None:

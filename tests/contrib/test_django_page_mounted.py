@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from celery_durable import Durable
@@ -43,6 +44,7 @@ def site(shops: Durable, settings_of_django: Any) -> Iterator[TestClient]:
     app = Starlette(
         routes=[
             Mount("/durable", create_app(shops, login=login)),
+            Route("/durable", lambda _: RedirectResponse("/durable/")),
             Mount("/", get_asgi_application()),
         ]
     )
@@ -101,9 +103,12 @@ def test_who_may_view_runs_looks_and_who_may_nothing_does_not(
     assert site.get(f"/durable/runs/{run.id}/actions/cancel").status_code == 403
     site.cookies.clear()
     log_in(site, user())
-    assert site.get("/durable/runs").status_code == 403
+    refused = site.get("/durable/runs")
+    assert refused.status_code == 403
+    assert "nobody lacks the permission" in refused.text
 
 
 def test_django_has_the_rest_of_the_site(site: TestClient) -> None:
     assert site.get("/admin/login/").status_code == 200
     assert site.get("/runs").status_code == 404
+    assert site.get("/durable").headers["location"] == "/durable/"

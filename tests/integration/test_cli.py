@@ -368,6 +368,10 @@ def test_commands_work_under_a_locale_that_knows_only_ascii(
     shown = on_a_terminal(database_url, "-A", APP, "durable", "show", *named)
     assert "größe" in shown
     assert "Traceback" not in shown
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    printed = finished(process(database_url, "show", *named, "--json", celery=command()))
+    assert json.loads(printed.out)["key"] == "größe"
+    assert '"größe"' in printed.out
 
 
 @pytest.mark.parametrize(

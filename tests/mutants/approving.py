@@ -132,6 +132,15 @@ APPROVING = (
         tests=(page("test_who_is_not_named_sees_who_may_and_cannot_answer"),),
     ),
     Mutant(
+        name="signals-of-who-is-not-named",
+        promise="P12",
+        takes_out="refusing a signal, sent on the page, for a wait that names others",
+        at="celery_durable.view.signalling:Signalling.why_not",
+        old="if names and name not in names:",
+        new="if False:",
+        tests=("tests/web/test_actions.py::test_who_a_wait_does_not_name_sends_no_signal_for_it",),
+    ),
+    Mutant(
         name="approval-of-an-earlier-wait",
         promise="P9",
         takes_out="knowing for which wait a form was shown",

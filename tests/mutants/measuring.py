@@ -69,8 +69,8 @@ MEASURING = (
         promise="P12",
         takes_out="asking a scraper of the page for a token",
         at="celery_durable.web.metrics:metrics",
-        old="if said is None and not await _is_let_in(request):",
-        new="if False:",
+        old="(refusal := await _refusal_of(request)) is not None",
+        new="False",
         tests=(f"{WEB}::test_without_a_token_nobody_reads_them",),
     ),
 )

@@ -13,7 +13,16 @@ from tests.unit.storable import values
 
 @given(values)
 def test_every_value_that_can_be_stored_can_be_printed(value: object) -> None:
-    json.loads(as_json(value))
+    text = as_json(value)
+    json.loads(text.encode())
+
+
+def test_text_is_printed_as_it_is_but_for_what_moves_a_cursor_or_is_no_text() -> None:
+    assert as_json("größe 日本 😀 a\u200cb") == '"größe 日本 😀 a\u200cb"'
+    value = {"\ud800": "\x9b2J \u202e \x7f \u2028", ("ö",): "\x1b"}
+    assert as_json(value).isprintable() is False  # its line ends
+    assert as_json(value, indent=None).isprintable()
+    assert json.loads(as_json(value)) == {"\ud800": value["\ud800"], '["ö"]': "\x1b"}
 
 
 def test_values_are_printed_plainly() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,15 +32,23 @@ def following(client: httpx.Client, path: str) -> Iterator[Iterator[Event]]:
 
 
 def _events(lines: Iterator[str]) -> Iterator[Event]:
+    """https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation"""
     name, data, until = "", list[str](), time.monotonic() + PATIENCE
     for line in lines:
         assert time.monotonic() < until, "no event comes, only comments"
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
         if not line:
             if name:
                 yield Event(name, "\n".join(data))
                 until = time.monotonic() + PATIENCE
             name, data = "", []
-        elif line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            data.append(line.removeprefix("data: "))
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+def events_of(text: str) -> Sequence[Event]:
+    """The events in the text of a stream."""
+    return list(_events(iter(re.split("\r\n|\r|\n", text))))

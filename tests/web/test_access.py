@@ -98,6 +98,8 @@ def test_the_link_that_is_printed_lets_in_and_does_not_stay_in_the_address(
         ("https://evil.example", "/"),
         ("javascript:alert(1)", "/"),
         ("/\t/evil.example", "/"),
+        ("/\t/[x", "/"),
+        ("//[x", "/"),
     ],
 )
 def test_after_the_login_they_are_where_they_wanted_to_be_if_that_is_here(
@@ -195,11 +197,90 @@ def test_a_cookie_that_was_not_signed_here_opens_nothing(stranger: SomeoneAt, fo
     assert stranger.get("/").status_code == 303
 
 
-def test_a_cookie_ends_after_a_week(stranger: SomeoneAt, monkeypatch: pytest.MonkeyPatch) -> None:
+def another(somebody: SomeoneAt, **cookies: str) -> SomeoneAt:
+    """A browser of its own at the same page, with these cookies."""
+    client = TestClient(
+        somebody.client.app, base_url="http://localhost", cookies=cookies, follow_redirects=False
+    )
+    return SomeoneAt(client)
+
+
+def test_a_cookie_is_good_for_nothing_once_its_viewer_has_left(stranger: SomeoneAt) -> None:
+    """Nor is the token of its forms; who has come with a cookie of their own stays."""
+    log_in(stranger)
+    copy, other = another(stranger, **dict(stranger.client.cookies)), another(stranger)
+    token = {"csrf_token": copy.csrf_token}
+    log_in(other)
+    stranger.post("/logout")
+    assert copy.get("/runs").status_code == 303
+    assert copy.client.post("/pauses/pause", data=token).status_code == 403
+    assert other.get("/runs").status_code == 200
+
+
+def test_no_more_sessions_that_have_ended_are_remembered_than_may_be(
+    stranger: SomeoneAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_durable.web.session.MOST_ENDED", 2)
+    copies = []
+    for _ in range(3):
+        log_in(stranger)
+        copies.append(another(stranger, **dict(stranger.client.cookies)))
+        stranger.post("/logout")
+    assert [copy.get("/runs").status_code for copy in copies] == [200, 303, 303]
+
+
+def test_a_session_ends_when_nobody_has_used_it_for_a_day(
+    stranger: SomeoneAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log_in(stranger)
     assert stranger.get("/").status_code == 200
     monkeypatch.setattr("celery_durable.web.session.LONGEST_SESSION", -1)
     assert stranger.get("/").status_code == 303
+
+
+def test_a_session_that_is_used_is_renewed(
+    stranger: SomeoneAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(stranger)
+    token = stranger.csrf_token
+    assert "set-cookie" not in stranger.get("/").headers
+    monkeypatch.setattr("celery_durable.web.session.RENEWED_AFTER", -1)
+    assert "Max-Age=86400" in stranger.get("/").headers["set-cookie"]
+    assert stranger.csrf_token == token, "forms that are open stay good"
+    assert "Max-Age=0" in stranger.post("/logout").headers["set-cookie"]
+    assert stranger.get("/").status_code == 303
+
+
+def test_a_header_of_another_kind_does_not_get_in_the_way_of_a_cookie(
+    stranger: SomeoneAt, waits: list[float]
+) -> None:
+    """A proxy may add one; and the right token in it takes nothing away."""
+    log_in(stranger)
+    waits.clear()
+    for token in ("a.jwt.of-a-proxy", TOKEN):
+        headers = {"authorization": f"Bearer {token}"}
+        assert stranger.get("/pauses/pause", headers=headers).status_code == 200
+    assert waits == []
+
+
+@pytest.mark.parametrize("token", ["žluťoučký kůň, úpěl ďábelské", f"{TOKEN}\n", f" {TOKEN}"])
+def test_a_token_that_no_header_holds_is_refused(world: World, token: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"durable_web_token has .*token_urlsafe"):
+        create_app(world.worker(), token=token)
+    with pytest.raises(ConfigurationError, match="durable_web_metrics_token has"):
+        create_app(world.worker(web_metrics_token=token), token=TOKEN)
+
+
+def test_pages_that_a_browser_opens_at_once_have_forms_that_are_good(
+    world: World, visit: Visit
+) -> None:
+    """The cookie of the answer that comes last takes the place of the first one's."""
+    page = visit(world.worker(), login=of(Viewer("ann")))
+    first, last, stranger = another(page, sid="1"), another(page, sid="1"), another(page, sid="2")
+    tokens = [{"csrf_token": one.csrf_token} for one in (first, stranger)]
+    last.see("/")
+    assert last.client.post("/pauses/pause", data=tokens[0]).status_code == 409
+    assert last.client.post("/pauses/pause", data=tokens[1]).status_code == 403
 
 
 def test_another_token_ends_what_was_opened_with_the_first(world: World, visit: Visit) -> None:

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from celery_durable import Durable, RetryPolicy, Run
+from celery_durable import Durable, RetryPolicy, Run, Suspend
 from celery_durable.core.status import Status
 from celery_durable.view.run import read_run
+from celery_durable.web import Viewer
 from celery_durable.web.actions import offered
 from celery_durable.web.deeds import DEEDS
 from tests.integration.driving import ONCE, World
@@ -179,6 +180,72 @@ def test_a_signal_is_sent(world: World, durable: Durable, ann: SomeoneAt) -> Non
     assert noted(durable, run) == ("resume", "ann", "an incident", "signoff")
 
 
+def test_a_signal_that_nothing_waits_for_is_sent_by_who_insists(
+    world: World, durable: Durable, ann: SomeoneAt
+) -> None:
+    run = begun(world, durable, "waits")
+    path, fields = f"/runs/{run.id}/actions/resume", {"signal": "sign"}
+    assert 'name="anyway"' not in ann.see(path)
+    assert 'name="anyway"' in ann.post(path, fields).text
+    assert durable.actions(run.id) == []
+    done(ann, run, "resume", **fields, anyway="yes")
+    assert noted(durable, run) == ("resume", "ann", "an incident", "sign")
+
+
+def define_asking(durable: Durable) -> None:
+    """Waits that name who may answer, the later ones by a function, which names bob."""
+
+    def ask(ctx: Any) -> Any:
+        return ctx.resume_data if ctx.is_resumed else Suspend({}, assignees=["bob"])
+
+    durable.workflow("named").wait_for_signal("go", assignees=["bob", "cy", "dee"])
+    durable.workflow("later").wait_for_signal("first").wait_for_signal("go", assignees=["bob"])
+    durable.workflow("found").wait_for_signal("first").wait_for_signal(
+        "go", assignees=lambda _: ["bob"]
+    )
+    durable.workflow("asks").step(ask, name="go")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "words"),
+    [
+        ("named", "ann may not send &#39;go&#39;: bob, cy or dee may answer"),
+        ("later", "ann may not send &#39;go&#39;: bob may answer"),
+        ("found", "Who may send &#39;go&#39; is asked when the run comes to the wait"),
+        ("asks", "ann may not send &#39;go&#39;: bob may answer"),
+    ],
+)
+def test_who_a_wait_does_not_name_sends_no_signal_for_it(
+    world: World, visit: Visit, workflow: str, words: str
+) -> None:
+    """Nor before the run waits for it: the signal would be kept."""
+    run = begun(world, durable := world.worker(define_asking), workflow)
+    path, before = f"/runs/{run.id}/actions/resume", world.counts()
+    answer = visit(durable).post(path, {"signal": "go", "anyway": "yes"})
+    assert answer.status_code == 409
+    assert words in answer.text
+    assert world.counts() == before
+    assert run.resume("go").accepted, "code may send whatever it likes"
+
+
+def test_who_a_wait_names_sends_the_signal(world: World, visit: Visit) -> None:
+    """Also one whom a function has named, once it is called; and one more is another's again."""
+    durable = world.worker(define_asking)
+    bob = visit(durable, login=lambda _: Viewer("bob"))
+    bob.name = "bob"
+    for workflow in ("named", "later", "found", "asks"):
+        run = begun(world, durable, workflow)
+        if workflow in ("later", "found"):
+            run.resume("first")
+            world.drain(durable)
+        path = f"/runs/{run.id}/actions/resume"
+        assert bob.post(path, {"signal": "go"}).status_code == 303
+        again = bob.post(path, {"signal": "go"}).status_code
+        assert again == (409 if workflow == "found" else 303)
+        world.drain(durable)
+        assert run.status().status == Status.COMPLETED
+
+
 def test_compensations_are_tried_again(world: World, durable: Durable, ann: SomeoneAt) -> None:
     run = begun(world, durable, "fails")
     done(ann, run, "retry_compensation")
@@ -195,10 +262,11 @@ REFUSED = [
     ("waits", "resume", {"signal": "signoff", "data": "NaN"}, "NaN is no JSON"),
     ("waits", "resume", {"signal": "signoff", "data": "[" * 100_000}, "nested too deep"),
     ("waits", "resume", {"signal": ""}, "signal= takes a string"),
+    ("waits", "resume", {"signal": "sign"}, "it waits for &#39;signoff&#39;"),
     ("ends", "resume", {"signal": "signoff"}, "does not take signals"),
     ("waits", "pause", {"step": "nothing"}, "No step of workflow"),
     ("waits", "retry_compensation", {}, "has not ended"),
-    ("waits", "cancel", {"reason": "a\0b"}, "reason= takes a string"),
+    ("waits", "cancel", {"reason": "a" * 5_000}, "reason= takes a string"),
 ]
 
 
@@ -283,6 +351,8 @@ def test_a_workflow_and_a_step_are_paused_and_unpaused(durable: Durable, ann: So
     [
         ({"workflow": "nothing"}, "nothing"),
         ({"workflow": "ends", "version": "one"}, "version takes a whole number"),
+        ({"workflow": "ends", "version": "9" * 5_000}, "at most 9 digits, not &#39;999"),
+        ({"workflow": "ends", "version": "9" * 10}, "at most 9 digits"),
         ({"workflow": "ends", "step": "z"}, "No step of workflow"),
         ({}, "Name a run, a workflow or a step"),
     ],

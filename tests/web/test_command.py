@@ -130,3 +130,14 @@ def test_with_read_only_nobody_acts(started: Started) -> None:
     process = started("--read-only")
     with httpx.Client(follow_redirects=True) as viewer:
         assert "reads only" in viewer.get(process.url()).text
+
+
+def test_at_port_0_the_link_names_the_port_that_was_free(started: Started) -> None:
+    process = started("--port", "0")
+    wait_until(lambda: "http://" in process.said, timeout=60, message="the link")
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/\S+", process.said)
+    assert found, process.said
+    assert found[1] != "0"
+    with httpx.Client(follow_redirects=True) as viewer:
+        assert "Overview" in viewer.get(found[0]).text
+    assert process.end(signal.SIGINT) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 
 from celery_durable import Durable
 from celery_durable.run import Run
-from celery_durable.web import Viewer, create_app, live
+from celery_durable.web import Viewer, create_app, live, topics
 from celery_durable.web.topics import Topics
 from tests.apps import paged
 from tests.browser.serving import served
@@ -26,7 +29,7 @@ from tests.faults.proxy import Proxy
 from tests.integration.driving import World
 from tests.services import free_port
 from tests.waiting import PATIENCE, wait_until
-from tests.web.following import Event, following
+from tests.web.following import Event, events_of, following
 from tests.web.reading import read
 
 
@@ -60,6 +63,11 @@ class Page:
         found: Topics = self.app.state.topics
         return found
 
+    def has_seen(self, key: Any) -> bool:
+        """True if somebody watches it, and it was looked at."""
+        found = self.topics._topics.get(key)
+        return found is not None and found[0].state.look is not None
+
     def stream_of(self, path: str) -> str:
         """The address of the stream that the page follows."""
         page = read(self.client.get(path).text)
@@ -83,13 +91,20 @@ def serve() -> Iterator[Any]:
         yield serve
 
 
+@given(st.text(alphabet=st.sampled_from("\r\n: adet\0\x0b\x85\u2028é")))
+@example("k\r\revent: end\rdata: You are logged out\r\r")
+def test_no_text_ends_its_event_or_begins_another(text: str) -> None:
+    seen = re.sub("\r\n?", "\n", text)
+    assert events_of(live.event("parts", text)) == [Event("parts", seen)]
+
+
 def test_a_run_is_followed_until_it_has_ended(
     world: World, durable: Durable, waiting: Run, serve: Any
 ) -> None:
     """What the page shows already is not sent again."""
     page = serve(durable)
     with following(page.client, page.stream_of(f"/runs/{waiting.id}")) as events:
-        wait_until(lambda: page.topics.latest(("run", waiting.id)))
+        wait_until(lambda: page.has_seen(("run", waiting.id)))
         waiting.resume("go", {"by": "ann"})
         # A look may have come before it: the timeline grows.
         came = next(one for one in events if read(one.data).has("signals"))
@@ -112,6 +127,25 @@ def test_what_has_changed_since_the_page_was_made_is_sent_at_once(
         last, end = events
         assert "completed" in last.data
         assert end.name == "end"
+
+
+def test_a_page_is_no_older_than_what_was_done_and_its_stream_no_older_than_the_page(
+    waiting: Run, durable: Durable, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while others watch the run, which is not looked at again for an hour."""
+    monkeypatch.setattr(topics, "EVERY", 3600.0)
+    page = serve(durable)
+    path = f"/runs/{waiting.id}"
+    with following(page.client, f"/live/run/{waiting.id}") as events:
+        assert "suspended" in read(next(events).data).by_id("head").text
+        waiting.pause()
+        stream = page.stream_of(path)
+        assert "paused" in read(page.client.get(path).text).by_id("head").text
+        assert "paused" in read(next(events).data).by_id("head").text
+        with following(page.client, stream) as others:
+            waiting.cancel()
+            assert "cancelled" in page.client.get(path).text
+            assert "cancelled" in read(next(others).data).by_id("head").text
 
 
 def test_a_list_is_followed(world: World, durable: Durable, serve: Any) -> None:
@@ -197,6 +231,20 @@ def test_a_cookie_that_is_no_longer_good_ends_the_stream(
         next(events)
         other = create_app(durable, token="another token, long enough")
         page.app.state.gate = other.state.gate
+        assert [one.name for one in events] == ["end"]
+
+
+def test_a_stream_ends_when_its_viewer_has_left(
+    durable: Durable, waiting: Run, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "KEEP_ALIVE", 0.1)
+    page = serve(durable, login=None, token="a token that is long enough")
+    page.client.get("/login?token=a+token+that+is+long+enough")
+    form = re.search(r'name="csrf_token" value="(\w+)"', page.client.get("/").text)
+    assert form
+    with following(page.client, f"/live/run/{waiting.id}") as events:
+        next(events)
+        page.client.post("/logout", data={"csrf_token": form[1]})
         assert [one.name for one in events] == ["end"]
 
 

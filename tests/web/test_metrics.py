@@ -70,12 +70,15 @@ def test_the_token_of_the_metrics_opens_nothing_else(world: World, visit: Visit)
 
 
 def test_who_has_opened_the_page_reads_them(world: World, visit: Visit) -> None:
-    assert "durable_workers" in visit(world.worker()).see("/metrics")
+    page = visit(world.worker())
+    assert "durable_workers" in page.see("/metrics")
+    assert page.get("/metrics", **bearer("of a proxy")).status_code == 200
 
 
 def test_everybody_reads_them_where_that_is_said(world: World, visit: Visit) -> None:
     page = visit(world.worker(web_metrics_open=True), token=TOKEN)
     assert "durable_workers" in page.see("/metrics")
+    assert page.get("/metrics", **bearer("of a proxy")).status_code == 200
     assert page.get("/runs").status_code == 303
 
 

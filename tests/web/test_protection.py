@@ -148,6 +148,7 @@ FROM_ELSEWHERE = [
     {"origin": "https://evil.example"},
     {"origin": "http://localhost:8000"},
     {"origin": "null"},
+    {"origin": "http://["},
     {"origin": "http://localhost", "sec-fetch-site": "cross-site"},
 ]
 FROM_HERE = [
@@ -194,6 +195,60 @@ def test_a_form_that_is_too_long_is_not_read_to_its_end(world: World, visit: Vis
     assert answer.status_code == 413
     page = visit(durable, token=TOKEN)
     assert page.client.post("/login", data={"token": "x" * 100_000}).status_code == 413
+
+
+CHARSETS = {
+    "utf-7": b"a+2AA-b",  # half of a character
+    "undefined": b"a",
+    "utf-8": b"a\0b",
+}
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_a_form_that_is_no_text_is_refused(world: World, visit: Visit, charset: str) -> None:
+    page, path, run = started(world, visit)
+    parts = {"csrf_token": page.csrf_token.encode(), "reason": CHARSETS[charset]}
+    lines = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), text)
+        for name, text in parts.items()
+    )
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    for there in (path, "/logout"):
+        answer = page.client.post(there, content=lines + b"--x--\r\n", headers=headers)
+        assert answer.status_code == 400
+    assert world.status(run) == "running"
+
+
+NUL = ["/%00", "/runs?key=%00", "/runs?workflow=a%00b", "/search?q=%00"]
+
+
+@pytest.mark.parametrize("path", NUL)
+def test_an_address_with_nul_is_refused(world: World, visit: Visit, path: str) -> None:
+    answer = visit(world.worker()).get(path)
+    assert (answer.status_code, headers_of(answer)) == (400, HEADERS)
+
+
+@pytest.mark.parametrize("rest", ["unit.json?unit=%00", f"signals/{'9' * 5_000}.json"])
+def test_what_cannot_be_there_is_not_there(world: World, visit: Visit, rest: str) -> None:
+    page, _, run = started(world, visit)
+    assert page.get(f"/runs/{run.id}/{rest}").status_code in {400, 404}
+    assert page.get(f"/runs/{run.id}/signals/{'9' * 19}.json").status_code == 404
+    assert page.get(f"/runs/{run.id}/signals/{'9' * 18}.json").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_viewer_whose_name_is_no_text_is_not_let_in(
+    world: World, visit: Visit, name: str
+) -> None:
+    page = visit(world.worker(), login=lambda _: Viewer(name))
+    answer = page.get("/approvals?mine=1")
+    assert answer.status_code == 403
+    page = visit(world.worker(), token=TOKEN)
+    answer = page.client.post("/login", content=b"token=x&name=a%00b", headers=FORM)
+    assert answer.status_code == 400
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def test_a_file_is_not_taken(world: World, visit: Visit) -> None:

@@ -265,11 +265,22 @@ def test_a_wrong_page_of_units_is_refused_in_words(durable: Durable, visit: Visi
     someone = visit(durable)
     wrong = someone.get(f"/runs/{run.id}/units?outcome=odd")
     assert (wrong.status_code, "they end" in wrong.text) == (400, True)
+    wrong = someone.get(f"/runs/{run.id}/units?undo=odd")
+    assert (wrong.status_code, "undo is yes or no" in wrong.text) == (400, True)
     assert someone.get(f"/runs/{run.id}/unit?unit=nothing").status_code == 404
     nobody = "00000000-0000-0000-0000-000000000001"
     for path in ("", "/units", "/unit?unit=a", "/input.json", "/result.json"):
         answer = someone.get(f"/runs/{nobody}{path}")
         assert (answer.status_code, nobody in answer.text) == (404, True)
+
+
+def test_an_input_is_shown_and_downloaded_in_its_own_letters(
+    durable: Durable, visit: Visit
+) -> None:
+    run = durable.start("works", {"name": "größe 日本"})
+    someone = visit(durable)
+    assert "größe 日本" in read(someone.see(f"/runs/{run.id}")).by_id("input").text
+    assert "größe 日本" in someone.get(f"/runs/{run.id}/input.json").content.decode()
 
 
 def test_signals_that_have_come_are_listed(world: World, durable: Durable, visit: Visit) -> None:

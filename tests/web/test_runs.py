@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
 import pytest
@@ -70,7 +70,9 @@ FILTERS = {
     "?workflow=waits": {"waits"},
     "?key=has+a+child": {"has a child"},
     "?tag=name%3Dfails": {"fails"},
-    "?tag=name%3Dfails,%20name%3Dfails&tag=": {"fails"},
+    "?tag=name%3Dfails&tag=name%3Dfails&tag=": {"fails"},
+    "?tags=name%20%3D%20fails,%20name%3Dfails,": {"fails"},
+    "?tag=name%3Dfails&tags=other%3D": set(),
     "?error=ValueError": {"fails", "tries", "stays"},
     "?error=ValueError:%20no%20money&status=failed": {"fails", "stays"},
     "?since=1h": EVERY,
@@ -82,7 +84,7 @@ FILTERS = {
     "?standing_since=1h": set(),
     "?compensation_failed=yes": {"stays"},
     "?compensation_failed=no&status=failed": {"fails"},
-    "?status=&workflow=&key=&tag=&parent=": EVERY,
+    "?status=&workflow=&key=&tag=&tags=&parent=": EVERY,
 }
 
 
@@ -103,20 +105,24 @@ def test_children_are_found_by_their_parent(
 
 WRONG = {
     "status=odd": "No run is ever",
-    "since=yesterday": "since: 'yesterday' is neither",
+    "since=yesterday": "Created since: 'yesterday' is neither",
     "tag=name": "A tag is written name=value",
     "parent=7": "A run id is a UUID",
     "before=7": "A run id is a UUID",
-    "ended_since=1h": "goes with the status of runs that have ended",
-    "compensation_failed=maybe": "compensation_failed is yes or no",
-    "error=:": "error= takes the type of an error",
-    f"status={NASTY}": NASTY,
+    "ended_since=1h": "Ended since goes with the status of runs that have ended: completed, failed",
+    "compensation_failed=maybe": "Compensation failed is yes or no",
+    "error=:": "Error takes the type of an error",
+    "error=RunCancelled": "A run that was cancelled has no error: Status 'cancelled' finds it.",
+    "tags=customer": "A tag is written name=value",
+    "tag=a%3D1&tag=a%3D2": "one value of the tag 'a'",
+    "statuss=failed": "There is no filter 'statuss'. Did you mean 'status'?",
+    f"status={quote(NASTY)}": NASTY,
 }
 
 
 @pytest.mark.parametrize("query", WRONG)
 def test_a_wrong_filter_is_said_beside_the_form(durable: Durable, visit: Visit, query: str) -> None:
-    answer = visit(durable).get(f"/runs?{quote(query, safe='=')}")
+    answer = visit(durable).get(f"/runs?{quote(query, safe='=%&')}")
     assert answer.status_code == 400
     page = read(answer.text)
     assert WRONG[query] in page.by_id("filter-error").text
@@ -124,11 +130,13 @@ def test_a_wrong_filter_is_said_beside_the_form(durable: Durable, visit: Visit, 
 
 
 def test_the_form_holds_what_the_address_says(durable: Durable, visit: Visit) -> None:
-    query = "status=failed&workflow=a%22b&tag=x%3Dy&since=2h&ended_since=24h"
+    query = (
+        "status=failed&workflow=a%22b&tag=x%3Dy&tag=c%3DDoe,%20J&tags=z%3D&since=2h&ended_since=24h"
+    )
     page = read(visit(durable).see(f"/runs?{query}"))
     fields = {one.attributes.get("name"): one.attributes.get("value") for one in page.all("input")}
     assert fields["workflow"] == 'a"b'
-    assert fields["tag"] == "x=y"
+    assert (fields["tags"], fields["tag"]) == ("x=y, z=", "c=Doe, J")
     assert fields["since"] == "2h"
     (chosen,) = (
         one.text for one in page.all("option") if "selected" in one.attributes and one.text != "any"
@@ -157,6 +165,21 @@ def test_a_list_says_where_runs_stand_and_why(
     tries = read(someone.see("/runs?workflow=tries")).by_id(f"run-{runs['tries'].id}")
     assert "d for 0s , attempt 2 of 3" in tries.text
     assert f"tried again later ValueError: no money {NASTY}" in tries.text
+
+
+@pytest.mark.parametrize("value", ["Doe, Jane", " x ", "a=b", ",", "größe & %"])
+def test_the_links_of_tags_and_keys_find_what_they_say(
+    durable: Durable, visit: Visit, value: str
+) -> None:
+    run = durable.start("works", key=f" {value} ", tags={"c": value})
+    durable.start("works", key=value.strip(), tags={"c": "another"})
+    someone = visit(durable)
+    for path in (f"/runs/{run.id}", "/runs"):
+        link = read(someone.see(path)).link(" ".join(f"c={value}".split()))
+        assert listed(someone, link.removeprefix("/runs")) == [run.id]
+    assert listed(someone, f"?{urlencode({'key': f' {value} '})}") == [run.id]
+    answer = someone.get(f"/search?{urlencode({'q': f' {value} '})}")
+    assert answer.headers["location"] == f"/runs/{run.id}"
 
 
 def test_what_users_have_named_is_shown_as_text(
@@ -205,10 +228,11 @@ def test_a_key_leads_to_its_run_or_to_all_that_have_it(durable: Durable, visit: 
     assert leads(number) == f"/runs/{other.id}"
     assert leads("twice") == "/runs?key=twice"
     assert leads("nobody's") == "/runs?key=nobody%27s"
-    assert leads("") == "/runs"
+    assert leads("") == leads("  ") == "/runs"
+    assert leads(" a=b ") == "/runs?tag=a%3Db"
     assert leads("x" * 5000).startswith("/runs?key=x")
     assert len(listed(someone, "?key=twice")) == 2
-    assert "No run matches" in someone.see("/runs?key=nobody%27s")
+    assert "A key is found by the whole of it" in someone.see("/runs?key=nobody%27s")
 
 
 def test_the_search_is_on_every_page(durable: Durable, visit: Visit) -> None:

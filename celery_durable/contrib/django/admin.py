@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -107,6 +107,14 @@ class WorkflowRunAdmin(admin.ModelAdmin):
             found |= Q(id=UUID(wanted))
         return queryset.filter(found), False
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the list. An address with NUL, which Postgres stores nowhere, is refused."""
+        if any("\0" in text for _, texts in request.GET.lists() for text in texts):
+            raise SuspiciousOperation("No run is found by a text with NUL.")
+        return super().changelist_view(request, extra_context)
+
     def change_view(
         self,
         request: HttpRequest,
@@ -148,11 +156,13 @@ class WorkflowRunAdmin(admin.ModelAdmin):
     ) -> bool:
         """Do it to the run, and log who did; return False, with a message, if it is refused."""
         try:
-            durable = get_durable()
-            with durable.acting(_name_of(request), form.get("reason") or None):
-                act(durable, run.pk, name, form)
-        except (DurableError, ValueError) as error:
+            durable, who = get_durable(), _name_of(request)
+            with durable.acting(who, form.get("reason") or None):
+                warning = act(durable, run.pk, name, form, who)
+        except DurableError as error:
             messages.error(request, f"{run}: {error}")
             return False
+        if warning is not None:
+            messages.warning(request, f"{run}: {warning}")
         self.log_change(request, run, f"{ACTIONS[name]} {form.get('signal', '')}".strip())
         return True

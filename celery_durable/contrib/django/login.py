@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from celery_durable.web import Viewer
+from celery_durable.web.render import error_page
 
 MAY_LOOK, MAY_ACT = "durable.view_workflowrun", "durable.change_workflowrun"
 """The permissions of the admin's runs."""
 
 
-def login(request: Request) -> Viewer | Response | None:
+def login(request: Request) -> Viewer | Response:
     """Return who sends the request: `login=` of `create_app`.
 
     A user with the permission to view runs is a reader, one with that to change them an operator.
@@ -35,7 +36,8 @@ def login(request: Request) -> Viewer | Response | None:
         return RedirectResponse(target.url, status_code=303)
     name, may_look, may_act = user
     if not (may_look or may_act):
-        return None
+        text = f"{name} lacks the permission for this page, 'Can view run' or 'Can change run'."
+        return error_page(request, 403, text)
     return Viewer(name, "operator" if may_act else "reader")
 
 

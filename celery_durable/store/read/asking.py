@@ -129,6 +129,17 @@ def tokens(connection: Connection, run_id: UUID, limit: int) -> Mapping[str, UUI
     return {row["unit"]: row["id"] for row in rows}
 
 
+_FOR_SIGNAL = Statement(
+    _asked.where(t.token.c.run_id == sql.uuid("run_id"), t.token.c.awaits == sql.text("signal"))
+)
+
+
+def waits_for(connection: Connection, run_id: UUID, signal: str) -> Sequence[AskedWait]:
+    """The waits of a run for a person that this signal answers."""
+    rows = connection.rows(_FOR_SIGNAL, {"run_id": run_id, "signal": signal})
+    return [_wait_of(row) for row in rows]
+
+
 _taken = (
     sa.select(sa.func.count())
     .where(
