@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import floor
 
@@ -99,3 +99,9 @@ def shortened(text: str, longest: int) -> str:
 def error_line(error: ErrorRecord) -> str:
     """An error's type and message on one line."""
     return one_line(f"{error.type}: {error.message}" if error.message else error.type)
+
+
+def one_of(names: Sequence[str]) -> str:
+    """`ann, bob or eve`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

@@ -15,6 +15,7 @@ from celery_durable.durable import Durable
 from celery_durable.store import signals
 from celery_durable.store.read import asking, overview, views
 from celery_durable.store.read.asking import AskedWait
+from celery_durable.view.formatting import one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Signalling:
         """
         for names in self._assignees():
             if names and name not in names:
-                return f"{name} may not send {self.signal!r}: {_one_of(names)} may answer."
+                return f"{name} may not send {self.signal!r}: {one_of(names)} may answer."
         is_asked = any(not wait.is_answered for wait in self.waits)
         if not is_asked and any(node.get("finds_assignees") for node in self.nodes):
             return (
@@ -65,8 +66,3 @@ def read_signalling(durable: Durable, run_id: UUID, signal: str) -> Signalling:
             nodes=[node for node in (plan or {}).get("nodes", ()) if node.get("signal") == signal],
             warning=signals.warning(connection, run_id, signal),
         )
-
-
-def _one_of(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

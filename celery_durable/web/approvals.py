@@ -17,7 +17,7 @@ from celery_durable.store import codec
 from celery_durable.store.read import asking
 from celery_durable.store.read.asking import Asked, AskedWait
 from celery_durable.view.document import as_json
-from celery_durable.view.formatting import shortened
+from celery_durable.view.formatting import one_of, shortened
 from celery_durable.web.answering import Closed, Question, answer, question
 from celery_durable.web.render import durable, form, render, url, viewer
 from celery_durable.workflow.callbacks import Callback
@@ -89,7 +89,7 @@ def approval(request: Request) -> Response:
         return _shown(request, found, question(durable(request), callback))
     who = viewer(request).name
     if not found.wait.may_answer(who):
-        raise HTTPException(403, f"{who} may not answer this: {_names(found.wait)} may.")
+        raise HTTPException(403, f"{who} may not answer this: {one_of(found.wait.assignees)} may.")
     answered = answer(durable(request), callback, form(request), who)
     if isinstance(answered, Closed) and answered.is_new:
         return RedirectResponse(_address_of(request, callback), status_code=303)
@@ -112,11 +112,6 @@ def _number(request: Request, consumed: int) -> int:
     """The number of the wait that the form was shown for; a later one of the token is another."""
     said = str(form(request).get("wait") or "") if request.method == "POST" else ""
     return int(said) if said.isdecimal() and said.isascii() and len(said) < 10 else consumed  # noqa: PLR2004
-
-
-def _names(wait: AskedWait) -> str:
-    *others, last = wait.assignees
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _over(request: Request) -> Response:
@@ -163,7 +158,7 @@ def _shown(request: Request, found: Asked, answered: Question | Closed) -> Respo
         wait=found.wait,
         asked=answered,
         may_answer=who.is_operator and found.wait.may_answer(who.name),
-        names=_names(found.wait) if found.wait.assignees else "",
+        names=one_of(found.wait.assignees) if found.wait.assignees else "",
         snapshot=_readable(found.snapshot),
         input=_readable(found.input),
     )
