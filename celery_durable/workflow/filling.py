@@ -18,7 +18,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import InitVar, is_dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from celery_durable.arguments import model_fields
 from celery_durable.workflow.hints import hints_of
@@ -59,9 +59,9 @@ def faults_of(error: Exception) -> Faults:
     """What an exception of `filled` says, by paths; under "" what no part is to blame for."""
     if isinstance(error, Misfit):
         return error.faults
-    pydantic: Any = sys.modules.get("pydantic_core")
-    if pydantic is not None and isinstance(error, pydantic.ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+    pydantic, raised = sys.modules.get("pydantic_core"), cast("Any", error)
+    if pydantic is not None and isinstance(raised, pydantic.ValidationError):
+        found = raised.errors(include_url=False, include_context=False, include_input=False)
         return {".".join(map(str, one["loc"])): str(one["msg"]) for one in found}
     return {"": _said_by(error)}
 
