@@ -7,6 +7,7 @@ of Postgres is asked again while Postgres is away (`retrying`). No Celery.
     loop           claim, admit, execute, commit: unit after unit
     bundle         executes units of several tokens in turn, and commits them together
     guard          looks after the bundles of a process meanwhile
+    suspects       units that may kill their process take turns, with nothing else at risk
     slow_units     which units take long
     announce       sends the signals of what was committed
     counting       counts what was executed and committed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import EllipsisType
@@ -22,7 +23,8 @@ class Message:
 
     `limit` is its soft time limit in seconds; `...` fits any unit. After `units_left` units, or at
     `until` on the monotonic clock, its run goes back to the broker. `is_shared`: it names other
-    tokens, too. `report` is what it has done.
+    tokens, too. `report` is what it has done. `when_decided` is called once it is known what
+    becomes of its first claim.
     """
 
     limit: float | EllipsisType | None
@@ -31,6 +33,7 @@ class Message:
     until: float
     report: Report
     is_shared: bool = False
+    when_decided: Callable[[], None] | None = None
 
     @classmethod
     def of(
@@ -45,6 +48,12 @@ class Message:
         now = time.monotonic()
         until = now + settings.inline_seconds
         return cls(limit, now, settings.inline_steps, until, report, is_shared)
+
+    def decided(self) -> None:
+        """Say that its first unit is about to be executed, or is no longer claimed. Safe twice."""
+        told, self.when_decided = self.when_decided, None
+        if told is not None:
+            told()
 
     @property
     def is_late(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +44,7 @@ from celery_durable.engine.retrying import Retrying
 from celery_durable.engine.routes import Routes
 from celery_durable.engine.run_history import RunHistory
 from celery_durable.engine.slow_units import SlowUnits
+from celery_durable.engine.suspects import Suspects
 from celery_durable.engine.transactional import Transactional
 from celery_durable.engine.waits import Waits
 from celery_durable.errors import DatabaseUnavailable, TooDeep
@@ -107,7 +107,7 @@ class Engine:
         self._settings = settings
         self._liveness = liveness
         self._is_exit = is_exit
-        self._suspect = threading.Lock()
+        self.suspects = Suspects()
         self._misfits: Counter[UUID] = Counter()
         retrying = self._retrying = Retrying(database, settings.worker_ttl)
         self._long_retrying = Retrying(database, max(settings.worker_ttl, COMMITS_WITHIN))
@@ -166,7 +166,7 @@ class Engine:
         (`store.origin`). In `report` it notes what it has done.
         """
         message = Message.of(limit, self._settings, report or Report())
-        with self._kept_from_audit([token_id]):
+        with self._kept_from_audit([token_id]), self.suspects.arriving(message):
             claim = self._claims.claim(token_id, hinted_by)
             message.report.took(claim)
             while claim is not None:
@@ -245,6 +245,7 @@ class Engine:
         try:
             if claim.token.crashes:
                 return self._go_on_with_suspect(claim, message)
+            message.decided()
             return self._go_on(claim, message)
         except DatabaseUnavailable:
             raise
@@ -263,12 +264,8 @@ class Engine:
         A process that dies is counted against all that it executes. So a unit that shared a process
         with one that kills is not beside it the next time.
         """
-        is_alone = self._suspect.acquire(blocking=False)
-        try:
+        with self.suspects.turn(message) as is_alone:
             return self._go_on(claim, message, has_company=not is_alone)
-        finally:
-            if is_alone:
-                self._suspect.release()
 
     def _go_on(  # noqa: PLR0911 - a table of cases
         self, claim: Claim, message: Message, *, has_company: bool = False

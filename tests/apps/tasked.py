@@ -128,6 +128,7 @@ def slow(self: Any) -> str:
         try:
             wait_until(lambda: ledger.execute(*opened).rowcount, timeout=HELD_AT_MOST)
         except SoftTimeLimitExceeded:
+            ledger.close()  # it may have struck within a statement
             return "stopped"
     return "late"
 

@@ -22,7 +22,16 @@ from celery_durable.store.connection import Connection
 from celery_durable.store.workers import WorkerFacts
 from celery_durable.worker import process
 from celery_durable.worker.lifecycle import Lifecycle
-from tests.integration.driving import Gate, World, defining, error_of, noting, spawn, worker_id
+from tests.integration.driving import (
+    PATIENCE,
+    Gate,
+    World,
+    defining,
+    error_of,
+    noting,
+    spawn,
+    worker_id,
+)
 from tests.waiting import wait_until
 
 AN_HOUR = timedelta(hours=1)
@@ -244,6 +253,42 @@ def test_units_that_may_have_killed_their_process_run_one_at_a_time_in_another(
     world.drain(worker)
     assert log == ["first", "fresh", "second"]
     assert first.status().status == second.status().status == "completed"
+
+
+def test_a_suspect_begins_once_no_other_claim_of_its_process_is_undecided(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: the other one is about to be given back, and would be counted as crashed with it."""
+    claimed: list[int] = []
+    gate = Gate()
+
+    def a(ctx: Any) -> None:
+        if ctx.input == "deadly":
+            claimed.append(
+                world.one("SELECT count(*) FROM durable_token WHERE claimed_by IS NOT NULL")
+            )
+
+    worker = world.worker(lambda durable: durable.workflow("w").step(a))
+    worker.start("w", "innocent")
+    worker.start("w", "deadly")
+    world.rows("UPDATE durable_token SET crashes = 1")
+    innocent, deadly = world.publish()
+    engine = worker.engine
+    claim = engine._claims.claim
+
+    def claim_and_wait(token_id: UUID, *arguments: Any) -> Any:
+        found = claim(token_id, *arguments)
+        if token_id == innocent:
+            gate()
+        return found
+
+    monkeypatch.setattr(engine._claims, "claim", claim_and_wait)
+    undecided = gate.hold(engine.advance, innocent)
+    at_work = spawn(engine.advance, deadly)
+    wait_until(lambda: engine.suspects.is_waiting or claimed)
+    gate.finish(undecided)
+    at_work.result(PATIENCE)
+    assert claimed == [1], "its own"
 
 
 def test_workers_that_ended_are_forgotten_when_nothing_is_claimed_in_their_name(

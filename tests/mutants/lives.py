@@ -203,6 +203,15 @@ WORKING = (
         ),
     ),
     Mutant(
+        name="suspects-wait-for-undecided-claims",
+        promise="P5",
+        takes_out="waiting until others are given back before a suspect begins",
+        at="celery_durable.engine.suspects:Suspects.turn",
+        old="self._wait_for_others()",
+        new="pass",
+        tests=(f"{LIFE}::test_a_suspect_begins_once_no_other_claim_of_its_process_is_undecided",),
+    ),
+    Mutant(
         name="suspects-one-at-a-time",
         promise="P5",
         takes_out="keeping units apart that may have killed their process",
