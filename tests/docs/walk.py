@@ -119,7 +119,10 @@ class Walk:
         wait_until(
             lambda: not any(self.client.list(status=status, limit=1) for status in going_on),
             timeout=SLOW,
-            message=lambda: str([self.client.why(one.run_id) for one in self.client.list(limit=3)]),
+            message=lambda: (
+                f"{[self.client.why(one.run_id) for one in self.client.list(limit=3)]}"
+                f"\nthe worker's terminal:\n{self.reader.log('worker')}"
+            ),
         )
         (last,) = self.client.list(limit=1)
         assert last.status is Status.COMPLETED, self.client.why(last.run_id)

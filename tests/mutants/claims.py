@@ -101,12 +101,12 @@ CLAIMING = (
         takes_out="saying before the claim that its token is worked on",
         at=f"{ENGINE}:Engine.advance",
         old="""
-with self._kept_from_audit([token_id]):
+with self._kept_from_audit([token_id]), self.suspects.arriving(message):
     claim = self._claims.claim(token_id, hinted_by)
 """,
         new="""
 claim = self._claims.claim(token_id, hinted_by)
-with self._kept_from_audit([token_id]):
+with self._kept_from_audit([token_id]), self.suspects.arriving(message):
 """,
         tests=(f"{PROTOCOL}::test_a_claim_whose_answer_is_on_its_way_is_not_given_back",),
     ),
