@@ -18,6 +18,7 @@ from celery_durable.store.read import asking
 from celery_durable.store.read.asking import Asked, AskedWait
 from celery_durable.view.document import as_json
 from celery_durable.view.formatting import one_of, shortened
+from celery_durable.view.typed import whole_of
 from celery_durable.web.answering import Closed, Question, answer, question
 from celery_durable.web.render import durable, form, render, url, viewer
 from celery_durable.workflow.callbacks import Callback
@@ -111,7 +112,8 @@ def _asked(request: Request) -> Asked | None:
 def _number(request: Request, consumed: int) -> int:
     """The number of the wait that the form was shown for; a later one of the token is another."""
     said = str(form(request).get("wait") or "") if request.method == "POST" else ""
-    return int(said) if said.isdecimal() and said.isascii() and len(said) < 10 else consumed  # noqa: PLR2004
+    number = whole_of(said)
+    return consumed if number is None else number
 
 
 def _over(request: Request) -> Response:

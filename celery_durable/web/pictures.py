@@ -28,9 +28,12 @@ from celery_durable.view.picture.graph import graph as drawn
 from celery_durable.view.picture.reading import shown_of, timeline_of
 from celery_durable.view.picture.timeline import MOST_ROWS, TimelineLinks, timeline
 from celery_durable.view.run import RunView, read_run
+from celery_durable.view.typed import whole_of
 from celery_durable.web.render import durable, environment, render, url
 
 OPEN, LIST, FROM = "open", "list", "from"
+
+MOST_DIGITS_OF_ROW = 8
 
 LONGEST_QUERY = 100
 """Folds that one address may have open."""
@@ -52,7 +55,7 @@ class Folds:
         return cls(
             frozenset(said.getlist(OPEN)[:LONGEST_QUERY]),
             frozenset(said.getlist(LIST)[:LONGEST_QUERY]),
-            int(first) if first.isascii() and first.isdecimal() and len(first) < 9 else 0,  # noqa: PLR2004
+            whole_of(first, MOST_DIGITS_OF_ROW) or 0,
         )
 
     def query(self, **changed: Any) -> Mapping[str, Any]:

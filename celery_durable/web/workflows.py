@@ -21,6 +21,7 @@ from celery_durable.run import Run
 from celery_durable.store.read import overview
 from celery_durable.view.picture.chart import Shown
 from celery_durable.view.picture.graph import Links, graph
+from celery_durable.view.typed import whole_of
 from celery_durable.view.workflows import VersionView, WorkflowView, read_workflows
 from celery_durable.web.fields import Field, fields_of
 from celery_durable.web.forms import beside, texts_of, value_of
@@ -70,9 +71,9 @@ def _named(request: Request) -> tuple[WorkflowView, VersionView]:
     found = read_workflows(durable(request)).find(name)
     if found is None:
         raise HTTPException(404, f"There is no workflow {name!r}.")
-    is_number = number.isdecimal() and number.isascii() and len(number) < 10  # noqa: PLR2004
-    version = found.version(int(number) if is_number else None)
-    if version is None or (number and not is_number):
+    wanted = whole_of(number)
+    version = found.version(wanted)
+    if version is None or (number and wanted is None):
         raise HTTPException(404, f"Workflow {name!r} has no version {number}.")
     return found, version
 
@@ -132,9 +133,10 @@ def _key(text: str) -> str | None:
 def _priority(text: str) -> int | None:
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii() and len(text) < 10):  # noqa: PLR2004
+    number = whole_of(text)
+    if number is None:
         raise ConfigurationError(f"This is no whole number from 0 to {HIGHEST_PRIORITY}.")
-    return checked_priority(int(text))
+    return checked_priority(number)
 
 
 def _tags(text: str) -> Mapping[str, str] | None:
